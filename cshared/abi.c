@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// The exported functions are plain C: a process forked from the one that loaded the library has
+// none of Go's threads, so a call that entered Go there would wait for its scheduler for ever.
+// The child's flag is set by the kernel's own order of events, before any of its code runs.
+
+#include "taipy_tunnel.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "_cgo_export.h"
+
+#define PUBLIC __attribute__((visibility("default")))
+
+static atomic_int forked;
+
+static void in_child(void) { atomic_store(&forked, 1); }
+
+__attribute__((constructor)) static void loaded(void) { pthread_atfork(NULL, NULL, in_child); }
+
+#define REFUSE_FORKED                   \
+	do {                            \
+		if (atomic_load(&forked)) \
+			return TT_FORKED; \
+	} while (0)
+
+PUBLIC int32_t tt_abi_version(void)
+{
+	REFUSE_FORKED;
+	return TT_ABI_VERSION;
+}
+
+PUBLIC int32_t tt_info(char *buf, size_t len)
+{
+	REFUSE_FORKED;
+	return go_info(buf, len);
+}
+
+PUBLIC int64_t tt_expose(const char *config, int32_t timeout_ms)
+{
+	REFUSE_FORKED;
+	return go_expose((char *)config, timeout_ms);
+}
+
+PUBLIC int32_t tt_set_target(int64_t handle, const char *target)
+{
+	REFUSE_FORKED;
+	return go_set_target(handle, (char *)target);
+}
+
+PUBLIC int32_t tt_reconnect(int64_t handle)
+{
+	REFUSE_FORKED;
+	return go_reconnect(handle);
+}
+
+PUBLIC int32_t tt_status(int64_t handle, char *buf, size_t len)
+{
+	REFUSE_FORKED;
+	return go_status(handle, buf, len);
+}
+
+PUBLIC int32_t tt_close(int64_t handle, int32_t drain_ms)
+{
+	REFUSE_FORKED;
+	return go_close(handle, drain_ms);
+}
+
+PUBLIC int32_t tt_release(int64_t handle)
+{
+	REFUSE_FORKED;
+	return go_release(handle);
+}
+
+PUBLIC int32_t tt_event_fd(void)
+{
+	REFUSE_FORKED;
+	return go_event_fd();
+}
+
+PUBLIC int32_t tt_events(char *buf, size_t len)
+{
+	REFUSE_FORKED;
+	return go_events(buf, len);
+}

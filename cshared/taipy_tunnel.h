@@ -1,0 +1,120 @@
+/* taipy_tunnel.h: the C interface of libtaipy_tunnel.so. This file is its document.
+ *
+ * One call opens a managed reverse SSH tunnel and returns at once; what happens to it
+ * afterwards is told by tt_status() and announced on one eventfd:
+ *
+ *     int64_t h = tt_expose("{\"server\":\"user@host\",\"target\":\"127.0.0.1:5000\"}", 30000);
+ *     struct pollfd p = { tt_event_fd(), POLLIN, 0 };
+ *     while (poll(&p, 1, -1) > 0) {
+ *         read(p.fd, &n, 8);                                 // take the announcement
+ *         while ((len = tt_events(buf, sizeof buf)) > 2) …;  // "[]" means nothing is left
+ *         tt_status(h, buf, sizeof buf);                     // {"state":"up","url":…}
+ *     }
+ *     tt_close(h, 5000);                                     // … until the state is "closed"
+ *     tt_release(h);
+ *
+ * Promises
+ *   - No call blocks on the network, on a file or on another thread's work: each returns
+ *     within microseconds, so a caller holding an interpreter's lock may release it or not.
+ *   - All calls may be made from any thread. Nothing is called back.
+ *   - Nothing is ever written to descriptors 1 and 2, and no signal handler is installed.
+ *   - No pointer crosses the border to be freed: text goes in as a NUL-terminated UTF-8
+ *     string that is copied before the call returns, and comes out in the caller's buffer.
+ *   - In a process forked after loading, every call returns TT_FORKED and Go is not entered.
+ *
+ * Text that comes out
+ *   A function with (buf, len) returns the number of bytes of its text, without the NUL that
+ *   follows it. If that number is >= len, nothing was written or consumed: call again with a
+ *   larger buffer. buf may be NULL if len is 0. All texts are JSON.
+ */
+#ifndef TAIPY_TUNNEL_H
+#define TAIPY_TUNNEL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Changes whenever a call, a number or a JSON field below changes its meaning.
+ * Callers compare it with tt_abi_version() before anything else. */
+#define TT_ABI_VERSION 1
+
+/* What a call returns instead of a count or a handle. */
+#define TT_ARGUMENT (-1) /* a NULL pointer, text that is not UTF-8, or a number out of range */
+#define TT_HANDLE   (-2) /* no such tunnel: never opened, or released */
+#define TT_INTERNAL (-3) /* a defect of ours; the next tt_events() carries a log record of it */
+#define TT_FORKED   (-4) /* this process was forked from the one that loaded the library */
+
+/* The TT_ABI_VERSION that the library was built with. */
+int32_t tt_abi_version(void);
+
+/* What the library is and holds: {"version":"0.1.0","handles":0,"goroutines":4}. */
+int32_t tt_info(char *buf, size_t len);
+
+/* Opens a tunnel and returns its handle (> 0), or a number below 0. Everything else, a bad
+ * configuration included, shows in its status: the state is "connecting" until it becomes
+ * "up", "waiting" or "failed".
+ *
+ * config is a JSON object; a missing field has the default of tunnel.Config (package
+ * pkg/tunnel), an unknown one is an error of class "config":
+ *   server          "user@host[:port]", required
+ *   key             path or text of a private key; default: ~/.ssh/id_*
+ *   key_passphrase  of that key
+ *   host_key        "SHA256:…", known_hosts line or file; default: the known_hosts files
+ *   remote          TCP port on the proxy's 127.0.0.1; default 8080
+ *   url             what visitors open; default http://HOST/
+ *   target          "host:port" of the app; "" (default): no app yet, state "waiting"
+ * timeout_ms bounds the set-up: a transient error is retried until then. 1 to 3600000. */
+int64_t tt_expose(const char *config, int32_t timeout_ms);
+
+/* Tells the tunnel where the app listens now: "host:port", or "" for nowhere. Connections
+ * from now on go there; open ones stay. Returns 0. */
+int32_t tt_set_target(int64_t handle, const char *target);
+
+/* Gives up the present link and makes a new one at once. Returns 0. */
+int32_t tt_reconnect(int64_t handle);
+
+/* The status, a JSON object:
+ *   state       "connecting" | "waiting" | "up" | "reconnecting" | "failed" | "closed"
+ *   url         what visitors open
+ *   server      "user@host:port"
+ *   remote      port on the proxy
+ *   target      where the app listens now, "" if nowhere
+ *   checked     how the URL was seen to lead here: "url" (opened from this machine),
+ *               "link" (through the link to the proxy's own port), "" (could not be checked)
+ *   links       SSH connections that are up
+ *   slots       listening ends on the proxy
+ *   visitors    connections that are open now
+ *   bytes       carried both ways since the start
+ *   reconnects  links made after the first
+ *   since       when the present state began, seconds since 1970 (a float)
+ *   retry_at    when the next attempt is made, seconds since 1970; 0 unless "reconnecting"
+ *   last_error  null, or {"class":…,"op":…,"message":…,"hint":…}; class is one of
+ *               "config" "host_key" "auth" "forward" "unreachable" "app" "closed" "internal" */
+int32_t tt_status(int64_t handle, char *buf, size_t len);
+
+/* Begins to close: no new connection is taken, open ones get drain_ms to end (0: none), then
+ * the link ends. Returns 0 at once; the state becomes "closed" within drain_ms + 500. */
+int32_t tt_close(int64_t handle, int32_t drain_ms);
+
+/* Forgets the handle; closes the tunnel first (no drain) if that was not done. Returns 0. */
+int32_t tt_release(int64_t handle);
+
+/* The eventfd (close-on-exec, non-blocking) that becomes readable when tt_events() has
+ * something. One for the whole library; never close it. */
+int32_t tt_event_fd(void);
+
+/* Takes what happened since the last call, oldest first, as a JSON array:
+ *   {"handle":1,"type":"status"}       ask tt_status(); repeats are folded
+ *   {"handle":1,"type":"log","time":…,"level":"debug|info|warning|error","message":…}
+ * At most 1024 records are kept; older ones give way and the next record carries their
+ * number as "lost". Only whole records are taken, as many as fit in len. Returns 2 ("[]")
+ * when there are none. */
+int32_t tt_events(char *buf, size_t len);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

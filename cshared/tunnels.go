@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/tunnel"
+)
+
+// tunnels are those that have a handle.
+var tunnels = registry{entries: map[int64]*entry{}}
+
+type registry struct {
+	mu      sync.Mutex
+	last    int64
+	entries map[int64]*entry
+}
+
+// entry is a tunnel from tt_expose to tt_release. Until its set-up is over there is no
+// tunnel.Tunnel, and the entry keeps what was said meanwhile.
+type entry struct {
+	handle int64
+	stop   context.CancelFunc // of the set-up
+
+	mu     sync.Mutex
+	tunnel *tunnel.Tunnel
+	status tunnel.Status // while there is no tunnel
+	target *string       // set while there was no tunnel
+	closed bool
+}
+
+func (r *registry) count() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.entries)
+}
+
+func (r *registry) find(handle int64) *entry {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.entries[handle]
+}
+
+// expose starts a tunnel and returns its handle.
+func (r *registry) expose(config []byte, timeout time.Duration) int64 {
+	ctx, stop := context.WithTimeout(context.Background(), timeout)
+	e := &entry{stop: stop, status: tunnel.Status{State: tunnel.Connecting, Since: time.Now()}}
+	r.mu.Lock()
+	r.last++
+	e.handle = r.last
+	r.entries[e.handle] = e
+	r.mu.Unlock()
+	start(e.handle, func() { defer stop(); e.run(ctx, config) })
+	return e.handle
+}
+
+func (r *registry) release(handle int64) {
+	r.mu.Lock()
+	e := r.entries[handle]
+	delete(r.entries, handle)
+	r.mu.Unlock()
+	if e != nil {
+		e.close(0)
+	}
+}
+
+// run is the life of a tunnel: set-up, and then news of it until it is closed.
+func (e *entry) run(ctx context.Context, config []byte) {
+	cfg, err := tunnel.ParseConfig(config)
+	var t *tunnel.Tunnel
+	if err == nil {
+		cfg.Log = slog.New(handler{handle: e.handle})
+		if len(cfg.Server) == 1 {
+			e.edit(func(s *tunnel.Status) {
+				s.Server, s.URL, s.Remote, s.Target = cfg.Server[0], cfg.URL, cfg.Remote, cfg.Target
+			})
+		}
+		t, err = tunnel.Expose(ctx, cfg)
+	}
+	if err != nil {
+		e.failed(err)
+		return
+	}
+	e.mu.Lock()
+	e.tunnel = t
+	target, closed := e.target, e.closed
+	e.mu.Unlock()
+	if closed {
+		_ = t.Close()
+	}
+	if target != nil {
+		_ = t.SetTarget(*target)
+	}
+	for range t.Watch(context.Background()) {
+		events.status(e.handle)
+	}
+}
+
+// failed notes how the set-up ended: by an error, or because it was closed meanwhile.
+func (e *entry) failed(err error) {
+	e.edit(func(s *tunnel.Status) {
+		s.State, s.Since = tunnel.Failed, time.Now()
+		if errors.Is(err, context.Canceled) {
+			s.State = tunnel.StateClosed
+			return
+		}
+		s.LastError = tunnel.AsError(err)
+	})
+}
+
+func (e *entry) edit(f func(*tunnel.Status)) {
+	e.mu.Lock()
+	f(&e.status)
+	e.mu.Unlock()
+	events.status(e.handle)
+}
+
+func (e *entry) read() tunnel.Status {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.tunnel != nil {
+		return e.tunnel.Status()
+	}
+	return e.status
+}
+
+func (e *entry) setTarget(addr string) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.tunnel == nil {
+		e.target = &addr
+		return nil
+	}
+	return e.tunnel.SetTarget(addr)
+}
+
+func (e *entry) reconnect() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.tunnel != nil {
+		_ = e.tunnel.Reconnect()
+	}
+}
+
+// close begins to close; the state tells when it is done.
+func (e *entry) close(drain time.Duration) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.closed = true
+	e.stop()
+	t := e.tunnel
+	if t == nil {
+		if e.status.State == tunnel.Failed {
+			e.status.State, e.status.Since = tunnel.StateClosed, time.Now()
+			events.status(e.handle)
+		}
+		return
+	}
+	start(e.handle, func() {
+		ctx, cancel := context.WithTimeout(context.Background(), drain)
+		defer cancel()
+		_ = t.Shutdown(ctx)
+	})
+}

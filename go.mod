@@ -1,0 +1,11 @@
+module github.com/taipy-tunnel/taipy-tunnel
+
+go 1.26.0
+
+require (
+	github.com/hashicorp/go-retryablehttp v0.7.8
+	golang.org/x/crypto v0.58.0
+	golang.org/x/sys v0.49.0
+)
+
+require github.com/hashicorp/go-cleanhttp v0.5.2 // indirect

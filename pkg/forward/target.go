@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package forward
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync"
+	"time"
+)
+
+// ErrNoTarget is returned by Dial while there is no app.
+var ErrNoTarget = errors.New("no app yet")
+
+const (
+	dialTimeout = 2 * time.Second // one attempt; the app is on this machine
+	patience    = time.Second     // how long a refused connection waits for a newer address
+)
+
+// Target is where the app listens now. It moves: a notebook's app gets another port each time
+// its cell is run again. The zero value has no address. Safe for concurrent use.
+type Target struct {
+	mu    sync.Mutex
+	addr  string
+	moved chan struct{} // closed when addr changes; nil until somebody waits
+}
+
+// Set moves the target to addr ("host:port"), or nowhere if addr is "". Connections from now on
+// go there, those that wait for it included.
+func (t *Target) Set(addr string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if addr == t.addr {
+		return
+	}
+	t.addr = addr
+	if t.moved != nil {
+		close(t.moved)
+		t.moved = nil
+	}
+}
+
+// Addr returns the present address, "" if there is none.
+func (t *Target) Addr() string {
+	addr, _ := t.now()
+	return addr
+}
+
+func (t *Target) now() (string, <-chan struct{}) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.moved == nil {
+		t.moved = make(chan struct{})
+	}
+	return t.addr, t.moved
+}
+
+// Dial connects to the app where it listens now. Where that is refused it waits up to one
+// second for the target to move, since an app that is being restarted is about to. The
+// connection acknowledges what it reads at once, see quickConn.
+func (t *Target) Dial(ctx context.Context) (net.Conn, error) {
+	late := time.NewTimer(patience)
+	defer late.Stop()
+	d := net.Dialer{Timeout: dialTimeout}
+	for {
+		addr, moved := t.now()
+		err := ErrNoTarget
+		if addr != "" {
+			var c net.Conn
+			if c, err = d.DialContext(ctx, "tcp", addr); err == nil {
+				return quick(c), nil
+			}
+		}
+		select {
+		case <-moved:
+		case <-late.C:
+			return nil, err
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}

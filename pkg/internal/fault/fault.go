@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package fault holds the errors that people read: their classes, their type and, in
+// messages.go, every sentence of them.
+//
+// A foreign error is classified once, by the package that it enters:
+//
+//	conn, err := dialer.DialContext(ctx, "tcp", addr)
+//	if err != nil {
+//		return nil, fault.Connect(addr, err)
+//	}
+//
+// Nobody else reads its text. Package tunnel gives these names to the outside.
+package fault
+
+import (
+	"encoding/json"
+	"errors"
+)
+
+// The classes. Each error that people read belongs to one; errors.Is(err, class) tells.
+var (
+	ErrConfig      = errors.New("bad configuration")
+	ErrHostKey     = errors.New("host key not trusted")
+	ErrAuth        = errors.New("login refused")
+	ErrForward     = errors.New("forward refused")
+	ErrUnreachable = errors.New("proxy unreachable")
+	ErrApp         = errors.New("app unreachable")
+	ErrClosed      = errors.New("tunnel closed")
+	ErrInternal    = errors.New("internal error")
+)
+
+// ErrPatience marks those transient errors with which a server asks its clients to slow down.
+var ErrPatience = errors.New("the server asks for patience")
+
+// Error is an error that a person reads: which step failed, why, and what to do.
+type Error struct {
+	// Op is the step: "configuration", "connect", "banner", "host key", "login", "forward", …
+	Op string
+	// Err says what happened.
+	Err error
+	// Hint says what to do; "" where nothing can be advised.
+	Hint string
+	// Class is one of the sentinels; errors.Is(e, e.Class) is true.
+	Class error
+	// Permanent: trying again cannot help until somebody changes something.
+	Permanent bool
+}
+
+func (e *Error) Error() string { return e.Op + ": " + e.Err.Error() }
+
+// Unwrap gives errors.Is and errors.As both the class and the cause.
+func (e *Error) Unwrap() []error { return []error{e.Class, e.Err} }
+
+// IsPermanent reports whether err is an Error that trying again cannot mend.
+func IsPermanent(err error) bool {
+	e, ok := errors.AsType[*Error](err)
+	return ok && e.Permanent
+}
+
+// classNames are the classes as the C interface and Python know them.
+var classNames = map[error]string{
+	ErrConfig: "config", ErrHostKey: "host_key", ErrAuth: "auth", ErrForward: "forward",
+	ErrUnreachable: "unreachable", ErrApp: "app", ErrClosed: "closed", ErrInternal: "internal",
+}
+
+// MarshalJSON gives {"class","op","message","hint"}.
+func (e *Error) MarshalJSON() ([]byte, error) {
+	return json.Marshal(struct {
+		Class   string `json:"class"`
+		Op      string `json:"op"`
+		Message string `json:"message"`
+		Hint    string `json:"hint"`
+	}{classNames[e.Class], e.Op, e.Error(), e.Hint})
+}
+
+// From returns err as an Error, an unforeseen one as a defect of ours.
+func From(err error) *Error {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e
+	}
+	return Internal(err)
+}

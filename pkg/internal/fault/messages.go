@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package fault
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Configuration: nothing was sent anywhere.
+
+// Config is a setting that cannot be used. The hint names a remedy.
+func Config(hint, format string, args ...any) *Error {
+	return &Error{Op: "configuration", Err: fmt.Errorf(format, args...), Hint: hint, Class: ErrConfig, Permanent: true}
+}
+
+// The way to the server. addr is "host:port".
+
+// Resolve: the server's name has no address.
+func Resolve(host string, err error) *Error {
+	return unreachable("resolve", fmt.Errorf("name %q does not resolve: %w", host, err),
+		"check the spelling of server=; a name that only your laptop knows does not resolve on this machine, an address does")
+}
+
+// Connect: no TCP connection.
+func Connect(addr string, err error) *Error {
+	return unreachable("connect", fmt.Errorf("no connection to %s: %w", addr, err),
+		"check that sshd listens there and that no firewall between this machine and the proxy drops the port")
+}
+
+// NoBanner: the connection stands but the server says nothing.
+func NoBanner(addr string, waited time.Duration) *Error {
+	return unreachable("banner", fmt.Errorf("%s accepted the connection but sent no SSH banner within %v", addr, waited.Round(100*time.Millisecond)),
+		"a firewall or load balancer may answer in place of sshd, or sshd is overloaded; check the port with: ssh-keyscan")
+}
+
+// Dropped: the server closed the connection before login was over.
+func Dropped(addr string, err error) *Error {
+	return unreachable("handshake", fmt.Errorf("%s ended the connection before login: %w", addr, err),
+		"sshd's own log on the proxy says why (journalctl -u ssh)")
+}
+
+// NotSSH: something else answers on the port. first is the beginning of what it said.
+func NotSSH(addr, first string) *Error {
+	return unreachable("banner", fmt.Errorf("%s is not an SSH server: it answers %q", addr, clip(first)),
+		"give the port that sshd listens on: server=\"user@host:port\"")
+}
+
+// Patience: the server refuses connections for now (MaxStartups, PerSourcePenalties of sshd).
+func Patience(addr, line string) *Error {
+	return unreachable("banner", fmt.Errorf("%s refuses connections for now: %q: %w", addr, clip(line), ErrPatience),
+		"too many connections or failed logins from this network; it passes by itself (sshd_config: MaxStartups, PerSourcePenalties)")
+}
+
+// Handshake: both speak SSH but cannot agree.
+func Handshake(addr string, err error) *Error {
+	return unreachable("handshake", fmt.Errorf("no SSH handshake with %s: %w", addr, err),
+		"the server may be too old or restricted to algorithms that are not offered any more")
+}
+
+// LinkLost: a link that was up has ended.
+func LinkLost(err error) *Error {
+	return unreachable("link", fmt.Errorf("connection lost: %w", err), "")
+}
+
+// NoProgress: the link is up for the kernel but nothing passes.
+func NoProgress(waited time.Duration) *Error {
+	return unreachable("link", fmt.Errorf("connection lost: no answer and no progress for %v", waited), "")
+}
+
+func unreachable(op string, err error, hint string) *Error {
+	return &Error{Op: op, Err: err, Hint: hint, Class: ErrUnreachable}
+}
+
+// Host key and login.
+
+// HostKeyUnknown: nothing is known of the server's key. seen is "SHA256:…".
+func HostKeyUnknown(addr, algorithm, seen string) *Error {
+	return &Error{Op: "host key", Class: ErrHostKey, Permanent: true,
+		Err: fmt.Errorf("the key of %s is not known; it shows %s %s", addr, algorithm, seen),
+		Hint: "compare with what the proxy machine says itself: " + showKeys(algorithm) +
+			"; if it is the same, pass host_key=\"" + seen + "\""}
+}
+
+// HostKeyChanged: the server shows another key than the known ones.
+func HostKeyChanged(addr, algorithm, seen string, known []string) *Error {
+	return &Error{Op: "host key", Class: ErrHostKey, Permanent: true,
+		Err: fmt.Errorf("THE KEY OF %s IS NOT THE KNOWN ONE: it shows %s %s, known is %s; somebody may be in between, or the machine was set up anew",
+			addr, algorithm, seen, strings.Join(known, " or ")),
+		Hint: "nothing was sent. Ask the proxy's admin; compare with what the machine says itself: " + showKeys(algorithm) +
+			"; only if it is the same, pass host_key=\"" + seen + "\""}
+}
+
+// HostKeyRevoked: the key is marked @revoked in known_hosts.
+func HostKeyRevoked(addr, seen string) *Error {
+	return &Error{Op: "host key", Class: ErrHostKey, Permanent: true,
+		Err:  fmt.Errorf("the key of %s, %s, is marked as revoked", addr, seen),
+		Hint: "nothing was sent. Ask the proxy's admin for its new key"}
+}
+
+// HostKeyNone: the server has no key of the algorithms that are known of it.
+func HostKeyNone(addr string, known []string, err error) *Error {
+	return &Error{Op: "host key", Class: ErrHostKey, Permanent: true,
+		Err:  fmt.Errorf("%s shows no key of the known kind (%s): %w", addr, strings.Join(known, ", "), err),
+		Hint: "nothing was sent. Ask the proxy's admin for its present host key and pass it as host_key="}
+}
+
+func showKeys(algorithm string) string {
+	kind := "ed25519"
+	for _, k := range []string{"rsa", "ecdsa"} {
+		if strings.Contains(algorithm, k) {
+			kind = k
+		}
+	}
+	return "ssh-keygen -lf /etc/ssh/ssh_host_" + kind + "_key.pub"
+}
+
+// LoginRefused: the server takes none of the keys. public holds their authorized_keys lines.
+func LoginRefused(user, addr string, public []string, err error) *Error {
+	return &Error{Op: "login", Class: ErrAuth, Permanent: true,
+		Err: fmt.Errorf("%s refused user %q with %d key(s): %w", addr, user, len(public), err),
+		Hint: fmt.Sprintf("check the user name; the proxy needs this line in ~%s/.ssh/authorized_keys: %s",
+			user, strings.Join(public, "  or  "))}
+}
+
+// The slot.
+
+// Busy: another listener holds the port on the proxy.
+func Busy(port int) *Error {
+	return &Error{Op: "forward", Class: ErrForward,
+		Err: fmt.Errorf("port %d on the proxy is in use", port),
+		Hint: fmt.Sprintf("either another app is live there (then take another port: remote=, with its own nginx site), "+
+			"or an earlier connection died and sshd has not noticed yet (it ends with that sshd process; on the proxy: ss -ltnp 'sport = :%d')", port)}
+}
+
+// Privileged: ports below 1024 are for root.
+func Privileged(port int, user string) *Error {
+	return &Error{Op: "forward", Class: ErrForward, Permanent: true,
+		Err:  fmt.Errorf("port %d on the proxy is refused: ports below 1024 are for root, and the login is %q", port, user),
+		Hint: "leave remote= at 8080, or choose a port from 1024 up, and let nginx listen on the low one"}
+}
+
+// Forbidden: the server forwards no ports for this account.
+func Forbidden(port int) *Error {
+	return &Error{Op: "forward", Class: ErrForward, Permanent: true,
+		Err: fmt.Errorf("the proxy forbids to forward port %d for this account (it refuses any free port too)", port),
+		Hint: "the admin must allow it: in sshd_config AllowTcpForwarding yes (or remote), and no PermitListen or DisableForwarding " +
+			"against it; in authorized_keys no \"restrict\" or \"no-port-forwarding\""}
+}
+
+// ForwardFailed: the request for the port got no answer.
+func ForwardFailed(port int, err error) *Error {
+	return &Error{Op: "forward", Class: ErrUnreachable,
+		Err: fmt.Errorf("no answer to the request for port %d: %w", port, err)}
+}
+
+// The whole chain.
+
+// NotOurs: the public URL answers, but the request did not come through this tunnel.
+func NotOurs(url, answer string, port int) *Error {
+	return &Error{Op: "check", Class: ErrForward,
+		Err: fmt.Errorf("%s answers %q, but not from this tunnel", url, clip(answer)),
+		Hint: fmt.Sprintf("nginx on the proxy must hand that address to the tunnel: proxy_pass http://127.0.0.1:%d; "+
+			"if visitors open another address, pass it as url=", port)}
+}
+
+// AppRefused: nothing listens where the app should.
+func AppRefused(target string, err error) *Error {
+	return &Error{Op: "app", Class: ErrApp,
+		Err:  fmt.Errorf("nothing answers on %s: %w", target, err),
+		Hint: "start the app, or name its port: expose(5000)"}
+}
+
+// Timeout: the set-up did not succeed in time; last is the newest cause.
+func Timeout(last *Error, after time.Duration) *Error {
+	e := *last
+	e.Err = fmt.Errorf("%w (gave up after %v)", last.Err, after.Round(100*time.Millisecond))
+	return &e
+}
+
+// Closed: the tunnel was closed while somebody still asked something of it.
+func Closed() *Error {
+	return &Error{Op: "tunnel", Class: ErrClosed, Err: errors.New("it is closed"), Permanent: true}
+}
+
+// Internal is a defect of ours.
+func Internal(err error) *Error {
+	return &Error{Op: "internal", Class: ErrInternal, Err: err, Permanent: true,
+		Hint: "this is a defect of taipy-tunnel; please report it with the lines of tunnel.logs()"}
+}
+
+// clip makes a foreign text fit for a message: one line, 80 characters. %q escapes the rest.
+func clip(s string) string {
+	s = strings.TrimSpace(s)
+	if i := strings.IndexAny(s, "\r\n"); i >= 0 {
+		s = s[:i]
+	}
+	if len(s) > 80 {
+		s = s[:80] + "…"
+	}
+	return s
+}

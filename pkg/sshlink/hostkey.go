@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sshlink
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+
+	"golang.org/x/crypto/ssh"
+	"golang.org/x/crypto/ssh/knownhosts"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
+)
+
+// HostKeys knows which host keys to trust. There is no way to trust any.
+type HostKeys struct {
+	pins  []string            // "SHA256:…", if the trust is in fingerprints
+	known ssh.HostKeyCallback // otherwise: known_hosts
+
+	mu     sync.Mutex
+	family []string // with pins: the algorithms with which the pinned key was seen
+}
+
+// families are the host key algorithms by kind of key. A fingerprint does not tell of which
+// kind its key is, and a server shows one key for each connection: the first kind in our order
+// that it has. So kinds are asked for one after another.
+var families = [][]string{
+	{ssh.KeyAlgoED25519},
+	{ssh.KeyAlgoECDSA256, ssh.KeyAlgoECDSA384, ssh.KeyAlgoECDSA521},
+	{ssh.KeyAlgoRSASHA512, ssh.KeyAlgoRSASHA256},
+}
+
+// familyOf returns the algorithms with which key may be shown; an RSA key never with SHA-1.
+func familyOf(key ssh.PublicKey) []string {
+	if key.Type() == ssh.KeyAlgoRSA {
+		return families[2]
+	}
+	for _, f := range families {
+		if slices.Contains(f, key.Type()) {
+			return f
+		}
+	}
+	return []string{key.Type()}
+}
+
+var fingerprint = regexp.MustCompile(`^SHA256:[A-Za-z0-9+/]{43}$`)
+
+// NewHostKeys reads what the owner knows of the server's host key: fingerprints as ssh-keygen -l
+// prints them ("SHA256:…", several separated by spaces or commas), the path of a known_hosts
+// file, or lines of one (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT; hashed names and "[host]:port"
+// included). "" stands for ~/.ssh/known_hosts and /etc/ssh/ssh_known_hosts. What cannot be
+// understood is an error of class fault.ErrConfig.
+func NewHostKeys(text string) (*HostKeys, error) {
+	text = strings.TrimSpace(text)
+	if text == "" {
+		return systemHostKeys()
+	}
+	if strings.HasPrefix(text, "SHA256:") {
+		pins := strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' || r == '\n' })
+		for i, p := range pins {
+			if pins[i] = strings.TrimRight(p, "="); !fingerprint.MatchString(pins[i]) {
+				return nil, fault.Config("copy the whole of it from: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub",
+					"host_key %q is not a SHA256 fingerprint (43 characters after \"SHA256:\")", p)
+			}
+		}
+		return &HostKeys{pins: pins}, nil
+	}
+	if strings.ContainsAny(text, " \t") && !isFile(expand(text)) {
+		return knownHosts([]byte(text), "host_key", true)
+	}
+	lines, err := os.ReadFile(expand(text))
+	if err != nil {
+		return nil, fault.Config("give a fingerprint (SHA256:…), a known_hosts line, or the path of a known_hosts file",
+			"host_key cannot be read: %w", err)
+	}
+	return knownHosts(lines, text, true)
+}
+
+// systemHostKeys reads the files that ssh(1) reads. Neither need exist, and a line that cannot
+// be parsed is passed over, as ssh does.
+func systemHostKeys() (*HostKeys, error) {
+	var lines []byte
+	for _, file := range []string{expand("~/.ssh/known_hosts"), "/etc/ssh/ssh_known_hosts"} {
+		if b, err := os.ReadFile(file); err == nil {
+			lines = append(append(lines, b...), '\n')
+		}
+	}
+	return knownHosts(lines, "known_hosts", false)
+}
+
+// knownHosts hands the lines that can be parsed to x/crypto, which reads files only.
+func knownHosts(text []byte, source string, strict bool) (*HostKeys, error) {
+	var kept bytes.Buffer
+	for n, line := range bytes.Split(text, []byte("\n")) {
+		line = bytes.TrimSpace(line)
+		if len(line) == 0 || line[0] == '#' {
+			continue
+		}
+		if _, _, _, _, _, err := ssh.ParseKnownHosts(line); err != nil {
+			if strict {
+				return nil, fault.Config("each line is: host keytype base64, as ssh-keyscan prints it",
+					"%s, line %d is not a known_hosts line: %w", source, n+1, err)
+			}
+			continue
+		}
+		kept.Write(append(line, '\n'))
+	}
+	if strict && kept.Len() == 0 {
+		return nil, fault.Config("give a fingerprint (SHA256:…) or a known_hosts line", "%s holds no host key", source)
+	}
+	dir, err := os.MkdirTemp("", "taipy-tunnel-")
+	if err != nil {
+		return nil, fault.Config("make room in the temporary directory", "cannot read host keys: %w", err)
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	file := filepath.Join(dir, "known_hosts")
+	if err := os.WriteFile(file, kept.Bytes(), 0o600); err != nil {
+		return nil, fault.Config("make room in the temporary directory", "cannot read host keys: %w", err)
+	}
+	check, err := knownhosts.New(file)
+	if err != nil {
+		return nil, fault.Config("", "%s cannot be read: %w", source, err)
+	}
+	return &HostKeys{known: check}, nil
+}
+
+// offers returns the algorithm lists to try in turn with the server at addr. With known_hosts
+// it is one list: the kinds of key that are known come alone, or a server that has an ECDSA
+// key besides the known ED25519 one would show the wrong key and look like an impostor.
+func (h *HostKeys) offers(addr string) [][]string {
+	if h.known == nil {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if h.family != nil {
+			return [][]string{h.family}
+		}
+		return families
+	}
+	var algorithms []string
+	for _, key := range h.wanted(addr) {
+		if f := familyOf(key); !slices.Contains(algorithms, f[0]) {
+			algorithms = append(algorithms, f...)
+		}
+	}
+	if algorithms == nil {
+		return [][]string{slices.Concat(families...)}
+	}
+	return [][]string{algorithms}
+}
+
+// wanted returns the keys that known_hosts has for addr, found by showing it one that nobody has.
+func (h *HostKeys) wanted(addr string) (keys []ssh.PublicKey) {
+	nobody, err := ssh.NewPublicKey(ed25519.PublicKey(make([]byte, ed25519.PublicKeySize)))
+	if err != nil {
+		return nil
+	}
+	e, ok := errors.AsType[*knownhosts.KeyError](h.known(addr, &net.TCPAddr{}, nobody))
+	if !ok {
+		return nil
+	}
+	for _, k := range e.Want {
+		keys = append(keys, k.Key)
+	}
+	return keys
+}
+
+// check is an ssh.HostKeyCallback whose errors are of class fault.ErrHostKey.
+func (h *HostKeys) check(addr string, remote net.Addr, key ssh.PublicKey) error {
+	seen := ssh.FingerprintSHA256(key)
+	if h.known == nil {
+		if !slices.Contains(h.pins, seen) {
+			return fault.HostKeyChanged(addr, key.Type(), seen, h.pins)
+		}
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.family = familyOf(key)
+		return nil
+	}
+	err := h.known(addr, remote, key)
+	if err == nil {
+		return nil
+	}
+	if _, ok := errors.AsType[*knownhosts.RevokedError](err); ok {
+		return fault.HostKeyRevoked(addr, seen)
+	}
+	known := fingerprints(h.wanted(addr))
+	if len(known) == 0 {
+		return fault.HostKeyUnknown(addr, key.Type(), seen)
+	}
+	return fault.HostKeyChanged(addr, key.Type(), seen, known)
+}
+
+func fingerprints(keys []ssh.PublicKey) (out []string) {
+	for _, k := range keys {
+		out = append(out, fmt.Sprintf("%s %s", k.Type(), ssh.FingerprintSHA256(k)))
+	}
+	return out
+}
+
+func isFile(path string) bool {
+	st, err := os.Stat(path)
+	return err == nil && st.Mode().IsRegular()
+}
+
+// expand replaces a leading "~/" by the home directory.
+func expand(path string) string {
+	if rest, ok := strings.CutPrefix(path, "~/"); ok {
+		if home, err := os.UserHomeDir(); err == nil {
+			return filepath.Join(home, rest)
+		}
+	}
+	return path
+}

@@ -1,0 +1,320 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package sshlink is one SSH connection to the proxy, from dial to death.
+//
+//	keys, err := sshlink.LoadKeys("~/.ssh/id_ed25519", "")
+//	known, err := sshlink.NewHostKeys("SHA256:…")
+//	link, err := sshlink.Dial(ctx, sshlink.Config{Host: "203.0.113.7", User: "me", Keys: keys, HostKeys: known})
+//	err = link.Hold(ctx, "sh -c 'read x'")  // a session, before the first Listen
+//	slot, err := link.Listen(ctx, 8080)     // a net.Listener on the proxy's 127.0.0.1
+//	<-link.Done()                           // link.Err() says why
+//
+// It knows everything about SSH and nothing about retrying: an error of its calls is an Error
+// of package tunnel (class, step, cause, remedy, permanent or not), and what to do next is the
+// supervisor's decision. A dead link is noticed within two seconds by lack of progress, not by
+// a late answer, so a saturated one is not taken for dead. Nothing is kept after Close.
+package sshlink
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/guard"
+)
+
+const (
+	dialTimeout      = 5 * time.Second  // for all addresses of the server together
+	handshakeTimeout = 10 * time.Second // banner, key exchange and login
+)
+
+// Config says where and as whom to log in.
+type Config struct {
+	// Host is a name or an address. A name is resolved at each Dial and all its addresses are tried.
+	Host string
+	// Port of sshd. 0: 22.
+	Port int
+	// User to log in as. Required.
+	User string
+	// Keys to log in with. Required.
+	Keys *Keys
+	// HostKeys says which host keys to trust. Required.
+	HostKeys *HostKeys
+	// Log takes what a support person wants to see. Nil: nothing is logged.
+	Log *slog.Logger
+}
+
+// Addr returns "host:port".
+func (c *Config) Addr() string {
+	port := c.Port
+	if port == 0 {
+		port = 22
+	}
+	return net.JoinHostPort(c.Host, strconv.Itoa(port))
+}
+
+// Link is one SSH connection. Its methods may be called from several goroutines.
+type Link struct {
+	cfg   Config
+	wire  *wire
+	ssh   ssh.Conn
+	tasks guard.Group
+	done  chan struct{}
+
+	mu    sync.Mutex
+	err   error
+	slots map[string]*Listener // by the address that sshd names in a channel open
+	open  int                  // channels accepted and not closed
+	bytes atomic.Int64         // carried by them, both ways
+}
+
+// Dial connects, checks the host key and logs in. ctx bounds all of it, besides the limits of
+// each step (5 s for the connection, 10 s from banner to login). The error is an *Error of
+// package tunnel, or ctx's own if ctx was cancelled.
+func Dial(ctx context.Context, cfg Config) (*Link, error) {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	var first error
+	for _, algorithms := range cfg.HostKeys.offers(cfg.Addr()) {
+		l, err := dial(ctx, cfg, algorithms)
+		if err == nil {
+			return l, nil
+		}
+		if first == nil {
+			first = err
+		}
+		if !errors.Is(err, fault.ErrHostKey) {
+			return nil, firstHostKey(first, err)
+		}
+	}
+	return nil, first
+}
+
+// firstHostKey prefers the complaint about a host key to what became of asking for another kind.
+func firstHostKey(first, last error) error {
+	if errors.Is(first, fault.ErrHostKey) {
+		return first
+	}
+	return last
+}
+
+func dial(ctx context.Context, cfg Config, algorithms []string) (*Link, error) {
+	start := time.Now()
+	addr := cfg.Addr()
+	d := net.Dialer{Timeout: dialTimeout}
+	tcp, err := d.DialContext(ctx, "tcp", addr)
+	if err != nil {
+		if context.Cause(ctx) == context.Canceled {
+			return nil, context.Canceled
+		}
+		if _, ok := errors.AsType[*net.DNSError](err); ok {
+			return nil, fault.Resolve(cfg.Host, err)
+		}
+		return nil, fault.Connect(addr, err)
+	}
+	setUserTimeout(tcp, userTimeout)
+
+	l := &Link{cfg: cfg, done: make(chan struct{}), slots: map[string]*Listener{}}
+	l.tasks.Panicked = func(err error) { l.fail(fault.Internal(err)) }
+	l.wire = newWire(tcp, l.tasks.Go)
+	l.wire.quickack.Store(true)
+	chans, reqs, err := l.handshake(ctx, algorithms, start)
+	if err != nil {
+		_ = l.wire.Close()
+		l.tasks.Wait()
+		return nil, err
+	}
+	cfg.Log.Debug("logged in", "server", addr, "version", string(l.ssh.ServerVersion()), "ms", time.Since(start).Milliseconds())
+	l.tasks.Go(func() { ssh.DiscardRequests(reqs) })
+	l.tasks.Go(func() { l.serve(chans) })
+	l.tasks.Go(l.watch)
+	return l, nil
+}
+
+// handshake runs from banner to login. x/crypto knows no context: closing the connection is
+// what ends it early.
+func (l *Link) handshake(ctx context.Context, algorithms []string, start time.Time) (<-chan ssh.NewChannel, <-chan *ssh.Request, error) {
+	var hostKey error
+	trusted := false
+	cfg := &ssh.ClientConfig{
+		User:              l.cfg.User,
+		Auth:              []ssh.AuthMethod{ssh.PublicKeys(l.cfg.Keys.signers...)},
+		HostKeyAlgorithms: algorithms,
+		HostKeyCallback: func(addr string, remote net.Addr, key ssh.PublicKey) error {
+			hostKey = l.cfg.HostKeys.check(addr, remote, key)
+			trusted = hostKey == nil
+			return hostKey
+		},
+		ClientVersion: "SSH-2.0-taipy-tunnel",
+	}
+	deadline := time.Now().Add(handshakeTimeout)
+	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
+		deadline = d
+	}
+	_ = l.wire.SetDeadline(deadline)
+	stop := context.AfterFunc(ctx, func() { _ = l.wire.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	conn, chans, reqs, err := ssh.NewClientConn(l.wire, strings.ToLower(l.cfg.Addr()), cfg)
+	if err == nil && !stop() {
+		_ = conn.Close()
+		err = ctx.Err()
+	}
+	if err == nil {
+		_ = l.wire.SetDeadline(time.Time{})
+		l.ssh = conn
+		return chans, reqs, nil
+	}
+	if context.Cause(ctx) == context.Canceled {
+		return nil, nil, context.Canceled
+	}
+	if hostKey != nil {
+		return nil, nil, hostKey
+	}
+	return nil, nil, l.classify(err, trusted, time.Since(start))
+}
+
+// classify tells why a handshake failed, by how far it came. trusted: the host key was accepted,
+// so what remained was the login.
+func (l *Link) classify(err error, trusted bool, waited time.Duration) error {
+	addr, said := l.cfg.Addr(), l.wire.said()
+	_, isNet := errors.AsType[net.Error](err)
+	isNet = isNet || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+	negotiation, isNegotiation := errors.AsType[*ssh.AlgorithmNegotiationError](err)
+	switch {
+	// sshd.c of OpenSSH sends these lines in place of its banner.
+	case strings.Contains(said, "Exceeded MaxStartups"), strings.Contains(said, "Not allowed at this time"):
+		return fault.Patience(addr, said)
+	case said == "" && isTimeout(err):
+		return fault.NoBanner(addr, waited)
+	case said == "":
+		return fault.Dropped(addr, err)
+	case !strings.Contains(said, "SSH-"):
+		return fault.NotSSH(addr, said)
+	case isNegotiation && negotiation.What == "host key":
+		return fault.HostKeyNone(addr, negotiation.SupportedAlgorithms, err)
+	case trusted && !isNet:
+		return fault.LoginRefused(l.cfg.User, addr, l.cfg.Keys.public(), err)
+	case isNet:
+		return fault.Dropped(addr, err)
+	default:
+		return fault.Handshake(addr, err)
+	}
+}
+
+func isTimeout(err error) bool {
+	e, ok := errors.AsType[net.Error](err)
+	return ok && e.Timeout()
+}
+
+// Hold opens a session and has the server run command in it until the link ends, unless it
+// refuses. A session belongs before the first Listen: sshd before 10.1 leaves Nagle's algorithm
+// on until one exists (channels then wait 44 ms for each other's acknowledgement: a third of the
+// requests per second). Until then, and where none is permitted, incoming data is acknowledged at
+// once instead.
+func (l *Link) Hold(ctx context.Context, command string) error {
+	var ch ssh.Channel
+	var reqs <-chan *ssh.Request
+	err := l.await(ctx, func() (err error) {
+		ch, reqs, err = l.ssh.OpenChannel("session", nil)
+		return err
+	})
+	if _, refused := errors.AsType[*ssh.OpenChannelError](err); refused {
+		l.cfg.Log.Debug("the server permits no session", "reason", err)
+		return nil
+	}
+	if err != nil {
+		return fault.LinkLost(err)
+	}
+	l.tasks.Go(func() { ssh.DiscardRequests(reqs) })
+	l.tasks.Go(func() { _, _ = io.Copy(io.Discard, ch.Stderr()) })
+	l.tasks.Go(func() { _, _ = io.Copy(io.Discard, ch) })
+	l.wire.quickack.Store(false)
+	_, err = ch.SendRequest("exec", false, ssh.Marshal(struct{ Command string }{command}))
+	return err
+}
+
+// KeyID is the SHA256 fingerprint of the first login key, without its prefix.
+func (l *Link) KeyID() string { return l.cfg.Keys.fingerprint() }
+
+// Dial connects to addr ("host:port") from the proxy (RFC 4254, section 7.2, direct-tcpip).
+func (l *Link) Dial(ctx context.Context, addr string) (net.Conn, error) {
+	host, port, err := splitPort(addr)
+	if err != nil {
+		return nil, err
+	}
+	var ch ssh.Channel
+	var reqs <-chan *ssh.Request
+	err = l.await(ctx, func() (err error) {
+		ch, reqs, err = l.ssh.OpenChannel("direct-tcpip", ssh.Marshal(forwarded{host, port, "127.0.0.1", 0}))
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	l.tasks.Go(func() { ssh.DiscardRequests(reqs) })
+	return newConn(ch, l.tasks.Go, &net.TCPAddr{}, tcpAddr(host, port), new(atomic.Int64), func() {}), nil
+}
+
+// await runs f, which waits for the server, and ends the link if ctx ends first: that is the
+// only way to free f.
+func (l *Link) await(ctx context.Context, f func() error) error {
+	answer := make(chan error, 1)
+	if !l.tasks.Go(func() { answer <- f() }) {
+		return net.ErrClosed
+	}
+	select {
+	case err := <-answer:
+		return err
+	case <-ctx.Done():
+		l.fail(fault.LinkLost(ctx.Err()))
+		return ctx.Err()
+	}
+}
+
+// Stats returns how many accepted connections are open, and the bytes that they and earlier ones
+// carried both ways.
+func (l *Link) Stats() (open int, bytes int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.open, l.bytes.Load()
+}
+
+// Done is closed when the link has ended.
+func (l *Link) Done() <-chan struct{} { return l.done }
+
+// Err says why the link ended; nil while it lives and after Close.
+func (l *Link) Err() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.err
+}
+
+// fail ends the link: the first reason stays.
+func (l *Link) fail(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if isDone(l.done) {
+		return
+	}
+	l.err = err
+	close(l.done)
+	_ = l.wire.Close()
+}
+
+// Close ends the link and returns when nothing of it is left, neither goroutine nor descriptor.
+func (l *Link) Close() error {
+	l.fail(nil)
+	l.tasks.Wait()
+	return nil
+}

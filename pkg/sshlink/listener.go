@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sshlink
+
+import (
+	"context"
+	"errors"
+	"net"
+	"strconv"
+	"sync"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
+)
+
+const (
+	backlog     = 128  // connections waiting for Accept, as sshd's own listen(2)
+	maxChannels = 4096 // connections open at once; each may hold 2 MiB of the server's data
+)
+
+const cancelTimeout = time.Second
+
+// loopback is asked for by its literal address: "localhost" may bind ::1 alone while a stale
+// link holds 127.0.0.1, and seems to succeed.
+const loopback = "127.0.0.1"
+
+// forwarded is the payload of a channel open (RFC 4254, section 7.2): where the connection
+// arrived or shall go, and where it comes from.
+type forwarded struct {
+	Addr       string
+	Port       uint32
+	OriginAddr string
+	OriginPort uint32
+}
+
+// forward is the payload of tcpip-forward and its cancellation (RFC 4254, section 7.1).
+type forward struct {
+	Addr string
+	Port uint32
+}
+
+// Listener is a slot: a listening end on the proxy. It is a net.Listener.
+type Listener struct {
+	link    *Link
+	addr    *net.TCPAddr
+	pending chan ssh.NewChannel
+	closing sync.Once
+	closed  chan struct{}
+}
+
+// Listen takes the TCP port on the proxy's loopback address. Connections that arrive before
+// Accept wait, up to 128; further ones are refused. The handler is in place before the request
+// is sent: x/crypto's own Client.Listen lost 4 of 200 connections that came in that instant.
+//
+// A refusal says neither why nor for how long, so a second request asks for any free port: if
+// that is granted the port itself was the trouble (in use: a transient error; below 1024: a
+// permanent one), else forwarding is forbidden (permanent). All are of class fault.ErrForward.
+func (l *Link) Listen(ctx context.Context, port int) (*Listener, error) {
+	s := &Listener{link: l, addr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port},
+		pending: make(chan ssh.NewChannel, backlog), closed: make(chan struct{})}
+	l.mu.Lock()
+	l.slots[s.addr.String()] = s
+	l.mu.Unlock()
+
+	granted, _, err := l.request(ctx, "tcpip-forward", port)
+	if granted {
+		return s, nil
+	}
+	l.forget(s)
+	if err != nil {
+		return nil, fault.ForwardFailed(port, err)
+	}
+	anyGranted, answer, err := l.request(ctx, "tcpip-forward", 0)
+	switch {
+	case err != nil:
+		return nil, fault.ForwardFailed(port, err)
+	case !anyGranted:
+		return nil, fault.Forbidden(port)
+	}
+	var free struct{ Port uint32 }
+	if ssh.Unmarshal(answer, &free) == nil {
+		_, _, _ = l.request(ctx, "cancel-tcpip-forward", int(free.Port))
+	}
+	if port < 1024 && l.cfg.User != "root" {
+		return nil, fault.Privileged(port, l.cfg.User)
+	}
+	return nil, fault.Busy(port)
+}
+
+func (l *Link) request(ctx context.Context, name string, port int) (ok bool, answer []byte, err error) {
+	err = l.await(ctx, func() (err error) {
+		ok, answer, err = l.ssh.SendRequest(name, true, ssh.Marshal(forward{loopback, uint32(port)}))
+		return err
+	})
+	return ok && err == nil, answer, err
+}
+
+func (l *Link) forget(s *Listener) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.slots[s.addr.String()] == s {
+		delete(l.slots, s.addr.String())
+	}
+}
+
+// serve hands each connection that the server announces to its slot, and refuses everything
+// else a server might want to open here. It never waits for anybody: x/crypto delivers nothing
+// more while it does.
+func (l *Link) serve(chans <-chan ssh.NewChannel) {
+	for nc := range chans {
+		if reason := l.offer(nc); reason != 0 {
+			_ = nc.Reject(reason, reason.String())
+		}
+	}
+	err := l.ssh.Wait()
+	if err == nil {
+		err = net.ErrClosed
+	}
+	l.fail(fault.LinkLost(err))
+}
+
+// offer queues nc for the slot that it names, which sshd does in the words of the request, or
+// returns the reason for refusing it.
+func (l *Link) offer(nc ssh.NewChannel) ssh.RejectionReason {
+	var to forwarded
+	if nc.ChannelType() != "forwarded-tcpip" || ssh.Unmarshal(nc.ExtraData(), &to) != nil {
+		return ssh.Prohibited
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.slots[net.JoinHostPort(to.Addr, strconv.FormatUint(uint64(to.Port), 10))]
+	if s == nil {
+		return ssh.Prohibited
+	}
+	select {
+	case s.pending <- nc:
+		return 0
+	default:
+		return ssh.ResourceShortage
+	}
+}
+
+// Accept returns the next connection; its RemoteAddr is what connected to the slot (nginx). The
+// error is net.ErrClosed once the slot was closed or its link has ended.
+func (s *Listener) Accept() (net.Conn, error) {
+	for {
+		select {
+		case <-s.closed:
+			return nil, net.ErrClosed
+		case <-s.link.done:
+			return nil, net.ErrClosed
+		case nc := <-s.pending:
+			if c, err := s.link.accept(nc, s.addr); err == nil {
+				return c, nil
+			}
+		}
+	}
+}
+
+var errFull = errors.New("too many connections")
+
+func (l *Link) accept(nc ssh.NewChannel, local net.Addr) (net.Conn, error) {
+	l.mu.Lock()
+	full := l.open >= maxChannels
+	if !full {
+		l.open++
+	}
+	l.mu.Unlock()
+	if full {
+		_ = nc.Reject(ssh.ResourceShortage, ssh.ResourceShortage.String())
+		return nil, errFull
+	}
+	release := func() {
+		l.mu.Lock()
+		l.open--
+		l.mu.Unlock()
+	}
+	ch, reqs, err := nc.Accept()
+	if err != nil {
+		release()
+		return nil, err
+	}
+	l.tasks.Go(func() { ssh.DiscardRequests(reqs) })
+	var from forwarded
+	_ = ssh.Unmarshal(nc.ExtraData(), &from)
+	return newConn(ch, l.tasks.Go, local, tcpAddr(from.OriginAddr, from.OriginPort), &l.bytes, release), nil
+}
+
+// Close gives the port back and returns when the server has answered, or after a second without
+// an answer. Connections that were accepted stay; those still waiting are refused.
+func (s *Listener) Close() error {
+	s.closing.Do(func() {
+		close(s.closed)
+		s.link.forget(s)
+		for waiting := true; waiting; {
+			select {
+			case nc := <-s.pending:
+				_ = nc.Reject(ssh.ConnectionFailed, "closed")
+			default:
+				waiting = false
+			}
+		}
+		answered := make(chan struct{})
+		if !s.link.tasks.Go(func() {
+			defer close(answered)
+			_, _, _ = s.link.ssh.SendRequest("cancel-tcpip-forward", true, ssh.Marshal(forward{loopback, uint32(s.addr.Port)}))
+		}) {
+			return
+		}
+		select {
+		case <-answered:
+		case <-time.After(cancelTimeout):
+		}
+	})
+	return nil
+}
+
+// Addr returns the slot's address on the proxy.
+func (s *Listener) Addr() net.Addr { return s.addr }
+
+func tcpAddr(host string, port uint32) *net.TCPAddr {
+	return &net.TCPAddr{IP: net.ParseIP(host), Port: int(port)}
+}
+
+func splitPort(addr string) (string, uint32, error) {
+	host, p, err := net.SplitHostPort(addr)
+	if err != nil {
+		return "", 0, err
+	}
+	port, err := strconv.ParseUint(p, 10, 16)
+	return host, uint32(port), err
+}

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sshlink
+
+import (
+	"net"
+	"sync"
+	"sync/atomic"
+)
+
+const (
+	wireRead  = 64 << 10  // bytes asked from the kernel at once
+	wireWrite = 256 << 10 // bytes gathered before a writer has to wait
+	headSize  = 512       // bytes kept of the server's first words
+)
+
+// wire is the TCP connection as x/crypto/ssh sees it. x/crypto reads through 4 KiB and flushes
+// each packet with system calls of its own; gathering them brought bulk transfer from 0.56-0.95
+// to 0.94-1.14 times that of ssh -R. It also counts what arrives, for the progress watch, and
+// keeps the server's first words, for the errors that quote them.
+type wire struct {
+	net.Conn
+	read     atomic.Int64 // bytes received
+	quickack atomic.Bool  // acknowledge at once, see Link.Hold
+
+	in   []byte // buffer of the only reader, x/crypto's
+	r, w int
+
+	mu         sync.Mutex
+	head       []byte     // guarded by mu: first bytes received
+	work, room *sync.Cond // guarded by mu: something to write, space for more
+	out, spare []byte
+	err        error
+}
+
+// newWire takes over c; start runs its writer until Close.
+func newWire(c net.Conn, start func(func()) bool) *wire {
+	w := &wire{Conn: c, in: make([]byte, wireRead)}
+	w.work, w.room = sync.NewCond(&w.mu), sync.NewCond(&w.mu)
+	start(w.flush)
+	return w
+}
+
+func (w *wire) Read(p []byte) (int, error) {
+	if w.r == w.w {
+		n, err := w.Conn.Read(w.in)
+		if n == 0 {
+			return 0, err
+		}
+		w.r, w.w = 0, n
+		if total := w.read.Add(int64(n)); total-int64(n) < headSize {
+			w.mu.Lock()
+			w.head = append(w.head, w.in[:min(n, headSize-len(w.head))]...)
+			w.mu.Unlock()
+		}
+		if w.quickack.Load() {
+			setQuickACK(w.Conn)
+		}
+	}
+	n := copy(p, w.in[w.r:w.w])
+	w.r += n
+	return n, nil
+}
+
+// said returns the server's first bytes.
+func (w *wire) said() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return string(w.head)
+}
+
+// Write takes p over; an error of the connection is returned by a later call.
+func (w *wire) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for len(w.out) >= wireWrite && w.err == nil {
+		w.room.Wait()
+	}
+	if w.err != nil {
+		return 0, w.err
+	}
+	w.out = append(w.out, p...)
+	w.work.Signal()
+	return len(p), nil
+}
+
+// flush writes what has been gathered, in one call each time, until the connection ends.
+func (w *wire) flush() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for {
+		for len(w.out) == 0 && w.err == nil {
+			w.work.Wait()
+		}
+		if w.err != nil {
+			return
+		}
+		p := w.out
+		w.out = w.spare[:0]
+		w.mu.Unlock()
+		_, err := w.Conn.Write(p)
+		w.mu.Lock()
+		w.spare = p
+		if err != nil {
+			w.fail(err)
+		}
+		w.room.Broadcast()
+	}
+}
+
+// fail is called with mu held.
+func (w *wire) fail(err error) {
+	if w.err == nil {
+		w.err = err
+	}
+	w.work.Broadcast()
+	w.room.Broadcast()
+}
+
+func (w *wire) Close() error {
+	w.mu.Lock()
+	w.fail(net.ErrClosed)
+	w.mu.Unlock()
+	return w.Conn.Close()
+}

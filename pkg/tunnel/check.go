@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tunnel
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/probe"
+)
+
+const (
+	peekSize    = 4 << 10                // of a connection's first bytes, where the question is looked for
+	peekTimeout = 250 * time.Millisecond // for them: a visitor who waits to be spoken to is let through then
+	headStart   = time.Second            // of the check through the public URL before the one over the link
+	checkFor    = 30 * time.Second       // if ctx says nothing
+)
+
+// checker answers the questions with which this tunnel asks the public URL whether it leads
+// here. While one is open, connections are looked at before they are handed on.
+type checker struct {
+	mu   sync.Mutex
+	open map[string]string // question: answer
+}
+
+func (c *checker) begin() (ask, reply string) {
+	ask, reply = rand.Text(), rand.Text()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.open == nil {
+		c.open = map[string]string{}
+	}
+	c.open[ask] = reply
+	return ask, reply
+}
+
+func (c *checker) end(ask string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.open, ask)
+}
+
+func (c *checker) busy() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.open) > 0
+}
+
+// answerIn returns the answer to the question that head holds, if it does.
+func (c *checker) answerIn(head []byte) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for ask, reply := range c.open {
+		if bytes.Contains(head, []byte(ask)) {
+			return reply
+		}
+	}
+	return ""
+}
+
+// answer reads the first bytes of conn. If they are a question of ours it answers and returns
+// nil; otherwise it returns conn with those bytes still to be read.
+func (c *checker) answer(conn net.Conn) net.Conn {
+	head := make([]byte, 0, peekSize)
+	_ = conn.SetReadDeadline(time.Now().Add(peekTimeout))
+	for len(head) < peekSize && !bytes.Contains(head, []byte("\r\n\r\n")) {
+		n, err := conn.Read(head[len(head):peekSize])
+		head = head[:len(head)+n]
+		if err != nil {
+			break
+		}
+	}
+	_ = conn.SetReadDeadline(time.Time{})
+	reply := c.answerIn(head)
+	if reply == "" {
+		return &peeked{conn, head}
+	}
+	_, _ = fmt.Fprintf(conn, "HTTP/1.1 204 No Content\r\n%s: %s\r\nConnection: close\r\n\r\n", probe.Header, reply)
+	_ = conn.Close()
+	return nil
+}
+
+// peeked is a connection of which the first bytes were read already.
+type peeked struct {
+	net.Conn
+	head []byte
+}
+
+func (p *peeked) Read(b []byte) (int, error) {
+	if len(p.head) > 0 {
+		n := copy(b, p.head)
+		p.head = p.head[n:]
+		return n, nil
+	}
+	return p.Conn.Read(b)
+}
+
+func (p *peeked) CloseWrite() error { return p.Conn.(interface{ CloseWrite() error }).CloseWrite() }
+
+// accept hands the connections of one link to Accept until the link ends.
+func (t *Tunnel) accept(l link) {
+	hand := func(c net.Conn) {
+		select {
+		case t.accepted <- c:
+		case <-t.life.Done():
+			_ = c.Close()
+		}
+	}
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		if !t.check.busy() {
+			hand(c)
+			continue
+		}
+		if !t.tasks.Go(func() {
+			if c := t.check.answer(c); c != nil {
+				hand(c)
+			}
+		}) {
+			_ = c.Close()
+		}
+	}
+}
+
+// verify asks the public URL whether it leads here: from this machine, or where that is not
+// possible over the link, from the proxy itself. An address that answers but leads elsewhere is
+// asked again until ctx ends; one that cannot be asked is let pass, and the status says so.
+func (t *Tunnel) verify(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, checkFor)
+	defer cancel()
+	ask, reply := t.check.begin()
+	defer t.check.end(ask)
+
+	question := probe.Question{URL: t.cfg.URL, Ask: ask, Reply: reply}
+	direct := make(chan probe.Finding, 1)
+	t.tasks.Go(func() { direct <- probe.URL(ctx, question) })
+	overLink := make(chan probe.Finding, 1)
+	late := time.NewTimer(headStart)
+	defer late.Stop()
+	asked := false
+	askLink := func() {
+		if !asked {
+			asked = true
+			question := question
+			question.Dial = t.dialProxy
+			t.tasks.Go(func() { overLink <- probe.URL(ctx, question) })
+		}
+	}
+	for {
+		select {
+		case f := <-direct:
+			if f.Kind != probe.Unreachable {
+				return t.verified(f, "url")
+			}
+			t.log.Debug("the URL cannot be opened from this machine", "reason", f.Answer)
+			askLink()
+		case <-late.C:
+			askLink()
+		case f := <-overLink:
+			return t.verified(f, "link")
+		}
+	}
+}
+
+// verified takes the finding of a check.
+func (t *Tunnel) verified(f probe.Finding, how string) error {
+	switch f.Kind {
+	case probe.Ours:
+		t.board.edit(func(s *Status) { s.Checked = how })
+		t.log.Info("the URL leads here", "url", t.cfg.URL, "checked", how)
+		return nil
+	case probe.Elsewhere:
+		return fault.NotOurs(t.cfg.URL, f.Answer, t.cfg.Remote)
+	default:
+		t.log.Warn("the URL could not be checked", "url", t.cfg.URL, "reason", f.Answer)
+		return nil
+	}
+}
+
+// dialProxy connects from the proxy to its own nginx, whatever host the URL names.
+func (t *Tunnel) dialProxy(ctx context.Context, _, addr string) (net.Conn, error) {
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, err
+	}
+	t.sup.mu.Lock()
+	l := t.sup.live
+	t.sup.mu.Unlock()
+	if l == nil {
+		return nil, fault.Closed()
+	}
+	return l.Dial(ctx, net.JoinHostPort("127.0.0.1", port))
+}

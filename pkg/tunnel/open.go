@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tunnel
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/forward"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
+)
+
+// open starts a tunnel and waits until it is ready. forwards: it serves cfg.Target itself.
+func open(ctx context.Context, cfg Config, forwards bool) (*Tunnel, error) {
+	start := time.Now()
+	srv, err := cfg.resolve()
+	if err != nil {
+		return nil, err
+	}
+	dial, err := dialer(cfg, srv)
+	if err != nil {
+		return nil, err
+	}
+	t := newTunnel(cfg, srv, dial)
+	t.sup.setupBy, _ = ctx.Deadline()
+	t.run(forwards)
+	if err := t.ready(ctx); err != nil {
+		_ = t.Close()
+		if e, ok := errors.AsType[*Error](err); ok && !e.Permanent {
+			err = fault.Timeout(e, time.Since(start))
+		}
+		return nil, err
+	}
+	t.sup.tell(func() { t.sup.setupBy = time.Time{} })
+	return t, nil
+}
+
+// newTunnel makes a tunnel whose links come from connect; nothing runs yet.
+func newTunnel(cfg Config, srv server, connect connector) *Tunnel {
+	t := &Tunnel{cfg: cfg, server: srv, log: cfg.Log, target: &forward.Target{}, accepted: make(chan net.Conn)}
+	if t.log == nil {
+		t.log = slog.New(slog.DiscardHandler)
+	}
+	t.life, t.end = context.WithCancel(context.Background())
+	t.tasks.Panicked = func(err error) {
+		t.log.Error("internal error", "error", err)
+		t.board.edit(func(s *Status) { s.State, s.LastError = Failed, fault.Internal(err) })
+		t.end()
+	}
+	t.board = newBoard(Status{State: Connecting, URL: cfg.URL, Server: srv.String(), Remote: cfg.Remote})
+	t.sup = newSupervisor(t, connect)
+	return t
+}
+
+// run starts the supervisor and, for Expose, the forwarder.
+func (t *Tunnel) run(forwards bool) {
+	t.tasks.Go(t.sup.run)
+	if !forwards {
+		t.sup.tell(func() { t.sup.appAnswers(nil) })
+		return
+	}
+	f := &forward.Forwarder{Target: t.target, Dialled: t.sup.dialled, Panicked: t.tasks.Panicked}
+	t.tasks.Go(func() { _ = f.Serve(t) })
+	t.tasks.Go(func() { <-t.life.Done(); _ = f.Close() })
+	t.sup.tell(func() { t.sup.moved(t.cfg.Target) })
+}
+
+// ready waits until the slot is bound and the URL was seen to lead here, or returns why not.
+func (t *Tunnel) ready(ctx context.Context) error {
+	var last error
+	for s := range t.board.watch(ctx) {
+		switch s.State {
+		case Failed:
+			return s.LastError
+		case Up, Waiting:
+			return t.verify(ctx)
+		case StateClosed:
+			return fault.Closed()
+		}
+		if s.LastError != nil {
+			last = s.LastError
+		}
+	}
+	if last == nil || errors.Is(ctx.Err(), context.Canceled) {
+		return ctx.Err()
+	}
+	return last
+}

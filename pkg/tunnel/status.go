@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tunnel
+
+import (
+	"context"
+	"encoding/json"
+	"iter"
+	"sync"
+	"time"
+)
+
+// State is what a tunnel is doing, in one word.
+type State string
+
+// The states.
+const (
+	Connecting   State = "connecting"   // no link yet
+	Waiting      State = "waiting"      // visitors are led here, but no app answers
+	Up           State = "up"           // visitors reach the app
+	Reconnecting State = "reconnecting" // the link was lost; see RetryAt
+	Failed       State = "failed"       // a permanent error; Reconnect tries again
+	StateClosed  State = "closed"       // the end
+)
+
+// Status is what is known of a tunnel at one moment.
+type Status struct {
+	State State `json:"state"`
+	// URL is what visitors open.
+	URL string `json:"url"`
+	// Server is the proxy, "user@host:port".
+	Server string `json:"server"`
+	// Remote is the port on the proxy.
+	Remote int `json:"remote"`
+	// Target is where the app listens, "" if nowhere. Always "" for Listen.
+	Target string `json:"target"`
+	// Checked says how URL was seen to lead here: "url" (opened from this machine), "link"
+	// (through the link to the proxy's own port), or "" (it could not be checked).
+	Checked string `json:"checked"`
+	// Links and Slots count the SSH connections that are up and the listening ends on the proxy.
+	Links int `json:"links"`
+	Slots int `json:"slots"`
+	// Visitors counts the connections that are open now, Bytes what was carried both ways.
+	Visitors int   `json:"visitors"`
+	Bytes    int64 `json:"bytes"`
+	// Reconnects counts the links made after the first.
+	Reconnects int `json:"reconnects"`
+	// Since is when State began; RetryAt when the next attempt is due, zero if none is.
+	Since   time.Time `json:"since"`
+	RetryAt time.Time `json:"retry_at"`
+	// LastError is the newest error, nil once all is well again.
+	LastError *Error `json:"last_error"`
+}
+
+// MarshalJSON writes moments as seconds since 1970, zero as 0.
+func (s Status) MarshalJSON() ([]byte, error) {
+	type plain Status
+	return json.Marshal(struct {
+		plain
+		Since   float64 `json:"since"`
+		RetryAt float64 `json:"retry_at"`
+	}{plain(s), seconds(s.Since), seconds(s.RetryAt)})
+}
+
+func seconds(t time.Time) float64 {
+	if t.IsZero() {
+		return 0
+	}
+	return float64(t.UnixMicro()) / 1e6
+}
+
+// board shows the newest status to any number of readers and never waits for them.
+type board struct {
+	mu      sync.Mutex
+	status  Status
+	changed chan struct{} // closed at the next change
+}
+
+func newBoard(first Status) *board {
+	first.Since = time.Now()
+	return &board{status: first, changed: make(chan struct{})}
+}
+
+// edit changes the status; a new state begins now.
+func (b *board) edit(f func(*Status)) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	before := b.status.State
+	f(&b.status)
+	if b.status.State != before {
+		b.status.Since = time.Now()
+	}
+	close(b.changed)
+	b.changed = make(chan struct{})
+}
+
+func (b *board) read() (Status, <-chan struct{}) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.status, b.changed
+}
+
+// watch yields the present status and each later one until ctx ends; what changes while the
+// reader is busy is folded into the newest.
+func (b *board) watch(ctx context.Context) iter.Seq[Status] {
+	return func(yield func(Status) bool) {
+		for {
+			s, changed := b.read()
+			if !yield(s) {
+				return
+			}
+			select {
+			case <-changed:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}
+}

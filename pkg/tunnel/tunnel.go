@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package tunnel shows an app that listens on this machine's loopback to the visitors of a proxy
+// machine, through a reverse SSH tunnel that it keeps open.
+//
+//	t, err := tunnel.Expose(ctx, tunnel.Config{
+//		Server:  []string{"me@203.0.113.7"},
+//		HostKey: "SHA256:…",
+//		Target:  "127.0.0.1:5000",
+//	})
+//	defer t.Close()
+//	fmt.Println(t.Status().URL)
+//
+// A *Tunnel is a net.Listener, so a Go program needs no port of its own:
+//
+//	t, err := tunnel.Listen(ctx, cfg)
+//	err = http.Serve(t, handler)
+//
+// Promises. The proxy's host key is always checked. A lost link is replaced by itself, the first
+// attempt within 50 ms, for as long as it takes; what trying again cannot mend (host key
+// changed, login refused, forward forbidden) stops it and is told. The package writes to no
+// standard stream, handles no signal and starts no process; a panic in one of its goroutines
+// closes the tunnel, not the program. After Close nothing of it is left.
+//
+// Every error is an *Error: the step, the cause, a remedy, and a class for errors.Is.
+package tunnel
+
+import (
+	"context"
+	"iter"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/forward"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/guard"
+)
+
+// Error is an error that a person reads.
+type Error = fault.Error
+
+// AsError returns err as an *Error; one that is none is a defect of ours (ErrInternal).
+func AsError(err error) *Error { return fault.From(err) }
+
+// The classes of errors, for errors.Is.
+var (
+	ErrConfig      = fault.ErrConfig      // a setting, key or host key that cannot be used
+	ErrHostKey     = fault.ErrHostKey     // the proxy's host key is unknown, changed or revoked
+	ErrAuth        = fault.ErrAuth        // the proxy refused the login
+	ErrForward     = fault.ErrForward     // the port is in use, forbidden or privileged, or nginx leads elsewhere
+	ErrUnreachable = fault.ErrUnreachable // no way to the proxy, or none any more
+	ErrApp         = fault.ErrApp         // the app does not answer
+	ErrClosed      = fault.ErrClosed      // the tunnel was closed
+	ErrInternal    = fault.ErrInternal    // a defect of this package
+)
+
+// Tunnel is an open tunnel. Its methods may be called from several goroutines.
+type Tunnel struct {
+	cfg    Config
+	server server
+	log    *slog.Logger
+	board  *board
+	target *forward.Target
+	sup    *supervisor
+	check  checker
+	tasks  guard.Group
+
+	accepted chan net.Conn // from the slots, for Accept
+	life     context.Context
+	end      context.CancelFunc
+	closing  sync.Once
+}
+
+// Expose opens a tunnel to cfg.Target and returns when a visitor could open its URL; with no
+// target, or nothing that answers there, when the URL leads here (state Waiting). ctx bounds
+// that, not the tunnel's life: a permanent error is returned at once, a transient one is retried
+// until ctx ends and is then returned. After an error nothing goes on in the background.
+func Expose(ctx context.Context, cfg Config) (*Tunnel, error) {
+	return open(ctx, cfg, true)
+}
+
+// Listen is Expose for a program that accepts the visitors' connections itself.
+func Listen(ctx context.Context, cfg Config) (*Tunnel, error) {
+	cfg.Target = ""
+	return open(ctx, cfg, false)
+}
+
+// SetTarget moves the tunnel to addr, "host:port", or "" while there is no app. New connections
+// go there; open ones stay.
+func (t *Tunnel) SetTarget(addr string) error {
+	if err := checkTarget(addr); err != nil {
+		return err
+	}
+	if !t.sup.tell(func() { t.sup.moved(addr) }) {
+		return fault.Closed()
+	}
+	return nil
+}
+
+// Status returns what is known now.
+func (t *Tunnel) Status() Status {
+	s, _ := t.board.read()
+	return t.counted(s)
+}
+
+// Watch yields the present status and then each change of it, until ctx ends or the tunnel is
+// closed. Changes that come while the reader is busy are folded: the newest wins.
+func (t *Tunnel) Watch(ctx context.Context) iter.Seq[Status] {
+	return func(yield func(Status) bool) {
+		for s := range t.board.watch(ctx) {
+			if !yield(t.counted(s)) || s.State == StateClosed {
+				return
+			}
+		}
+	}
+}
+
+func (t *Tunnel) counted(s Status) Status {
+	s.Visitors, s.Bytes = t.sup.counts()
+	return s
+}
+
+// Reconnect gives up the present link and makes a new one at once. It also revives a tunnel
+// that failed.
+func (t *Tunnel) Reconnect() error {
+	if !t.sup.tell(t.sup.restart) {
+		return fault.Closed()
+	}
+	return nil
+}
+
+// Accept returns the next visitor's connection; a *Tunnel is a net.Listener. Connections have
+// working deadlines and CloseWrite. The error is of class ErrClosed once the tunnel is closed.
+// A tunnel of Expose accepts by itself.
+func (t *Tunnel) Accept() (net.Conn, error) {
+	select {
+	case c := <-t.accepted:
+		return c, nil
+	case <-t.life.Done():
+		return nil, fault.Closed()
+	}
+}
+
+// Addr returns the slot's address on the proxy.
+func (t *Tunnel) Addr() net.Addr {
+	return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: t.cfg.Remote}
+}
+
+// Shutdown takes no new connection, waits until the open ones have ended or ctx has, and closes.
+// It returns ctx's error if connections were cut.
+func (t *Tunnel) Shutdown(ctx context.Context) error {
+	t.sup.tell(t.sup.drain)
+	idle := time.NewTicker(20 * time.Millisecond)
+	defer idle.Stop()
+	for {
+		if open, _ := t.sup.counts(); open == 0 {
+			return t.Close()
+		}
+		select {
+		case <-idle.C:
+		case <-t.life.Done():
+			return t.Close()
+		case <-ctx.Done():
+			_ = t.Close()
+			return ctx.Err()
+		}
+	}
+}
+
+// Close ends the tunnel. When it returns, every connection, goroutine and descriptor of it is
+// gone, and the proxy has its port back as soon as its sshd sees the connection end.
+func (t *Tunnel) Close() error {
+	t.closing.Do(func() {
+		t.end()
+		t.tasks.Wait()
+		t.board.edit(func(s *Status) { s.State, s.Links, s.Slots, s.RetryAt = StateClosed, 0, 0, time.Time{} })
+		t.log.Info("closed", "url", t.cfg.URL)
+	})
+	return nil
+}
