@@ -95,7 +95,7 @@ func (f *Forwarder) copy(dst, src net.Conn) {
 		n, err := src.Read(buf.bytes())
 		if n > 0 {
 			if _, werr := dst.Write(buf.bytes()[:n]); werr != nil {
-				_, _ = src.Close(), dst.Close()
+				abort(src, dst)
 				return
 			}
 		}
@@ -109,8 +109,19 @@ func (f *Forwarder) copy(dst, src net.Conn) {
 			_ = dst.Close()
 			return
 		default:
-			_, _ = src.Close(), dst.Close()
+			abort(src, dst)
 			return
 		}
+	}
+}
+
+// abort closes connections in such a way that their other ends can tell it from an end of file,
+// where the protocol has one: a TCP reset.
+func abort(conns ...net.Conn) {
+	for _, c := range conns {
+		if tcp, ok := c.(interface{ SetLinger(sec int) error }); ok {
+			_ = tcp.SetLinger(0)
+		}
+		_ = c.Close()
 	}
 }

@@ -3,11 +3,13 @@
 package sshlink
 
 import (
+	"fmt"
 	"io"
 	"net"
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -31,10 +33,9 @@ var largeBuffers = sync.Pool{New: func() any { return new([largeBuffer]byte) }}
 // out first, for at most ten seconds.
 type conn struct {
 	ch            ssh.Channel
-	start         func(func()) bool
+	host          *host
 	local, remote net.Addr
-	bytes         *atomic.Int64 // the link's, of what was carried both ways
-	release       func()        // called once, at Close
+	release       func() // called once, at Close
 
 	closing sync.Once
 	closed  chan struct{}
@@ -65,9 +66,19 @@ type result struct {
 	err error
 }
 
-// newConn takes over ch; start runs a goroutine unless the link has ended.
-func newConn(ch ssh.Channel, start func(func()) bool, local, remote net.Addr, bytes *atomic.Int64, release func()) *conn {
-	return &conn{ch: ch, start: start, local: local, remote: remote, bytes: bytes, release: release,
+// host is what connections share with the link that carries them.
+type host struct {
+	start func(func()) bool // runs a goroutine unless the link has ended
+	bytes atomic.Int64      // carried both ways
+	lost  atomic.Bool       // the SSH connection broke: what its channels end with is not an end of file
+}
+
+// errLost is what Read returns in place of io.EOF when the link broke.
+var errLost = fmt.Errorf("the link was lost: %w", syscall.ECONNRESET)
+
+// newConn takes over ch.
+func newConn(ch ssh.Channel, h *host, local, remote net.Addr, release func()) *conn {
+	return &conn{ch: ch, host: h, local: local, remote: remote, release: release,
 		closed: make(chan struct{}), filled: make(chan result, 1), drained: make(chan error, 1)}
 }
 
@@ -86,7 +97,7 @@ func (c *conn) Read(p []byte) (int, error) {
 		case len(c.rest) > 0:
 			n := copy(p, c.rest)
 			c.rest = c.rest[n:]
-			c.bytes.Add(int64(n))
+			c.host.bytes.Add(int64(n))
 			return n, nil
 		case c.rerr != nil:
 			return 0, c.rerr
@@ -112,8 +123,11 @@ func (c *conn) fill() bool {
 	if c.large != nil {
 		buf = c.large[:]
 	}
-	c.filling = c.start(func() {
+	c.filling = c.host.start(func() {
 		n, err := c.ch.Read(buf)
+		if err != nil && c.host.lost.Load() {
+			err = errLost
+		}
 		c.filled <- result{n, err}
 	})
 	return c.filling
@@ -153,7 +167,7 @@ func (c *conn) Write(p []byte) (n int, err error) {
 			return n, err
 		}
 		if n, p = n+took, p[took:]; took > 0 {
-			c.bytes.Add(int64(took))
+			c.host.bytes.Add(int64(took))
 			continue
 		}
 		select {
@@ -183,7 +197,7 @@ func (c *conn) drain(p []byte) (int, error) {
 	}
 	c.out = append(c.out[:0], p[:min(len(p), largeBuffer)]...)
 	out := c.out
-	c.draining = c.start(func() {
+	c.draining = c.host.start(func() {
 		_, err := c.ch.Write(out)
 		c.wrote(err)
 	})

@@ -24,7 +24,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -69,13 +68,13 @@ type Link struct {
 	wire  *wire
 	ssh   ssh.Conn
 	tasks guard.Group
+	host  host
 	done  chan struct{}
 
 	mu    sync.Mutex
 	err   error
 	slots map[string]*Listener // by the address that sshd names in a channel open
 	open  int                  // channels accepted and not closed
-	bytes atomic.Int64         // carried by them, both ways
 }
 
 // Dial connects, checks the host key and logs in. ctx bounds all of it, besides the limits of
@@ -85,28 +84,17 @@ func Dial(ctx context.Context, cfg Config) (*Link, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	var first error
+	var wrong error // the complaint about a key that the server showed, else that it has none
 	for _, algorithms := range cfg.HostKeys.offers(cfg.Addr()) {
 		l, err := dial(ctx, cfg, algorithms)
-		if err == nil {
-			return l, nil
+		if err == nil || !errors.Is(err, fault.ErrHostKey) {
+			return l, err
 		}
-		if first == nil {
-			first = err
-		}
-		if !errors.Is(err, fault.ErrHostKey) {
-			return nil, firstHostKey(first, err)
+		if _, none := errors.AsType[*ssh.AlgorithmNegotiationError](err); wrong == nil || !none {
+			wrong = err
 		}
 	}
-	return nil, first
-}
-
-// firstHostKey prefers the complaint about a host key to what became of asking for another kind.
-func firstHostKey(first, last error) error {
-	if errors.Is(first, fault.ErrHostKey) {
-		return first
-	}
-	return last
+	return nil, wrong
 }
 
 func dial(ctx context.Context, cfg Config, algorithms []string) (*Link, error) {
@@ -127,7 +115,8 @@ func dial(ctx context.Context, cfg Config, algorithms []string) (*Link, error) {
 
 	l := &Link{cfg: cfg, done: make(chan struct{}), slots: map[string]*Listener{}}
 	l.tasks.Panicked = func(err error) { l.fail(fault.Internal(err)) }
-	l.wire = newWire(tcp, l.tasks.Go)
+	l.host.start = l.tasks.Go
+	l.wire = newWire(tcp, l.tasks.Go, func() { l.host.lost.Store(true) })
 	l.wire.quickack.Store(true)
 	chans, reqs, err := l.handshake(ctx, algorithms, start)
 	if err != nil {
@@ -249,21 +238,21 @@ func (l *Link) KeyID() string { return l.cfg.Keys.fingerprint() }
 
 // Dial connects to addr ("host:port") from the proxy (RFC 4254, section 7.2, direct-tcpip).
 func (l *Link) Dial(ctx context.Context, addr string) (net.Conn, error) {
-	host, port, err := splitPort(addr)
+	to, port, err := splitPort(addr)
 	if err != nil {
 		return nil, err
 	}
 	var ch ssh.Channel
 	var reqs <-chan *ssh.Request
 	err = l.await(ctx, func() (err error) {
-		ch, reqs, err = l.ssh.OpenChannel("direct-tcpip", ssh.Marshal(forwarded{host, port, "127.0.0.1", 0}))
+		ch, reqs, err = l.ssh.OpenChannel("direct-tcpip", ssh.Marshal(forwarded{to, port, "127.0.0.1", 0}))
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
 	l.tasks.Go(func() { ssh.DiscardRequests(reqs) })
-	return newConn(ch, l.tasks.Go, &net.TCPAddr{}, tcpAddr(host, port), new(atomic.Int64), func() {}), nil
+	return newConn(ch, &host{start: l.tasks.Go}, &net.TCPAddr{}, tcpAddr(to, port), func() {}), nil
 }
 
 // await runs f, which waits for the server, and ends the link if ctx ends first: that is the
@@ -287,7 +276,7 @@ func (l *Link) await(ctx context.Context, f func() error) error {
 func (l *Link) Stats() (open int, bytes int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.open, l.bytes.Load()
+	return l.open, l.host.bytes.Load()
 }
 
 // Done is closed when the link has ended.

@@ -185,7 +185,7 @@ func (l *Link) accept(nc ssh.NewChannel, local net.Addr) (net.Conn, error) {
 	l.tasks.Go(func() { ssh.DiscardRequests(reqs) })
 	var from forwarded
 	_ = ssh.Unmarshal(nc.ExtraData(), &from)
-	return newConn(ch, l.tasks.Go, local, tcpAddr(from.OriginAddr, from.OriginPort), &l.bytes, release), nil
+	return newConn(ch, &l.host, local, tcpAddr(from.OriginAddr, from.OriginPort), release), nil
 }
 
 // Close gives the port back and returns when the server has answered, or after a second without

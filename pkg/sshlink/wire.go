@@ -20,6 +20,7 @@ const (
 // keeps the server's first words, for the errors that quote them.
 type wire struct {
 	net.Conn
+	broke    func()       // called when reading fails, before x/crypto learns it
 	read     atomic.Int64 // bytes received
 	quickack atomic.Bool  // acknowledge at once, see Link.Hold
 
@@ -34,8 +35,8 @@ type wire struct {
 }
 
 // newWire takes over c; start runs its writer until Close.
-func newWire(c net.Conn, start func(func()) bool) *wire {
-	w := &wire{Conn: c, in: make([]byte, wireRead)}
+func newWire(c net.Conn, start func(func()) bool, broke func()) *wire {
+	w := &wire{Conn: c, broke: broke, in: make([]byte, wireRead)}
 	w.work, w.room = sync.NewCond(&w.mu), sync.NewCond(&w.mu)
 	start(w.flush)
 	return w
@@ -45,6 +46,7 @@ func (w *wire) Read(p []byte) (int, error) {
 	if w.r == w.w {
 		n, err := w.Conn.Read(w.in)
 		if n == 0 {
+			w.broke()
 			return 0, err
 		}
 		w.r, w.w = 0, n

@@ -5,6 +5,7 @@ package fault
 import (
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"time"
 )
@@ -26,7 +27,7 @@ func Resolve(host string, err error) *Error {
 
 // Connect: no TCP connection.
 func Connect(addr string, err error) *Error {
-	return unreachable("connect", fmt.Errorf("no connection to %s: %w", addr, err),
+	return unreachable("connect", fmt.Errorf("no connection to %s: %w", addr, cause(err)),
 		"check that sshd listens there and that no firewall between this machine and the proxy drops the port")
 }
 
@@ -38,7 +39,7 @@ func NoBanner(addr string, waited time.Duration) *Error {
 
 // Dropped: the server closed the connection before login was over.
 func Dropped(addr string, err error) *Error {
-	return unreachable("handshake", fmt.Errorf("%s ended the connection before login: %w", addr, err),
+	return unreachable("handshake", fmt.Errorf("%s ended the connection before login: %w", addr, cause(err)),
 		"sshd's own log on the proxy says why (journalctl -u ssh)")
 }
 
@@ -169,7 +170,7 @@ func NotOurs(url, answer string, port int) *Error {
 // AppRefused: nothing listens where the app should.
 func AppRefused(target string, err error) *Error {
 	return &Error{Op: "app", Class: ErrApp,
-		Err:  fmt.Errorf("nothing answers on %s: %w", target, err),
+		Err:  fmt.Errorf("nothing answers on %s: %w", target, cause(err)),
 		Hint: "start the app, or name its port: expose(5000)"}
 }
 
@@ -189,6 +190,14 @@ func Closed() *Error {
 func Internal(err error) *Error {
 	return &Error{Op: "internal", Class: ErrInternal, Err: err, Permanent: true,
 		Hint: "this is a defect of taipy-tunnel; please report it with the lines of tunnel.logs()"}
+}
+
+// cause leaves out the addresses that net repeats in its errors.
+func cause(err error) error {
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Err != nil {
+		return op.Err
+	}
+	return err
 }
 
 // clip makes a foreign text fit for a message: one line, 80 characters. %q escapes the rest.
