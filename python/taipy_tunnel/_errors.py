@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What goes wrong.
+
+    TunnelError
+    ├── ConfigError            an argument, key or host key that cannot be used
+    ├── HostKeyError           the proxy's host key is unknown, changed or revoked
+    ├── AuthError              the proxy refused the login
+    ├── ForwardError           the port is in use, forbidden or privileged, or nginx leads elsewhere
+    ├── AppNotFoundError       several apps run and none was named, or the app's server is dead
+    ├── ProxyUnreachableError  no way to the proxy, or none any more
+    └── ForkedProcessError     called in a forked process
+
+Each has a `hint`: what to do.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class TunnelError(Exception):
+    """What happened and why; `hint` says what to do ("" where nothing can be advised)."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n{self.hint}" if self.hint else self.message
+
+
+class ConfigError(TunnelError):
+    """An argument, key or host key cannot be used. Nothing was sent anywhere."""
+
+
+class HostKeyError(TunnelError):
+    """The proxy's host key is unknown, changed or revoked. Nothing was sent after seeing it."""
+
+
+class AuthError(TunnelError):
+    """The proxy refused the login."""
+
+
+class ForwardError(TunnelError):
+    """The port on the proxy is in use, forbidden or privileged, or the URL leads elsewhere."""
+
+
+class AppNotFoundError(TunnelError):
+    """Several apps run and none was named, or the app's server thread is dead."""
+
+
+class ProxyUnreachableError(TunnelError):
+    """There is no way to the proxy, or none any more."""
+
+
+class ForkedProcessError(TunnelError):
+    """The library was loaded before this process was forked; tunnels stay with the parent."""
+
+
+_CLASSES: dict[str, type[TunnelError]] = {
+    "config": ConfigError,
+    "host_key": HostKeyError,
+    "auth": AuthError,
+    "forward": ForwardError,
+    "unreachable": ProxyUnreachableError,
+    "app": AppNotFoundError,
+}
+
+
+def from_json(error: dict[str, Any] | None) -> TunnelError | None:
+    """The exception for a `last_error` of the C interface."""
+    if error is None:
+        return None
+    cls = _CLASSES.get(error["class"], TunnelError)
+    return cls(error["message"], error["hint"])

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""libtaipy_tunnel.so, by ctypes. cshared/taipy_tunnel.h is its document."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import pathlib
+import resource
+import signal
+import threading
+from collections.abc import Iterator
+from ctypes import POINTER, c_char, c_char_p, c_int32, c_int64, c_size_t
+from typing import Any
+
+from ._errors import ForkedProcessError, TunnelError
+
+ABI_VERSION = 1
+PATH = pathlib.Path(__file__).with_name("libtaipy_tunnel.so")
+
+TEXT = (POINTER(c_char), c_size_t)  # (buf, len): text that comes out
+
+# Every function of the header: its result and its arguments.
+FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "tt_abi_version": (c_int32, ()),
+    "tt_info": (c_int32, TEXT),
+    "tt_expose": (c_int64, (c_char_p, c_int32)),
+    "tt_set_target": (c_int32, (c_int64, c_char_p)),
+    "tt_reconnect": (c_int32, (c_int64,)),
+    "tt_status": (c_int32, (c_int64, *TEXT)),
+    "tt_close": (c_int32, (c_int64, c_int32)),
+    "tt_release": (c_int32, (c_int64,)),
+    "tt_event_fd": (c_int32, ()),
+    "tt_events": (c_int32, TEXT),
+}
+
+_ARGUMENT, _HANDLE, _INTERNAL, _FORKED = -1, -2, -3, -4
+
+
+class Library:
+    """The loaded library. A call that it refuses is an exception."""
+
+    def __init__(self, path: pathlib.Path = PATH) -> None:
+        with _quietly():
+            self._dll = ctypes.CDLL(str(path))
+            for name, (result, arguments) in FUNCTIONS.items():
+                function = getattr(self._dll, name)
+                function.restype, function.argtypes = result, arguments
+            version = self._call("tt_abi_version")
+        if version != ABI_VERSION:
+            raise TunnelError(
+                f"library: {path.name} has interface {version}, this package needs {ABI_VERSION}",
+                "reinstall taipy-tunnel and restart the kernel",
+            )
+
+    def _call(self, name: str, *arguments: Any) -> int:
+        result = int(getattr(self._dll, name)(*arguments))
+        if result >= 0:
+            return result
+        if result == _FORKED:
+            raise ForkedProcessError(
+                "fork: this process was forked from the one that has the tunnels",
+                "use them there, or start workers by multiprocessing's 'spawn' method",
+            )
+        reason = {_ARGUMENT: "bad argument", _HANDLE: "no such tunnel", _INTERNAL: "internal error"}
+        raise TunnelError(f"library: {name}: {reason.get(result, result)}")
+
+    def _text(self, name: str, *arguments: Any, size: int = 4096) -> Any:
+        while True:
+            buf = ctypes.create_string_buffer(size)
+            need = self._call(name, *arguments, buf, size)
+            if need < size:
+                return json.loads(buf.raw[:need])
+            size = need + 1
+
+    def info(self) -> dict[str, Any]:
+        return dict(self._text("tt_info"))
+
+    def expose(self, config: dict[str, Any], timeout: float) -> int:
+        return self._call("tt_expose", json.dumps(config).encode(), max(1, round(timeout * 1000)))
+
+    def set_target(self, handle: int, target: str) -> None:
+        self._call("tt_set_target", handle, target.encode())
+
+    def reconnect(self, handle: int) -> None:
+        self._call("tt_reconnect", handle)
+
+    def status(self, handle: int) -> dict[str, Any]:
+        return dict(self._text("tt_status", handle))
+
+    def close(self, handle: int, drain: float) -> None:
+        self._call("tt_close", handle, max(0, round(drain * 1000)))
+
+    def release(self, handle: int) -> None:
+        self._call("tt_release", handle)
+
+    def event_fd(self) -> int:
+        return self._call("tt_event_fd")
+
+    def events(self) -> list[dict[str, Any]]:
+        return list(self._text("tt_events", size=65536))
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Go's start-up, without what it does to its host.
+
+    Its threads inherit the signal mask: with asynchronous signals blocked they never take one that
+    Python's main thread waits for (and CPython 3.9 crashed). It also raises the soft limit of open
+    files to the hard one, which child processes would inherit (select() fails above 1024).
+    """
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    synchronous = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP, signal.SIGABRT}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - synchronous)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+
+
+_lock = threading.Lock()
+_loaded: Library | None = None
+
+
+def library() -> Library:
+    """The library, loaded at the first call: importing the package starts nothing."""
+    global _loaded
+    with _lock:
+        if _loaded is None:
+            _loaded = Library()
+        return _loaded
