@@ -93,10 +93,12 @@ func (s *supervisor) run() {
 	}
 }
 
-// tell has the run loop call f; false once the tunnel has ended.
+// tell has the run loop call f and returns when it did; false once the tunnel has ended.
 func (s *supervisor) tell(f func()) bool {
+	done := make(chan struct{})
 	select {
-	case s.commands <- f:
+	case s.commands <- func() { defer close(done); f() }:
+		<-done
 		return true
 	case <-s.t.life.Done():
 		return false

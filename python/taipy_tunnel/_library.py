@@ -15,6 +15,7 @@ from ctypes import POINTER, c_char, c_char_p, c_int32, c_int64, c_size_t
 from typing import Any
 
 from ._errors import ForkedProcessError, TunnelError
+from ._settings import Settings
 
 ABI_VERSION = 1
 PATH = pathlib.Path(__file__).with_name("libtaipy_tunnel.so")
@@ -77,8 +78,10 @@ class Library:
     def info(self) -> dict[str, Any]:
         return dict(self._text("tt_info"))
 
-    def expose(self, config: dict[str, Any], timeout: float) -> int:
-        return self._call("tt_expose", json.dumps(config).encode(), max(1, round(timeout * 1000)))
+    def expose(self, settings: Settings, target: str, timeout: float) -> int:
+        # A buffer, not bytes: what a traceback shows of it is its type, and it holds the key.
+        config = ctypes.create_string_buffer(settings.config(target))
+        return self._call("tt_expose", config, max(1, round(timeout * 1000)))
 
     def set_target(self, handle: int, target: str) -> None:
         self._call("tt_set_target", handle, target.encode())
@@ -127,6 +130,8 @@ _loaded: Library | None = None
 def library() -> Library:
     """The library, loaded at the first call: importing the package starts nothing."""
     global _loaded
+    if _loaded is not None:  # no lock: a forked child may have been born while it was held
+        return _loaded
     with _lock:
         if _loaded is None:
             _loaded = Library()

@@ -1,47 +1,96 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the Taipy app of this process listens.
+"""Where the app of this process listens.
 
 In a notebook Taipy's declared port (5000) is an HTTP/1.0 proxy without websockets, which answers
 501 once the app's cell was run again. The real server is on a port of its own that changes each
 time. Both stand in Taipy's registry of running apps; Taipy itself is never imported from here.
 
-Attributes relied on (Taipy 4.1): taipy.gui.utils._runtime_manager._RuntimeManager,
-its __port_gui; Gui._server; _Server._port, _thread, _ws.
+Attributes relied on (Taipy 4.1): taipy.gui.utils._runtime_manager._RuntimeManager, its
+__port_gui; Gui._server; _Server._port, _thread, _ws.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
+import re
 import socket
 import sys
 from typing import Any
 
-from ._errors import AppNotFoundError
+from ._errors import AppNotFoundError, ConfigError
+from ._settings import variable
 
 _REGISTRY = "taipy.gui.utils._runtime_manager"
 
 
-def is_gui(app: object) -> bool:
-    """Whether `app` is a Taipy Gui."""
-    cls = type(app)
-    return cls.__module__.startswith("taipy.") and hasattr(app, "run") and hasattr(app, "state")
+class App:
+    """The app that a tunnel shows: a fixed address, or a Taipy app to be followed.
 
-
-def find(gui: object | None = None) -> str:
-    """The address of the running app, or of `gui`; "" if there is none.
-
-    AppNotFoundError if several run and none was named.
+    spec: None (the running Taipy app), a port, "port", "host:port", or a Taipy Gui.
     """
-    if gui is not None:
-        return _address(gui)
-    found = {declared: address for declared, app in _registered().items() if (address := _address(app))}
-    if len(found) > 1:
-        listed = ", ".join(f"port {declared}" for declared in sorted(found))
-        raise AppNotFoundError(
-            f"app: {len(found)} Taipy apps run in this process ({listed})",
-            "name one: expose(gui), with the variable that holds its Gui",
+
+    def __init__(self, spec: object = None) -> None:
+        self._fixed = ""
+        self._gui: object | None = None
+        self._declared: int | None = None  # the port by which Taipy knows the app that we follow
+        if spec is None:
+            spec = os.environ.get(variable("app")) or None
+        if spec is not None and _is_gui(spec):
+            self._gui = spec
+        elif spec is not None:
+            self._fixed = _fixed(spec)
+
+    @property
+    def is_taipy(self) -> bool:
+        """Whether the address is that of a Taipy server."""
+        return not self._fixed
+
+    def address(self) -> str:
+        """Where the app listens now, "host:port"; "" if it does not run.
+
+        AppNotFoundError if several Taipy apps run and none was named or followed before.
+        """
+        if self._fixed:
+            return self._fixed
+        running = _registered()
+        if self._gui is not None:
+            for declared, gui in running.items():
+                if gui is self._gui:
+                    self._declared = declared
+            # After a re-run of its cell another Gui has taken over the same port.
+            return _address(self._gui) or _address(running.get(self._declared or 0))
+        live = {declared: address for declared, gui in running.items() if (address := _address(gui))}
+        if self._declared not in live and len(live) > 1:
+            listed = ", ".join(f"port {declared}" for declared in sorted(live))
+            raise AppNotFoundError(
+                f"app: {len(live)} Taipy apps run in this process ({listed})",
+                "name one: expose(gui), with the variable that holds its Gui",
+            )
+        if self._declared not in live:
+            self._declared = next(iter(live), None)
+        return live.get(self._declared, "") if self._declared is not None else ""
+
+
+def _fixed(spec: object) -> str:
+    """The address that a port, "port" or "host:port" means."""
+    text = str(spec).strip() if isinstance(spec, (int, str)) and not isinstance(spec, bool) else ""
+    if "@" in text:
+        raise ConfigError(
+            "configuration: app looks like a server", 'the server is a keyword: expose(server="user@host")'
         )
-    return next(iter(found.values()), "")
+    match = re.fullmatch(r"(?:(\S+):)?(\d{1,5})", text)
+    if match is None or not 1 <= int(match[2]) <= 65535:
+        raise ConfigError(
+            f"configuration: app is {spec!r}" if text else f"configuration: app is a {type(spec).__name__}",
+            'want a port, "host:port", a Taipy Gui, or nothing for the running Taipy app',
+        )
+    return f"{match[1] or '127.0.0.1'}:{match[2]}"
+
+
+def _is_gui(app: object) -> bool:
+    cls = type(app)
+    return any(c.__module__.startswith("taipy.gui") and c.__name__ == "Gui" for c in cls.__mro__)
 
 
 def _registered() -> dict[int, object]:
@@ -53,7 +102,7 @@ def _registered() -> dict[int, object]:
     return dict(getattr(manager(), "_RuntimeManager__port_gui", {}))
 
 
-def _address(gui: object) -> str:
+def _address(gui: object | None) -> str:
     """Where gui's real server listens. `_is_running` stays true when its thread died at bind."""
     server = getattr(gui, "_server", None)
     port = getattr(server, "_port", None)

@@ -1,0 +1,162 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# Builds, tests and shows taipy-tunnel. On Debian or Ubuntu with Go and Python it needs nothing else:
+# what is missing it installs, programs by apt and Python packages into .venv of this checkout.
+# Without root it names the programs to install.
+set -euo pipefail
+cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")"
+
+STATICCHECK=honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GLIBC=2.17
+ARCH=$(uname -m)
+VERSION=$(sed -n 's/^__version__ = "\(.*\)"$/\1/p' python/taipy_tunnel/__init__.py)
+LIBRARY=python/taipy_tunnel/libtaipy_tunnel.so
+TOOLS=.venv/tools       # what builds and lints
+NOTEBOOK=.venv/notebook # where the wheel is installed and run
+export GOFLAGS=-mod=readonly
+
+usage() {
+	cat <<-END
+		./build.sh lib     builds $LIBRARY for this machine's architecture (glibc $GLIBC)
+		./build.sh wheel   builds dist/*.whl with it
+		./build.sh test    tests everything: test go, test python [pytest's arguments]
+		./build.sh lint    formats, vet, staticcheck, go.mod, ruff, mypy
+		./build.sh demo    a proxy, a notebook and the chain between them on this machine; prints the URL
+		                   and stays until Ctrl-C. demo --check drives it with a browser and times each step
+		./build.sh clean   removes what these made
+	END
+}
+
+say() { printf '\n==> %s\n' "$*"; }
+die() {
+	printf 'build.sh: %s\n' "$*" >&2
+	exit 1
+}
+
+# need PROGRAM=PACKAGE …: installs the packages of programs that are missing.
+need() {
+	local pair program missing=()
+	for pair; do
+		program=${pair%%=*}
+		PATH=$PATH:/usr/sbin:/sbin command -v "$program" >/dev/null || missing+=("${pair#*=}")
+	done
+	[ ${#missing[@]} -gt 0 ] || return 0
+	command -v apt-get >/dev/null || die "please install: ${missing[*]}"
+	[ "$(id -u)" = 0 ] || die "please install, as root: apt-get install ${missing[*]}"
+	say "installing ${missing[*]}"
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null ||
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null; }
+}
+
+need_languages() {
+	command -v go >/dev/null || die "please install Go $(sed -n 's/^go //p' go.mod) or newer: https://go.dev/dl/"
+	command -v python3 >/dev/null || need python3=python3
+	python3 -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' ||
+		die "please put a Python from 3.10 to 3.12 first in PATH (Taipy 4.1 runs on these); python3 is $(python3 -V)"
+	need gcc=gcc
+	[ -e /usr/include/stdlib.h ] || need no-such-program=libc6-dev
+	python3 -c 'import ensurepip, venv' 2>/dev/null || need no-such-program=python3-venv
+}
+
+# environment DIR FILE: a virtual environment with the packages of a requirements file.
+environment() {
+	local stamp
+	stamp="$(python3 -V) $(cat "$2")"
+	[ "$(cat "$1/stamp" 2>/dev/null)" != "$stamp" ] || return 0
+	say "Python packages for $1"
+	rm -rf "$1"
+	python3 -m venv "$1"
+	"$1/bin/python" -m pip install -q --disable-pip-version-check -r "$2"
+	printf '%s' "$stamp" >"$1/stamp"
+}
+
+tools() { environment "$TOOLS" python/requirements-build.txt; }
+
+lib() {
+	need_languages
+	tools
+	say "$LIBRARY ($VERSION, $ARCH, glibc $GLIBC)"
+	CGO_ENABLED=1 CC="$PWD/$TOOLS/bin/python -m ziglang cc -target $ARCH-linux-gnu.$GLIBC" \
+		go build -buildmode=c-shared -trimpath -buildvcs=false -tags netgo,osusergo \
+		-ldflags "-s -w -buildid= -X main.version=$VERSION" -o "$LIBRARY" ./cshared
+	rm -f "${LIBRARY%.so}.h" # cgo's own; ours is cshared/taipy_tunnel.h
+}
+
+wheel() {
+	lib
+	say "wheel"
+	rm -rf dist python/build python/*.egg-info
+	"$TOOLS/bin/python" -m build --wheel --no-isolation --outdir dist python/ >/dev/null
+	rm -rf python/build python/*.egg-info
+	ls -l dist/*.whl
+}
+
+# notebook: the environment of a user: Taipy, a Jupyter kernel, and our wheel.
+notebook() {
+	need sshd=openssh-server ssh=openssh-client nginx=nginx-light curl=curl
+	command -v chromium chromium-browser google-chrome >/dev/null || need chromium=chromium
+	[ "$(id -u)" != 0 ] || mkdir -p /run/sshd # where sshd wants to separate its privileges
+	wheel
+	environment "$NOTEBOOK" python/requirements-test.txt
+	"$NOTEBOOK/bin/python" -m pip install -q --disable-pip-version-check --no-deps --force-reinstall dist/*.whl
+}
+
+lint() {
+	need_languages
+	tools
+	say "gofmt"
+	local unformatted
+	unformatted=$(gofmt -l .)
+	[ -z "$unformatted" ] || die "run gofmt -w on: $unformatted"
+	say "go vet"
+	go vet ./...
+	say "staticcheck"
+	go run "$STATICCHECK" ./...
+	say "go mod tidy"
+	go mod tidy -diff
+	say "ruff"
+	"$TOOLS/bin/ruff" check python examples
+	"$TOOLS/bin/ruff" format --check python examples
+	say "mypy"
+	(cd python && "../$TOOLS/bin/mypy" taipy_tunnel tests/chain)
+}
+
+test_go() {
+	need_languages
+	need sshd=openssh-server
+	[ "$(id -u)" != 0 ] || mkdir -p /run/sshd
+	say "Go tests"
+	go test -race ./...
+}
+
+test_python() {
+	notebook
+	say "Python tests"
+	(cd python && "../$NOTEBOOK/bin/python" -m pytest "$@")
+}
+
+demo() {
+	notebook
+	PYTHONPATH=python/tests exec "$NOTEBOOK/bin/python" -m chain "$@"
+}
+
+clean() { rm -rf .venv dist "$LIBRARY" python/build python/*.egg-info python/.*_cache .ruff_cache; }
+
+case "${1:-help}" in
+lib | wheel | lint | clean) "$1" ;;
+demo) demo "${@:2}" ;;
+test)
+	case "${2:-all}" in
+	go) test_go ;;
+	python) test_python "${@:3}" ;;
+	all)
+		test_go
+		test_python
+		;;
+	*) usage && exit 2 ;;
+	esac
+	;;
+help | -h | --help) usage ;;
+*) usage && exit 2 ;;
+esac

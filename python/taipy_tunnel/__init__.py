@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Open the Taipy app that runs in this notebook to the visitors of a proxy machine.
+
+    import taipy_tunnel
+
+    tunnel = taipy_tunnel.expose(server="me@203.0.113.7", host_key="SHA256:…")
+    tunnel
+
+A managed reverse SSH tunnel runs in this process until it ends: it reconnects by itself, follows
+the app when its cell is run again, and waits for one that was not started yet. Importing the
+package starts nothing. What happens is told by the tunnel (its card, `status`, `logs()`) and by
+logging.getLogger("taipy_tunnel"); nothing is printed from the background.
+"""
+
+from ._errors import (
+    AppNotFoundError,
+    AuthError,
+    ConfigError,
+    ForkedProcessError,
+    ForwardError,
+    HostKeyError,
+    ProxyUnreachableError,
+    TunnelError,
+)
+from ._expose import close_all, expose, tunnels
+from ._status import Status
+from ._tunnel import Tunnel
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AppNotFoundError",
+    "AuthError",
+    "ConfigError",
+    "ForkedProcessError",
+    "ForwardError",
+    "HostKeyError",
+    "ProxyUnreachableError",
+    "Status",
+    "Tunnel",
+    "TunnelError",
+    "__version__",
+    "close_all",
+    "expose",
+    "tunnels",
+]

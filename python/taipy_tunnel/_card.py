@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a tunnel looks: as a line, as text, and as the card of a notebook."""
+
+from __future__ import annotations
+
+import datetime
+from html import escape
+
+from ._status import Status
+
+_COLOURS = {"up": "#1a7f37", "waiting": "#57606a", "connecting": "#bf8700", "reconnecting": "#bf8700"}
+_RED = "#d1242f"
+_OPEN = "Open to everybody who can reach this address; all visitors share one state."
+
+
+def line(status: Status) -> str:
+    """For repr(): one line."""
+    app = f"app {status.target}" if status.target else "no app yet"
+    return f"<Tunnel {status.url} {status.state}, {app}, {_count(status.links, 'link')}>"
+
+
+def text(status: Status) -> str:
+    """For print() and job runs: what the card says."""
+    chain = " -> ".join(f"[{title} {detail}]" for title, detail, _ in _hops(status))
+    return "\n".join([status.url, f"● {state(status)}", chain, *_notes(status)])
+
+
+def state(status: Status) -> str:
+    """The state in a few words."""
+    what = status.last_error.message if status.last_error else ""
+    age = _age(datetime.datetime.now(datetime.timezone.utc) - status.since)
+    if status.state == "up":
+        again = f", {_count(status.reconnects, 'reconnect')}" if status.reconnects else ""
+        return f"up for {age}{again}"
+    if status.state == "waiting":
+        return f"waiting: {what}" if what else "waiting for an app: run the cell that starts it"
+    if status.state in ("reconnecting", "connecting"):
+        return f"{status.state} since {age}" + (f": {what}" if what else "")
+    return f"{status.state} since {age}" + (f": {what}" if what else "")
+
+
+def html(status: Status) -> str:
+    """The card: no script, nothing from outside, every value escaped, less than 8 KiB."""
+    colour = _COLOURS.get(status.state, _RED if status.state == "failed" else "#57606a")
+    word, _, rest = state(status).partition(" ")
+    href = escape(status.url) if status.url.startswith(("http://", "https://")) else ""
+    notes = "".join(f'<div style="margin-top:4px;opacity:.8">{escape(_clip(n, 600))}</div>' for n in _notes(status))
+    return (
+        '<div style="max-width:640px;font:14px/1.45 system-ui,sans-serif;'
+        'border:1px solid color-mix(in srgb,currentColor 25%,transparent);border-radius:10px;padding:14px 16px">'
+        f'<div style="font-size:18px;font-weight:600;overflow-wrap:anywhere"><a href="{href}" target="_blank" '
+        f'rel="noopener" style="color:inherit">{escape(_clip(status.url, 300))}</a></div>'
+        '<div style="margin:2px 0 10px"><span style="display:inline-block;width:9px;height:9px;border-radius:5px;'
+        f'background:{colour};margin-right:6px"></span><b>{escape(word)}</b> {escape(_clip(rest, 300))}</div>'
+        f"{_chain(status)}{notes}</div>"
+    )
+
+
+def _notes(status: Status) -> list[str]:
+    notes = []
+    if status.state == "failed" and status.last_error and status.last_error.hint:
+        notes.append(status.last_error.hint)
+    if status.retry_at:
+        wait = status.retry_at - datetime.datetime.now(datetime.timezone.utc)
+        notes.append(f"Next attempt in {_age(max(wait, datetime.timedelta()))}.")
+    if status.state in ("up", "waiting") and not status.checked:
+        notes.append("The address could not be checked from here: open it to see that it leads to the app.")
+    if status.state not in ("failed", "closed"):
+        notes.append(_OPEN)
+    return notes
+
+
+def _hops(status: Status) -> list[tuple[str, str, bool]]:
+    """The chain: each hop's title and detail, and whether it is broken."""
+    host = status.server.rpartition("@")[2].rpartition(":")[0] or "proxy"
+    linked = status.links > 0
+    app = status.target or "not started yet"
+    return [
+        ("visitors", f"{status.visitors} now", False),
+        (_clip(host, 40), "nginx", False),
+        ("ssh", _count(status.links, "link"), not linked),
+        ("app", _clip(app, 30), linked and status.state != "up"),
+    ]
+
+
+def _chain(status: Status) -> str:
+    """The chain as one line of boxes, with the broken hop dashed and crossed out."""
+    parts, x = [], 0.0
+    for i, (title, detail, broken) in enumerate(_hops(status)):
+        if i:
+            dashed = ' stroke-dasharray="2 4"' if broken else ""
+            parts.append(f'<path d="M{x + 4:g} 22h22" stroke="currentColor" opacity=".6" stroke-width="1.5"{dashed}/>')
+            if broken:
+                parts.append(f'<path d="M{x + 10:g} 17l10 10m0-10l-10 10" stroke="{_RED}" stroke-width="2"/>')
+            x += 30
+        width = max(86, 7 * max(len(title), len(detail)) + 24)
+        dashed = ' stroke-dasharray="4 3"' if broken else ' opacity=".45"'
+        middle = f'x="{x + width / 2:g}" text-anchor="middle"'
+        parts.append(
+            f'<rect x="{x + 0.5:g}" y=".5" width="{width}" height="43" rx="6" fill="none" stroke="currentColor"{dashed}/>'
+            f'<text {middle} y="18" font-weight="600">{escape(title)}</text>'
+            f'<text {middle} y="34" opacity=".75">{escape(detail)}</text>'
+        )
+        x += width + 1
+    return (
+        f'<svg viewBox="0 0 {x:g} 44" width="{x:g}" height="44" style="max-width:100%" font-size="11.5" '
+        'fill="currentColor" font-family="system-ui,sans-serif" role="img" aria-label="visitors, proxy, ssh, app">'
+        f"{''.join(parts)}</svg>"
+    )
+
+
+def _age(length: datetime.timedelta) -> str:
+    """The two largest units of a length of time."""
+    seconds = max(0, round(length.total_seconds()))
+    units = [(seconds // 86400, "d"), (seconds // 3600 % 24, "h"), (seconds // 60 % 60, "min"), (seconds % 60, "s")]
+    first = next((i for i, (n, _) in enumerate(units) if n), 3)
+    return " ".join(f"{n} {unit}" for n, unit in units[first : first + 2] if n or first == 3)
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+def _clip(value: str, most: int) -> str:
+    return value if len(value) <= most else value[: most - 1] + "…"

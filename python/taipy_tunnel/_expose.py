@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""expose(): the door of the package, and the tunnels that it opened."""
+
+from __future__ import annotations
+
+import atexit
+import difflib
+import inspect
+import logging
+import os
+import threading
+import time
+from typing import NoReturn
+
+from ._errors import ProxyUnreachableError, TunnelError
+from ._settings import DEFAULT_REMOTE, DEFAULT_TIMEOUT, Key, Settings, integer, seconds, text
+from ._status import Status
+from ._taipy import App
+from ._tunnel import Tunnel
+from ._watcher import watcher
+
+_OPEN_TO_ALL = "everybody who can reach the URL can use the app; all visitors share one state"
+_PROGRESS_AFTER = 1.0  # seconds
+
+_lock = threading.Lock()
+_tunnels: dict[tuple[str, int], Tunnel] = {}  # by identity, once and for all; not all are open
+
+
+def expose(
+    app: object = None,
+    *,
+    server: str | None = None,
+    key: Key = None,
+    key_passphrase: str | bytes | None = None,
+    host_key: str | os.PathLike[str] | None = None,
+    remote: int | None = None,
+    url: str | None = None,
+    timeout: float = DEFAULT_TIMEOUT,
+    **unknown: NoReturn,
+) -> Tunnel:
+    """Show the app that runs in this notebook to the visitors of a proxy machine.
+
+    Returns when a visitor could open the URL; with no app yet, at once, in state "waiting": the
+    app is taken up when it starts. The tunnel is kept open until it is closed or the process ends.
+
+    app             None: the running Taipy app. Or a port, "host:port", or a Taipy Gui.
+    server          The proxy, "user@host[:port]".
+    key             Private key to log in with: its path, or its text. None: ~/.ssh/id_*.
+    key_passphrase  Opens an encrypted key.
+    host_key        What is known of the proxy's host key: "SHA256:…", a known_hosts line or file.
+                    None: the known_hosts files. It is always checked.
+    remote          TCP port to take on the proxy's 127.0.0.1. None: 8080.
+    url             What visitors open. None: http://HOST/ of the server.
+    timeout         Seconds until a set-up that does not succeed is given up. Default 30.
+
+    Each argument has an environment variable, TAIPY_TUNNEL_SERVER and so on; an argument wins.
+
+    The same server and remote are the same tunnel: called again with equal arguments (a cell that
+    is run again) it returns the same object; with others, the same object with the new settings.
+
+    Raises a TunnelError, whose `hint` says what to do: ConfigError, HostKeyError, AuthError,
+    ForwardError or AppNotFoundError at once, ProxyUnreachableError and a port in use after
+    `timeout`. Nothing of a tunnel that was not open before then goes on.
+    """
+    if unknown:
+        raise TypeError(_no_such_argument(next(iter(unknown))))
+    try:
+        settings = Settings(
+            server=text("server", server),
+            key=text("key", key),
+            key_passphrase=text("key_passphrase", key_passphrase),
+            host_key=text("host_key", host_key),
+            remote=integer("remote", remote, DEFAULT_REMOTE),
+            url=text("url", url),
+        )
+        del key, key_passphrase  # a verbose traceback shows what this frame holds
+        return _expose(settings, App(app), seconds("timeout", timeout, DEFAULT_TIMEOUT))
+    except TunnelError as error:
+        key = key_passphrase = None  # noqa: F841
+        raise error.with_traceback(None) from None
+
+
+def _expose(settings: Settings, app: App, timeout: float) -> Tunnel:
+    app.address()  # several apps and none named: said before anything is opened
+    with _lock:
+        tunnel = _tunnels.setdefault(settings.identity, Tunnel(settings, app))
+    with tunnel._opening:
+        fresh = not tunnel._handle
+        try:
+            if tunnel._handle and (settings != tunnel._settings or tunnel.state == "failed"):
+                tunnel.close(drain=0)
+                fresh = True
+            tunnel._settings, tunnel._app = settings, app
+            if fresh:
+                tunnel.open(timeout)
+            else:
+                tunnel.follow()
+            _settle(tunnel, timeout)
+        except BaseException:
+            if fresh:
+                tunnel.release()
+            raise
+        if fresh:
+            tunnel.record(logging.WARNING, time.time(), _OPEN_TO_ALL)
+    return tunnel
+
+
+def _settle(tunnel: Tunnel, timeout: float) -> None:
+    """Wait until a visitor could open the URL, or raise why not. Tells what takes over a second."""
+    start, shown = time.monotonic(), ""
+
+    def settled(status: Status) -> bool:
+        nonlocal shown
+        waited = time.monotonic() - start
+        said = f"taipy-tunnel: {status.last_error.message if status.last_error else 'connecting to ' + status.server}"
+        if waited > _PROGRESS_AFTER and said != shown and status.state not in ("up", "waiting", "failed"):
+            shown = said
+            print(said, flush=True)
+        return status.state in ("up", "waiting")
+
+    # The engine ends a set-up by its own clock; an open tunnel that is reconnecting it leaves alone.
+    end = start + timeout + 1.0
+    while not tunnel._wait_for(settled, min(_PROGRESS_AFTER, max(0.0, end - time.monotonic()))):
+        if time.monotonic() >= end:
+            raise tunnel.status.last_error or ProxyUnreachableError(f"tunnel: not ready after {timeout:g} s")
+
+
+def tunnels() -> list[Tunnel]:
+    """The tunnels that are open in this process."""
+    with _lock:
+        return [tunnel for tunnel in _tunnels.values() if tunnel._handle]
+
+
+def close_all(drain: float = 5.0) -> None:
+    """Close every tunnel of this process; see Tunnel.close."""
+    all_open = tunnels()
+    for tunnel in all_open:
+        tunnel.begin_close(drain)
+    for tunnel in all_open:
+        tunnel.close(drain)
+
+
+def _at_exit() -> None:
+    """End the tunnels without waiting for anybody: the proxy gets its port back at once."""
+    for tunnel in tunnels():
+        tunnel.begin_close(0)
+    with watcher.changed:
+        watcher.changed.wait_for(lambda: not tunnels(), 0.7)
+    watcher.join(0.1)
+
+
+def _in_forked_child() -> None:
+    """A child has none of the tunnels, and locks that other threads held when it was born."""
+    global _lock
+    _lock = threading.Lock()
+    _tunnels.clear()
+    watcher.reset()
+
+
+atexit.register(_at_exit)
+os.register_at_fork(after_in_child=_in_forked_child)
+
+
+def _no_such_argument(name: str) -> str:
+    known = [p for p in inspect.signature(expose).parameters if p != "unknown"]
+    near = difflib.get_close_matches(name, known, 1, 0.5)
+    advice = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known)}"
+    return f"expose() has no argument {name!r}; {advice}"

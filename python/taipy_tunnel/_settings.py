@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The arguments of expose(), completed from the environment.
+
+Each argument has a variable, TAIPY_TUNNEL_SERVER and so on; the argument wins, an empty variable
+counts as none. What a value means is decided by the engine, which gets them all as one JSON object.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import asdict, dataclass, field
+from typing import Union
+
+from ._errors import ConfigError
+
+DEFAULT_REMOTE = 8080  # the port to which the documentation's nginx hands its requests
+DEFAULT_TIMEOUT = 30.0
+
+Key = Union[str, bytes, "os.PathLike[str]", None]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What opens a tunnel. Equal settings are the same tunnel; secrets are not in its repr."""
+
+    server: str
+    key: str = field(repr=False)
+    key_passphrase: str = field(repr=False)
+    host_key: str
+    remote: int
+    url: str
+
+    @property
+    def identity(self) -> tuple[str, int]:
+        """What two calls of expose() share if they mean the same tunnel."""
+        server = self.server.strip()
+        port = "" if re.search(r"[^:]:\d+$|\]:\d+$", server) else ":22"
+        return server + port, self.remote
+
+    def config(self, target: str) -> bytes:
+        """The `config` of tt_expose."""
+        return json.dumps({**asdict(self), "target": target}).encode()
+
+
+def text(name: str, value: object) -> str:
+    """An argument that is text, or its variable; "" if there is neither."""
+    if value is None:
+        return os.environ.get(variable(name), "")
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            raise ConfigError(f"configuration: {name} is bytes that are not text") from None
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if not isinstance(value, str):
+        raise ConfigError(f"configuration: {name} is {_kind(value)}, want text")
+    return value
+
+
+def integer(name: str, value: object, default: int) -> int:
+    """An argument that is a whole number, or its variable, or `default`."""
+    source = name
+    if value is None:
+        value, source = os.environ.get(variable(name)) or default, variable(name)
+    if isinstance(value, str) and value.strip().isdecimal():
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ConfigError(f"configuration: {source} is {_kind(value)}, want a whole number")
+    return value
+
+
+def seconds(name: str, value: object, default: float) -> float:
+    """An argument in seconds; its variable is asked where the default was left alone."""
+    source = name
+    if value is default or value is None:
+        value, source = os.environ.get(variable(name)) or default, variable(name)
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        number = float("nan")
+    if not 0 < number <= 3600:
+        raise ConfigError(f"configuration: {source} is {value!r}, want seconds, more than 0 and at most 3600")
+    return number
+
+
+def variable(name: str) -> str:
+    """The environment variable of an argument."""
+    return f"TAIPY_TUNNEL_{name.upper()}"
+
+
+def _kind(value: object) -> str:
+    """How a wrong value is shown: never as itself, it may be a secret in the wrong place."""
+    return f"a {type(value).__name__}"

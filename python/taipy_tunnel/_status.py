@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is known of a tunnel at one moment."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+from typing import Any
+
+from ._errors import TunnelError, from_json
+
+
+@dataclass(frozen=True)
+class Status:
+    """A tunnel at one moment. It does not change; ask `tunnel.status` again.
+
+    state: "connecting"    no link yet
+           "waiting"       visitors are led here, but no app answers
+           "up"            visitors reach the app
+           "reconnecting"  the link was lost; the next attempt is made at `retry_at`
+           "failed"        an error that trying again cannot mend; tunnel.reconnect() does
+           "closed"        the end
+    """
+
+    state: str
+    url: str  # what visitors open
+    server: str  # the proxy, "user@host:port"
+    target: str  # where the app listens, "" if nowhere
+    checked: str  # how url was seen to lead here: "url", "link" (from the proxy) or "" (not possible)
+    links: int  # SSH connections that are up
+    slots: int  # listening ends on the proxy
+    visitors: int  # connections that are open now
+    bytes: int  # carried both ways since the start
+    reconnects: int  # links made after the first
+    since: datetime.datetime  # when the state began, UTC
+    retry_at: datetime.datetime | None  # when the next attempt is made, None unless one is due
+    last_error: TunnelError | None  # the newest, None once all is well again
+
+    @classmethod
+    def from_json(cls, found: dict[str, Any]) -> Status:
+        """The Status for the object of tt_status."""
+        return cls(
+            state=found["state"],
+            url=found["url"],
+            server=found["server"],
+            target=found["target"],
+            checked=found["checked"],
+            links=found["links"],
+            slots=found["slots"],
+            visitors=found["visitors"],
+            bytes=found["bytes"],
+            reconnects=found["reconnects"],
+            since=_moment(found["since"]),
+            retry_at=_moment(found["retry_at"]) if found["retry_at"] else None,
+            last_error=from_json(found["last_error"]),
+        )
+
+
+def _moment(seconds: float) -> datetime.datetime:
+    return datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc)

@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A tunnel, as its owner sees it."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import datetime
+import logging
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+
+from . import _card, _taipy
+from ._errors import AppNotFoundError, TunnelError
+from ._library import library
+from ._settings import Settings
+from ._status import Status
+from ._taipy import App
+from ._watcher import logger, watcher
+
+KEPT_LOGS = 1000
+ENDED = ("failed", "replaced", "closed")
+
+
+class Tunnel:
+    """What expose() returns. Its methods may be called from several threads."""
+
+    def __init__(self, settings: Settings, app: App) -> None:
+        self._settings = settings
+        self._app = app
+        self._handle = 0  # of the library; 0: not open
+        self._known: Status | None = None
+        self._logs: collections.deque[str] = collections.deque(maxlen=KEPT_LOGS)
+        self._opening = threading.Lock()  # one expose() at a time
+        self._complained = ""
+
+    # What it is.
+
+    @property
+    def url(self) -> str:
+        """What visitors open."""
+        return self.status.url
+
+    @property
+    def state(self) -> str:
+        """What it is doing, in one word; see Status."""
+        return self.status.state
+
+    @property
+    def status(self) -> Status:
+        """What is known of it now."""
+        if self._handle:
+            self.refresh()
+        assert self._known is not None
+        return self._known
+
+    def logs(self, n: int = 100) -> list[str]:
+        """The newest n lines of what happened, oldest first. At most 1000 are kept."""
+        return list(self._logs)[-n:] if n > 0 else []
+
+    def __repr__(self) -> str:
+        try:
+            return _card.line(self.status)
+        except TunnelError as error:
+            return f"<Tunnel: {error.message}>"
+
+    def __str__(self) -> str:
+        return _card.text(self.status)
+
+    def _repr_html_(self) -> str:
+        return _card.html(self.status)
+
+    # What can be done with it.
+
+    def wait_ready(self, timeout: float | None = None) -> bool:
+        """Wait until visitors reach the app (state "up"); False if `timeout` seconds passed first.
+
+        Raises the error that ended the tunnel, if it did.
+        """
+        return self._wait_for(lambda status: status.state == "up", timeout)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Keep the cell running until the tunnel ends; False if `timeout` seconds passed first.
+
+        Prints a line when the state changes. Interrupting the cell leaves the tunnel open. Raises
+        the error if the tunnel failed.
+        """
+        shown = ""
+
+        def ended(status: Status) -> bool:
+            nonlocal shown
+            if status.state != shown:
+                shown = status.state
+                print(f"{datetime.datetime.now():%H:%M:%S} {_card.state(status)}", flush=True)
+            return status.state == "closed"
+
+        return self._wait_for(ended, timeout)
+
+    def reconnect(self) -> None:
+        """Give up the present link and make a new one at once; revives a tunnel that failed."""
+        self._want_open()
+        library().reconnect(self._handle)
+
+    def close(self, drain: float = 5.0) -> None:
+        """Take no more visitors, give open connections `drain` seconds to end, and close.
+
+        When it returns nothing is left and the port on the proxy is free again. Calling it again
+        does nothing. If it is interrupted, closing goes on in the background.
+        """
+        self.begin_close(drain)
+        with watcher.changed:
+            watcher.changed.wait_for(lambda: not self._handle, drain + 5.0)
+        self.release()
+
+    def __enter__(self) -> Tunnel:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # For this package.
+
+    def open(self, timeout: float) -> None:
+        """Open it with its settings; `timeout` bounds the engine's set-up."""
+        self._complained = ""
+        target = self._app.address()
+        self._handle = library().expose(self._settings, target, timeout)
+        self.refresh()
+        watcher.add(self._handle, self)
+
+    def begin_close(self, drain: float) -> None:
+        """Begin to close, if it is open."""
+        if handle := self._handle:
+            library().close(handle, drain)
+
+    def release(self) -> None:
+        """Forget the handle, closing the tunnel at once if it is not closed."""
+        with watcher.changed:
+            handle, self._handle = self._handle, 0
+            if self._known is not None and self._known.state not in ENDED:
+                now = datetime.datetime.now(datetime.timezone.utc)
+                self._known = dataclasses.replace(
+                    self._known, state="closed", links=0, slots=0, visitors=0, since=now, retry_at=None
+                )
+            watcher.changed.notify_all()
+        if handle:
+            watcher.remove(handle)
+            library().release(handle)
+
+    def refresh(self) -> None:
+        """Take the newest status; one that is closed gives its handle back."""
+        if handle := self._handle:
+            self._known = Status.from_json(library().status(handle))
+            if self._known.state == "closed":
+                self.release()
+
+    def follow(self) -> None:
+        """Tell the engine where the app is now, and wake its server for what cells have set."""
+        status = self.status
+        try:
+            address = self._app.address()
+        except AppNotFoundError as error:
+            if error.message != self._complained:
+                self._complained = error.message
+                self.record(logging.WARNING, time.time(), f"{error.message}; hint: {error.hint}")
+            return
+        if address != status.target and self._handle:
+            library().set_target(self._handle, address)
+        elif address and status.visitors and self._app.is_taipy:
+            _taipy.wake(address)
+
+    def record(self, level: int, moment: float, message: str) -> None:
+        """Keep a line for logs() and hand it to Python's logging."""
+        when = datetime.datetime.fromtimestamp(moment)
+        self._logs.append(f"{when:%Y-%m-%d %H:%M:%S} {logging.getLevelName(level).lower()} {message}")
+        logger.log(level, "%s", message)
+
+    def _want_open(self) -> None:
+        if not self._handle:
+            raise TunnelError("tunnel: it is closed", "run the cell with expose() again")
+
+    def _wait_for(self, done: Callable[[Status], bool], timeout: float | None) -> bool:
+        """Wait until done(status), or the tunnel has ended. Interruptible."""
+        end = None if timeout is None else time.monotonic() + timeout
+        while True:
+            with watcher.changed:
+                status = self.status
+                if done(status):
+                    return True
+                if status.state in ENDED:
+                    raise status.last_error or TunnelError(f"tunnel: it is {status.state}")
+                left = None if end is None else end - time.monotonic()
+                if left is not None and left <= 0:
+                    return False
+                watcher.changed.wait(left)

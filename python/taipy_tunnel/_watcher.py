@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one thread of this package: it brings news from the library and follows the app.
+
+It lives while a tunnel is open, sleeps in poll() on the library's eventfd, and five times a second
+has each tunnel look where its app listens. The engine never calls Python; traffic never needs
+this thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import select
+import threading
+import time
+from typing import Any, Protocol
+
+from ._errors import TunnelError
+from ._library import Library, library
+
+TICK = 0.2  # seconds
+
+logger = logging.getLogger("taipy_tunnel")
+logger.addHandler(logging.NullHandler())
+
+
+class Watched(Protocol):
+    """What the watcher asks of a tunnel. None of it may block."""
+
+    def refresh(self) -> None:
+        """The status changed."""
+
+    def follow(self) -> None:
+        """Time to look where the app is."""
+
+    def record(self, level: int, moment: float, message: str) -> None:
+        """The engine logged something."""
+
+
+class Watcher:
+    """`changed` is notified after each piece of news."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Start afresh: what a forked child has to do."""
+        self.changed = threading.Condition()
+        self._watched: dict[int, Watched] = {}
+        self._thread: threading.Thread | None = None
+
+    def add(self, handle: int, tunnel: Watched) -> None:
+        """Bring news of a handle to tunnel, from its very first on."""
+        with self.changed:
+            self._watched[handle] = tunnel
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="taipy-tunnel", daemon=True)
+                self._thread.start()
+
+    def remove(self, handle: int) -> None:
+        """No more news of a handle. The thread ends with the last one."""
+        with self.changed:
+            if self._watched.pop(handle, None) is not None and not self._watched:
+                with contextlib.suppress(OSError, BlockingIOError):
+                    os.write(library().event_fd(), (1).to_bytes(8, "little"))
+
+    def join(self, timeout: float) -> None:
+        """Wait until the thread has ended, if there is nothing left to watch."""
+        thread = self._thread
+        if thread is not None:
+            thread.join(timeout)
+
+    def _run(self) -> None:
+        engine = library()
+        announcements = select.poll()
+        announcements.register(engine.event_fd(), select.POLLIN)
+        due = time.monotonic()
+        while True:
+            with self.changed:
+                watched = dict(self._watched)
+                if not watched:
+                    self._thread = None
+                    return
+            try:
+                wait = max(0.0, due - time.monotonic())
+                if announcements.poll(wait * 1000):
+                    self._news(engine, watched)
+                if time.monotonic() >= due:
+                    due = time.monotonic() + TICK
+                    for tunnel in watched.values():
+                        with contextlib.suppress(TunnelError):  # closed in this very moment
+                            tunnel.follow()
+            except Exception:
+                logger.exception("the watcher goes on after an error")
+                due = time.monotonic() + TICK
+
+    def _news(self, engine: Library, watched: dict[int, Watched]) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(engine.event_fd(), 8)
+        stale = set()
+        while records := engine.events():
+            for record in records:
+                if record["type"] == "log":
+                    _log(record, watched.get(record["handle"]))
+                else:
+                    stale.add(record["handle"])
+        for handle in stale & watched.keys():
+            with contextlib.suppress(TunnelError):
+                watched[handle].refresh()
+        with self.changed:
+            self.changed.notify_all()
+
+
+def _log(record: dict[str, Any], tunnel: Watched | None) -> None:
+    level = logging.getLevelName(record["level"].upper())
+    if lost := record.get("lost"):
+        logger.warning("%d log records were lost", lost)
+    if tunnel is not None:
+        tunnel.record(level, record["time"], record["message"])
+    else:
+        logger.log(level, "%s", record["message"])
+
+
+watcher = Watcher()
