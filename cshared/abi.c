@@ -7,6 +7,7 @@
 #include "taipy_tunnel.h"
 
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 
 #include "_cgo_export.h"
@@ -17,7 +18,17 @@ static atomic_int forked;
 
 static void in_child(void) { atomic_store(&forked, 1); }
 
-__attribute__((constructor)) static void loaded(void) { pthread_atfork(NULL, NULL, in_child); }
+// Go's runtime starts in the background while the library is loaded, and replaces what its host
+// does with SIGPIPE, which an interpreter ignores. It needs that for nothing that happens here.
+static struct sigaction sigpipe;
+static atomic_int restored;
+
+// Priority 101, the first there is: before Go's own start.
+__attribute__((constructor(101))) static void loaded(void)
+{
+	sigaction(SIGPIPE, NULL, &sigpipe);
+	pthread_atfork(NULL, NULL, in_child);
+}
 
 #define REFUSE_FORKED                   \
 	do {                            \
@@ -28,7 +39,10 @@ __attribute__((constructor)) static void loaded(void) { pthread_atfork(NULL, NUL
 PUBLIC int32_t tt_abi_version(void)
 {
 	REFUSE_FORKED;
-	return TT_ABI_VERSION;
+	int32_t version = go_abi_version(); // returns once Go's runtime is up
+	if (!atomic_exchange(&restored, 1))
+		sigaction(SIGPIPE, &sigpipe, NULL);
+	return version;
 }
 
 PUBLIC int32_t tt_info(char *buf, size_t len)

@@ -26,6 +26,9 @@ var version = "0.1.0"
 
 func main() {}
 
+//export go_abi_version
+func go_abi_version() C.int32_t { return C.TT_ABI_VERSION }
+
 //export go_info
 func go_info(buf *C.char, size C.size_t) (rc C.int32_t) {
 	defer rescue(&rc)

@@ -17,7 +17,9 @@
  *   - No call blocks on the network, on a file or on another thread's work: each returns
  *     within microseconds, so a caller holding an interpreter's lock may release it or not.
  *   - All calls may be made from any thread. Nothing is called back.
- *   - Nothing is ever written to descriptors 1 and 2, and no signal handler is installed.
+ *   - Nothing is ever written to descriptors 1 and 2.
+ *   - After the first tt_abi_version() every signal does what it did before, but SIGSEGV,
+ *     SIGBUS and SIGFPE, which Go's runtime looks at and passes on, and SIGURG, which it uses.
  *   - No pointer crosses the border to be freed: text goes in as a NUL-terminated UTF-8
  *     string that is copied before the call returns, and comes out in the caller's buffer.
  *   - In a process forked after loading, every call returns TT_FORKED and Go is not entered.
@@ -47,7 +49,8 @@ extern "C" {
 #define TT_INTERNAL (-3) /* a defect of ours; the next tt_events() carries a log record of it */
 #define TT_FORKED   (-4) /* this process was forked from the one that loaded the library */
 
-/* The TT_ABI_VERSION that the library was built with. */
+/* The TT_ABI_VERSION that the library was built with. Call it first: it waits, milliseconds,
+ * until the library has started, and undoes what that did to its host's SIGPIPE. */
 int32_t tt_abi_version(void);
 
 /* What the library is and holds: {"version":"0.1.0","handles":0,"goroutines":4}. */

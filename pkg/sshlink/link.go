@@ -188,7 +188,7 @@ func (l *Link) classify(err error, trusted bool, waited time.Duration) error {
 		return fault.NoBanner(addr, waited)
 	case said == "":
 		return fault.Dropped(addr, err)
-	case !strings.Contains(said, "SSH-"):
+	case !strings.HasPrefix(said, "SSH-") && !strings.Contains(said, "\nSSH-"): // RFC 4253, section 4.2
 		return fault.NotSSH(addr, said)
 	case isNegotiation && negotiation.What == "host key":
 		return fault.HostKeyNone(addr, negotiation.SupportedAlgorithms, err)

@@ -91,7 +91,7 @@ func parseServer(text string) (server, error) {
 	}
 	s := server{user: text[:at], host: text[at+1:], port: 22}
 	if strings.Contains(s.user, ":") { // not quoted: what follows may be a password
-		return server{}, fault.Config("log in with a key; passwords are not used", "server holds a colon in the user's name")
+		return server{}, fault.Config(`write server="user@host" and log in with a key; passwords are not used`, "server holds a colon in the user's name")
 	}
 	if host, port, err := net.SplitHostPort(s.host); err == nil {
 		n, err := strconv.ParseUint(port, 10, 16)
@@ -122,8 +122,11 @@ func parseServer(text string) (server, error) {
 
 // resolve validates cfg and fills in what it leaves to defaults.
 func (cfg *Config) resolve() (server, error) {
-	if len(cfg.Server) != 1 {
-		return server{}, fault.Config(`pass server="user@host", or set TAIPY_TUNNEL_SERVER`, "%d servers were given, want one", len(cfg.Server))
+	if strings.Join(cfg.Server, "") == "" {
+		return server{}, fault.Config(`pass server="user@host", or set TAIPY_TUNNEL_SERVER`, "no server was given")
+	}
+	if len(cfg.Server) > 1 {
+		return server{}, fault.Config("", "%d servers were given, want one", len(cfg.Server))
 	}
 	s, err := parseServer(cfg.Server[0])
 	if err != nil {

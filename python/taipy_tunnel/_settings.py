@@ -82,7 +82,8 @@ def seconds(name: str, value: object, default: float) -> float:
     except (TypeError, ValueError):
         number = float("nan")
     if not 0 < number <= 3600:
-        raise ConfigError(f"configuration: {source} is {value!r}, want seconds, more than 0 and at most 3600")
+        shown = f"{number:g}" if number == number else _kind(value)
+        raise ConfigError(f"configuration: {source} is {shown}, want seconds, more than 0 and at most 3600")
     return number
 
 

@@ -30,7 +30,7 @@ class Tunnel:
     def __init__(self, settings: Settings, app: App) -> None:
         self._settings = settings
         self._app = app
-        self._handle = 0  # of the library; 0: not open
+        self._handle = 0  # of the library; 0: not open. Guarded, and used, under watcher.changed
         self._known: Status | None = None
         self._logs: collections.deque[str] = collections.deque(maxlen=KEPT_LOGS)
         self._opening = threading.Lock()  # one expose() at a time
@@ -51,8 +51,7 @@ class Tunnel:
     @property
     def status(self) -> Status:
         """What is known of it now."""
-        if self._handle:
-            self.refresh()
+        self.refresh()
         assert self._known is not None
         return self._known
 
@@ -100,8 +99,10 @@ class Tunnel:
 
     def reconnect(self) -> None:
         """Give up the present link and make a new one at once; revives a tunnel that failed."""
-        self._want_open()
-        library().reconnect(self._handle)
+        with watcher.changed:
+            if not self._handle:
+                raise TunnelError("tunnel: it is closed", "run the cell with expose() again")
+            library().reconnect(self._handle)
 
     def close(self, drain: float = 5.0) -> None:
         """Take no more visitors, give open connections `drain` seconds to end, and close.
@@ -128,35 +129,39 @@ class Tunnel:
         """Open it with its settings; `timeout` bounds the engine's set-up."""
         self._complained = ""
         target = self._app.address()
-        self._handle = library().expose(self._settings, target, timeout)
-        self.refresh()
-        watcher.add(self._handle, self)
+        with watcher.changed:
+            self._handle = library().expose(self._settings, target, timeout)
+            self.refresh()
+            watcher.add(self._handle, self)
 
     def begin_close(self, drain: float) -> None:
         """Begin to close, if it is open."""
-        if handle := self._handle:
-            library().close(handle, drain)
+        with watcher.changed:
+            if self._handle:
+                library().close(self._handle, drain)
 
     def release(self) -> None:
         """Forget the handle, closing the tunnel at once if it is not closed."""
         with watcher.changed:
-            handle, self._handle = self._handle, 0
+            if not self._handle:
+                return
             if self._known is not None and self._known.state not in ENDED:
                 now = datetime.datetime.now(datetime.timezone.utc)
                 self._known = dataclasses.replace(
                     self._known, state="closed", links=0, slots=0, visitors=0, since=now, retry_at=None
                 )
+            library().release(self._handle)
+            watcher.remove(self._handle)
+            self._handle = 0
             watcher.changed.notify_all()
-        if handle:
-            watcher.remove(handle)
-            library().release(handle)
 
     def refresh(self) -> None:
         """Take the newest status; one that is closed gives its handle back."""
-        if handle := self._handle:
-            self._known = Status.from_json(library().status(handle))
-            if self._known.state == "closed":
-                self.release()
+        with watcher.changed:
+            if self._handle:
+                self._known = Status.from_json(library().status(self._handle))
+                if self._known.state == "closed":
+                    self.release()
 
     def follow(self) -> None:
         """Tell the engine where the app is now, and wake its server for what cells have set."""
@@ -168,8 +173,10 @@ class Tunnel:
                 self._complained = error.message
                 self.record(logging.WARNING, time.time(), f"{error.message}; hint: {error.hint}")
             return
-        if address != status.target and self._handle:
-            library().set_target(self._handle, address)
+        if address != status.target:
+            with watcher.changed:
+                if self._handle:
+                    library().set_target(self._handle, address)
         elif address and status.visitors and self._app.is_taipy:
             _taipy.wake(address)
 
@@ -178,10 +185,6 @@ class Tunnel:
         when = datetime.datetime.fromtimestamp(moment)
         self._logs.append(f"{when:%Y-%m-%d %H:%M:%S} {logging.getLevelName(level).lower()} {message}")
         logger.log(level, "%s", message)
-
-    def _want_open(self) -> None:
-        if not self._handle:
-            raise TunnelError("tunnel: it is closed", "run the cell with expose() again")
 
     def _wait_for(self, done: Callable[[Status], bool], timeout: float | None) -> bool:
         """Wait until done(status), or the tunnel has ended. Interruptible."""

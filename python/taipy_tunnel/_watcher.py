@@ -16,7 +16,6 @@ import threading
 import time
 from typing import Any, Protocol
 
-from ._errors import TunnelError
 from ._library import Library, library
 
 TICK = 0.2  # seconds
@@ -39,7 +38,7 @@ class Watched(Protocol):
 
 
 class Watcher:
-    """`changed` is notified after each piece of news."""
+    """`changed` guards the tunnels' handles, and is notified after each piece of news."""
 
     def __init__(self) -> None:
         self.reset()
@@ -89,8 +88,7 @@ class Watcher:
                 if time.monotonic() >= due:
                     due = time.monotonic() + TICK
                     for tunnel in watched.values():
-                        with contextlib.suppress(TunnelError):  # closed in this very moment
-                            tunnel.follow()
+                        tunnel.follow()
             except Exception:
                 logger.exception("the watcher goes on after an error")
                 due = time.monotonic() + TICK
@@ -106,8 +104,7 @@ class Watcher:
                 else:
                     stale.add(record["handle"])
         for handle in stale & watched.keys():
-            with contextlib.suppress(TunnelError):
-                watched[handle].refresh()
+            watched[handle].refresh()
         with self.changed:
             self.changed.notify_all()
 

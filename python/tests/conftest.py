@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A real proxy machine and small apps for every test; and nothing may be left when it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import os
+import pathlib
+import shutil
+import subprocess
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import taipy_tunnel
+from chain import processes
+from chain.proxy import Missing, Proxy
+from taipy_tunnel._library import library
+
+Arguments = dict[str, Any]
+
+
+@pytest.fixture(scope="session")
+def proxy() -> Iterator[Proxy]:
+    """The proxy machine of the whole run. A test that wants another makes its own."""
+    with machine() as shared:
+        yield shared
+
+
+@contextlib.contextmanager
+def machine(*sshd_config: str) -> Iterator[Proxy]:
+    """A proxy machine; the test is skipped where its programs are missing, and fails in CI."""
+    try:
+        started = Proxy(sshd_config)
+        started.__enter__()
+    except Missing as missing:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(missing))
+    with contextlib.ExitStack() as stack:
+        stack.push(started.__exit__)
+        yield started
+
+
+def arguments(proxy: Proxy, **changed: Any) -> Arguments:
+    """What expose() needs to know of a proxy machine."""
+    known = {name: getattr(proxy, name) for name in ("server", "key", "host_key", "remote", "url")}
+    return {**known, **changed}
+
+
+@pytest.fixture
+def app() -> Iterator[str]:
+    """An app that answers "hello"."""
+    with web_app("hello") as address:
+        yield address
+
+
+@contextlib.contextmanager
+def web_app(says: str) -> Iterator[str]:
+    """An app that answers every request with a word."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(says)))
+            self.end_headers()
+            self.wfile.write(says.encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield f"127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def visit(url: str, timeout: float = 5.0) -> str:
+    """What a visitor is shown."""
+    with urllib.request.urlopen(url, timeout=timeout) as answer:
+        return str(answer.read().decode())
+
+
+def eventually(what: Callable[[], object], timeout: float = 10.0) -> None:
+    """Wait until what() is true; the test fails if it is not in time."""
+    assert processes.until(lambda: bool(what()), timeout), f"not within {timeout:g} s"
+
+
+def new_key(directory: pathlib.Path, passphrase: str = "", name: str = "key") -> pathlib.Path:
+    """A new private key; its public half stands beside it."""
+    path = directory / name
+    keygen = shutil.which("ssh-keygen") or "ssh-keygen"
+    subprocess.run([keygen, "-q", "-t", "ed25519", "-N", passphrase, "-f", str(path)], check=True)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[None]:
+    """After each test: no tunnel, handle, thread or descriptor that was not there before."""
+    threads, descriptors = set(threading.enumerate()), _descriptors()
+    yield
+    taipy_tunnel.close_all(drain=0)
+    assert taipy_tunnel.tunnels() == []
+    assert library().info()["handles"] == 0
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        more = {t.name for t in threading.enumerate() if t not in threads and t.is_alive()}
+        opened = sorted(_descriptors() - descriptors)
+        if not more and not opened:
+            return
+        time.sleep(0.01)
+    assert (more, opened) == (set(), [])
+
+
+def _descriptors() -> set[str]:
+    found = set()
+    for fd in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            to = os.readlink(f"/proc/self/fd/{fd}")
+            if to.startswith("socket:") or "taipy-tunnel" in to:
+                found.add(f"{fd} {to}")
+    return found
+
+
+@pytest.fixture(autouse=True)
+def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the developer's own environment says stays outside."""
+    for name in [name for name in os.environ if name.startswith("TAIPY_TUNNEL_")]:
+        monkeypatch.delenv(name)

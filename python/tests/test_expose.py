@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: Apache-2.0
+"""expose() and what it returns, against a real sshd and nginx."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+
+import pytest
+import taipy_tunnel
+from chain import processes
+from chain.proxy import Proxy
+from conftest import arguments, eventually, machine, visit, web_app
+from taipy_tunnel import ForwardError, ProxyUnreachableError, TunnelError
+
+
+def test_a_visitor_sees_the_app(proxy: Proxy, app: str) -> None:
+    tunnel = taipy_tunnel.expose(app, **arguments(proxy))
+    assert visit(tunnel.url) == "hello"
+    status = tunnel.status
+    assert (status.state, status.checked, status.links, status.slots) == ("up", "url", 1, 1)
+    assert (status.url, status.target, status.last_error) == (proxy.url, app, None)
+    assert repr(tunnel) == f"<Tunnel {proxy.url} up, app {app}, 1 link>"
+    assert any("everybody who can reach the URL" in line for line in tunnel.logs())
+
+
+def test_settings_from_the_environment(proxy: Proxy, app: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in arguments(proxy).items():
+        monkeypatch.setenv(f"TAIPY_TUNNEL_{name.upper()}", str(value))
+    monkeypatch.setenv("TAIPY_TUNNEL_APP", app)
+    monkeypatch.setenv("TAIPY_TUNNEL_TIMEOUT", "9.5")
+    assert visit(taipy_tunnel.expose().url) == "hello"
+    with pytest.raises(taipy_tunnel.ConfigError, match=r'server "\?"'):
+        taipy_tunnel.expose(server="?")  # the argument wins
+
+
+def test_a_cell_run_again_is_one_tunnel(proxy: Proxy, app: str) -> None:
+    tunnel = taipy_tunnel.expose(app, **arguments(proxy))
+    links = proxy.links()
+    for _ in range(20):
+        assert taipy_tunnel.expose(app, **arguments(proxy)) is tunnel
+    assert taipy_tunnel.expose(app, **arguments(proxy, timeout=5.0)) is tunnel
+    assert (proxy.links(), taipy_tunnel.tunnels(), tunnel.status.reconnects) == (links, [tunnel], 0)
+
+
+def test_other_arguments_are_the_same_tunnel_with_new_settings(proxy: Proxy, app: str) -> None:
+    tunnel = taipy_tunnel.expose(app, **arguments(proxy))
+    with web_app("other") as other:
+        assert taipy_tunnel.expose(other, **arguments(proxy)) is tunnel
+        assert visit(proxy.url) == "other"
+    elsewhere = proxy.url.replace("127.0.0.1", "localhost")
+    assert taipy_tunnel.expose(app, **arguments(proxy, url=elsewhere)) is tunnel
+    assert (tunnel.url, visit(proxy.url), len(taipy_tunnel.tunnels())) == (elsewhere, "hello", 1)
+
+
+def test_many_at_once_are_one_tunnel(proxy: Proxy, app: str) -> None:
+    found: list[object] = []
+    threads = [
+        threading.Thread(target=lambda: found.append(taipy_tunnel.expose(app, **arguments(proxy)))) for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(found), len(set(map(id, found))), len(taipy_tunnel.tunnels())) == (8, 1, 1)
+
+
+def test_no_app_yet(proxy: Proxy) -> None:
+    with machine() as other:
+        tunnel = taipy_tunnel.expose(**arguments(other))
+        assert (tunnel.state, other.slot_held()) == ("waiting", True)
+        with pytest.raises(urllib.error.HTTPError, match="502"):
+            visit(other.url)
+        with web_app("late") as late:
+            assert taipy_tunnel.expose(late, **arguments(other)) is tunnel
+            assert tunnel.wait_ready(10)
+            assert visit(other.url) == "late"
+
+
+def test_it_comes_back(proxy: Proxy, app: str) -> None:
+    tunnel = taipy_tunnel.expose(app, **arguments(proxy))
+    assert proxy.kill_links() > 0
+    eventually(lambda: tunnel.status.reconnects == 1)
+    assert tunnel.wait_ready(10)
+    assert visit(proxy.url) == "hello"
+    tunnel.reconnect()
+    eventually(lambda: tunnel.status.reconnects == 2 and tunnel.state == "up")
+    assert visit(proxy.url) == "hello"
+
+
+def test_the_proxy_comes_back(app: str) -> None:
+    with machine() as proxy:
+        tunnel = taipy_tunnel.expose(app, **arguments(proxy))
+        proxy.stop_sshd()
+        eventually(lambda: tunnel.state == "reconnecting")
+        started = time.monotonic()
+        with pytest.raises(ProxyUnreachableError):  # run again meanwhile: an error, and it goes on
+            taipy_tunnel.expose(app, **arguments(proxy, timeout=0.3))
+        assert time.monotonic() - started < 3
+        assert taipy_tunnel.tunnels() == [tunnel]
+        assert isinstance(tunnel.status.last_error, ProxyUnreachableError)
+        proxy.start_sshd()
+        assert tunnel.wait_ready(20)
+        assert visit(proxy.url) == "hello"
+
+
+def test_close(proxy: Proxy, app: str) -> None:
+    with taipy_tunnel.expose(app, **arguments(proxy)) as tunnel:
+        assert visit(proxy.url) == "hello"
+    assert tunnel.state == "closed"
+    eventually(lambda: not proxy.slot_held(), 1)
+    tunnel.close()
+    with pytest.raises(TunnelError, match="closed"):
+        tunnel.reconnect()
+    with pytest.raises(TunnelError, match="closed"):
+        tunnel.wait_ready(1)
+    again = taipy_tunnel.expose(app, **arguments(proxy))
+    assert (again is tunnel, visit(proxy.url)) == (True, "hello")
+
+
+def test_wait_prints_changes_and_ends_with_the_tunnel(
+    proxy: Proxy, app: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tunnel = taipy_tunnel.expose(app, **arguments(proxy))
+    assert tunnel.wait(0.05) is False
+    threading.Timer(0.1, tunnel.close).start()
+    assert tunnel.wait(10) is True
+    shown = capsys.readouterr().out.splitlines()
+    assert [line.split()[1] for line in shown] == ["up", "up", "closed"]
+
+
+@pytest.mark.parametrize("call", ["expose", "wait", "wait_ready"])
+def test_ctrl_c_is_answered(proxy: Proxy, call: str) -> None:
+    """SIGINT ends the call within 100 ms (10x ceiling here) and leaves an open tunnel open."""
+    tunnel = taipy_tunnel.expose(**arguments(proxy))
+    if call == "expose":
+        slow = "me@127.0.0.1:" + str(silent.port)
+        calls = {"expose": lambda: taipy_tunnel.expose(server=slow, key=proxy.key, host_key=proxy.host_key)}
+    else:
+        calls = {"wait": tunnel.wait, "wait_ready": tunnel.wait_ready}
+    sent: list[float] = []
+
+    def interrupt() -> None:
+        sent.append(time.monotonic())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    timer = threading.Timer(0.3, interrupt)
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        calls[call]()
+    assert time.monotonic() - sent[0] < 1
+    timer.join()
+    assert taipy_tunnel.tunnels() == [tunnel]
+
+
+class Silent:
+    """A listener that accepts (by its backlog) and says nothing."""
+
+    def __init__(self) -> None:
+        import socket
+
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.port = self.socket.getsockname()[1]
+
+
+silent = Silent()
+
+EXIT = """
+import sys, taipy_tunnel
+tunnel = taipy_tunnel.expose({app!r}, **{arguments!r})
+print(tunnel.state, flush=True)
+sys.stdin.readline()
+"""
+
+
+@pytest.mark.parametrize("frozen", [False, True], ids=["proxy answers", "proxy frozen"])
+def test_exit_takes_less_than_a_second(app: str, frozen: bool) -> None:
+    """Nobody closes the tunnel; the interpreter ends and the port is free, whatever the proxy does."""
+    with machine() as proxy:
+        code = EXIT.format(app=app, arguments=arguments(proxy))
+        child = subprocess.Popen(
+            [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        assert child.stdin is not None
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"up\n"
+        links = proxy.links()
+        if frozen:
+            for pid in links:
+                os.kill(pid, signal.SIGSTOP)
+        started = time.monotonic()
+        child.stdin.write(b"\n")
+        child.stdin.close()
+        assert child.wait(10) == 0
+        assert time.monotonic() - started < 3  # aim 1 s, on a quiet machine
+        assert child.stderr is not None
+        assert child.stderr.read() == b""
+        child.stdout.close()
+        child.stderr.close()
+        for pid in links:
+            if processes.look(pid):
+                os.kill(pid, signal.SIGCONT)
+        eventually(lambda: not proxy.slot_held())
+
+
+def test_a_busy_port_is_told_from_a_forbidden_one(proxy: Proxy, app: str) -> None:
+    taipy_tunnel.expose(app, **arguments(proxy))
+    code = EXIT.format(app=app, arguments=arguments(proxy, timeout=2.0))
+    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, input="\n")
+    assert "ForwardError" in other.stderr
+    assert f"port {proxy.remote} on the proxy is in use" in other.stderr
+    with machine("AllowTcpForwarding no") as strict, pytest.raises(ForwardError, match="forbids"):
+        taipy_tunnel.expose(app, **arguments(strict))
+
+
+def test_an_nginx_that_leads_elsewhere(proxy: Proxy, app: str) -> None:
+    with web_app("somebody else's") as other, pytest.raises(ForwardError, match="not from this tunnel") as raised:
+        taipy_tunnel.expose(app, **arguments(proxy, url=f"http://{other}/", timeout=2.0))
+    assert f"proxy_pass http://127.0.0.1:{proxy.remote}" in raised.value.hint
