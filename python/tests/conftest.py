@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -22,6 +23,7 @@ from chain.proxy import Missing, Proxy
 from taipy_tunnel._library import library
 
 Arguments = dict[str, Any]
+
 
 
 @pytest.fixture(scope="session")
@@ -88,8 +90,12 @@ def web_app(says: str) -> Iterator[str]:
 
 def visit(url: str, timeout: float = 5.0) -> str:
     """What a visitor is shown."""
-    with urllib.request.urlopen(url, timeout=timeout) as answer:
-        return str(answer.read().decode())
+    try:
+        with urllib.request.urlopen(url, timeout=timeout) as answer:
+            return str(answer.read().decode())
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise
 
 
 def eventually(what: Callable[[], object], timeout: float = 10.0) -> None:
@@ -106,8 +112,11 @@ def new_key(directory: pathlib.Path, passphrase: str = "", name: str = "key") ->
 
 
 @pytest.fixture(autouse=True)
-def nothing_left() -> Iterator[None]:
+def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
     """After each test: no tunnel, handle, thread or descriptor that was not there before."""
+    if "notebook" in request.fixturenames:  # what is tested is in the kernel's process
+        yield
+        return
     threads, descriptors = set(threading.enumerate()), _descriptors()
     yield
     taipy_tunnel.close_all(drain=0)

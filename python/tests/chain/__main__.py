@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The demo's command line; see the package."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+import types
+
+from . import processes
+from .browser import Browser
+from .check import Check
+from .demo import Demo, progress
+from .proxy import Missing
+from .report import Report
+
+PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m chain", description="the whole chain on this machine")
+    parser.add_argument("--check", action="store_true", help="drive it with a browser, print what was seen")
+    parser.add_argument("--stub", action="store_true", help="a package that opens nothing: --check must fail")
+    parser.add_argument("--python", default=sys.executable, help="the notebook's (default: this one)")
+    arguments = parser.parse_args()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)  # orphans of ours come to us, and _sweep finds them
+    try:
+        run = check if arguments.check else stay
+        return run(arguments.python, arguments.stub)
+    except Missing as e:
+        print(f"{e}; the demo needs sshd, nginx and ssh, and --check needs chromium", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    finally:
+        _sweep()
+
+
+def stay(python: str, stub: bool) -> int:
+    """Start the demo and stay until Ctrl-C."""
+    with Demo(python, stub) as demo:
+        demo.run_app().ok()
+        took = demo.expose()
+        proxy = demo.proxy
+        print(f"{demo.ask('str(tunnel)')}\n")
+        print(f"expose() took {took * 1000:.0f} ms. Started for this:")
+        print(f"  notebook  examples/databricks_notebook.py in a Jupyter kernel, pid {demo.notebook.pid}")
+        print(f"  sshd      {proxy.server}, which leads 127.0.0.1:{proxy.remote} to the notebook")
+        print(f"  nginx     configured as docs/proxy.md says: {proxy.directory / 'nginx.conf'}")
+        print("Ctrl-C ends all of it.", flush=True)
+        try:
+            demo.notebook.wait_end()
+        except KeyboardInterrupt:
+            return 0
+    print("the kernel has ended", file=sys.stderr)
+    return 1
+
+
+def check(python: str, stub: bool) -> int:
+    """Drive the demo and print what was seen."""
+    report = Report()
+    report.title()
+    with Demo(python, stub) as demo:
+        with Browser() as browser:
+            Check(demo, browser, report).run()
+        if report.failed:
+            print("\nsshd:\n" + _tail(demo.proxy.sshd_log()) + "\nnginx:\n" + _tail(demo.proxy.nginx_log()))
+            with contextlib.suppress(Exception):
+                print("tunnel:\n" + _tail("\n".join(demo.ask("tunnel.logs()"))))
+    left = _sweep()
+    if left:
+        report.fail("left", f"still running after it was closed: {left}")
+    report.end()
+    return 1 if report.failed else 0
+
+
+def _tail(text: str, lines: int = 8) -> str:
+    return "\n".join(f"    {line}" for line in text.splitlines()[-lines:])
+
+
+def _interrupt(number: int, frame: types.FrameType | None) -> None:
+    """The first Ctrl-C or SIGTERM ends us in an orderly way, which the next ones do not disturb."""
+    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(each, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def _sweep() -> list[str]:
+    """End what was started here and is still there; their names."""
+    with progress("waiting for processes to end"):
+        processes.until(lambda: not processes.descendants(os.getpid()), 2)
+    left = processes.descendants(os.getpid())
+    processes.kill(left)
+    return [f"{process.name} {process.pid}" for process in left]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

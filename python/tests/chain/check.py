@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python -m chain --check`: the demo, driven by a browser, step by step.
+
+Each step reports what it saw; an exception is a FAIL row. Limits are what a broken tunnel exceeds
+(a value set in a cell takes 4.6 s without the wake, a kept-alive request 44 ms without
+TCP_QUICKACK); aims are what an idle machine shows, and missing one is "slow".
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterator
+
+from . import load, processes
+from .browser import Browser, Page
+from .demo import Demo, progress
+from .report import Report
+
+TITLE = "Getting started with Taipy"
+KILLS = 5
+STABLE = 10.0  # backoff.Stable: a link that lived shorter than that is not replaced at once
+ROUNDS = 3
+LOAD_SECONDS = 2.0
+RERUN_ERROR = "OrchestratorServiceIsAlreadyRunning"  # Taipy's, where a cell runs Core or Rest again
+
+now = time.perf_counter
+
+
+def get(port: int, path: str, timeout: float = 5.0) -> tuple[int, bytes]:
+    """Ask 127.0.0.1:port. No proxy of the environment takes part."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
+
+
+def expect(holds: bool, otherwise: str) -> None:
+    """An AssertionError that python -O keeps."""
+    if not holds:
+        raise AssertionError(otherwise)
+
+
+class Check:
+    """The steps, in order. What one leaves behind, the next ones use."""
+
+    page: Page
+
+    def __init__(self, demo: Demo, browser: Browser, report: Report) -> None:
+        self.demo = demo
+        self.proxy = demo.proxy
+        self.browser = browser
+        self.report = report
+        self.public = int(demo.proxy.url.rstrip("/").rsplit(":", 1)[1])
+        self.kill_rows: list[tuple[float, float, float]] = []
+
+    def run(self) -> None:
+        """All steps; up to the first that the others need."""
+        for hop, step, needed in self.steps():
+            try:
+                step()
+            except Exception as e:
+                self.report.fail(hop, str(e) if isinstance(e, AssertionError) else f"{type(e).__name__}: {e}")
+                if needed:
+                    return
+
+    def steps(self) -> Iterator[tuple[str, Callable[[], None], bool]]:
+        yield "notebook", self.app, True
+        yield "expose", self.expose, True
+        yield "curl", self.curl, True
+        yield "browser", self.draw, True
+        yield "websocket", self.websocket, False
+        yield "click", self.click, True
+        yield "push", self.push, False
+        yield "outage", self.outage, False
+        yield "rerun", self.rerun, False
+        yield "rest", self.rest, False
+        yield "requests", self.requests, False
+        yield "close", self.close, False
+
+    def app(self) -> None:
+        began = now()
+        self.demo.run_app().ok()
+        self.report.row("notebook", "the app's cell", (now() - began) * 1000)
+
+    def expose(self) -> None:
+        took = self.demo.expose()
+        url, state = self.demo.ask("[tunnel.url, tunnel.state]")
+        expect(state == "up", f"the tunnel is {state!r}")
+        expect(url == self.proxy.url, f"the tunnel's url is {url!r}, not {self.proxy.url!r}")
+        self.report.row("expose", f"{state}, {url}", took * 1000, 1000, 10_000)
+
+    def curl(self) -> None:
+        began = now()
+        status, body = get(self.public, "/")
+        took = (now() - began) * 1000
+        expect(status == 200, f"{self.proxy.url} answers {status}: {body[:80]!r}")
+        expect(b"taipy" in body.lower(), f"{self.proxy.url} is not Taipy's page: {body[:200]!r}")
+        self.report.row("curl", f"{status}, Taipy's page", took, 50, 2000)
+
+    def draw(self) -> None:
+        began = now()
+        self.page = self.browser.open(self.proxy.url)
+        self.page.wait_text("h1", TITLE, timeout=30)
+        shown = self.page.wait_text("#clicks", "0") - began
+        self.report.row("browser", f"page drawn, {self.page.requests} requests", shown * 1000, 5000)
+
+    def websocket(self) -> None:
+        frame = self.page.wait_frame(lambda frame: not frame.sent)
+        expect(frame.payload != "", "an empty frame")
+        seen = f"{len(self.page.websockets)} websocket, frame {frame.payload[:20]!r}"
+        self.report.row("websocket", seen)
+
+    def click(self) -> None:
+        took = [self.clicked(self.page) for _ in range(KILLS)]
+        self.report.row("click", "on the page, the first", took[0])
+        self.report.row("click", f"on the page, median of {KILLS}", statistics.median(took), 200, 2000)
+
+    def clicked(self, page: Page) -> float:
+        """Click the button; the milliseconds until the page shows that the app knows."""
+        count = int(page.text("#clicks"))
+        began = now()
+        page.click("#click")
+        return (page.wait_text("#clicks", str(count + 1)) - began) * 1000
+
+    def push(self) -> None:
+        self.demo.notebook.run(self.demo.push_cell).ok()
+        self.page.wait_text("#text", "Set in a cell")
+        took = []
+        for i in range(KILLS):
+            began = now()
+            self.demo.notebook.run(f"gui.state.text = 'value {i}'").ok()
+            took.append((self.page.wait_text("#text", f"value {i}") - began) * 1000)
+        median = statistics.median(took)
+        self.report.row("push", f"set in a cell, shown; median of {KILLS}", median, 250, 1500)
+
+    def outage(self) -> None:
+        """The link is killed; it comes back, and the page goes on without a reload."""
+        self.page.evaluate("window.sameDocument = true")
+        with progress(f"killing {KILLS} links, each when it is {STABLE:.0f} s old"):
+            for _ in range(KILLS):
+                self.let_link_settle()
+                self.kill_rows.append(self.kill_link())
+        back, told, alive = (statistics.median(column) for column in zip(*self.kill_rows))
+        worst = max(row[0] for row in self.kill_rows)
+        self.report.row("link", f"killed, slot answers; median of {KILLS}", back, 100, 1000)
+        self.report.row("link", "… the slowest of them", worst, 200, 3000)
+        self.report.row("link", "… by the tunnel's own status", told, 100, 1000)
+        self.report.row("click", f"after it, without a reload; median of {KILLS}", alive, 6000, 15_000)
+        same = self.page.evaluate("window.sameDocument === true")
+        expect(same and self.page.loads == 1, f"the page was loaded {self.page.loads} times")
+
+    def let_link_settle(self) -> None:
+        """A link that is lost young waits longer for its successor, so let it come of age."""
+        age = self.demo.ask("__import__('time').time() - tunnel.status.since.timestamp()")
+        if age < STABLE:
+            time.sleep(STABLE - age + 0.1)
+
+    def kill_link(self) -> tuple[float, float, float]:
+        """Milliseconds until the slot answers again, by the status, and until a click works."""
+        pids, before = self.proxy.links(), self.demo.ask("tunnel.status.reconnects")
+        moment, began = time.time(), now()
+        expect(self.proxy.kill_links() == 1, f"one process of sshd should hold the link: {pids}")
+        processes.until(lambda: not any(map(processes.look, pids)), 5, every=0.0005)
+        expect(processes.until(self.slot_answers, 20, every=0.002), "the slot does not answer for 20 s")
+        back = (now() - began) * 1000
+        status, _ = get(self.public, "/taipy.status.json")
+        expect(status == 200, f"the slot answers, but {self.proxy.url} says {status}")
+        self.clicked(self.page)
+        alive = (now() - began) * 1000
+        state, since, count = self.demo.ask(
+            "(lambda s: [s.state, s.since.timestamp(), s.reconnects])(tunnel.status)"
+        )
+        expect(state == "up" and count == before + 1, f"status: {state}, {count - before} reconnects")
+        return back, (since - moment) * 1000, alive
+
+    def slot_answers(self) -> bool:
+        try:
+            return get(self.proxy.remote, "/taipy.status.json", timeout=1)[0] == 200
+        except (OSError, http.client.HTTPException):
+            return False
+
+    def rerun(self) -> None:
+        """Both cells again: the same tunnel at the same address, in front of an app that lives."""
+        before = self.demo.ask("[id(tunnel), tunnel.url]")
+        began = now()
+        error = self.demo.run_app().error
+        expect(error is None or error.ename == RERUN_ERROR, f"the app's cell: {error}")
+        took = self.demo.expose() * 1000
+        after = self.demo.ask("[id(tunnel), tunnel.url]")
+        expect(before == after, f"another tunnel: {before} became {after}")
+        page = self.browser.open(self.proxy.url)
+        page.wait_text("h1", TITLE, timeout=30)
+        page.wait_text("#clicks", "", exactly=False)
+        self.clicked(page)
+        alive = (now() - began) * 1000
+        page.close()
+        self.report.row("expose", "its cell again: same tunnel, same URL", took, 100, 2000)
+        self.report.row("rerun", "both cells, a new page, a click", alive, 8000)
+
+    def rest(self) -> None:
+        began = now()
+        status, body = get(self.public, "/api/v1/scenarios/")
+        took = (now() - began) * 1000
+        expect(status == 200, f"/api/v1/scenarios/ answers {status}: {body[:80]!r}")
+        expect(isinstance(json.loads(body), list), f"not a list of scenarios: {body[:80]!r}")
+        self.report.row("rest", "GET /api/v1/scenarios/", took, 50, 2000)
+
+    def requests(self) -> None:
+        """Kept-alive requests at the slot beside plain `ssh -N -R` to the same app."""
+        target = int(self.demo.ask("tunnel.status.target").rsplit(":", 1)[1])
+        self.page.close()
+        with self.proxy.plain_ssh(target) as plain:
+            for connections, aim, limit in ((1, 20, 5), (16, 5, 1.5)):
+                with progress(f"asking over {connections} connections, {ROUNDS} rounds each way"):
+                    ours, theirs = self.rates(plain, connections)
+                seen = f"{connections:>2} kept alive: {ours:.0f}/s; ssh -N -R {theirs:.0f}/s"
+                self.report.ratio("requests", seen, ours / theirs, aim, limit)
+
+    def rates(self, plain: int, connections: int) -> tuple[float, float]:
+        """Requests a second at the slot and at the port of plain ssh, medians of rounds in turn."""
+        rates: dict[int, list[float]] = {self.proxy.remote: [], plain: []}
+        for _ in range(ROUNDS):
+            for port, measured in rates.items():
+                one = load.measure(port, "/taipy.status.json", connections, LOAD_SECONDS)
+                expect(one.failed == 0, f"{one.failed} requests failed at port {port}")
+                measured.append(one.rate)
+        return statistics.median(rates[self.proxy.remote]), statistics.median(rates[plain])
+
+    def close(self) -> None:
+        """The notebook is closed: its slot is free for the next."""
+        expect(self.proxy.slot_held(), "the slot was not held")
+        began = now()
+        self.demo.notebook.shut_down()
+        free = processes.until(lambda: not self.proxy.slot_held(), 5)
+        kernel = "is still alive" if self.demo.notebook.alive() else "has ended"
+        expect(free, f"after 5 s the slot is still held; the kernel {kernel}")
+        self.report.row("close", "notebook closed, the slot is free", (now() - began) * 1000, 1000, 1000)

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The demo: examples/databricks_notebook.py in a kernel, with a proxy for it."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import pathlib
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from . import processes
+from .notebook import Cell, Notebook, cells
+from .proxy import ROOT, Proxy
+
+NOTEBOOK = ROOT / "examples" / "databricks_notebook.py"
+EXPOSE = "tunnel = taipy_tunnel.expose()"
+
+# Stands in for the package where a check has to fail: it promises everything and opens nothing.
+STUB = """
+import os
+
+class Tunnel:
+    state = "up"
+    url = os.environ["TAIPY_TUNNEL_URL"]
+
+def expose():
+    return Tunnel()
+"""
+
+
+class Demo:
+    """A proxy and a notebook that knows where it is; its cells were not run yet."""
+
+    def __init__(self, python: str = sys.executable, stub: bool = False) -> None:
+        self._python = python
+        self._stub = stub
+        self._stack = contextlib.ExitStack()
+        self.app_cell, self.expose_cell, self.push_cell = cells(NOTEBOOK)
+        if self.expose_cell.count(EXPOSE) != 1:
+            raise RuntimeError(f"{NOTEBOOK}: its second cell should say {EXPOSE!r}")
+
+    def __enter__(self) -> Demo:
+        with contextlib.ExitStack() as stack:
+            with progress("starting sshd and nginx"):
+                self.proxy = stack.enter_context(Proxy())
+            environment = {
+                "TAIPY_TUNNEL_SERVER": self.proxy.server,
+                "TAIPY_TUNNEL_KEY": self.proxy.key,
+                "TAIPY_TUNNEL_HOST_KEY": self.proxy.host_key,
+                "TAIPY_TUNNEL_REMOTE": str(self.proxy.remote),
+                "TAIPY_TUNNEL_URL": self.proxy.url,
+            }
+            first = None
+            if self._stub:
+                first = stack.enter_context(tempfile.TemporaryDirectory(prefix="taipy-tunnel-stub-"))
+                (pathlib.Path(first) / "taipy_tunnel.py").write_text(STUB)
+            elif importlib.util.find_spec("taipy_tunnel") is None:
+                first = str(ROOT / "python")  # not installed: this checkout's
+            if first is not None:
+                paths = [first, os.environ.get("PYTHONPATH", "")]
+                environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+            with progress("starting a Jupyter kernel"):
+                self.notebook = stack.enter_context(Notebook(self._python, environment, processes.app_port()))
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with progress("closing the notebook"):
+            self._stack.close()
+
+    def run_app(self) -> Cell:
+        """Run the app's cell."""
+        with progress("running the app's cell"):
+            return self.notebook.run(self.app_cell, timeout=120)
+
+    def expose(self) -> float:
+        """Run the cell with expose(); the seconds that expose() took, by the kernel's clock."""
+        timed = f"_began = _time.perf_counter(); {EXPOSE}; _took = _time.perf_counter() - _began"
+        code = "import time as _time\n" + self.expose_cell.replace(EXPOSE, timed)
+        with progress("waiting for expose()"):
+            self.notebook.run(code).ok()
+        return float(self.ask("_took"))
+
+    def ask(self, expression: str) -> Any:
+        """The value of an expression in the kernel, if JSON knows it."""
+        return json.loads(self.notebook.run(f"import json; print(json.dumps({expression}))").ok().stdout)
+
+
+@contextlib.contextmanager
+def progress(doing: str) -> Iterator[None]:
+    """Say what is being done if that takes over a second."""
+    timer = threading.Timer(1.0, print, (f"... {doing}",), {"file": sys.stderr, "flush": True})
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kept-alive requests as fast as they are answered. A program of its own: no other thread of the
+process that measures, and none of the notebook's, shares its interpreter.
+
+    python load.py PORT PATH CONNECTIONS SECONDS    prints {"rate": …, "median_ms": …, "failed": …}
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import statistics
+import subprocess
+import sys
+import time
+from typing import Any, NamedTuple, cast
+
+WARM_UP = 0.3  # seconds that are not counted
+
+
+class Rate(NamedTuple):
+    """How many requests a second were answered."""
+
+    rate: float
+    median_ms: float
+    failed: int
+
+
+def measure(port: int, path: str, connections: int, seconds: float) -> Rate:
+    """Ask 127.0.0.1:port for `path` over so many connections, for so long."""
+    ran = subprocess.run(
+        [sys.executable, __file__, str(port), path, str(connections), str(seconds)],
+        check=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        timeout=seconds + 30,
+    )
+    return Rate(**json.loads(ran.stdout))
+
+
+class _Visitor(asyncio.Protocol):
+    """One connection: a request, its whole answer, the next request."""
+
+    def __init__(self, request: bytes, end: asyncio.Event) -> None:
+        self._request = request
+        self._end = end
+        self._buffer = b""
+        self._asked = 0.0
+        self.took: list[float] = []
+        self.failed = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._ask()
+
+    def _ask(self) -> None:
+        self._asked = time.perf_counter()
+        self._transport.write(self._request)
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        head, blank, body = self._buffer.partition(b"\r\n\r\n")
+        if not blank:
+            return
+        length = head.lower().partition(b"content-length:")[2].split(b"\r\n", 1)[0]
+        if len(body) < int(length or 0):
+            return
+        self._buffer = b""
+        if not head.startswith(b"HTTP/1.1 200"):
+            self.failed += 1
+        self.took.append(time.perf_counter() - self._asked)
+        if not self._end.is_set():
+            self._ask()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self._end.is_set():
+            self.failed += 1
+
+
+async def _main(port: int, path: str, connections: int, seconds: float) -> dict[str, Any]:
+    loop = asyncio.get_running_loop()
+    end = asyncio.Event()
+    request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
+    visitors = [
+        (await loop.create_connection(lambda: _Visitor(request, end), "127.0.0.1", port))[1]
+        for _ in range(connections)
+    ]
+    await asyncio.sleep(WARM_UP)
+    for visitor in visitors:
+        visitor.took.clear()
+    began = time.perf_counter()
+    await asyncio.sleep(seconds)
+    took = [t for visitor in visitors for t in visitor.took]
+    rate = len(took) / (time.perf_counter() - began)
+    end.set()
+    median = statistics.median(took) * 1000 if took else 0.0
+    return {"rate": rate, "median_ms": median, "failed": sum(visitor.failed for visitor in visitors)}
+
+
+if __name__ == "__main__":
+    port, path, connections, seconds = sys.argv[1:]
+    print(json.dumps(asyncio.run(_main(int(port), path, int(connections), float(seconds)))))

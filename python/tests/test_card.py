@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a tunnel looks, in every state."""
+
+from __future__ import annotations
+
+import datetime
+import re
+import xml.etree.ElementTree
+from typing import Any
+
+import pytest
+from taipy_tunnel import HostKeyError, ProxyUnreachableError, Status, _card
+
+NOW = datetime.datetime.now(datetime.timezone.utc)
+EVIL = "<script>alert(1)</script>\"'&" * 400
+
+
+def status(state: str = "up", **changed: Any) -> Status:
+    known: dict[str, Any] = {
+        "state": state, "url": "http://203.0.113.7/", "server": "me@203.0.113.7:22", "target": "127.0.0.1:53211",
+        "checked": "url", "links": 1, "slots": 1, "visitors": 3, "bytes": 0, "reconnects": 1,
+        "since": NOW - datetime.timedelta(hours=2, minutes=14, seconds=3), "retry_at": None, "last_error": None,
+    }  # fmt: skip
+    return Status(**{**known, **changed})
+
+
+STATES = {
+    "up": (status(), "up for 2 h 14 min, 1 reconnect"),
+    "waiting": (status("waiting", target=""), "waiting for an app: run the cell that starts it"),
+    "reconnecting": (
+        status("reconnecting", links=0, last_error=ProxyUnreachableError("connect: refused", "look")),
+        "reconnecting since 2 h 14 min: connect: refused",
+    ),
+    "failed": (status("failed", links=0, last_error=HostKeyError("host key: changed", "ask")), "failed since"),
+    "closed": (status("closed", links=0), "closed since 2 h 14 min"),
+}
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_states(name: str) -> None:
+    shown, words = STATES[name]
+    card = _card.html(shown)
+    xml.etree.ElementTree.fromstring(card)  # well-formed
+    assert len(card.encode()) < 8192
+    assert words in re.sub(r"<[^>]*>", "", card)
+    assert words in _card.text(shown)
+    assert "\n" not in _card.line(shown)
+    broken = {"waiting", "reconnecting", "failed", "closed"}
+    assert ("#d1242f" in card) == (name in broken)
+    assert ("Open to everybody" in card) == (name not in ("failed", "closed"))
+
+
+def test_everything_is_escaped_and_short() -> None:
+    error = HostKeyError(EVIL, EVIL)
+    shown = status("failed", url=EVIL, server=EVIL, target=EVIL, links=0, last_error=error)
+    card = _card.html(shown)
+    xml.etree.ElementTree.fromstring(card)
+    assert len(card.encode()) < 8192
+    assert "<script" not in card
+    assert 'href="javascript' not in _card.html(status(url="javascript:alert(1)"))
+
+
+def test_nothing_from_outside() -> None:
+    card = _card.html(status())
+    assert not re.search(r"<script|src=|url\(|@import|<link", card)
+    assert re.findall(r'href="([^"]*)"', card) == ["http://203.0.113.7/"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0, "0 s"), (59, "59 s"), (60, "1 min"), (61, "1 min 1 s"), (3600, "1 h"), (90061, "1 d 1 h")]
+)
+def test_ages(seconds: int, words: str) -> None:
+    assert _card._age(datetime.timedelta(seconds=seconds)) == words

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The app is found and followed: real Taipy in a real Jupyter kernel."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+import urllib.error
+from collections.abc import Iterator
+
+import pytest
+from chain import processes
+from chain.notebook import Notebook
+from chain.proxy import Proxy
+from conftest import arguments, eventually, visit
+
+A, B = processes.app_port(), processes.app_port()
+
+PAGE = """
+from taipy.gui import Gui
+import taipy_tunnel
+def start(title, port):
+    gui = Gui("# " + title)
+    gui.run(title=title, port=port)
+    return gui
+"""
+
+
+@pytest.fixture
+def notebook(proxy: Proxy) -> Iterator[Notebook]:
+    """A kernel that knows the proxy from its environment, with Taipy imported."""
+    known = {f"TAIPY_TUNNEL_{name.upper()}": str(value) for name, value in arguments(proxy).items()}
+    with Notebook(env=known) as notebook:
+        notebook.run(PAGE).ok()
+        yield notebook
+
+
+def title(url: str) -> str:
+    """The title of the app's page; "" while there is none."""
+    try:
+        found = re.search(r"<title>(.*?)</title>", visit(url))
+    except urllib.error.HTTPError:
+        return ""
+    return found[1] if found else ""
+
+
+def test_the_running_app_is_found_and_followed(notebook: Notebook, proxy: Proxy) -> None:
+    notebook.run(f"gui = start('first', {A})").ok()
+    cell = notebook.run("tunnel = taipy_tunnel.expose()\ntunnel").ok()
+    assert cell.text.startswith("<Tunnel http")
+    assert 'role="img"' in cell.html
+    assert cell.stdout + cell.stderr == ""
+    assert title(proxy.url) == "first"
+    # The real server, not the declared port, which offers no websocket.
+    assert f":{A}" not in cell.text
+    handshake = visit(proxy.url + "socket.io/?EIO=4&transport=polling")
+    assert json.loads(handshake[1:])["upgrades"] == ["websocket"]
+    # Its cell is run again: another Gui on another port behind the same declared one.
+    notebook.run(f"gui = start('second', {A})").ok()
+    eventually(lambda: title(proxy.url) == "second")
+    again = notebook.run("print(taipy_tunnel.expose() is tunnel, len(taipy_tunnel.tunnels()))").ok()
+    assert again.stdout == "True 1\n"
+
+
+def test_a_gui_that_is_named_is_followed_too(notebook: Notebook, proxy: Proxy) -> None:
+    notebook.run(f"one, two = start('one', {A}), start('two', {B})").ok()
+    several = notebook.run("taipy_tunnel.expose()").error
+    assert several is not None
+    assert several.ename == "AppNotFoundError"
+    assert "(port {}, port {})".format(*sorted((A, B))) in several.evalue
+    assert "expose(gui)" in several.evalue
+    notebook.run("tunnel = taipy_tunnel.expose(two)").ok()
+    assert title(proxy.url) == "two"
+    notebook.run(f"three = start('three', {B})").ok()  # in the place of two
+    eventually(lambda: title(proxy.url) == "three")
+
+
+def test_an_app_that_starts_later_is_taken_up(notebook: Notebook, proxy: Proxy) -> None:
+    started = time.monotonic()
+    cell = notebook.run("tunnel = taipy_tunnel.expose()\nprint(tunnel.state)").ok()
+    assert cell.stdout == "waiting\n"
+    assert time.monotonic() - started < 10
+    notebook.run(f"gui = start('late', {A})").ok()
+    ready = notebook.run("tunnel.wait_ready(20)").ok().text
+    assert ready == "True", notebook.run("print(tunnel.status, gui._server.__dict__, *tunnel.logs(), sep='\\n')").stdout
+    assert title(proxy.url) == "late"
+    notebook.run("gui.stop()").ok()
+    waiting = notebook.run("import time\nend = time.time() + 10\n"
+                           "while tunnel.state != 'waiting' and time.time() < end: time.sleep(.05)\n"
+                           "tunnel.state").ok()  # fmt: skip
+    assert waiting.text == "'waiting'"
+
+
+def test_interrupt_leaves_the_tunnel(notebook: Notebook, proxy: Proxy) -> None:
+    notebook.run(f"gui = start('app', {A})\ntunnel = taipy_tunnel.expose()").ok()
+    running = notebook.run_nowait("tunnel.wait()")
+    eventually(lambda: notebook_says(notebook, running, "up"))
+    notebook.interrupt()
+    error = running.wait(10).error
+    assert error is not None
+    assert error.ename == "KeyboardInterrupt"
+    assert title(proxy.url) == "app"
+
+
+def notebook_says(notebook: Notebook, running: object, word: str) -> bool:
+    """Whether the running cell has printed a word by now."""
+    notebook._pump(time.monotonic() + 0.1)
+    return word in running.cell.stdout  # type: ignore[attr-defined]
+
+
+def test_restarting_the_kernel_frees_the_slot(notebook: Notebook, proxy: Proxy) -> None:
+    notebook.run(f"gui = start('before', {A})\ntunnel = taipy_tunnel.expose()").ok()
+    notebook.restart()
+    notebook.run(PAGE + f"gui = start('after', {A})\ntunnel = taipy_tunnel.expose()").ok()
+    assert title(proxy.url) == "after"
