@@ -116,8 +116,8 @@ lint() {
 	say "go mod tidy"
 	go mod tidy -diff
 	say "ruff"
-	"$TOOLS/bin/ruff" check python examples
-	"$TOOLS/bin/ruff" format --check python examples
+	"$TOOLS/bin/ruff" check --config python/pyproject.toml python examples
+	"$TOOLS/bin/ruff" format --check --config python/pyproject.toml python examples
 	say "mypy"
 	(cd python && "../$TOOLS/bin/mypy" taipy_tunnel tests/chain)
 }

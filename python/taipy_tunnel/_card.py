@@ -95,9 +95,10 @@ def _chain(status: Status) -> str:
             x += 30
         width = max(86, 7 * max(len(title), len(detail)) + 24)
         dashed = ' stroke-dasharray="4 3"' if broken else ' opacity=".45"'
+        box = f'x="{x + 0.5:g}" y=".5" width="{width}" height="43" rx="6"'
         middle = f'x="{x + width / 2:g}" text-anchor="middle"'
         parts.append(
-            f'<rect x="{x + 0.5:g}" y=".5" width="{width}" height="43" rx="6" fill="none" stroke="currentColor"{dashed}/>'
+            f'<rect {box} fill="none" stroke="currentColor"{dashed}/>'
             f'<text {middle} y="18" font-weight="600">{escape(title)}</text>'
             f'<text {middle} y="34" opacity=".75">{escape(detail)}</text>'
         )

@@ -157,7 +157,10 @@ def _in_forked_child() -> None:
     watcher.reset()
 
 
-atexit.register(_at_exit)
+# Taipy's servers run in threads that the interpreter joins before it calls atexit's functions, so a
+# kernel with an app never gets there: it is killed 5 s later. concurrent.futures registers where
+# threading begins to join (CPython 3.9 and later); atexit is for interpreters without that.
+getattr(threading, "_register_atexit", atexit.register)(_at_exit)
 os.register_at_fork(after_in_child=_in_forked_child)
 
 

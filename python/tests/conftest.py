@@ -25,7 +25,6 @@ from taipy_tunnel._library import library
 Arguments = dict[str, Any]
 
 
-
 @pytest.fixture(scope="session")
 def proxy() -> Iterator[Proxy]:
     """The proxy machine of the whole run. A test that wants another makes its own."""

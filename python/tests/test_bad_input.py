@@ -21,8 +21,8 @@ from typing import Any
 import pytest
 import taipy_tunnel
 from chain.proxy import Proxy
-from conftest import arguments, eventually, machine, new_key, web_app
-from taipy_tunnel import AuthError, ConfigError, ForwardError, HostKeyError, ProxyUnreachableError, TunnelError
+from conftest import arguments, eventually, new_key, web_app
+from taipy_tunnel import AuthError, ConfigError, HostKeyError, ProxyUnreachableError, TunnelError
 
 TIMEOUT = 2.0
 

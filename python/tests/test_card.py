@@ -67,7 +67,8 @@ def test_nothing_from_outside() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words"), [(0, "0 s"), (59, "59 s"), (60, "1 min"), (61, "1 min 1 s"), (3600, "1 h"), (90061, "1 d 1 h")]
+    ("seconds", "words"),
+    [(0, "0 s"), (59, "59 s"), (60, "1 min"), (61, "1 min 1 s"), (3600, "1 h"), (90061, "1 d 1 h")],
 )
 def test_ages(seconds: int, words: str) -> None:
     assert _card._age(datetime.timedelta(seconds=seconds)) == words

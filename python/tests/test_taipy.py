@@ -109,6 +109,14 @@ def notebook_says(notebook: Notebook, running: object, word: str) -> bool:
     return word in running.cell.stdout  # type: ignore[attr-defined]
 
 
+def test_closing_the_notebook_frees_the_slot(notebook: Notebook, proxy: Proxy) -> None:
+    """At once, though Taipy's threads keep the kernel's process alive until it is killed."""
+    notebook.run(f"gui = start('app', {A})\ntunnel = taipy_tunnel.expose()").ok()
+    assert proxy.slot_held()
+    notebook.shut_down()
+    eventually(lambda: not proxy.slot_held(), 3)  # aim 1 s
+
+
 def test_restarting_the_kernel_frees_the_slot(notebook: Notebook, proxy: Proxy) -> None:
     notebook.run(f"gui = start('before', {A})\ntunnel = taipy_tunnel.expose()").ok()
     notebook.restart()

@@ -173,9 +173,7 @@ class Check:
         expect(status == 200, f"the slot answers, but {self.proxy.url} says {status}")
         self.clicked(self.page)
         alive = (now() - began) * 1000
-        state, since, count = self.demo.ask(
-            "(lambda s: [s.state, s.since.timestamp(), s.reconnects])(tunnel.status)"
-        )
+        state, since, count = self.demo.ask("(lambda s: [s.state, s.since.timestamp(), s.reconnects])(tunnel.status)")
         expect(state == "up" and count == before + 1, f"status: {state}, {count - before} reconnects")
         return back, (since - moment) * 1000, alive
 

@@ -82,8 +82,7 @@ async def _main(port: int, path: str, connections: int, seconds: float) -> dict[
     end = asyncio.Event()
     request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
     visitors = [
-        (await loop.create_connection(lambda: _Visitor(request, end), "127.0.0.1", port))[1]
-        for _ in range(connections)
+        (await loop.create_connection(lambda: _Visitor(request, end), "127.0.0.1", port))[1] for _ in range(connections)
     ]
     await asyncio.sleep(WARM_UP)
     for visitor in visitors:
