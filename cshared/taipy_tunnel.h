@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* taipy_tunnel.h: the C interface of libtaipy_tunnel.so. This file is its document.
  *
  * One call opens a managed reverse SSH tunnel and returns at once; what happens to it

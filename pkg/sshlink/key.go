@@ -18,8 +18,10 @@ import (
 // Keys are the private keys that a link may log in with. Formatting one shows nothing of them.
 type Keys struct{ signers []ssh.Signer }
 
-// String and GoString keep the keys out of logs.
-func (k *Keys) String() string   { return fmt.Sprintf("%d key(s)", len(k.signers)) }
+// String says how many keys there are, and nothing else of them.
+func (k *Keys) String() string { return fmt.Sprintf("%d key(s)", len(k.signers)) }
+
+// GoString is String, for %#v.
 func (k *Keys) GoString() string { return k.String() }
 
 // defaultKeys are the names that ssh(1) tries, the strongest first.
