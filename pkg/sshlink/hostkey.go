@@ -99,13 +99,19 @@ func systemHostKeys() (*HostKeys, error) {
 
 // knownHosts hands the lines that can be parsed to x/crypto, which reads files only.
 func knownHosts(text []byte, source string, strict bool) (*HostKeys, error) {
+	dir, err := os.MkdirTemp("", "taipy-tunnel-")
+	if err != nil {
+		return nil, fault.Config("make room in the temporary directory", "cannot read host keys: %w", err)
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	file := filepath.Join(dir, "known_hosts")
 	var kept bytes.Buffer
 	for n, line := range bytes.Split(text, []byte("\n")) {
 		line = bytes.TrimSpace(line)
 		if len(line) == 0 || line[0] == '#' {
 			continue
 		}
-		if _, _, _, _, _, err := ssh.ParseKnownHosts(line); err != nil {
+		if _, err := readKnownHosts(file, line); err != nil {
 			if strict {
 				return nil, fault.Config("each line is: host keytype base64, as ssh-keyscan prints it",
 					"%s, line %d is not a known_hosts line: %w", source, n+1, err)
@@ -117,20 +123,24 @@ func knownHosts(text []byte, source string, strict bool) (*HostKeys, error) {
 	if strict && kept.Len() == 0 {
 		return nil, fault.Config("give a fingerprint (SHA256:…) or a known_hosts line", "%s holds no host key", source)
 	}
-	dir, err := os.MkdirTemp("", "taipy-tunnel-")
+	check, err := readKnownHosts(file, kept.Bytes())
 	if err != nil {
-		return nil, fault.Config("make room in the temporary directory", "cannot read host keys: %w", err)
+		return nil, fault.Config("give a fingerprint (SHA256:…) or a known_hosts line", "%s cannot be read: %w", source, err)
 	}
-	defer func() { _ = os.RemoveAll(dir) }()
-	file := filepath.Join(dir, "known_hosts")
-	if err := os.WriteFile(file, kept.Bytes(), 0o600); err != nil {
-		return nil, fault.Config("make room in the temporary directory", "cannot read host keys: %w", err)
+	return &HostKeys{known: check}, nil
+}
+
+// readKnownHosts has x/crypto read text by way of file, whose name its errors quote.
+func readKnownHosts(file string, text []byte) (ssh.HostKeyCallback, error) {
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		return nil, err
 	}
 	check, err := knownhosts.New(file)
 	if err != nil {
-		return nil, fault.Config("", "%s cannot be read: %w", source, err)
+		_, why, _ := strings.Cut(err.Error(), file)
+		return nil, errors.New(strings.TrimLeft(why, ":0123456789 "))
 	}
-	return &HostKeys{known: check}, nil
+	return check, nil
 }
 
 // offers returns the algorithm lists to try in turn with the server at addr. With known_hosts

@@ -30,8 +30,9 @@ var defaultKeys = []string{"id_ed25519", "id_ecdsa", "id_rsa"}
 // LoadKeys reads a private key in any format of ssh-keygen (OpenSSH, PKCS#1, PKCS#8, SEC 1):
 // key is a path or the key's own text; passphrase opens an encrypted one. "" stands for
 // ~/.ssh/id_ed25519, id_ecdsa and id_rsa, of which those that can be read are tried. Text
-// survives what secret stores do to it: CRLF, a missing last newline, "\n" written as two
-// characters, everything in one line. Errors are of class fault.ErrConfig and never quote a key.
+// survives what secret stores and editors do to it: CRLF, a missing last newline, "\n" written
+// as two characters, everything in one line, indentation. Errors are of class fault.ErrConfig and
+// never quote a key.
 func LoadKeys(key, passphrase string) (*Keys, error) {
 	if key == "" {
 		return loadDefaultKeys(passphrase)
@@ -110,7 +111,8 @@ func parseKey(text []byte, name, passphrase string) (ssh.Signer, error) {
 
 // normalize undoes what copying and secret stores do to the text of a key.
 func normalize(text []byte) []byte {
-	s := strings.NewReplacer("\r\n", "\n", "\r", "\n", `\r\n`, "\n", `\n`, "\n").Replace(string(bytes.TrimSpace(text)))
+	s := strings.NewReplacer("\r\n", "\n", "\r", "\n", `\r\n`, "\n", `\n`, "\n").Replace(string(text))
+	s = strings.TrimSpace(s)
 	const dashes = "-----"
 	if !strings.HasPrefix(s, dashes) {
 		return []byte(s)
@@ -120,7 +122,11 @@ func normalize(text []byte) []byte {
 		body, foot, _ := strings.Cut(rest, dashes)
 		s = dashes + head + dashes + "\n" + strings.Join(strings.Fields(body), "\n") + "\n" + dashes + foot
 	}
-	return []byte(s + "\n")
+	lines := strings.Split(s, "\n")
+	for i := range lines {
+		lines[i] = strings.TrimSpace(lines[i]) // indented, as within a function's text
+	}
+	return []byte(strings.Join(lines, "\n") + "\n")
 }
 
 // fingerprint returns the SHA256 fingerprint of the first key, without its prefix.

@@ -116,23 +116,27 @@ func (s *supervisor) stop() {
 
 // attempt starts to make a link; how it ended comes as a fact. During the set-up it ends a
 // little before that does, so that its caller learns what was waited for.
-func (s *supervisor) attempt() { s.attemptAfter(func() {}) }
+func (s *supervisor) attempt() { s.replace(nil) }
 
-// attemptAfter is attempt, with something to do first that may take a moment.
-func (s *supervisor) attemptAfter(first func()) {
+// replace is attempt, after old has given its slot back, which may take a moment.
+func (s *supervisor) replace(old link) {
 	ctx, cancel := context.WithCancel(s.t.life)
 	if !s.setupBy.IsZero() {
 		left := time.Until(s.setupBy)
-		if left <= 0 {
+		if left <= 0 { // whoever set up is about to end this tunnel, or to be content without a link
 			cancel()
+			s.retry.Reset(backoff.Base)
 			return
 		}
 		ctx, cancel = context.WithTimeout(s.t.life, left-min(left/10, 200*time.Millisecond))
 	}
 	s.trying = cancel
-	s.t.tasks.Go(func() {
+	started := s.t.tasks.Go(func() {
 		defer cancel()
-		first()
+		if old != nil {
+			old.Withdraw()
+			_ = old.Close()
+		}
 		l, err := s.connect(ctx)
 		select {
 		case s.attempts <- attempt{l, err}:
@@ -142,6 +146,9 @@ func (s *supervisor) attemptAfter(first func()) {
 			}
 		}
 	})
+	if !started && old != nil { // Close waits for what old runs
+		_ = old.Close()
+	}
 }
 
 // arrived takes the outcome of an attempt.
@@ -196,7 +203,9 @@ func (s *supervisor) lost() {
 func (s *supervisor) drop() {
 	l := s.link
 	s.setLink(nil)
-	s.t.tasks.Go(func() { _ = l.Close() })
+	if !s.t.tasks.Go(func() { _ = l.Close() }) { // the tunnel is being closed, and waits for what l runs
+		_ = l.Close()
+	}
 }
 
 // again plans the next attempt.
@@ -237,7 +246,7 @@ func (s *supervisor) restart() {
 		l := s.link
 		s.setLink(nil)
 		s.t.board.edit(func(st *Status) { st.State, st.Links, st.Slots = Reconnecting, 0, 0 })
-		s.attemptAfter(func() { l.Withdraw(); _ = l.Close() })
+		s.replace(l)
 	default:
 		s.t.board.edit(func(st *Status) { st.State = Reconnecting })
 		s.attempt()

@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package sshdtest
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+)
+
+// Children returns the processes that handle connections: all descendants of the server.
+func (s *Server) Children() []int { return descendants(s.pid()) }
+
+// KillLinks kills every process that handles a connection, as a proxy that loses them would, and
+// returns when none of them has a socket any more. The server itself goes on.
+func (s *Server) KillLinks() {
+	for _, pid := range freeze(s.pid()) {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
+}
+
+// StopLinks lets every process that handles a connection say nothing more: their kernel still
+// acknowledges what it has room for, and that is all.
+func (s *Server) StopLinks() { freeze(s.pid()) }
+
+// ContinueLinks undoes StopLinks.
+func (s *Server) ContinueLinks() {
+	for _, pid := range s.Children() {
+		_ = syscall.Kill(pid, syscall.SIGCONT)
+	}
+}
+
+// Slots returns the ports of 127.0.0.1 on which processes of connections listen.
+func (s *Server) Slots() []int { return listening(s.Children()...) }
+
+// HoldsPort reports whether one of them listens on the port.
+func (s *Server) HoldsPort(port int) bool { return slices.Contains(s.Slots(), port) }
+
+// FreePort returns a port of 127.0.0.1 on which nobody listens, for a slot.
+func (s *Server) FreePort() int { return freePort() }
+
+func (s *Server) pid() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cmd == nil {
+		return -1
+	}
+	return s.cmd.Process.Pid
+}
+
+var given struct {
+	sync.Mutex
+	ports map[int]bool
+}
+
+// freePort stays below the ports that the kernel hands out itself (ip(7), ip_local_port_range):
+// any connection of this machine could take one of those before it is used. No port is given
+// twice, since several servers may be about to use theirs.
+func freePort() int {
+	given.Lock()
+	defer given.Unlock()
+	if given.ports == nil {
+		given.ports = map[int]bool{}
+	}
+	for {
+		port := 12000 + rand.IntN(18000)
+		if given.ports[port] {
+			continue
+		}
+		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		if err != nil {
+			continue
+		}
+		_ = l.Close()
+		given.ports[port] = true
+		return port
+	}
+}
+
+// killTree kills a process and its descendants.
+func killTree(pid int) {
+	_ = syscall.Kill(pid, syscall.SIGSTOP) // it forks no more
+	for _, child := range freeze(pid) {
+		_ = syscall.Kill(child, syscall.SIGKILL)
+	}
+	_ = syscall.Kill(pid, syscall.SIGKILL)
+}
+
+// freeze stops the descendants of a process, those that came meanwhile included: what is
+// stopped cannot fork. It returns them, the youngest generation last.
+func freeze(pid int) (stopped []int) {
+	for {
+		found := false
+		for _, child := range descendants(pid) {
+			if !slices.Contains(stopped, child) {
+				found = true
+				stopped = append(stopped, child)
+				_ = syscall.Kill(child, syscall.SIGSTOP)
+			}
+		}
+		if !found {
+			return stopped
+		}
+	}
+}
+
+// descendants returns the processes below pid, by /proc; none where there is no /proc.
+func descendants(pid int) (below []int) {
+	children := map[int][]int{}
+	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, stat := range stats {
+		if self, parent, state := process(stat); state != "" && state != "Z" {
+			children[parent] = append(children[parent], self)
+		}
+	}
+	next := children[pid]
+	for len(next) > 0 {
+		below = append(below, next...)
+		var after []int
+		for _, p := range next {
+			after = append(after, children[p]...)
+		}
+		next = after
+	}
+	return below
+}
+
+// process reads proc(5)'s stat: "pid (name) state ppid …", where the name may hold anything.
+func process(stat string) (pid, parent int, state string) {
+	b, err := os.ReadFile(stat)
+	if err != nil {
+		return 0, 0, ""
+	}
+	text := string(b)
+	rest := strings.Fields(text[strings.LastIndex(text, ")")+1:])
+	if len(rest) < 2 {
+		return 0, 0, ""
+	}
+	pid, _ = strconv.Atoi(strings.Fields(text)[0])
+	parent, _ = strconv.Atoi(rest[1])
+	return pid, parent, rest[0]
+}
+
+func zombie(pid int) bool {
+	_, _, state := process(fmt.Sprintf("/proc/%d/stat", pid))
+	return state == "" || state == "Z"
+}
+
+// listening returns the ports of 127.0.0.1 on which the processes listen.
+func listening(pids ...int) (ports []int) {
+	sockets := listeners()
+	for _, pid := range pids {
+		fds, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+		for _, fd := range fds {
+			target, err := os.Readlink(fd)
+			if port, ok := sockets[target]; ok && err == nil && !slices.Contains(ports, port) {
+				ports = append(ports, port)
+			}
+		}
+	}
+	return ports
+}
+
+// listeners returns the ports of 127.0.0.1 on which anybody listens, by the name that the socket
+// has in /proc/PID/fd (proc(5), /proc/net/tcp: state 0A, the inode in the tenth field).
+func listeners() map[string]int {
+	sockets := map[string]int{}
+	text, _ := os.ReadFile("/proc/net/tcp")
+	for line := range strings.Lines(string(text)) {
+		fields := strings.Fields(line)
+		if len(fields) < 10 || fields[3] != "0A" {
+			continue
+		}
+		hex, local := strings.CutPrefix(fields[1], "0100007F:")
+		if port, err := strconv.ParseUint(hex, 16, 16); local && err == nil {
+			sockets["socket:["+fields[9]+"]"] = int(port)
+		}
+	}
+	return sockets
+}

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package sshdtest
+
+import (
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/leak"
+)
+
+func login(t *testing.T, s *Server) *ssh.Client {
+	t.Helper()
+	text, err := os.ReadFile(s.KeyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := ssh.ParsePrivateKey(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := ssh.Dial("tcp", s.Addr(), &ssh.ClientConfig{User: s.User, Timeout: 10 * time.Second,
+		Auth: []ssh.AuthMethod{ssh.PublicKeys(signer)}, HostKeyCallback: ssh.FixedHostKey(s.HostKey)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+func listen(t *testing.T, s *Server, c *ssh.Client) int {
+	t.Helper()
+	port := s.FreePort()
+	l, err := c.ListenTCP(&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	return port
+}
+
+func TestServerIsReal(t *testing.T) {
+	leak.Check(t)
+	s := Start(t, Options{})
+	c := login(t, s)
+	port := listen(t, s, c)
+	if !s.HoldsPort(port) || s.HoldsPort(port+1) {
+		t.Error("HoldsPort does not see the slot")
+	}
+	if !strings.Contains(string(c.ServerVersion()), "OpenSSH") {
+		t.Errorf("version %q", c.ServerVersion())
+	}
+	s.KillLinks()
+	if err := c.Wait(); err == nil {
+		t.Error("the connection ended without an error")
+	}
+	login(t, s) // the server itself goes on
+	s.Restart()
+	login(t, s)
+}
+
+func TestUnprivilegedServer(t *testing.T) {
+	leak.Check(t)
+	s := Start(t, Options{Unprivileged: true, HostKeys: []string{"ecdsa"}})
+	c := login(t, s)
+	listen(t, s, c)
+	if _, err := c.ListenTCP(&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 81}); err == nil {
+		t.Error("a port below 1024 was granted")
+	}
+}
+
+func TestStoppedLinksSayNothing(t *testing.T) {
+	leak.Check(t)
+	s := Start(t, Options{})
+	c := login(t, s)
+	answered := make(chan error, 1)
+	s.StopLinks()
+	go func() { _, _, err := c.SendRequest("keepalive@openssh.com", true, nil); answered <- err }()
+	select {
+	case err := <-answered:
+		t.Fatalf("a stopped process answered: %v", err)
+	case <-time.After(100 * time.Millisecond):
+	}
+	s.ContinueLinks()
+	if err := <-answered; err != nil {
+		t.Error(err)
+	}
+}

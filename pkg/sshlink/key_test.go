@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package sshlink
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/leak"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
+)
+
+const passphrase = "correct-horse-battery"
+
+// mangled are the forms in which secret stores and editors hand a key's text on.
+func mangled(text string) map[string]string {
+	flat := strings.TrimSpace(text)
+	return map[string]string{
+		"as it is":             text,
+		"CRLF":                 strings.ReplaceAll(text, "\n", "\r\n"),
+		"CR":                   strings.ReplaceAll(text, "\n", "\r"),
+		"no last newline":      flat,
+		`\n in two characters`: strings.ReplaceAll(text, "\n", `\n`),
+		`\r\n in four`:         strings.ReplaceAll(text, "\n", `\r\n`),
+		`\n at both ends`:      `\n` + strings.ReplaceAll(flat, "\n", `\n`) + `\n`,
+		"spaces":               strings.ReplaceAll(flat, "\n", " "),
+		"tabs":                 strings.ReplaceAll(flat, "\n", "\t"),
+		"nothing in between":   strings.ReplaceAll(flat, "\n", ""),
+		"blank lines around":   "\n\n  \n" + text + "\n \n",
+		"indented":             "\n    " + strings.ReplaceAll(flat, "\n", "\n    ") + "\n    ",
+		"spaces at line ends":  strings.ReplaceAll(text, "\n", "  \n"),
+	}
+}
+
+func TestKeysInTheirForms(t *testing.T) {
+	leak.Check(t)
+	s := sshdtest.Start(t, sshdtest.Options{})
+	text, err := os.ReadFile(s.KeyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := config(t, s)
+	want := cfg.Keys.fingerprint()
+	for form, key := range mangled(string(text)) {
+		for where, key := range map[string]string{"text": key, "file": file(t, key)} {
+			t.Run(form+"/"+where, func(t *testing.T) {
+				leak.Check(t)
+				keys, err := LoadKeys(key, "")
+				if err != nil {
+					t.Fatal(err)
+				}
+				if keys.fingerprint() != want {
+					t.Fatalf("fingerprint %s, want %s", keys.fingerprint(), want)
+				}
+				cfg := cfg
+				cfg.Keys = keys
+				l, err := Dial(within(t, 20*time.Second), cfg)
+				if err != nil {
+					t.Fatal(err)
+				}
+				_ = l.Close()
+			})
+		}
+	}
+}
+
+func newKey(t testing.TB, kind string) (key crypto.Signer) {
+	t.Helper()
+	var err error
+	switch kind {
+	case "ed25519":
+		_, key, err = ed25519.GenerateKey(rand.Reader)
+	case "ecdsa":
+		key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	case "rsa":
+		key, err = rsa.GenerateKey(rand.Reader, 2048)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+// openSSH returns the text of a key as ssh-keygen writes it, encrypted if there is a passphrase.
+func openSSH(t testing.TB, key crypto.Signer, passphrase string) string {
+	t.Helper()
+	block, err := ssh.MarshalPrivateKey(key, "")
+	if passphrase != "" {
+		block, err = ssh.MarshalPrivateKeyWithPassphrase(key, "", []byte(passphrase))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(block))
+}
+
+// The formats of ssh-keygen: OpenSSH's own, PKCS#1, PKCS#8 and SEC 1.
+func TestKeysInTheirFormats(t *testing.T) {
+	write := func(kind string, der []byte, err error) string {
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
+	}
+	for _, kind := range []string{"ed25519", "ecdsa", "rsa"} {
+		key := newKey(t, kind)
+		pkcs8, err := x509.MarshalPKCS8PrivateKey(key)
+		texts := map[string]string{"OpenSSH": openSSH(t, key, ""), "PKCS 8": write("PRIVATE KEY", pkcs8, err)}
+		switch key := key.(type) {
+		case *rsa.PrivateKey:
+			texts["PKCS 1"] = write("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(key), nil)
+		case *ecdsa.PrivateKey:
+			der, err := x509.MarshalECPrivateKey(key)
+			texts["SEC 1"] = write("EC PRIVATE KEY", der, err)
+		}
+		public, err := ssh.NewPublicKey(key.Public())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for format, text := range texts {
+			for form, text := range mangled(text) {
+				keys, err := LoadKeys(text, "")
+				if err != nil {
+					t.Errorf("%s, %s, %s: %v", kind, format, form, err)
+				} else if "SHA256:"+keys.fingerprint() != ssh.FingerprintSHA256(public) {
+					t.Errorf("%s, %s, %s: another key", kind, format, form)
+				}
+			}
+		}
+	}
+}
+
+func TestPassphrases(t *testing.T) {
+	text := openSSH(t, newKey(t, "ed25519"), passphrase)
+	for form, text := range map[string]string{"as it is": text, "one line": strings.ReplaceAll(text, "\n", " "), "file": file(t, text)} {
+		t.Run(form, func(t *testing.T) {
+			if _, err := LoadKeys(text, passphrase); err != nil {
+				t.Errorf("right: %v", err)
+			}
+			for name, wrong := range map[string]string{"missing": "", "wrong": "wrong-horse-battery"} {
+				_, err := LoadKeys(text, wrong)
+				e := wantFault(t, err, fault.ErrConfig, true)
+				if !strings.Contains(e.Hint, "key_passphrase=") {
+					t.Errorf("%s: hint %q", name, e.Hint)
+				}
+				wantNoKey(t, text, fmt.Sprintf("%+v %s", err, e.Hint))
+			}
+		})
+	}
+	if _, err := LoadKeys(openSSH(t, newKey(t, "ed25519"), ""), passphrase); err != nil {
+		t.Errorf("a passphrase for a key that needs none: %v", err)
+	}
+}
+
+// wantNoKey looks for pieces of a key in what people are shown.
+func wantNoKey(t testing.TB, key, shown string) {
+	t.Helper()
+	if b, err := os.ReadFile(key); err == nil {
+		key = string(b)
+	}
+	for _, piece := range append(regexp.MustCompile(`[A-Za-z0-9+/]{24,}`).FindAllString(key, -1), passphrase, "wrong-horse-battery") {
+		if strings.Contains(shown, piece) {
+			t.Errorf("shows %.12q…: %s", piece, shown)
+		}
+	}
+}
+
+func TestKeysThatAreNone(t *testing.T) {
+	good := openSSH(t, newKey(t, "ed25519"), "")
+	damaged := strings.Replace(good, "b3BlbnNz", "B3BlbnNz", 1)
+	public := strings.TrimSpace(string(ssh.MarshalAuthorizedKey(newSigner(t).PublicKey())))
+	for form, c := range map[string]struct{ key, says string }{
+		"missing file":     {filepath.Join(t.TempDir(), "none"), "cannot be read"},
+		"directory":        {t.TempDir(), "cannot be read"},
+		"empty file":       {file(t, ""), "not a private key"},
+		"some text":        {"a line\nand another", "neither a path nor"},
+		"long text":        {strings.Repeat("x", 5000), "neither a path nor"},
+		"body alone":       {strings.Join(strings.Split(good, "\n")[1:4], "\n"), "neither a path nor"},
+		"damaged":          {damaged, "not a private key"},
+		"damaged file":     {file(t, damaged), "not a private key"},
+		"cut off":          {good[:len(good)/2], "not a private key"},
+		"first line alone": {"-----BEGIN OPENSSH PRIVATE KEY-----", "not a private key"},
+		"public key file":  {file(t, public), "public key"},
+		"binary file":      {file(t, "\x00\x01\xff"), "not a private key"},
+		"PuTTY":            {file(t, "PuTTY-User-Key-File-3: ssh-ed25519\nEncryption: none\n"), "PuTTY"},
+		"certificate":      {file(t, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"), "not a private key"},
+	} {
+		t.Run(form, func(t *testing.T) {
+			_, err := LoadKeys(c.key, "")
+			e := wantFault(t, err, fault.ErrConfig, true)
+			if !strings.Contains(e.Error(), c.says) || e.Hint == "" {
+				t.Errorf("%q, hint %q; want %q", e.Error(), e.Hint, c.says)
+			}
+			if strings.ContainsAny(c.key, "\n ") || len(c.key) > 1024 {
+				wantNoKey(t, c.key, fmt.Sprintf("%+v %s", err, e.Hint))
+			}
+		})
+	}
+}
+
+func TestDefaultKeys(t *testing.T) {
+	leak.Check(t)
+	home := t.TempDir()
+	t.Setenv("HOME", home)
+	_, err := LoadKeys("", "")
+	wantFault(t, err, fault.ErrConfig, true)
+	put := func(name, text string) {
+		path := filepath.Join(home, ".ssh", name)
+		_ = os.MkdirAll(filepath.Dir(path), 0o700)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("id_ed25519", "damaged")
+	_, err = LoadKeys("", "")
+	if e := wantFault(t, err, fault.ErrConfig, true); !strings.Contains(e.Error(), "~/.ssh/id_ed25519") {
+		t.Errorf("%v", err)
+	}
+	s := sshdtest.Start(t, sshdtest.Options{})
+	put("id_ecdsa", openSSH(t, newKey(t, "ecdsa"), "")) // the server does not know it
+	text, err := os.ReadFile(s.KeyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put("id_rsa", string(text))
+	cfg := config(t, s)
+	if cfg.Keys, err = LoadKeys("", ""); err != nil {
+		t.Fatal(err)
+	}
+	l, err := Dial(within(t, 20*time.Second), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = l.Close()
+}
+
+func TestRefusedKey(t *testing.T) {
+	leak.Check(t)
+	s := sshdtest.Start(t, sshdtest.Options{})
+	cfg := config(t, s)
+	var err error
+	if cfg.Keys, err = LoadKeys(s.NewKeyFile("ecdsa"), ""); err != nil {
+		t.Fatal(err)
+	}
+	_, err = Dial(within(t, 20*time.Second), cfg)
+	e := wantFault(t, err, fault.ErrAuth, true)
+	if !strings.Contains(e.Hint, cfg.Keys.public()[0]) {
+		t.Errorf("hint %q, want the line for authorized_keys", e.Hint)
+	}
+	if shown := fmt.Sprintf("%v %+v %#v %s", cfg.Keys, cfg.Keys, cfg.Keys, cfg.Keys); strings.Contains(shown, "Signer") {
+		t.Errorf("a key shows itself: %s", shown)
+	}
+}
+
+// Whatever a key's text goes through, reading it neither panics nor quotes it; what was put
+// right once stays as it is.
+func FuzzNormalize(f *testing.F) {
+	good := openSSH(f, newKey(f, "ed25519"), "")
+	for _, seed := range mangled(good) {
+		f.Add([]byte(seed))
+	}
+	f.Add([]byte("----------"))
+	f.Add([]byte("-----BEGIN"))
+	f.Add([]byte(`-----\\n-----`))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		once := normalize(text)
+		if twice := normalize(once); !bytes.Equal(once, twice) {
+			t.Errorf("%q becomes %q, then %q", text, once, twice)
+		}
+		if _, err := parseKey(text, "key", ""); err != nil && len(err.Error()) > 100 {
+			t.Errorf("an error of %d characters: %v", len(err.Error()), err)
+		}
+	})
+}

@@ -1,0 +1,317 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package sshlink
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/leak"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
+)
+
+// config is what it takes to log in to s.
+func config(t testing.TB, s *sshdtest.Server) Config {
+	t.Helper()
+	keys, err := LoadKeys(s.KeyFile, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	known, err := NewHostKeys(s.Fingerprint())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Config{Host: s.Host, Port: s.Port, User: s.User, Keys: keys, HostKeys: known}
+}
+
+// dialLink connects to s; the link ends with the test.
+func dialLink(t testing.TB, s *sshdtest.Server) *Link {
+	t.Helper()
+	l, err := Dial(within(t, 20*time.Second), config(t, s))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	return l
+}
+
+// bind takes a slot.
+func bind(t testing.TB, s *sshdtest.Server, l *Link) *Listener {
+	t.Helper()
+	slot, err := l.Listen(within(t, 20*time.Second), s.FreePort())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return slot
+}
+
+// visit connects to a slot, and returns both ends.
+func visit(t testing.TB, slot *Listener) (visitor *net.TCPConn, accepted *conn) {
+	t.Helper()
+	c, err := net.Dial("tcp", slot.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	a, err := slot.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = a.Close() })
+	for _, c := range []net.Conn{c, a} {
+		_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	}
+	return c.(*net.TCPConn), a.(*conn)
+}
+
+func TestLinkCarriesVisitors(t *testing.T) {
+	leak.Check(t)
+	s := sshdtest.Start(t, sshdtest.Options{})
+	l := dialLink(t, s)
+	if err := l.Hold(within(t, 20*time.Second), "sh -c 'read x' marked"); err != nil {
+		t.Fatal(err)
+	}
+	slot := bind(t, s, l)
+	visitor, accepted := visit(t, slot)
+	if accepted.RemoteAddr().String() != visitor.LocalAddr().String() {
+		t.Errorf("RemoteAddr %v, want the visitor's, %v", accepted.RemoteAddr(), visitor.LocalAddr())
+	}
+	if accepted.LocalAddr().String() != slot.Addr().String() {
+		t.Errorf("LocalAddr %v, want the slot's, %v", accepted.LocalAddr(), slot.Addr())
+	}
+	_, _ = visitor.Write([]byte("ping"))
+	if _, err := io.ReadFull(accepted, make([]byte, 4)); err != nil {
+		t.Fatal(err)
+	}
+	if open, bytes := l.Stats(); open != 1 || bytes != 4 {
+		t.Errorf("%d open, %d bytes; want 1, 4", open, bytes)
+	}
+	if err := l.Close(); err != nil || l.Err() != nil {
+		t.Errorf("Close: %v, Err %v", err, l.Err())
+	}
+	if _, err := slot.Accept(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("Accept after Close: %v", err)
+	}
+}
+
+// The end of what one side says does not end what the other has to say.
+func TestHalfCloseThroughTheSlot(t *testing.T) {
+	leak.Check(t)
+	s := sshdtest.Start(t, sshdtest.Options{})
+	slot := bind(t, s, dialLink(t, s))
+	text := bytes.Repeat([]byte("0123456789abcdef"), 1<<16)
+	exchange := func(first, second net.Conn) {
+		t.Helper()
+		var tasks sync.WaitGroup
+		defer tasks.Wait()
+		send := func(c net.Conn) {
+			_, _ = c.Write(text)
+			_ = c.(interface{ CloseWrite() error }).CloseWrite()
+		}
+		tasks.Go(func() { send(first) })
+		if got, err := io.ReadAll(second); err != nil || !bytes.Equal(got, text) {
+			t.Fatalf("first direction: %d bytes, %v; want %d", len(got), err, len(text))
+		}
+		tasks.Go(func() { send(second) })
+		if got, err := io.ReadAll(first); err != nil || !bytes.Equal(got, text) {
+			t.Fatalf("second direction: %d bytes, %v; want %d", len(got), err, len(text))
+		}
+	}
+	visitor, accepted := visit(t, slot)
+	exchange(visitor, accepted)
+	visitor, accepted = visit(t, slot)
+	exchange(accepted, visitor)
+}
+
+// Each channel has a window of its own: who reads nothing stalls himself.
+func TestSlowVisitorStallsNobody(t *testing.T) {
+	leak.Check(t)
+	s := sshdtest.Start(t, sshdtest.Options{})
+	slot := bind(t, s, dialLink(t, s))
+	_, flooded := visit(t, slot)
+	_ = flooded.SetWriteDeadline(time.Now().Add(500 * time.Millisecond))
+	if n, err := flooded.Write(make([]byte, 64<<20)); err == nil {
+		t.Fatalf("%d bytes went to a visitor who reads nothing", n)
+	}
+	unheard, _ := visit(t, slot) // nor does one whose app reads nothing
+	_ = unheard.SetWriteDeadline(time.Now().Add(500 * time.Millisecond))
+	if n, err := unheard.Write(make([]byte, 64<<20)); err == nil {
+		t.Fatalf("%d bytes went to an app that reads nothing", n)
+	}
+	for range 20 {
+		v, a := visit(t, slot)
+		_, _ = a.Write([]byte("x"))
+		if _, err := io.ReadFull(v, make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestKilledLinkSaysSo(t *testing.T) {
+	leak.Check(t)
+	s := sshdtest.Start(t, sshdtest.Options{})
+	l := dialLink(t, s)
+	slot := bind(t, s, l)
+	_, accepted := visit(t, slot)
+	s.KillLinks()
+	<-l.Done()
+	wantFault(t, l.Err(), fault.ErrUnreachable, false)
+	if _, err := io.ReadAll(accepted); err == nil {
+		t.Error("a reader took the loss for the end of what was sent")
+	}
+	if _, err := slot.Accept(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("Accept: %v", err)
+	}
+}
+
+// A link on which nothing moves is dead after about two seconds; the ceiling is for busy machines.
+func TestBlackHoleIsNoticed(t *testing.T) {
+	leak.Check(t)
+	s := sshdtest.Start(t, sshdtest.Options{})
+	l := dialLink(t, s)
+	s.StopLinks()
+	begin := time.Now()
+	select {
+	case <-l.Done():
+	case <-time.After(20 * time.Second):
+		t.Fatal("not noticed in 20 s")
+	}
+	wantFault(t, l.Err(), fault.ErrUnreachable, false)
+	if took := time.Since(begin); took < patience*tick {
+		t.Errorf("noticed after %v, before its patience was over", took)
+	}
+}
+
+// A pause that is shorter than the patience costs nothing.
+func TestPausedServerIsNotDead(t *testing.T) {
+	leak.Check(t)
+	s := sshdtest.Start(t, sshdtest.Options{})
+	l := dialLink(t, s)
+	slot := bind(t, s, l)
+	s.StopLinks()
+	select {
+	case <-l.Done():
+		t.Fatalf("the link ended: %v", l.Err())
+	case <-time.After(patience * tick / 2):
+	}
+	s.ContinueLinks()
+	visit(t, slot)
+}
+
+func TestSlotsComeAndGo(t *testing.T) {
+	leak.Check(t)
+	s := sshdtest.Start(t, sshdtest.Options{})
+	l := dialLink(t, s)
+	slot := bind(t, s, l)
+	port := slot.addr.Port
+	visitor, accepted := visit(t, slot)
+	if err := slot.Close(); err != nil || s.HoldsPort(port) {
+		t.Fatalf("Close: %v; held %v", err, s.HoldsPort(port))
+	}
+	_, _ = visitor.Write([]byte("still here"))
+	if _, err := io.ReadFull(accepted, make([]byte, 10)); err != nil {
+		t.Errorf("a connection ended with its slot: %v", err)
+	}
+	again, err := l.Listen(within(t, 20*time.Second), port)
+	if err != nil {
+		t.Fatalf("the same port again: %v", err)
+	}
+	visit(t, again)
+}
+
+func TestPortsThatAreRefused(t *testing.T) {
+	leak.Check(t)
+	for name, c := range map[string]struct {
+		options   sshdtest.Options
+		port      int // 0: one that is in use
+		permanent bool
+		says      string
+	}{
+		"in use":               {sshdtest.Options{}, 0, false, "in use"},
+		"forbidden":            {sshdtest.Options{Config: []string{"AllowTcpForwarding no"}}, 18080, true, "forbids"},
+		"forbidden this way":   {sshdtest.Options{Config: []string{"AllowTcpForwarding local"}}, 18080, true, "forbids"},
+		"forbidden by the key": {sshdtest.Options{AuthorizedKeys: "no-port-forwarding %s"}, 18080, true, "forbids"},
+		"not on the list":      {sshdtest.Options{Config: []string{"PermitListen 127.0.0.1:18081"}}, 18080, true, "forbids"},
+		"privileged":           {sshdtest.Options{Unprivileged: true}, 81, true, "below 1024"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			leak.Check(t)
+			s := sshdtest.Start(t, c.options)
+			if c.port == 0 {
+				c.port = s.FreePort()
+				holder, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(c.port)))
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer func() { _ = holder.Close() }()
+			}
+			_, err := dialLink(t, s).Listen(within(t, 20*time.Second), c.port)
+			e := wantFault(t, err, fault.ErrForward, c.permanent)
+			if !strings.Contains(e.Error(), c.says) || e.Hint == "" {
+				t.Errorf("%q, hint %q: want %q", e.Error(), e.Hint, c.says)
+			}
+		})
+	}
+}
+
+// The port that is asked for to tell busy from forbidden is given back.
+func TestRefusalLeavesNoOtherPortBound(t *testing.T) {
+	leak.Check(t)
+	s := sshdtest.Start(t, sshdtest.Options{})
+	l, other := dialLink(t, s), dialLink(t, s)
+	slot := bind(t, s, l)
+	if _, err := other.Listen(within(t, 20*time.Second), slot.addr.Port); err == nil {
+		t.Fatal("two links hold one port")
+	}
+	if got := s.Slots(); len(got) != 1 || got[0] != slot.addr.Port {
+		t.Errorf("ports %v are bound, want %d", got, slot.addr.Port)
+	}
+}
+
+func TestSessionIsOptional(t *testing.T) {
+	leak.Check(t)
+	s := sshdtest.Start(t, sshdtest.Options{Config: []string{"MaxSessions 0"}})
+	l := dialLink(t, s)
+	if err := l.Hold(within(t, 20*time.Second), "true"); err != nil {
+		t.Errorf("Hold where no session is permitted: %v", err)
+	}
+	visit(t, bind(t, s, l))
+}
+
+func TestDialFromTheProxy(t *testing.T) {
+	leak.Check(t)
+	s := sshdtest.Start(t, sshdtest.Options{})
+	l := dialLink(t, s)
+	srv := &http.Server{Handler: http.NotFoundHandler(), ReadHeaderTimeout: time.Second}
+	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var tasks sync.WaitGroup
+	tasks.Go(func() { _ = srv.Serve(inner) })
+	t.Cleanup(func() { _ = srv.Close(); tasks.Wait() })
+	c, err := l.Dial(within(t, 20*time.Second), inner.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	_, _ = fmt.Fprint(c, "GET / HTTP/1.0\r\n\r\n")
+	if got, err := io.ReadAll(c); err != nil || !bytes.HasPrefix(got, []byte("HTTP/1.0 404")) {
+		t.Errorf("read %q, %v", got, err)
+	}
+	if _, err := l.Dial(within(t, 20*time.Second), net.JoinHostPort("127.0.0.1", strconv.Itoa(s.FreePort()))); err == nil {
+		t.Error("a port where nobody listens was opened")
+	}
+}

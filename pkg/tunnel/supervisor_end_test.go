@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tunnel
+
+import (
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// A command may be taken in the instant in which the tunnel ends: what it gave up is closed all
+// the same, or Close would wait for it for ever.
+func TestReconnectDuringCloseLeavesNoLink(t *testing.T) {
+	for range 200 {
+		synctest.Test(t, func(t *testing.T) {
+			p := &proxy{}
+			tun := startFake(t, p)
+			wantState(t, tun, Up)
+			first := p.link()
+			var tasks sync.WaitGroup
+			for range 4 {
+				tasks.Go(func() { _ = tun.Reconnect() })
+			}
+			tasks.Go(func() { _ = tun.Close() })
+			tasks.Wait()
+			if !first.closed.Load() || !p.link().closed.Load() {
+				t.Fatal("a link outlived Close")
+			}
+		})
+	}
+}
+
+// …and so is a link that dies in that instant.
+func TestLossDuringCloseLeavesNoLink(t *testing.T) {
+	for range 200 {
+		synctest.Test(t, func(t *testing.T) {
+			p := &proxy{}
+			tun := startFake(t, p)
+			wantState(t, tun, Up)
+			var tasks sync.WaitGroup
+			tasks.Go(func() { p.link().die(errDropped) })
+			tasks.Go(func() { _ = tun.Close() })
+			tasks.Wait()
+			if !p.link().closed.Load() {
+				t.Fatal("the link outlived Close")
+			}
+		})
+	}
+}
+
+// A link that is lost in the last moment of the set-up is replaced once that was a success.
+func TestLossAtTheEndOfTheSetUpIsMended(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &proxy{}
+		cfg := Config{Server: Servers{"me@proxy"}}
+		srv, err := cfg.resolve()
+		if err != nil {
+			t.Fatal(err)
+		}
+		tun := newTunnel(cfg, srv, p.connect)
+		tun.sup.setupBy = time.Now().Add(time.Second)
+		tun.run(false)
+		defer tun.Close()
+		wantState(t, tun, Up)
+		time.Sleep(2 * time.Second) // the check of the URL takes all the time there is
+		p.link().die(errDropped)
+		wantState(t, tun, Reconnecting)
+		time.Sleep(time.Second)
+		tun.sup.tell(func() { tun.sup.setupBy = time.Time{} })
+		time.Sleep(10 * time.Second)
+		wantState(t, tun, Up)
+	})
+}
