@@ -2,13 +2,17 @@
 
 // The exported functions are plain C: a process forked from the one that loaded the library has
 // none of Go's threads, so a call that entered Go there would wait for its scheduler for ever.
-// The child's flag is set by the kernel's own order of events, before any of its code runs.
+// The child's flag is set before any of its own code runs. It also inherits the connections to
+// proxies, and would hold their ports for as long as it lives though its parent were killed: those
+// are closed there.
 
 #include "taipy_tunnel.h"
 
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "_cgo_export.h"
 
@@ -16,7 +20,43 @@
 
 static atomic_int forked;
 
-static void in_child(void) { atomic_store(&forked, 1); }
+// The connections to proxies. An entry whose descriptor is something else by now, which its inode
+// tells, is free.
+static struct {
+	_Atomic int fd; // + 1; 0: free
+	_Atomic uint64_t inode;
+} ours[64];
+
+static uint64_t inode_of(int fd)
+{
+	struct stat st;
+	return fd >= 0 && fstat(fd, &st) == 0 ? st.st_ino : 0;
+}
+
+void tt__own(int fd)
+{
+	uint64_t inode = inode_of(fd);
+	for (size_t i = 0; inode && i < sizeof ours / sizeof *ours; i++) {
+		int old = atomic_load(&ours[i].fd);
+		if (old && inode_of(old - 1) == atomic_load(&ours[i].inode))
+			continue;
+		if (atomic_compare_exchange_strong(&ours[i].fd, &old, fd + 1)) {
+			atomic_store(&ours[i].inode, inode);
+			return;
+		}
+	}
+}
+
+// Runs between fork and the child's first own instruction: async-signal-safe calls only.
+static void in_child(void)
+{
+	atomic_store(&forked, 1);
+	for (size_t i = 0; i < sizeof ours / sizeof *ours; i++) {
+		int fd = atomic_load(&ours[i].fd) - 1;
+		if (fd >= 0 && inode_of(fd) == atomic_load(&ours[i].inode))
+			close(fd);
+	}
+}
 
 // Go's runtime starts in the background while the library is loaded, and replaces what its host
 // does with SIGPIPE, which an interpreter ignores. It needs that for nothing that happens here.

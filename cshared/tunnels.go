@@ -75,6 +75,7 @@ func (e *entry) run(ctx context.Context, config []byte) {
 	var t *tunnel.Tunnel
 	if err == nil {
 		cfg.Log = slog.New(handler{handle: e.handle})
+		cfg.Control = own
 		if len(cfg.Server) == 1 {
 			e.edit(func(s *tunnel.Status) {
 				s.Server, s.URL, s.Remote, s.Target = cfg.Server[0], cfg.URL, cfg.Remote, cfg.Target

@@ -24,6 +24,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -51,6 +52,8 @@ type Config struct {
 	HostKeys *HostKeys
 	// Log takes what a support person wants to see. Nil: nothing is logged.
 	Log *slog.Logger
+	// Control is called with each socket before it connects, as net.Dialer's. Nil: nobody is.
+	Control func(network, address string, c syscall.RawConn) error
 }
 
 // Addr returns "host:port".
@@ -100,7 +103,7 @@ func Dial(ctx context.Context, cfg Config) (*Link, error) {
 func dial(ctx context.Context, cfg Config, algorithms []string) (*Link, error) {
 	start := time.Now()
 	addr := cfg.Addr()
-	d := net.Dialer{Timeout: dialTimeout}
+	d := net.Dialer{Timeout: dialTimeout, Control: cfg.Control}
 	tcp, err := d.DialContext(ctx, "tcp", addr)
 	if err != nil {
 		if context.Cause(ctx) == context.Canceled {

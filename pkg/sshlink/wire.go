@@ -119,9 +119,13 @@ func (w *wire) fail(err error) {
 	w.room.Broadcast()
 }
 
+// Close ends the connection for the server too where a forked child still holds it.
 func (w *wire) Close() error {
 	w.mu.Lock()
 	w.fail(net.ErrClosed)
 	w.mu.Unlock()
+	if tcp, ok := w.Conn.(*net.TCPConn); ok {
+		_ = tcp.CloseWrite()
+	}
 	return w.Conn.Close()
 }

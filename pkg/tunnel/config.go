@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"syscall"
 	"unicode"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
@@ -42,6 +43,9 @@ type Config struct {
 	Target string `json:"target"`
 	// Log takes changes of state, not attempts. Nil: nothing is logged.
 	Log *slog.Logger `json:"-"`
+	// Control is called with each socket to the proxy before it connects, as net.Dialer's. Nil:
+	// nobody is.
+	Control func(network, address string, c syscall.RawConn) error `json:"-"`
 }
 
 // Servers is a list that may be written in JSON as one string.
@@ -126,7 +130,7 @@ func (cfg *Config) resolve() (server, error) {
 		return server{}, fault.Config(`pass server="user@host", or set TAIPY_TUNNEL_SERVER`, "no server was given")
 	}
 	if len(cfg.Server) > 1 {
-		return server{}, fault.Config("", "%d servers were given, want one", len(cfg.Server))
+		return server{}, fault.Config(`pass one server="user@host"`, "%d servers were given, want one", len(cfg.Server))
 	}
 	s, err := parseServer(cfg.Server[0])
 	if err != nil {

@@ -53,7 +53,8 @@ func dialer(cfg Config, srv server) (connector, error) {
 	if err != nil {
 		return nil, err
 	}
-	ssh := sshlink.Config{Host: srv.host, Port: srv.port, User: srv.user, Keys: keys, HostKeys: known, Log: cfg.Log}
+	ssh := sshlink.Config{Host: srv.host, Port: srv.port, User: srv.user, Keys: keys, HostKeys: known, Log: cfg.Log,
+		Control: cfg.Control}
 	exposed := time.Now()
 	return func(ctx context.Context) (link, error) {
 		l, err := sshlink.Dial(ctx, ssh)

@@ -96,8 +96,12 @@ def _sweep() -> list[str]:
     with progress("waiting for processes to end"):
         processes.until(lambda: not processes.descendants(os.getpid()), 2)
     left = processes.descendants(os.getpid())
+    seen = [f"{process.pid} {processes.command(process.pid)}" for process in left]
     processes.kill(left)
-    return [f"{process.name} {process.pid}" for process in left]
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:  # orphans that ended, which only we can wait for
+            pass
+    return seen
 
 
 if __name__ == "__main__":

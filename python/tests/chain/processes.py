@@ -38,6 +38,14 @@ def look(pid: int) -> Process | None:
     return Process(pid, int(rest[1]), name, int(rest[19]))
 
 
+def command(pid: int) -> str:
+    """Its command line."""
+    with contextlib.suppress(OSError):
+        line = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ")
+        return line.decode(errors="replace").strip()
+    return ""
+
+
 def descendants(pid: int) -> list[Process]:
     """All processes below `pid`, parents first."""
     children: dict[int, list[Process]] = {}

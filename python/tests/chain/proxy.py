@@ -26,6 +26,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[3]
 DOCUMENT = ROOT / "docs" / "proxy.md"
 START = 15.0  # seconds until a server that does not listen is an error
 
+# HOME: a login shell reads its owner's files, and this machine's may run for a minute.
 SSHD = """\
 {first}
 ListenAddress 127.0.0.1:{port}
@@ -39,6 +40,7 @@ PasswordAuthentication no
 KbdInteractiveAuthentication no
 PermitRootLogin prohibit-password
 PrintMotd no
+SetEnv HOME={dir}
 MaxStartups 100
 LogLevel VERBOSE
 {match}

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whatever the notebook forks, nothing hangs, the tunnel serves, and no child holds its port."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from chain import processes
+from chain.proxy import Proxy
+from conftest import arguments, eventually, machine, visit
+
+# Every script runs beside a live tunnel, in an interpreter of its own.
+OPEN = """
+import concurrent.futures, multiprocessing, os, subprocess, sys, threading, time
+import taipy_tunnel
+from taipy_tunnel import ForkedProcessError
+
+def work(x):
+    try:
+        taipy_tunnel.expose(5000, server="me@127.0.0.1:1", key="/no", timeout=1)
+    except ForkedProcessError:
+        return x * x
+    except taipy_tunnel.TunnelError:  # spawned: a process of its own, which may have tunnels
+        return x * x
+    return -1
+
+def used(x):
+    "A child that asks the tunnel that it inherited."
+    try:
+        tunnel.status
+    except ForkedProcessError as error:
+        assert "spawn" in error.hint and "forked" in error.message
+        assert repr(tunnel).startswith("<Tunnel: fork")
+        assert taipy_tunnel.tunnels() == []
+        return x * x
+    return -1
+
+if __name__ == "__main__":
+    tunnel = taipy_tunnel.expose({app!r}, **{arguments!r})
+    squares = [x * x for x in range(20)]
+"""
+
+SCRIPTS = {
+    "os.fork": """
+    for _ in range(50):
+        child = os.fork()
+        if child == 0:
+            os._exit(7 if used(3) == 9 else 1)
+        assert os.WEXITSTATUS(os.waitpid(child, 0)[1]) == 7
+    """,
+    "a forked child that exits like a script": """
+    child = os.fork()
+    if child == 0:
+        sys.exit(5)
+    assert os.WEXITSTATUS(os.waitpid(child, 0)[1]) == 5
+    """,
+    "pool, fork": """
+    with multiprocessing.get_context("fork").Pool(4) as pool:
+        assert pool.map(used, range(20)) == squares
+    """,
+    "pool, fork, from a fresh thread": """
+    found = []
+    def run():
+        with multiprocessing.get_context("fork").Pool(4) as pool:
+            found.extend(pool.map(used, range(20)))
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join(60)
+    assert found == squares
+    """,
+    "pool, spawn": """
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        assert pool.map(work, range(20)) == squares
+    """,
+    "pool, forkserver": """
+    with multiprocessing.get_context("forkserver").Pool(2) as pool:
+        assert pool.map(work, range(20)) == squares
+    """,
+    "ProcessPoolExecutor": """
+    context = multiprocessing.get_context("fork")
+    with concurrent.futures.ProcessPoolExecutor(4, mp_context=context) as pool:
+        assert list(pool.map(used, range(20))) == squares
+    """,
+    "subprocess": """
+    limits = subprocess.run(["sh", "-c", "ls -l /proc/self/fd; ulimit -n; cat"], input="x", text=True,
+                            capture_output=True, check=True).stdout
+    assert "socket:" not in limits and "eventfd" not in limits, limits
+    for _ in range(20):
+        subprocess.run(["true"], check=True)
+        subprocess.run(["true"], check=True, preexec_fn=lambda: None)
+    """,
+    "a grandchild": """
+    child = os.fork()
+    if child == 0:
+        grandchild = os.fork()
+        if grandchild == 0:
+            os._exit(7 if used(3) == 9 else 1)
+        os._exit(os.WEXITSTATUS(os.waitpid(grandchild, 0)[1]))
+    assert os.WEXITSTATUS(os.waitpid(child, 0)[1]) == 7
+    """,
+}
+CHECK = """
+    assert tunnel.status.reconnects == 0 and tunnel.state == "up", tunnel.logs()
+    print("served")
+"""
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_forks_beside_a_live_tunnel(script: str, proxy: Proxy, app: str, tmp_path: os.PathLike[str]) -> None:
+    path = os.path.join(tmp_path, "script.py")
+    with open(path, "w") as f:
+        f.write(OPEN.format(app=app, arguments=arguments(proxy)) + SCRIPTS[script] + CHECK)
+    ran = subprocess.run([sys.executable, path], capture_output=True, text=True, timeout=120, check=False)
+    assert (ran.returncode, ran.stdout) == (0, "served\n"), ran.stderr
+
+
+HOLD = """
+import os, signal, sys, taipy_tunnel
+tunnel = taipy_tunnel.expose({app!r}, **{arguments!r})
+child = os.fork()
+if child == 0:
+    signal.pause()
+print(child, flush=True)
+signal.pause()
+"""
+
+
+def test_a_child_that_outlives_its_kernel_holds_no_port(app: str) -> None:
+    with machine() as proxy:
+        code = HOLD.format(app=app, arguments=arguments(proxy))
+        kernel = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+        assert kernel.stdout is not None
+        child = int(kernel.stdout.readline())
+        try:
+            assert visit(proxy.url) == "hello"
+            kernel.kill()
+            kernel.wait()
+            killed = time.monotonic()
+            eventually(lambda: not proxy.slot_held(), 5)
+            assert time.monotonic() - killed < 2  # aim 1 s
+            assert processes.look(child)
+            code = HOLD.replace("child = os.fork()", "child = 1").format(app=app, arguments=arguments(proxy))
+            successor = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+            assert successor.stdout is not None
+            successor.stdout.readline()
+            assert visit(proxy.url) == "hello"
+            successor.kill()
+            successor.wait()
+            successor.stdout.close()
+        finally:
+            kernel.stdout.close()
+            if processes.look(child):
+                os.kill(child, signal.SIGKILL)
