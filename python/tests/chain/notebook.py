@@ -92,7 +92,7 @@ class Running:
         deadline = time.monotonic() + timeout
         while not self.cell.done:
             if time.monotonic() > deadline:
-                raise TimeoutError(f"the cell runs for more than {timeout:.0f} s: {self.cell}")
+                raise TimeoutError(f"the cell runs for more than {timeout:g} s: {self.cell}")
             self._notebook._pump(deadline)
         if not self.cell.seconds:
             self.cell.seconds = time.perf_counter() - self._started
