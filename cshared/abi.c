@@ -33,7 +33,7 @@ static uint64_t inode_of(int fd)
 	return fd >= 0 && fstat(fd, &st) == 0 ? st.st_ino : 0;
 }
 
-void tt__own(int fd)
+__attribute__((visibility("hidden"))) void tt__own(int fd)
 {
 	uint64_t inode = inode_of(fd);
 	for (size_t i = 0; inode && i < sizeof ours / sizeof *ours; i++) {

@@ -81,7 +81,8 @@ int32_t tt_set_target(int64_t handle, const char *target);
 int32_t tt_reconnect(int64_t handle);
 
 /* The status, a JSON object:
- *   state       "connecting" | "waiting" | "up" | "reconnecting" | "failed" | "closed"
+ *   state       "connecting" | "waiting" | "up" | "reconnecting" | "replaced" |
+ *               "failed" | "closed"
  *   url         what visitors open
  *   server      "user@host:port"
  *   remote      port on the proxy

@@ -129,8 +129,9 @@ func normalize(text []byte) []byte {
 	return []byte(strings.Join(lines, "\n") + "\n")
 }
 
-// fingerprint returns the SHA256 fingerprint of the first key, without its prefix.
-func (k *Keys) fingerprint() string {
+// ID is the SHA256 fingerprint of the first key, without its prefix: by it a client is known to be
+// the same at its next login.
+func (k *Keys) ID() string {
 	return strings.TrimPrefix(ssh.FingerprintSHA256(k.signers[0].PublicKey()), "SHA256:")
 }
 

@@ -59,7 +59,7 @@ func TestKeysInTheirForms(t *testing.T) {
 		t.Fatal(err)
 	}
 	cfg := config(t, s)
-	want := cfg.Keys.fingerprint()
+	want := cfg.Keys.ID()
 	for form, key := range mangled(string(text)) {
 		for where, key := range map[string]string{"text": key, "file": file(t, key)} {
 			t.Run(form+"/"+where, func(t *testing.T) {
@@ -68,8 +68,8 @@ func TestKeysInTheirForms(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if keys.fingerprint() != want {
-					t.Fatalf("fingerprint %s, want %s", keys.fingerprint(), want)
+				if keys.ID() != want {
+					t.Fatalf("fingerprint %s, want %s", keys.ID(), want)
 				}
 				cfg := cfg
 				cfg.Keys = keys
@@ -141,7 +141,7 @@ func TestKeysInTheirFormats(t *testing.T) {
 				keys, err := LoadKeys(text, "")
 				if err != nil {
 					t.Errorf("%s, %s, %s: %v", kind, format, form, err)
-				} else if "SHA256:"+keys.fingerprint() != ssh.FingerprintSHA256(public) {
+				} else if "SHA256:"+keys.ID() != ssh.FingerprintSHA256(public) {
 					t.Errorf("%s, %s, %s: another key", kind, format, form)
 				}
 			}

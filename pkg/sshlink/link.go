@@ -209,36 +209,6 @@ func isTimeout(err error) bool {
 	return ok && e.Timeout()
 }
 
-// Hold opens a session and has the server run command in it until the link ends, unless it
-// refuses. A session belongs before the first Listen: sshd before 10.1 leaves Nagle's algorithm
-// on until one exists (channels then wait 44 ms for each other's acknowledgement: a third of the
-// requests per second). Until then, and where none is permitted, incoming data is acknowledged at
-// once instead.
-func (l *Link) Hold(ctx context.Context, command string) error {
-	var ch ssh.Channel
-	var reqs <-chan *ssh.Request
-	err := l.await(ctx, func() (err error) {
-		ch, reqs, err = l.ssh.OpenChannel("session", nil)
-		return err
-	})
-	if _, refused := errors.AsType[*ssh.OpenChannelError](err); refused {
-		l.cfg.Log.Debug("the server permits no session", "reason", err)
-		return nil
-	}
-	if err != nil {
-		return fault.LinkLost(err)
-	}
-	l.tasks.Go(func() { ssh.DiscardRequests(reqs) })
-	l.tasks.Go(func() { _, _ = io.Copy(io.Discard, ch.Stderr()) })
-	l.tasks.Go(func() { _, _ = io.Copy(io.Discard, ch) })
-	l.wire.quickack.Store(false)
-	_, err = ch.SendRequest("exec", false, ssh.Marshal(struct{ Command string }{command}))
-	return err
-}
-
-// KeyID is the SHA256 fingerprint of the first login key, without its prefix.
-func (l *Link) KeyID() string { return l.cfg.Keys.fingerprint() }
-
 // Dial connects to addr ("host:port") from the proxy (RFC 4254, section 7.2, direct-tcpip).
 func (l *Link) Dial(ctx context.Context, addr string) (net.Conn, error) {
 	to, port, err := splitPort(addr)

@@ -5,7 +5,6 @@ package tunnel
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"time"
 
@@ -40,8 +39,11 @@ func (p plainLink) Withdraw()                 { _ = p.slot.Close() }
 const stepTimeout = 5 * time.Second
 
 // busyWaits are the waits before a port that is in use is asked for again on the same link: the
-// sshd process of a link that has just ended needs a moment to give it back.
-var busyWaits = []time.Duration{20 * time.Millisecond, 80 * time.Millisecond, 300 * time.Millisecond, time.Second}
+// sshd process of a link that has just ended needs a moment to give it back. After the try with
+// the index lookAt it is looked up who holds it.
+var busyWaits = []time.Duration{20 * time.Millisecond, 80 * time.Millisecond, 20 * time.Millisecond, 80 * time.Millisecond, 300 * time.Millisecond, time.Second}
+
+const lookAt = 2
 
 // dialer returns a connector for cfg. What it reads from files is read here, once.
 func dialer(cfg Config, srv server) (connector, error) {
@@ -55,13 +57,15 @@ func dialer(cfg Config, srv server) (connector, error) {
 	}
 	ssh := sshlink.Config{Host: srv.host, Port: srv.port, User: srv.user, Keys: keys, HostKeys: known, Log: cfg.Log,
 		Control: cfg.Control}
-	exposed := time.Now()
+	claim := newClaim(cfg.Remote, keys.ID())
+	links := 0
 	return func(ctx context.Context) (link, error) {
+		links++
 		l, err := sshlink.Dial(ctx, ssh)
 		if err != nil {
 			return nil, err
 		}
-		slot, err := takeSlot(ctx, l, cfg.Remote, exposed)
+		slot, err := takeSlot(ctx, l, claim, links)
 		if err != nil {
 			_ = l.Close()
 			return nil, err
@@ -70,21 +74,26 @@ func dialer(cfg Config, srv server) (connector, error) {
 	}, nil
 }
 
-func takeSlot(ctx context.Context, l *sshlink.Link, port int, exposed time.Time) (*sshlink.Listener, error) {
+// takeSlot takes the port of a claim by a link that has just logged in, if need be from a stale
+// link of our own.
+func takeSlot(ctx context.Context, l *sshlink.Link, c claim, link int) (slot *sshlink.Listener, err error) {
 	step := func(f func(context.Context) error) error {
 		ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 		defer cancel()
 		return f(ctx)
 	}
-	err := step(func(ctx context.Context) error { return l.Hold(ctx, mark(port, exposed, l.KeyID())) })
-	if err != nil {
+	if err := step(func(ctx context.Context) error { return l.Hold(ctx, c.mark(link)) }); err != nil {
 		return nil, err
 	}
-	var slot *sshlink.Listener
 	for try := 0; ; try++ {
-		err = step(func(ctx context.Context) (err error) { slot, err = l.Listen(ctx, port); return err })
+		err = step(func(ctx context.Context) (err error) { slot, err = l.Listen(ctx, c.port); return err })
 		if err == nil || fault.IsPermanent(err) || !errors.Is(err, fault.ErrForward) || try == len(busyWaits) {
 			return slot, err
+		}
+		if try == lookAt {
+			if err := step(func(ctx context.Context) error { return c.clear(ctx, l, link, err) }); err != nil {
+				return nil, err
+			}
 		}
 		select {
 		case <-time.After(busyWaits[try]):
@@ -92,12 +101,4 @@ func takeSlot(ctx context.Context, l *sshlink.Link, port int, exposed time.Time)
 			return nil, err
 		}
 	}
-}
-
-// mark is the command that a link's session holds open. It does nothing and ends with the link;
-// what counts are its arguments, which ps shows on the proxy: whose sshd process holds which
-// port, since when by the proxy's own clock, and with which key.
-func mark(port int, exposed time.Time, key string) string {
-	age := int(time.Since(exposed).Seconds())
-	return fmt.Sprintf("exec sh -c 'read x' taipy-tunnel %d $PPID $(($(date +%%s) - %d)) %s", port, age, key)
 }

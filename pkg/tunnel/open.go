@@ -73,7 +73,7 @@ func (t *Tunnel) ready(ctx context.Context) error {
 	var last error
 	for s := range t.board.watch(ctx) {
 		switch s.State {
-		case Failed:
+		case Failed, Replaced:
 			return s.LastError
 		case Up, Waiting:
 			return t.verify(ctx)

@@ -20,6 +20,7 @@ const (
 	Up           State = "up"           // visitors reach the app
 	Reconnecting State = "reconnecting" // the link was lost; see RetryAt
 	Failed       State = "failed"       // a permanent error; Reconnect tries again
+	Replaced     State = "replaced"     // a newer tunnel with the same key has the port
 	StateClosed  State = "closed"       // the end
 )
 

@@ -174,7 +174,9 @@ func (s *supervisor) arrived(a attempt) {
 
 // mayPass: a port that this tunnel held before was not forbidden since; an account that may
 // forward no other port looks the same while a stale link holds it.
-func (s *supervisor) mayPass(err error) bool { return s.links > 0 && errors.Is(err, fault.ErrForward) }
+func (s *supervisor) mayPass(err error) bool {
+	return s.links > 0 && errors.Is(err, fault.ErrForward) && !errors.Is(err, fault.ErrReplaced)
+}
 
 func (s *supervisor) up(l link) {
 	s.links++
@@ -228,8 +230,12 @@ func (s *supervisor) again(why *Error, wait time.Duration) {
 
 // fail stops trying, until restart.
 func (s *supervisor) fail(why *Error) {
+	state := Failed
+	if errors.Is(why, fault.ErrReplaced) {
+		state = Replaced
+	}
 	s.t.board.edit(func(st *Status) {
-		st.State, st.Links, st.Slots, st.LastError, st.RetryAt = Failed, 0, 0, why, time.Time{}
+		st.State, st.Links, st.Slots, st.LastError, st.RetryAt = state, 0, 0, why, time.Time{}
 	})
 	s.t.log.Error(why.Error(), "hint", why.Hint)
 }

@@ -41,7 +41,7 @@ def state(status: Status) -> str:
 
 def html(status: Status) -> str:
     """The card: no script, nothing from outside, every value escaped, less than 8 KiB."""
-    colour = _COLOURS.get(status.state, _RED if status.state == "failed" else "#57606a")
+    colour = _COLOURS.get(status.state, _RED if status.state in ("failed", "replaced") else "#57606a")
     word, _, rest = state(status).partition(" ")
     href = escape(status.url) if status.url.startswith(("http://", "https://")) else ""
     notes = "".join(f'<div style="margin-top:4px;opacity:.8">{escape(_clip(n, 600))}</div>' for n in _notes(status))
@@ -58,14 +58,14 @@ def html(status: Status) -> str:
 
 def _notes(status: Status) -> list[str]:
     notes = []
-    if status.state == "failed" and status.last_error and status.last_error.hint:
+    if status.state in ("failed", "replaced") and status.last_error and status.last_error.hint:
         notes.append(status.last_error.hint)
     if status.retry_at:
         wait = status.retry_at - datetime.datetime.now(datetime.timezone.utc)
         notes.append(f"Next attempt in {_age(max(wait, datetime.timedelta()))}.")
     if status.state in ("up", "waiting") and not status.checked:
         notes.append("The address could not be checked from here: open it to see that it leads to the app.")
-    if status.state not in ("failed", "closed"):
+    if status.state not in ("failed", "replaced", "closed"):
         notes.append(_OPEN)
     return notes
 

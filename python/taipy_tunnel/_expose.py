@@ -16,7 +16,7 @@ from ._errors import ProxyUnreachableError, TunnelError
 from ._settings import DEFAULT_REMOTE, DEFAULT_TIMEOUT, Key, Settings, integer, seconds, text
 from ._status import Status
 from ._taipy import App
-from ._tunnel import Tunnel
+from ._tunnel import ENDED, Tunnel
 from ._watcher import watcher
 
 _OPEN_TO_ALL = "everybody who can reach the URL can use the app; all visitors share one state"
@@ -87,7 +87,7 @@ def _expose(settings: Settings, app: App, timeout: float) -> Tunnel:
     with tunnel._opening:
         fresh = not tunnel._handle
         try:
-            if tunnel._handle and (settings != tunnel._settings or tunnel.state == "failed"):
+            if tunnel._handle and (settings != tunnel._settings or tunnel.state in ("failed", "replaced")):
                 tunnel.close(drain=0)
                 fresh = True
             tunnel._settings, tunnel._app = settings, app
@@ -113,7 +113,7 @@ def _settle(tunnel: Tunnel, timeout: float) -> None:
         nonlocal shown
         waited = time.monotonic() - start
         said = f"taipy-tunnel: {status.last_error.message if status.last_error else 'connecting to ' + status.server}"
-        if waited > _PROGRESS_AFTER and said != shown and status.state not in ("up", "waiting", "failed"):
+        if waited > _PROGRESS_AFTER and said != shown and status.state not in ("up", "waiting", *ENDED):
             shown = said
             print(said, flush=True)
         return status.state in ("up", "waiting")

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 
 import pytest
 from chain import processes
@@ -156,3 +158,49 @@ def test_a_child_that_outlives_its_kernel_holds_no_port(app: str) -> None:
             kernel.stdout.close()
             if processes.look(child):
                 os.kill(child, signal.SIGKILL)
+
+
+def test_a_frozen_kernel_is_replaced_and_stays_away(app: str) -> None:
+    """Its link is stale: nobody answers, sshd holds the port. A new kernel with the same key takes it."""
+    with machine() as proxy, contextlib.ExitStack() as stack:
+        code = WATCH.format(app=app, arguments=arguments(proxy))
+        frozen = stack.enter_context(kernel(code))
+        assert frozen.stdout.readline() == "up\n"
+        os.kill(frozen.pid, signal.SIGSTOP)
+        began = time.monotonic()
+        successor = stack.enter_context(kernel(code))
+        assert successor.stdout.readline() == "up\n"
+        assert time.monotonic() - began < 15  # aim 5 s
+        assert visit(proxy.url) == "hello"
+        os.kill(frozen.pid, signal.SIGCONT)
+        states = [frozen.stdout.readline() for _ in range(2)]
+        assert states == ["reconnecting\n", "replaced\n"]
+        assert frozen.wait(10) == 0, frozen.stderr.read()
+        assert "the newest expose() wins" in frozen.stderr.read()
+        assert visit(proxy.url) == "hello"
+
+
+WATCH = """
+import sys, taipy_tunnel
+tunnel = taipy_tunnel.expose({app!r}, **{arguments!r})
+from taipy_tunnel._watcher import watcher
+shown = ""
+while shown != "replaced":
+    with watcher.changed:
+        watcher.changed.wait(0.05)
+        if tunnel.state != shown:
+            shown = tunnel.state
+            print(shown, flush=True)
+print(tunnel.status.last_error, file=sys.stderr)
+"""
+
+
+@contextlib.contextmanager
+def kernel(code: str) -> Iterator[subprocess.Popen[str]]:
+    """An interpreter that runs a script and is gone afterwards, frozen or not."""
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()

@@ -30,6 +30,9 @@ var (
 	ErrInternal    = errors.New("internal error")
 )
 
+// ErrReplaced marks the end of a tunnel whose port a newer one has taken.
+var ErrReplaced = errors.New("replaced by a newer tunnel")
+
 // ErrPatience marks those transient errors with which a server asks its clients to slow down.
 var ErrPatience = errors.New("the server asks for patience")
 

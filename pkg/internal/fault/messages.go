@@ -128,12 +128,28 @@ func LoginRefused(user, addr string, public []string, err error) *Error {
 
 // The slot.
 
-// Busy: another listener holds the port on the proxy.
+// Busy: another listener holds the port on the proxy, nothing more is known.
 func Busy(port int) *Error {
 	return &Error{Op: "forward", Class: ErrForward,
 		Err: fmt.Errorf("port %d on the proxy is in use", port),
 		Hint: fmt.Sprintf("either another app is live there (then take another port: remote=, with its own nginx site), "+
-			"or an earlier connection died and sshd has not noticed yet (it ends with that sshd process; on the proxy: ss -ltnp 'sport = :%d')", port)}
+			"or an earlier connection died and sshd has not noticed yet: that takes ClientAliveInterval x ClientAliveCountMax "+
+			"seconds, and for ever while visitors arrive (on the proxy: ss -ltnp 'sport = :%d')", port)}
+}
+
+// BusyBy: a tunnel with another key holds the port on the proxy.
+func BusyBy(port int, key string, since time.Time) *Error {
+	return &Error{Op: "forward", Class: ErrForward,
+		Err: fmt.Errorf("port %d on the proxy is in use by another tunnel, exposed at %s with key SHA256:%s",
+			port, since.UTC().Format("2006-01-02 15:04:05 UTC"), clip(key)),
+		Hint: "close that one, or take another port (remote=, with its own nginx site)"}
+}
+
+// Replaced: the same key has exposed the port again since.
+func Replaced(port int, since time.Time) *Error {
+	return &Error{Op: "forward", Class: ErrForward, Permanent: true,
+		Err:  fmt.Errorf("%w, exposed on port %d at %s with the same key", ErrReplaced, port, since.UTC().Format("2006-01-02 15:04:05 UTC")),
+		Hint: "the newest expose() wins; run this one's cell again to have the port back"}
 }
 
 // Privileged: ports below 1024 are for root.

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -171,9 +172,12 @@ func TestCryptoFloor(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := regexp.MustCompile(`golang\.org/x/crypto v0\.(\d+)\.`).FindSubmatch(mod)
-	if m == nil || len(m[1]) < 2 || string(m[1]) < "56" {
-		t.Errorf("go.mod: want golang.org/x/crypto v0.56.0 or later, have %q", m)
+	m := regexp.MustCompile(`golang\.org/x/crypto v0\.(\d+)\.`).FindStringSubmatch(string(mod))
+	if m == nil {
+		t.Fatal("go.mod does not name golang.org/x/crypto v0")
+	}
+	if minor, err := strconv.Atoi(m[1]); err != nil || minor < 56 {
+		t.Errorf("go.mod has golang.org/x/crypto v0.%s, want v0.56 or later", m[1])
 	}
 }
 

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sshlink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
+)
+
+// maxOutput is how much of a command's output is read; the rest is thrown away.
+const maxOutput = 1 << 20
+
+// ErrNoSession is returned by Run where the server permits no session or runs no command in it.
+var ErrNoSession = errors.New("the server runs no commands for this account")
+
+// execPayload is the payload of an exec request (RFC 4254, section 6.5).
+type execPayload struct{ Command string }
+
+// Hold opens a session and has the server run command in it until the link ends, unless it
+// refuses. A session belongs before the first Listen: sshd before 10.1 leaves Nagle's algorithm
+// on until one exists (channels then wait 44 ms for each other's acknowledgement: a third of the
+// requests per second). Until then, and where none is permitted, incoming data is acknowledged at
+// once instead.
+func (l *Link) Hold(ctx context.Context, command string) error {
+	ch, reqs, err := l.session(ctx)
+	if errors.Is(err, ErrNoSession) {
+		l.cfg.Log.Debug("the server permits no session", "reason", err)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	l.tasks.Go(func() { ssh.DiscardRequests(reqs) })
+	l.tasks.Go(func() { _, _ = io.Copy(io.Discard, ch.Stderr()) })
+	l.tasks.Go(func() { _, _ = io.Copy(io.Discard, ch) })
+	l.wire.quickack.Store(false)
+	_, err = ch.SendRequest("exec", false, ssh.Marshal(execPayload{command}))
+	return err
+}
+
+// Run has the server run command in a session of its own and returns what it printed, at most
+// 1 MiB, whatever its exit status. ErrNoSession if the server does not.
+func (l *Link) Run(ctx context.Context, command string) ([]byte, error) {
+	ch, reqs, err := l.session(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = ch.Close() }()
+	l.tasks.Go(func() { ssh.DiscardRequests(reqs) })
+	l.tasks.Go(func() { _, _ = io.Copy(io.Discard, ch.Stderr()) })
+	var output []byte
+	err = l.await(ctx, func() error {
+		if ok, err := ch.SendRequest("exec", true, ssh.Marshal(execPayload{command})); err != nil || !ok {
+			return fmt.Errorf("%w (%v)", ErrNoSession, err)
+		}
+		output, err = io.ReadAll(io.LimitReader(ch, maxOutput))
+		return err
+	})
+	return output, err
+}
+
+// session opens a session channel.
+func (l *Link) session(ctx context.Context) (ch ssh.Channel, reqs <-chan *ssh.Request, err error) {
+	err = l.await(ctx, func() (err error) {
+		ch, reqs, err = l.ssh.OpenChannel("session", nil)
+		return err
+	})
+	if refused, ok := errors.AsType[*ssh.OpenChannelError](err); ok {
+		return nil, nil, fmt.Errorf("%w: %w", ErrNoSession, refused)
+	}
+	if err != nil {
+		return nil, nil, fault.LinkLost(err)
+	}
+	return ch, reqs, nil
+}

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tunnel
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
+)
+
+// A link's session holds a command open that does nothing and ends with the link. What counts are
+// its arguments, which ps shows to every later login of the same account:
+//
+//	sh -c read x taipy-tunnel PORT HOLDER TIME KEY NAME
+//
+// the port that the link takes; the process of sshd that holds it; when expose() was called, by
+// the proxy's own clock; the fingerprint of the login key; a name of tunnel and link. A link that
+// finds its port in use learns from these marks whose it is: sshd itself tells nobody.
+type mark struct {
+	pid    int   // of the command
+	holder int   // its parent: the process of sshd that holds the port
+	since  int64 // seconds since 1970
+	key    string
+	tunnel string
+	link   int
+}
+
+const markName = "taipy-tunnel"
+
+// claim is what a tunnel says of itself in the marks of its links.
+type claim struct {
+	port    int
+	key     string
+	tunnel  string
+	exposed time.Time
+}
+
+func newClaim(port int, key string) claim {
+	return claim{port: port, key: key, tunnel: rand.Text()[:12], exposed: time.Now()}
+}
+
+func (c claim) age() int64 { return int64(time.Since(c.exposed).Seconds()) }
+
+// mark is the command that a link's session holds open. The shell on the proxy fills in what is
+// known only there.
+func (c claim) mark(link int) string {
+	return fmt.Sprintf("exec sh -c 'read x' %s %d $PPID $(($(date +%%s) - %d)) %s %s.%d", markName, c.port, c.age(), c.key, c.tunnel, link)
+}
+
+// listMarks prints the proxy's time and the account's processes: PID, parent and arguments.
+const listMarks = `date +%s; ps -u "$(id -u)" -o pid= -o ppid= -o args=`
+
+// parseMarks reads what listMarks printed: the time, and the marks for a port. A mark whose holder
+// is not its parent has outlived its link, and its number may be another process by now.
+func parseMarks(listing []byte, port int) (now int64, marks []mark) {
+	first, rest, _ := bytes.Cut(listing, []byte("\n"))
+	now, err := strconv.ParseInt(string(bytes.TrimSpace(first)), 10, 64)
+	if err != nil {
+		return 0, nil
+	}
+	for line := range strings.Lines(string(rest)) {
+		f := strings.Fields(line)
+		if len(f) != 12 || strings.Join(f[2:8], " ") != fmt.Sprintf("sh -c read x %s %d", markName, port) || f[1] != f[8] {
+			continue
+		}
+		m := mark{key: f[10]}
+		var link string
+		m.tunnel, link, _ = strings.Cut(f[11], ".")
+		var bad [4]error
+		m.pid, bad[0] = strconv.Atoi(f[0])
+		m.holder, bad[1] = strconv.Atoi(f[1])
+		m.since, bad[2] = strconv.ParseInt(f[9], 10, 64)
+		m.link, bad[3] = strconv.Atoi(link)
+		if bad == [4]error{} && m.pid > 1 && m.holder > 1 {
+			marks = append(marks, m)
+		}
+	}
+	return now, marks
+}
+
+// end is the command that ends the link of m and nothing else: as long as m's own process is a
+// child of the holder, that number is still the process that it was.
+func (m mark) end() string {
+	return fmt.Sprintf(`[ "$(ps -o ppid= -p %d | tr -d ' ')" = %d ] && kill -KILL %d`, m.pid, m.holder, m.holder)
+}
+
+// runner runs a command on the proxy and returns what it printed.
+type runner interface {
+	Run(ctx context.Context, command string) ([]byte, error)
+}
+
+// clear looks who holds the port that the given link of this tunnel was refused. Links of our own
+// key are ended unless they are of a newer expose(): the newest wins, and where the clock cannot
+// tell, the greater name does, so that both sides agree. It returns nil if the port is about to be
+// free, an ErrReplaced if a newer tunnel has it, and otherwise busy or what is known of the holder.
+func (c claim) clear(ctx context.Context, proxy runner, link int, busy error) error {
+	listing, err := proxy.Run(ctx, listMarks)
+	if err != nil {
+		return busy // the account may not run commands
+	}
+	now, marks := parseMarks(listing, c.port)
+	since := now - c.age()
+	var stale []mark
+	for _, m := range marks {
+		switch {
+		case m.key != c.key:
+			busy = fault.BusyBy(c.port, m.key, time.Unix(m.since, 0))
+		case m.tunnel == c.tunnel:
+			if m.link < link {
+				stale = append(stale, m)
+			}
+		case m.since > since+1, m.since >= since-1 && m.tunnel > c.tunnel:
+			return fault.Replaced(c.port, time.Unix(m.since, 0))
+		default:
+			stale = append(stale, m)
+		}
+	}
+	for _, m := range stale {
+		if _, err := proxy.Run(ctx, m.end()); err != nil {
+			return busy
+		}
+		busy = nil
+	}
+	return busy
+}

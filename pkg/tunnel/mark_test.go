@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tunnel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
+)
+
+// proxyShell is a proxy that shows a listing and notes what it is asked to end.
+type proxyShell struct {
+	listing string
+	fails   error
+	ended   []string
+}
+
+func (p *proxyShell) Run(_ context.Context, command string) ([]byte, error) {
+	if command == listMarks {
+		return []byte(p.listing), p.fails
+	}
+	p.ended = append(p.ended, command[strings.LastIndex(command, " ")+1:])
+	return nil, nil
+}
+
+const clock = 1767225600 // the proxy's, when it is asked
+
+func psLine(pid, parent, port, holder int, since int64, key, name string) string {
+	return fmt.Sprintf("%7d %7d sh -c read x taipy-tunnel %d %d %d %s %s\n", pid, parent, port, holder, since, key, name)
+}
+
+func TestWhoHoldsThePort(t *testing.T) {
+	busy := errors.New("busy")
+	for name, c := range map[string]struct {
+		lines  string
+		ended  string // holders
+		want   error  // nil: the port is about to be free
+		quotes string
+	}{
+		"nobody that shows":              {"", "", busy, ""},
+		"other processes":                {"  1  0 init\n 77 1 sh -c read x\n 78 1 taipy-tunnel 8080 1 2 k t.1\n", "", busy, ""},
+		"our own earlier link":           {psLine(20, 10, 8080, 10, clock-50, "ours", "me.2"), "10", nil, ""},
+		"our own present and later ones": {psLine(20, 10, 8080, 10, clock, "ours", "me.3") + psLine(21, 11, 8080, 11, clock, "ours", "me.4"), "", busy, ""},
+		"an older tunnel with our key":   {psLine(20, 10, 8080, 10, clock-3600, "ours", "else.7"), "10", nil, ""},
+		"two of them":                    {psLine(20, 10, 8080, 10, clock-3600, "ours", "a.7") + psLine(21, 11, 8080, 11, clock-360, "ours", "b.7"), "10 11", nil, ""},
+		"a newer one":                    {psLine(20, 10, 8080, 10, clock+60, "ours", "else.7"), "", fault.ErrReplaced, "2026-01-01 00:01:00 UTC"},
+		"an older and a newer one":       {psLine(20, 10, 8080, 10, clock-60, "ours", "a.7") + psLine(21, 11, 8080, 11, clock+60, "ours", "b.7"), "", fault.ErrReplaced, ""},
+		"the same second, lesser name":   {psLine(20, 10, 8080, 10, clock+1, "ours", "al.7"), "10", nil, ""},
+		"the same second, greater name":  {psLine(20, 10, 8080, 10, clock-1, "ours", "zo.7"), "", fault.ErrReplaced, ""},
+		"another key's":                  {psLine(20, 10, 8080, 10, clock-60, "theirs", "t.1"), "", fault.ErrForward, "SHA256:theirs"},
+		"another port's":                 {psLine(20, 10, 8081, 10, clock-60, "ours", "t.1"), "", busy, ""},
+		"one that outlived its link":     {psLine(20, 1, 8080, 10, clock-60, "ours", "t.1"), "", busy, ""},
+		"init as the holder":             {psLine(20, 1, 8080, 1, clock-60, "ours", "t.1"), "", busy, ""},
+		"nonsense":                       {psLine(20, 10, 8080, 10, clock, "ours", "t.x") + psLine(-20, -10, 8080, -10, clock, "ours", "t.1"), "", busy, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := &proxyShell{listing: fmt.Sprintf("%d\n%s", clock, c.lines)}
+			me := claim{port: 8080, key: "ours", tunnel: "me", exposed: time.Now()}
+			err := me.clear(t.Context(), p, 3, busy)
+			if !errors.Is(err, c.want) || (c.want == nil) != (err == nil) {
+				t.Errorf("got %v, want %v", err, c.want)
+			}
+			if got := strings.Join(p.ended, " "); got != c.ended {
+				t.Errorf("ended %q, want %q", got, c.ended)
+			}
+			if c.quotes != "" && !strings.Contains(err.Error(), c.quotes) {
+				t.Errorf("%v does not say %q", err, c.quotes)
+			}
+			if replaced := errors.Is(c.want, fault.ErrReplaced); replaced != fault.IsPermanent(err) {
+				t.Errorf("permanent: %v, want %v", !replaced, replaced)
+			}
+		})
+	}
+}
+
+func TestAccountsWithoutCommands(t *testing.T) {
+	busy := errors.New("busy")
+	for _, p := range []*proxyShell{{fails: errors.New("no session")}, {listing: ""}, {listing: "This service allows sftp connections only.\n"}} {
+		if err := newClaim(8080, "k").clear(t.Context(), p, 1, busy); !errors.Is(err, busy) {
+			t.Errorf("listing %q: got %v", p.listing, err)
+		}
+	}
+}
+
+// FuzzMarks: a listing is the server's word. Whatever it says, only processes above 1 are ended, and
+// only such whose child says so.
+func FuzzMarks(f *testing.F) {
+	f.Add(fmt.Sprintf("%d\n%s", clock, psLine(20, 10, 8080, 10, clock, "ours", "t.1")))
+	f.Add("x\n\n20 10 sh -c read x taipy-tunnel 8080 10 99999999999999999999 k t.1")
+	f.Fuzz(func(t *testing.T, listing string) {
+		_, marks := parseMarks([]byte(listing), 8080)
+		for _, m := range marks {
+			if m.holder < 2 || m.pid < 2 || strings.ContainsAny(m.end(), "\n;`") {
+				t.Errorf("%+v: %s", m, m.end())
+			}
+		}
+	})
+}
