@@ -35,6 +35,14 @@ TAIPY = """\
 [gui]
 run_browser = false
 """
+# Taipy draws the port of its real server from 49152 up. Linux gives those below 61000 to connections, and
+# if one of the many that a test makes has it, the server's thread dies.
+STARTUP = """\
+import random
+_randint = random.randint
+random.randint = lambda a, b: _randint(61000, b) if (a, b) == (49152, 65535) else _randint(a, b)
+del random
+"""
 START = 60.0  # seconds until a kernel that does not answer is an error
 
 
@@ -124,6 +132,9 @@ class Notebook:
             self.cwd.mkdir()
             taipy = self.directory / "taipy.toml"
             taipy.write_text(TAIPY + (f"port = {self._port}\n" if self._port else ""))
+            startup = self.directory / "ipython" / "profile_default" / "startup"
+            startup.mkdir(parents=True)
+            (startup / "00-ports.py").write_text(STARTUP)
             ours = {"IPYTHONDIR": str(self.directory / "ipython"), "TAIPY_CONFIG_PATH": str(taipy)}
             # Open for as long as the kernel may be restarted: jupyter_client starts it with it again.
             log = stack.enter_context(open(self.directory / "kernel.log", "ab"))
