@@ -156,7 +156,12 @@ func (t *Tunnel) verify(ctx context.Context) error {
 		}
 	}
 	for {
+		s, changed := t.board.read()
+		if s.State == Failed || s.State == Replaced {
+			return s.LastError
+		}
 		select {
+		case <-changed:
 		case f := <-direct:
 			if f.Kind != probe.Unreachable {
 				return t.verified(f, "url")

@@ -3,10 +3,15 @@
 package tunnel
 
 import (
+	"context"
+	"errors"
+	"net"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 )
 
 // A command may be taken in the instant in which the tunnel ends: what it gave up is closed all
@@ -71,4 +76,33 @@ func TestLossAtTheEndOfTheSetUpIsMended(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		wantState(t, tun, Up)
 	})
+}
+
+// A tunnel that fails while its URL is asked about does not wait for that answer.
+func TestFailureEndsTheCheckOfTheURL(t *testing.T) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	cfg := Config{Server: Servers{"me@proxy"}, URL: "http://" + silent.Addr().String() + "/"}
+	srv, err := cfg.resolve()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &proxy{}
+	tun := newTunnel(cfg, srv, p.connect)
+	defer tun.Close()
+	go func() {
+		if c, err := silent.Accept(); err == nil { // it is being asked
+			defer c.Close()
+			tun.sup.tell(func() { tun.sup.fail(fault.Forbidden(8080)) })
+		}
+	}()
+	tun.run(false)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if err := tun.ready(ctx); !errors.Is(err, ErrForward) || ctx.Err() != nil {
+		t.Fatalf("got %v, %v", err, ctx.Err())
+	}
 }
