@@ -21,6 +21,7 @@ usage() {
 		./build.sh lib     builds $LIBRARY for this machine's architecture (glibc $GLIBC)
 		./build.sh wheel   builds dist/*.whl with it
 		./build.sh test    tests everything: test go, test python [pytest's arguments]
+		./build.sh fuzz    fuzzes every parser of untrusted text for a minute; fuzz 1h: for an hour each
 		./build.sh lint    formats, vet, staticcheck, go.mod, ruff, mypy
 		./build.sh demo    a proxy, a notebook and the chain between them on this machine; prints the URL
 		                   and stays until Ctrl-C. demo --check drives it with a browser and times each step
@@ -128,6 +129,17 @@ test_go() {
 	[ "$(id -u)" != 0 ] || mkdir -p /run/sshd
 	say "Go tests"
 	go test -race ./...
+	fuzz 10s
+}
+
+fuzz() {
+	local file target
+	need_languages
+	grep -roE --include='*_test.go' '^func Fuzz\w+' pkg cshared | sort | while IFS=: read -r file target; do
+		target=${target#func }
+		say "$target, ${1:-1m}"
+		go test -run '^$' -fuzz "^$target\$" -fuzztime "${1:-1m}" "./${file%/*}" | grep -v '^fuzz: '
+	done
 }
 
 test_python() {
@@ -147,7 +159,7 @@ clean() { rm -rf .venv dist "$LIBRARY" python/build python/*.egg-info python/.*_
 
 case "${1:-help}" in
 lib | wheel | lint | clean) "$1" ;;
-demo) demo "${@:2}" ;;
+demo | fuzz) "$1" "${@:2}" ;;
 test)
 	case "${2:-all}" in
 	go) test_go ;;
