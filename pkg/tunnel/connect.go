@@ -70,13 +70,14 @@ func dialer(cfg Config, srv server) (connector, error) {
 			_ = l.Close()
 			return nil, err
 		}
+		claim.held, claim.taken = true, nil
 		return plainLink{l, slot}, nil
 	}, nil
 }
 
 // takeSlot takes the port of a claim by a link that has just logged in, if need be from a stale
 // link of our own.
-func takeSlot(ctx context.Context, l *sshlink.Link, c claim, link int) (slot *sshlink.Listener, err error) {
+func takeSlot(ctx context.Context, l *sshlink.Link, c *claim, link int) (slot *sshlink.Listener, err error) {
 	step := func(f func(context.Context) error) error {
 		ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 		defer cancel()
@@ -87,13 +88,17 @@ func takeSlot(ctx context.Context, l *sshlink.Link, c claim, link int) (slot *ss
 	}
 	for try := 0; ; try++ {
 		err = step(func(ctx context.Context) (err error) { slot, err = l.Listen(ctx, c.port); return err })
-		if err == nil || fault.IsPermanent(err) || !errors.Is(err, fault.ErrForward) || try == len(busyWaits) {
+		if err == nil || fault.IsPermanent(err) || !errors.Is(err, fault.ErrForward) {
 			return slot, err
 		}
 		if try == lookAt {
-			if err := step(func(ctx context.Context) error { return c.clear(ctx, l, link, err) }); err != nil {
-				return nil, err
-			}
+			c.taken = step(func(ctx context.Context) error { return c.clear(ctx, l, link, err) })
+		}
+		if c.taken != nil {
+			err = c.taken // says more
+		}
+		if try >= lookAt && c.taken != nil || try == len(busyWaits) {
+			return nil, err
 		}
 		select {
 		case <-time.After(busyWaits[try]):

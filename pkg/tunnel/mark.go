@@ -33,23 +33,26 @@ type mark struct {
 
 const markName = "taipy-tunnel"
 
-// claim is what a tunnel says of itself in the marks of its links.
+// claim is what a tunnel says of itself in the marks of its links. It is used by one attempt to
+// make a link at a time.
 type claim struct {
 	port    int
 	key     string
 	tunnel  string
 	exposed time.Time
+	held    bool  // the tunnel has had the port
+	taken   error // by whom the port was held, when last looked at
 }
 
-func newClaim(port int, key string) claim {
-	return claim{port: port, key: key, tunnel: rand.Text()[:12], exposed: time.Now()}
+func newClaim(port int, key string) *claim {
+	return &claim{port: port, key: key, tunnel: rand.Text()[:12], exposed: time.Now()}
 }
 
-func (c claim) age() int64 { return int64(time.Since(c.exposed).Seconds()) }
+func (c *claim) age() int64 { return int64(time.Since(c.exposed).Seconds()) }
 
 // mark is the command that a link's session holds open. The shell on the proxy fills in what is
 // known only there.
-func (c claim) mark(link int) string {
+func (c *claim) mark(link int) string {
 	return fmt.Sprintf("exec sh -c 'read x' %s %d $PPID $(($(date +%%s) - %d)) %s %s.%d", markName, c.port, c.age(), c.key, c.tunnel, link)
 }
 
@@ -95,11 +98,12 @@ type runner interface {
 	Run(ctx context.Context, command string) ([]byte, error)
 }
 
-// clear looks who holds the port that the given link of this tunnel was refused. Links of our own
-// key are ended unless they are of a newer expose(): the newest wins, and where the clock cannot
-// tell, the greater name does, so that both sides agree. It returns nil if the port is about to be
-// free, an ErrReplaced if a newer tunnel has it, and otherwise busy or what is known of the holder.
-func (c claim) clear(ctx context.Context, proxy runner, link int, busy error) error {
+// clear looks who holds the port that the given link of this tunnel was refused, and ends links of
+// our own key: the newest expose() wins. That is this one as long as it has not held the port;
+// afterwards times are compared, and where they are too close to tell, names, so that both sides
+// agree. It returns nil if the port is about to be free, an ErrReplaced if a newer tunnel has it, and
+// otherwise busy or what is known of the holder.
+func (c *claim) clear(ctx context.Context, proxy runner, link int, busy error) error {
 	listing, err := proxy.Run(ctx, listMarks)
 	if err != nil {
 		return busy // the account may not run commands
@@ -115,7 +119,7 @@ func (c claim) clear(ctx context.Context, proxy runner, link int, busy error) er
 			if m.link < link {
 				stale = append(stale, m)
 			}
-		case m.since > since+1, m.since >= since-1 && m.tunnel > c.tunnel:
+		case c.held && (m.since > since+1 || m.since >= since-1 && m.tunnel > c.tunnel):
 			return fault.Replaced(c.port, time.Unix(m.since, 0))
 		default:
 			stale = append(stale, m)

@@ -60,7 +60,7 @@ func TestWhoHoldsThePort(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := &proxyShell{listing: fmt.Sprintf("%d\n%s", clock, c.lines)}
-			me := claim{port: 8080, key: "ours", tunnel: "me", exposed: time.Now()}
+			me := claim{port: 8080, key: "ours", tunnel: "me", exposed: time.Now(), held: true}
 			err := me.clear(t.Context(), p, 3, busy)
 			if !errors.Is(err, c.want) || (c.want == nil) != (err == nil) {
 				t.Errorf("got %v, want %v", err, c.want)
@@ -75,6 +75,16 @@ func TestWhoHoldsThePort(t *testing.T) {
 				t.Errorf("permanent: %v, want %v", !replaced, replaced)
 			}
 		})
+	}
+}
+
+// TestAFreshExposeIsTheNewest: the shells of two links may tell the time in another order than they
+// were called in, so before it had the port a tunnel asks nobody.
+func TestAFreshExposeIsTheNewest(t *testing.T) {
+	p := &proxyShell{listing: fmt.Sprintf("%d\n%s", clock, psLine(20, 10, 8080, 10, clock+60, "ours", "zo.7"))}
+	me := newClaim(8080, "ours")
+	if err := me.clear(t.Context(), p, 1, errors.New("busy")); err != nil || len(p.ended) != 1 {
+		t.Errorf("got %v, ended %v", err, p.ended)
 	}
 }
 

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import os
+import pathlib
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -15,7 +17,7 @@ import pytest
 import taipy_tunnel
 from chain import processes
 from chain.proxy import Proxy
-from conftest import arguments, eventually, machine, visit, web_app
+from conftest import arguments, eventually, machine, new_key, visit, web_app
 from taipy_tunnel import ForwardError, ProxyUnreachableError, TunnelError
 
 
@@ -162,8 +164,6 @@ class Silent:
     """A listener that accepts (by its backlog) and says nothing."""
 
     def __init__(self) -> None:
-        import socket
-
         self.socket = socket.create_server(("127.0.0.1", 0))
         self.port = self.socket.getsockname()[1]
 
@@ -209,13 +209,38 @@ def test_exit_takes_less_than_a_second(app: str, frozen: bool) -> None:
 
 
 def test_a_busy_port_is_told_from_a_forbidden_one(proxy: Proxy, app: str) -> None:
-    taipy_tunnel.expose(app, **arguments(proxy))
-    code = EXIT.format(app=app, arguments=arguments(proxy, timeout=2.0))
-    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, input="\n")
-    assert "ForwardError" in other.stderr
-    assert f"port {proxy.remote} on the proxy is in use" in other.stderr
+    with socket.create_server(("127.0.0.1", proxy.remote)), pytest.raises(ForwardError) as raised:
+        taipy_tunnel.expose(app, **arguments(proxy, timeout=2.0))
+    assert f"port {proxy.remote} on the proxy is in use" in raised.value.message
     with machine("AllowTcpForwarding no") as strict, pytest.raises(ForwardError, match="forbids"):
         taipy_tunnel.expose(app, **arguments(strict))
+
+
+def test_the_newest_expose_of_a_key_wins(proxy: Proxy, app: str, tmp_path: pathlib.Path) -> None:
+    """Another kernel's with the same key takes the port over; one with another key is told whose it is."""
+    tunnel = taipy_tunnel.expose(app, **arguments(proxy))
+    other = new_key(tmp_path)
+    proxy.add_key(other.with_suffix(".pub").read_text())
+    code = EXIT.format(app=app, arguments=arguments(proxy, key=str(other), timeout=2.0))
+    strangers = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, input="\n")
+    assert "ForwardError" in strangers.stderr
+    assert "in use by another tunnel" in strangers.stderr
+    assert (tunnel.state, tunnel.status.reconnects) == ("up", 0)
+
+    code = EXIT.format(app=app, arguments=arguments(proxy))
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as newer:
+        assert newer.stdin is not None
+        assert newer.stdout is not None
+        assert newer.stdout.readline() == b"up\n"
+        eventually(lambda: tunnel.state == "replaced")
+        assert "the newest expose() wins" in str(tunnel.status.last_error)
+        with pytest.raises(ForwardError, match="replaced"):
+            tunnel.wait_ready()
+        newer.stdin.write(b"\n")
+        newer.stdin.close()
+    assert tunnel.state == "replaced"  # it does not come back by itself
+    assert taipy_tunnel.expose(app, **arguments(proxy)) is tunnel
+    assert visit(proxy.url) == "hello"
 
 
 def test_an_nginx_that_leads_elsewhere(proxy: Proxy, app: str) -> None:
