@@ -43,10 +43,11 @@ type supervisor struct {
 	carried int64 // by links that ended
 }
 
-// attempt is how connectOnce ended.
+// attempt is how one attempt to make a link ended.
 type attempt struct {
 	link link
 	err  error
+	cut  bool // by the end of the set-up
 }
 
 type appState int
@@ -139,7 +140,7 @@ func (s *supervisor) replace(old link) {
 		}
 		l, err := s.connect(ctx)
 		select {
-		case s.attempts <- attempt{l, err}:
+		case s.attempts <- attempt{l, err, errors.Is(ctx.Err(), context.DeadlineExceeded)}:
 		case <-s.t.life.Done():
 			if l != nil {
 				_ = l.Close()
@@ -168,7 +169,11 @@ func (s *supervisor) arrived(a attempt) {
 		if errors.Is(a.err, fault.ErrPatience) {
 			wait = s.backoff.Refused
 		}
-		s.again(fault.From(a.err), wait())
+		why := fault.From(a.err)
+		if before, _ := s.t.board.read(); a.cut && before.LastError != nil {
+			why = before.LastError // of an attempt that had its time
+		}
+		s.again(why, wait())
 	}
 }
 

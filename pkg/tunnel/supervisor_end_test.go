@@ -78,6 +78,34 @@ func TestLossAtTheEndOfTheSetUpIsMended(t *testing.T) {
 	})
 }
 
+// What an attempt says that the end of the set-up cuts off is no news: the one before it knew why.
+func TestTheErrorOfASetUpIsOfAnAttemptThatHadItsTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		attempts := 0
+		connect := func(ctx context.Context) (link, error) {
+			if attempts++; attempts == 1 {
+				return nil, fault.Busy(8080)
+			}
+			<-ctx.Done()
+			return nil, fault.Connect("proxy:22", ctx.Err())
+		}
+		cfg := Config{Server: Servers{"me@proxy"}}
+		srv, err := cfg.resolve()
+		if err != nil {
+			t.Fatal(err)
+		}
+		tun := newTunnel(cfg, srv, connect)
+		defer tun.Close()
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		tun.sup.setupBy, _ = ctx.Deadline()
+		tun.run(false)
+		if err := tun.ready(ctx); !errors.Is(err, ErrForward) || attempts != 2 {
+			t.Errorf("%d attempts, %v", attempts, err)
+		}
+	})
+}
+
 // A tunnel that fails while its URL is asked about does not wait for that answer.
 func TestFailureEndsTheCheckOfTheURL(t *testing.T) {
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
