@@ -25,7 +25,7 @@ import (
 type mark struct {
 	pid    int   // of the command
 	holder int   // its parent: the process of sshd that holds the port
-	since  int64 // seconds since 1970
+	since  int64 // milliseconds since 1970
 	key    string
 	tunnel string
 	link   int
@@ -48,16 +48,23 @@ func newClaim(port int, key string) *claim {
 	return &claim{port: port, key: key, tunnel: rand.Text()[:12], exposed: time.Now()}
 }
 
-func (c *claim) age() int64 { return int64(time.Since(c.exposed).Seconds()) }
+func (c *claim) age() int64 { return time.Since(c.exposed).Milliseconds() }
+
+// proxyTime prints the proxy's time in milliseconds; where date knows no fractions, in whole seconds.
+const proxyTime = `date +%s%N | sed 's/%*N$/000000000/' | cut -c1-13`
+
+// sameTime is how far the times of two calls may be apart for the clocks to be doubted: they are
+// read by shells that take a while to start.
+const sameTime = 100 // milliseconds
 
 // mark is the command that a link's session holds open. The shell on the proxy fills in what is
 // known only there.
 func (c *claim) mark(link int) string {
-	return fmt.Sprintf("exec sh -c 'read x' %s %d $PPID $(($(date +%%s) - %d)) %s %s.%d", markName, c.port, c.age(), c.key, c.tunnel, link)
+	return fmt.Sprintf("exec sh -c 'read x' %s %d $PPID $(($(%s) - %d)) %s %s.%d", markName, c.port, proxyTime, c.age(), c.key, c.tunnel, link)
 }
 
 // listMarks prints the proxy's time and the account's processes: PID, parent and arguments.
-const listMarks = `date +%s; ps -u "$(id -u)" -o pid= -o ppid= -o args=`
+const listMarks = proxyTime + `; ps -u "$(id -u)" -o pid= -o ppid= -o args=`
 
 // parseMarks reads what listMarks printed: the time, and the marks for a port. A mark whose holder
 // is not its parent has outlived its link, and its number may be another process by now.
@@ -114,13 +121,13 @@ func (c *claim) clear(ctx context.Context, proxy runner, link int, busy error) e
 	for _, m := range marks {
 		switch {
 		case m.key != c.key:
-			busy = fault.BusyBy(c.port, m.key, time.Unix(m.since, 0))
+			busy = fault.BusyBy(c.port, m.key, time.UnixMilli(m.since))
 		case m.tunnel == c.tunnel:
 			if m.link < link {
 				stale = append(stale, m)
 			}
-		case c.held && (m.since > since+1 || m.since >= since-1 && m.tunnel > c.tunnel):
-			return fault.Replaced(c.port, time.Unix(m.since, 0))
+		case c.held && (m.since > since+sameTime || m.since >= since-sameTime && m.tunnel > c.tunnel):
+			return fault.Replaced(c.port, time.UnixMilli(m.since))
 		default:
 			stale = append(stale, m)
 		}

@@ -28,7 +28,7 @@ func (p *proxyShell) Run(_ context.Context, command string) ([]byte, error) {
 	return nil, nil
 }
 
-const clock = 1767225600 // the proxy's, when it is asked
+const clock = 1767225600_000 // the proxy's, when it is asked: milliseconds
 
 func psLine(pid, parent, port, holder int, since int64, key, name string) string {
 	return fmt.Sprintf("%7d %7d sh -c read x taipy-tunnel %d %d %d %s %s\n", pid, parent, port, holder, since, key, name)
@@ -44,18 +44,20 @@ func TestWhoHoldsThePort(t *testing.T) {
 	}{
 		"nobody that shows":              {"", "", busy, ""},
 		"other processes":                {"  1  0 init\n 77 1 sh -c read x\n 78 1 taipy-tunnel 8080 1 2 k t.1\n", "", busy, ""},
-		"our own earlier link":           {psLine(20, 10, 8080, 10, clock-50, "ours", "me.2"), "10", nil, ""},
+		"our own earlier link":           {psLine(20, 10, 8080, 10, clock-50_000, "ours", "me.2"), "10", nil, ""},
 		"our own present and later ones": {psLine(20, 10, 8080, 10, clock, "ours", "me.3") + psLine(21, 11, 8080, 11, clock, "ours", "me.4"), "", busy, ""},
-		"an older tunnel with our key":   {psLine(20, 10, 8080, 10, clock-3600, "ours", "else.7"), "10", nil, ""},
-		"two of them":                    {psLine(20, 10, 8080, 10, clock-3600, "ours", "a.7") + psLine(21, 11, 8080, 11, clock-360, "ours", "b.7"), "10 11", nil, ""},
-		"a newer one":                    {psLine(20, 10, 8080, 10, clock+60, "ours", "else.7"), "", fault.ErrReplaced, "2026-01-01 00:01:00 UTC"},
-		"an older and a newer one":       {psLine(20, 10, 8080, 10, clock-60, "ours", "a.7") + psLine(21, 11, 8080, 11, clock+60, "ours", "b.7"), "", fault.ErrReplaced, ""},
-		"the same second, lesser name":   {psLine(20, 10, 8080, 10, clock+1, "ours", "al.7"), "10", nil, ""},
-		"the same second, greater name":  {psLine(20, 10, 8080, 10, clock-1, "ours", "zo.7"), "", fault.ErrReplaced, ""},
-		"another key's":                  {psLine(20, 10, 8080, 10, clock-60, "theirs", "t.1"), "", fault.ErrForward, "SHA256:theirs"},
-		"another port's":                 {psLine(20, 10, 8081, 10, clock-60, "ours", "t.1"), "", busy, ""},
-		"one that outlived its link":     {psLine(20, 1, 8080, 10, clock-60, "ours", "t.1"), "", busy, ""},
-		"init as the holder":             {psLine(20, 1, 8080, 1, clock-60, "ours", "t.1"), "", busy, ""},
+		"an older tunnel with our key":   {psLine(20, 10, 8080, 10, clock-3600_000, "ours", "else.7"), "10", nil, ""},
+		"two of them":                    {psLine(20, 10, 8080, 10, clock-3600_000, "ours", "a.7") + psLine(21, 11, 8080, 11, clock-360_000, "ours", "b.7"), "10 11", nil, ""},
+		"a newer one":                    {psLine(20, 10, 8080, 10, clock+60_000, "ours", "else.7"), "", fault.ErrReplaced, "2026-01-01 00:01:00 UTC"},
+		"an older and a newer one":       {psLine(20, 10, 8080, 10, clock-60_000, "ours", "a.7") + psLine(21, 11, 8080, 11, clock+60_000, "ours", "b.7"), "", fault.ErrReplaced, ""},
+		"the same moment, lesser name":   {psLine(20, 10, 8080, 10, clock+50, "ours", "al.7"), "10", nil, ""},
+		"the same moment, greater name":  {psLine(20, 10, 8080, 10, clock-50, "ours", "zo.7"), "", fault.ErrReplaced, ""},
+		"half a second earlier":          {psLine(20, 10, 8080, 10, clock-500, "ours", "zo.7"), "10", nil, ""},
+		"half a second later":            {psLine(20, 10, 8080, 10, clock+500, "ours", "al.7"), "", fault.ErrReplaced, ""},
+		"another key's":                  {psLine(20, 10, 8080, 10, clock-60_000, "theirs", "t.1"), "", fault.ErrForward, "SHA256:theirs"},
+		"another port's":                 {psLine(20, 10, 8081, 10, clock-60_000, "ours", "t.1"), "", busy, ""},
+		"one that outlived its link":     {psLine(20, 1, 8080, 10, clock-60_000, "ours", "t.1"), "", busy, ""},
+		"init as the holder":             {psLine(20, 1, 8080, 1, clock-60_000, "ours", "t.1"), "", busy, ""},
 		"nonsense":                       {psLine(20, 10, 8080, 10, clock, "ours", "t.x") + psLine(-20, -10, 8080, -10, clock, "ours", "t.1"), "", busy, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -81,7 +83,7 @@ func TestWhoHoldsThePort(t *testing.T) {
 // TestAFreshExposeIsTheNewest: the shells of two links may tell the time in another order than they
 // were called in, so before it had the port a tunnel asks nobody.
 func TestAFreshExposeIsTheNewest(t *testing.T) {
-	p := &proxyShell{listing: fmt.Sprintf("%d\n%s", clock, psLine(20, 10, 8080, 10, clock+60, "ours", "zo.7"))}
+	p := &proxyShell{listing: fmt.Sprintf("%d\n%s", clock, psLine(20, 10, 8080, 10, clock+60_000, "ours", "zo.7"))}
 	me := newClaim(8080, "ours")
 	if err := me.clear(t.Context(), p, 1, errors.New("busy")); err != nil || len(p.ended) != 1 {
 		t.Errorf("got %v, ended %v", err, p.ended)
