@@ -88,6 +88,10 @@ SCRIPTS = {
     with concurrent.futures.ProcessPoolExecutor(4, mp_context=context) as pool:
         assert list(pool.map(used, range(20))) == squares
     """,
+    "joblib, loky": """
+    import joblib
+    assert joblib.Parallel(n_jobs=2)(joblib.delayed(work)(x) for x in range(20)) == squares
+    """,
     "subprocess": """
     limits = subprocess.run(["sh", "-c", "ls -l /proc/self/fd; ulimit -n; cat"], input="x", text=True,
                             capture_output=True, check=True).stdout
