@@ -21,6 +21,8 @@ usage() {
 		./build.sh lib     builds $LIBRARY for this machine's architecture (glibc $GLIBC)
 		./build.sh wheel   builds dist/*.whl with it
 		./build.sh test    tests everything: test go, test python [pytest's arguments]
+		./build.sh compat  the notebook's side on older Taipys, and on the oldest and newest Python there is
+		./build.sh bench   what is measured: gil
 		./build.sh fuzz    fuzzes every parser of untrusted text for a minute; fuzz 1h: for an hour each
 		./build.sh lint    formats, vet, staticcheck, go.mod, ruff, mypy
 		./build.sh demo    a proxy, a notebook and the chain between them on this machine; prints the URL
@@ -150,6 +152,39 @@ test_python() {
 	"$NOTEBOOK/bin/pytest" -c python/pyproject.toml "$@"
 }
 
+# compat: other versions of Taipy, and other Pythons (in PATH, or pyenv's).
+compat() {
+	local version dir wheel pythons=()
+	notebook
+	wheel=$(ls dist/*.whl)
+	for version in 3.1.1 4.0.3; do
+		dir=.venv/taipy-$version
+		mkdir -p .venv
+		{ grep -v '^taipy' python/requirements-test.txt && echo "taipy==$version" && echo 'setuptools<81'; } >"$dir.txt"
+		environment "$dir" "$dir.txt"
+		"$dir/bin/python" -m pip install -q --no-deps --force-reinstall "$wheel"
+		say "Taipy $version"
+		"$dir/bin/pytest" -c python/pyproject.toml python/tests/test_taipy.py
+		# The page of 4.0.3 stays empty in today's Chromium, with and without a tunnel.
+		[ "$version" = 4.0.3 ] || "$dir/bin/pytest" -c python/pyproject.toml python/tests/test_resync.py
+	done
+	for version in 3.9 3.13; do
+		python=$(command -v "python$version" || ls -d ~/.pyenv/versions/"$version".*/bin/python 2>/dev/null | head -n 1) ||
+			die "no Python $version on this machine"
+		rm -rf ".venv/python$version" && "$python" -m venv ".venv/python$version"
+		".venv/python$version/bin/python" -m pip install -q --disable-pip-version-check --no-deps "$wheel"
+		pythons+=("$PWD/.venv/python$version/bin/python")
+	done
+	say "Python 3.9 and 3.13"
+	COMPAT_PYTHONS=$(IFS=: && echo "${pythons[*]}") "$NOTEBOOK/bin/pytest" -c python/pyproject.toml \
+		python/tests/test_signals.py python/tests/test_interpreter.py python/tests/test_endurance.py python/tests/test_fork.py
+}
+
+bench() {
+	notebook
+	PYTHONPATH=python/tests "$NOTEBOOK/bin/python" -m chain.bench "${1:-gil}"
+}
+
 demo() {
 	notebook
 	PYTHONPATH=python/tests exec "$NOTEBOOK/bin/python" -m chain "$@"
@@ -158,8 +193,8 @@ demo() {
 clean() { rm -rf .venv dist "$LIBRARY" python/build python/*.egg-info python/.*_cache .ruff_cache; }
 
 case "${1:-help}" in
-lib | wheel | lint | clean) "$1" ;;
-demo | fuzz) "$1" "${@:2}" ;;
+lib | wheel | lint | compat | clean) "$1" ;;
+demo | fuzz | bench) "$1" "${@:2}" ;;
 test)
 	case "${2:-all}" in
 	go) test_go ;;

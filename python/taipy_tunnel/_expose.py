@@ -81,13 +81,14 @@ def expose(
 
 
 def _expose(settings: Settings, app: App, timeout: float) -> Tunnel:
-    app.address()  # several apps and none named: said before anything is opened
+    app.check()  # before anything is opened
     with _lock:
         tunnel = _tunnels.setdefault(settings.identity, Tunnel(settings, app))
     with tunnel._opening:
         fresh = not tunnel._handle
         try:
-            if tunnel._handle and (settings != tunnel._settings or tunnel.state in ("failed", "replaced")):
+            changed = settings != tunnel._settings or tunnel._closing
+            if tunnel._handle and (changed or tunnel.state in ("failed", "replaced")):
                 tunnel.close(drain=0)
                 fresh = True
             tunnel._settings, tunnel._app = settings, app
@@ -144,7 +145,7 @@ def _at_exit() -> None:
     """End the tunnels without waiting for anybody: the proxy gets its port back at once."""
     for tunnel in tunnels():
         tunnel.begin_close(0)
-    with watcher.changed:
+    with watcher.lock:
         watcher.changed.wait_for(lambda: not tunnels(), 0.7)
     watcher.join(0.1)
 

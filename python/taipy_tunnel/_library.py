@@ -39,6 +39,10 @@ FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
 _ARGUMENT, _HANDLE, _INTERNAL, _FORKED = -1, -2, -3, -4
 
 
+class NoSuchTunnelError(TunnelError):
+    """A handle that was released."""
+
+
 class Library:
     """The loaded library. A call that it refuses is an exception."""
 
@@ -56,15 +60,19 @@ class Library:
             )
 
     def _call(self, name: str, *arguments: Any) -> int:
-        result = int(getattr(self._dll, name)(*arguments))
+        return self._check(name, int(getattr(self._dll, name)(*arguments)))
+
+    def _check(self, name: str, result: int) -> int:
         if result >= 0:
             return result
+        if result == _HANDLE:
+            raise NoSuchTunnelError(f"library: {name}: no such tunnel")
         if result == _FORKED:
             raise ForkedProcessError(
                 "fork: this process was forked from the one that has the tunnels",
                 "use them there, or start workers by multiprocessing's 'spawn' method",
             )
-        reason = {_ARGUMENT: "bad argument", _HANDLE: "no such tunnel", _INTERNAL: "internal error"}
+        reason = {_ARGUMENT: "bad argument", _INTERNAL: "internal error"}
         raise TunnelError(f"library: {name}: {reason.get(result, result)}")
 
     def _text(self, name: str, *arguments: Any, size: int = 4096) -> Any:
@@ -78,10 +86,17 @@ class Library:
     def info(self) -> dict[str, Any]:
         return dict(self._text("tt_info"))
 
-    def expose(self, settings: Settings, target: str, timeout: float) -> int:
+    def expose(self, settings: Settings, target: str, timeout: float, opened: list[int]) -> None:
+        """Open a tunnel and append its handle to `opened`.
+
+        Between the call of map's function and extend's append Python takes no Ctrl-C, as it does
+        between a call's return and an assignment: that left a tunnel that nobody could close.
+        """
         # A buffer, not bytes: what a traceback shows of it is its type, and it holds the key.
         config = ctypes.create_string_buffer(settings.config(target))
-        return self._call("tt_expose", config, max(1, round(timeout * 1000)))
+        opened.extend(map(self._dll.tt_expose, (config,), (max(1, round(timeout * 1000)),)))
+        if opened[0] < 0:
+            self._check("tt_expose", opened.pop())
 
     def set_target(self, handle: int, target: str) -> None:
         self._call("tt_set_target", handle, target.encode())
@@ -106,20 +121,33 @@ class Library:
 
 
 @contextlib.contextmanager
-def _quietly() -> Iterator[None]:
-    """Go's start-up, without what it does to its host.
+def deaf() -> Iterator[None]:
+    """Threads that start meanwhile never take a signal that is meant for the program's own.
 
-    Its threads inherit the signal mask: with asynchronous signals blocked they never take one that
-    Python's main thread waits for (and CPython 3.9 crashed). It also raises the soft limit of open
-    files to the hard one, which child processes would inherit (select() fails above 1024).
+    They inherit the signal mask: a program that blocks a signal and waits for it in sigwait() would
+    lose it to them, or its life, and CPython before 3.10 would run its handler on a stack of Go's.
     """
-    limit = resource.getrlimit(resource.RLIMIT_NOFILE)
     synchronous = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP, signal.SIGABRT}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - synchronous)
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Go's start-up, without what it does to its host.
+
+    Blocked SIGPIPE also keeps a broken socket of ours from ending a program that wants SIGPIPE's
+    default. Go raises the soft limit of open files to the hard one, which child processes would
+    inherit (select() fails above 1024).
+    """
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        with deaf():
+            yield
+    finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limit)
 
 

@@ -5,7 +5,7 @@ In a notebook Taipy's declared port (5000) is an HTTP/1.0 proxy without websocke
 501 once the app's cell was run again. The real server is on a port of its own that changes each
 time. Both stand in Taipy's registry of running apps; Taipy itself is never imported from here.
 
-Attributes relied on (Taipy 4.1): taipy.gui.utils._runtime_manager._RuntimeManager, its
+Attributes relied on (the same in Taipy 3.1, 4.0 and 4.1): taipy.gui.utils._runtime_manager._RuntimeManager, its
 __port_gui; Gui._server; _Server._port, _thread, _ws.
 """
 
@@ -21,6 +21,7 @@ from typing import Any
 from ._errors import AppNotFoundError, ConfigError
 from ._settings import variable
 
+REST_PORT = 5000  # werkzeug's default, which Rest().run() leaves alone
 _REGISTRY = "taipy.gui.utils._runtime_manager"
 
 
@@ -41,26 +42,21 @@ class App:
         elif spec is not None:
             self._fixed = _fixed(spec)
 
-    @property
-    def is_taipy(self) -> bool:
-        """Whether the address is that of a Taipy server."""
-        return not self._fixed
+    def gui(self) -> object | None:
+        """The Taipy Gui that runs now; None if there is none, or the address is fixed.
 
-    def address(self) -> str:
-        """Where the app listens now, "host:port"; "" if it does not run.
-
-        AppNotFoundError if several Taipy apps run and none was named or followed before.
+        AppNotFoundError if several run and none was named or followed before.
         """
         if self._fixed:
-            return self._fixed
+            return None
         running = _registered()
         if self._gui is not None:
             for declared, gui in running.items():
                 if gui is self._gui:
                     self._declared = declared
             # After a re-run of its cell another Gui has taken over the same port.
-            return _address(self._gui) or _address(running.get(self._declared or 0))
-        live = {declared: address for declared, gui in running.items() if (address := _address(gui))}
+            return self._gui if _address(self._gui) else running.get(self._declared or 0)
+        live = {declared: gui for declared, gui in running.items() if _address(gui)}
         if self._declared not in live and len(live) > 1:
             listed = ", ".join(f"port {declared}" for declared in sorted(live))
             raise AppNotFoundError(
@@ -69,7 +65,22 @@ class App:
             )
         if self._declared not in live:
             self._declared = next(iter(live), None)
-        return live.get(self._declared, "") if self._declared is not None else ""
+        return live.get(self._declared) if self._declared is not None else None
+
+    def address(self) -> str:
+        """Where the app listens now, "host:port"; "" if it does not run. Errors as of gui()."""
+        return self._fixed or _address(self.gui()) or _rest()
+
+    def check(self) -> None:
+        """Raise AppNotFoundError if the app was started but cannot be reached."""
+        if self.address():
+            return
+        guis = [self._gui] if self._gui is not None else list(_registered().values())
+        if any(_died(gui) for gui in guis):
+            raise AppNotFoundError(
+                "app: the thread of Taipy's server has ended, most likely because its port was taken",
+                "run the app's cell again; it gets another port",
+            )
 
 
 def _fixed(spec: object) -> str:
@@ -106,11 +117,38 @@ def _address(gui: object | None) -> str:
     """Where gui's real server listens. `_is_running` stays true when its thread died at bind."""
     server = getattr(gui, "_server", None)
     port = getattr(server, "_port", None)
-    thread = getattr(server, "_thread", None)
-    if not isinstance(port, int) or (thread is not None and not thread.is_alive()):
+    if not isinstance(port, int) or _died(gui):
         return ""
     _allow_websockets(server)
     return f"127.0.0.1:{port}"
+
+
+def _died(gui: object) -> bool:
+    """Whether gui was started and its server's thread has ended."""
+    thread = getattr(getattr(gui, "_server", None), "_thread", None)
+    return thread is not None and not thread.is_alive()
+
+
+def _rest() -> str:
+    """The address of a Rest() that runs alone: it is in no registry and listens on port 5000.
+
+    Only if this very process does: what another one has there is none of ours.
+    """
+    if "taipy.rest" not in sys.modules and "taipy_rest" not in sys.modules:
+        return ""
+    listening = set()
+    for table in ("/proc/self/net/tcp", "/proc/self/net/tcp6"):
+        with contextlib.suppress(OSError), open(table) as f:
+            rows = [line.split() for line in f.readlines()[1:]]
+            listening |= {row[9] for row in rows if row[3] == "0A" and row[1].endswith(f":{REST_PORT:04X}")}
+    ours = (_target(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")) if listening else ()
+    return f"127.0.0.1:{REST_PORT}" if any(to == f"socket:[{inode}]" for to in ours for inode in listening) else ""
+
+
+def _target(link: str) -> str:
+    with contextlib.suppress(OSError):
+        return os.readlink(link)
+    return ""
 
 
 def _allow_websockets(server: Any) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import datetime
 import logging
@@ -14,11 +15,12 @@ from types import TracebackType
 
 from . import _card, _taipy
 from ._errors import AppNotFoundError, TunnelError
-from ._library import library
+from ._library import NoSuchTunnelError, library
+from ._resync import Resync
 from ._settings import Settings
 from ._status import Status
 from ._taipy import App
-from ._watcher import logger, watcher
+from ._watcher import TICK, logger, watcher
 
 KEPT_LOGS = 1000
 ENDED = ("failed", "replaced", "closed")
@@ -30,11 +32,13 @@ class Tunnel:
     def __init__(self, settings: Settings, app: App) -> None:
         self._settings = settings
         self._app = app
-        self._handle = 0  # of the library; 0: not open. Guarded, and used, under watcher.changed
+        self._handle = 0  # of the library; 0: not open. Guarded, and used, under watcher.lock
         self._known: Status | None = None
         self._logs: collections.deque[str] = collections.deque(maxlen=KEPT_LOGS)
         self._opening = threading.Lock()  # one expose() at a time
+        self._closing = False  # a close() was begun, and may have been interrupted
         self._complained = ""
+        self._resync = Resync()
 
     # What it is.
 
@@ -99,7 +103,7 @@ class Tunnel:
 
     def reconnect(self) -> None:
         """Give up the present link and make a new one at once; revives a tunnel that failed."""
-        with watcher.changed:
+        with watcher.lock:
             if not self._handle:
                 raise TunnelError("tunnel: it is closed", "run the cell with expose() again")
             library().reconnect(self._handle)
@@ -110,10 +114,18 @@ class Tunnel:
         When it returns nothing is left and the port on the proxy is free again. Calling it again
         does nothing. If it is interrupted, closing goes on in the background.
         """
-        self.begin_close(drain)
-        with watcher.changed:
-            watcher.changed.wait_for(lambda: not self._handle, drain + 5.0)
-        self.release()
+        with watcher.lock:
+            handle = self._handle
+            self.begin_close(drain)
+            end = time.monotonic() + drain + 5.0
+            self.refresh()
+            while handle and self._handle == handle:  # and not that of an expose() that came meanwhile
+                left = end - time.monotonic()
+                if left <= 0:
+                    self.release()
+                else:
+                    watcher.changed.wait(min(left, TICK))
+                    self.refresh()
 
     def __enter__(self) -> Tunnel:
         return self
@@ -129,20 +141,31 @@ class Tunnel:
         """Open it with its settings; `timeout` bounds the engine's set-up."""
         self._complained = ""
         target = self._app.address()
-        with watcher.changed:
-            self._handle = library().expose(self._settings, target, timeout)
-            self.refresh()
-            watcher.add(self._handle, self)
+        with watcher.lock:
+            self._closing = False
+            opened: list[int] = []
+            try:
+                library().expose(self._settings, target, timeout, opened)
+                self._handle = opened[0]
+                self.refresh()
+                watcher.add(self._handle, self)
+            except BaseException:  # Ctrl-C may come between any two instructions
+                self._handle = opened[0] if opened else 0
+                raise
 
     def begin_close(self, drain: float) -> None:
         """Begin to close, if it is open."""
-        with watcher.changed:
+        with watcher.lock:
             if self._handle:
-                library().close(self._handle, drain)
+                self._closing = True
+                try:
+                    library().close(self._handle, drain)
+                except NoSuchTunnelError:  # Ctrl-C cut a release() short
+                    self.release()
 
     def release(self) -> None:
         """Forget the handle, closing the tunnel at once if it is not closed."""
-        with watcher.changed:
+        with watcher.lock:
             if not self._handle:
                 return
             if self._known is not None and self._known.state not in ENDED:
@@ -150,34 +173,41 @@ class Tunnel:
                 self._known = dataclasses.replace(
                     self._known, state="closed", links=0, slots=0, visitors=0, since=now, retry_at=None
                 )
-            library().release(self._handle)
             watcher.remove(self._handle)
+            with contextlib.suppress(NoSuchTunnelError):
+                library().release(self._handle)
             self._handle = 0
             watcher.changed.notify_all()
 
     def refresh(self) -> None:
         """Take the newest status; one that is closed gives its handle back."""
-        with watcher.changed:
-            if self._handle:
+        with watcher.lock:
+            if not self._handle:
+                return
+            try:
                 self._known = Status.from_json(library().status(self._handle))
-                if self._known.state == "closed":
-                    self.release()
+            except NoSuchTunnelError:
+                self.release()
+                return
+            if self._known.state == "closed":
+                self.release()
 
     def follow(self) -> None:
         """Tell the engine where the app is now, and wake its server for what cells have set."""
         status = self.status
         try:
-            address = self._app.address()
+            address, gui = self._app.address(), self._app.gui()
         except AppNotFoundError as error:
             if error.message != self._complained:
                 self._complained = error.message
                 self.record(logging.WARNING, time.time(), f"{error.message}; hint: {error.hint}")
             return
         if address != status.target:
-            with watcher.changed:
+            with watcher.lock:
                 if self._handle:
                     library().set_target(self._handle, address)
-        elif address and status.visitors and self._app.is_taipy:
+            self._resync = Resync()
+        elif gui is not None and (self._resync.look(gui, status.reconnects) or status.visitors):
             _taipy.wake(address)
 
     def record(self, level: int, moment: float, message: str) -> None:
@@ -190,7 +220,7 @@ class Tunnel:
         """Wait until done(status), or the tunnel has ended. Interruptible."""
         end = None if timeout is None else time.monotonic() + timeout
         while True:
-            with watcher.changed:
+            with watcher.lock:
                 status = self.status
                 if done(status):
                     return True
@@ -199,4 +229,6 @@ class Tunnel:
                 left = None if end is None else end - time.monotonic()
                 if left is not None and left <= 0:
                     return False
-                watcher.changed.wait(left)
+                # Not for longer: news may have gone to another copy of this package (one that was
+                # imported anew), or have been lost to Ctrl-C.
+                watcher.changed.wait(TICK if left is None else min(left, TICK))

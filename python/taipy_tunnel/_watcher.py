@@ -16,7 +16,7 @@ import threading
 import time
 from typing import Any, Protocol
 
-from ._library import Library, library
+from ._library import Library, deaf, library
 
 TICK = 0.2  # seconds
 
@@ -38,36 +38,46 @@ class Watched(Protocol):
 
 
 class Watcher:
-    """`changed` guards the tunnels' handles, and is notified after each piece of news."""
+    """`lock` guards the tunnels' handles; `changed` is notified after each piece of news.
+
+    Enter the lock, not `changed`, whose __enter__ is written in Python: Ctrl-C there would leave it
+    locked for ever.
+    """
 
     def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
         """Start afresh: what a forked child has to do."""
-        self.changed = threading.Condition()
+        self.lock = threading.RLock()
+        self.changed = threading.Condition(self.lock)
         self._watched: dict[int, Watched] = {}
+        self._troubled: set[Watched] = set()  # those whose follow() failed last time
         self._thread: threading.Thread | None = None
 
     def add(self, handle: int, tunnel: Watched) -> None:
         """Bring news of a handle to tunnel, from its very first on."""
-        with self.changed:
+        with self.lock:
             self._watched[handle] = tunnel
-            if self._thread is None:
+            if self._thread is None or not self._thread.is_alive():  # Ctrl-C may come before its start
                 self._thread = threading.Thread(target=self._run, name="taipy-tunnel", daemon=True)
-                self._thread.start()
+                with deaf():
+                    self._thread.start()
 
     def remove(self, handle: int) -> None:
         """No more news of a handle. The thread ends with the last one."""
-        with self.changed:
-            if self._watched.pop(handle, None) is not None and not self._watched:
+        with self.lock:
+            tunnel = self._watched.pop(handle, None)
+            if tunnel is not None:
+                self._troubled.discard(tunnel)
+            if tunnel is not None and not self._watched:
                 with contextlib.suppress(OSError, BlockingIOError):
                     os.write(library().event_fd(), (1).to_bytes(8, "little"))
 
     def join(self, timeout: float) -> None:
         """Wait until the thread has ended, if there is nothing left to watch."""
         thread = self._thread
-        if thread is not None:
+        if thread is not None and thread.is_alive():
             thread.join(timeout)
 
     def _run(self) -> None:
@@ -76,7 +86,7 @@ class Watcher:
         announcements.register(engine.event_fd(), select.POLLIN)
         due = time.monotonic()
         while True:
-            with self.changed:
+            with self.lock:
                 watched = dict(self._watched)
                 if not watched:
                     self._thread = None
@@ -88,10 +98,20 @@ class Watcher:
                 if time.monotonic() >= due:
                     due = time.monotonic() + TICK
                     for tunnel in watched.values():
-                        tunnel.follow()
+                        self._follow(tunnel)
             except Exception:
                 logger.exception("the watcher goes on after an error")
                 due = time.monotonic() + TICK
+
+    def _follow(self, tunnel: Watched) -> None:
+        """One tunnel's trouble is not the others', and is told once, not five times a second."""
+        try:
+            tunnel.follow()
+            self._troubled.discard(tunnel)
+        except Exception:
+            if tunnel not in self._troubled:
+                self._troubled.add(tunnel)
+                logger.exception("the app's address is not known; the watcher goes on")
 
     def _news(self, engine: Library, watched: dict[int, Watched]) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -105,7 +125,7 @@ class Watcher:
                     stale.add(record["handle"])
         for handle in stale & watched.keys():
             watched[handle].refresh()
-        with self.changed:
+        with self.lock:
             self.changed.notify_all()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import time
 import urllib.error
 from collections.abc import Iterator
@@ -122,3 +123,39 @@ def test_restarting_the_kernel_frees_the_slot(notebook: Notebook, proxy: Proxy) 
     notebook.restart()
     notebook.run(PAGE + f"gui = start('after', {A})\ntunnel = taipy_tunnel.expose()").ok()
     assert title(proxy.url) == "after"
+
+
+def test_a_server_that_died_at_bind_is_told(notebook: Notebook, proxy: Proxy) -> None:
+    """Taipy draws the port of its real server by chance, and its thread dies if that is taken."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        notebook.run(
+            "from taipy.gui.server import _Server\ndraw = _Server._get_random_port\n"
+            f"_Server._get_random_port = lambda *_: {taken.getsockname()[1]}\n"
+            f"gui = start('dead', {A})\ngui._server._thread.join(10)"
+        ).ok()
+        error = notebook.run("taipy_tunnel.expose()").error
+        assert error is not None
+        assert error.ename == "AppNotFoundError"
+        assert "thread of Taipy's server has ended" in error.evalue
+        assert "run the app's cell again" in error.evalue
+    notebook.run(f"_Server._get_random_port = draw\ngui = start('alive', {A})\ntaipy_tunnel.expose()").ok()
+    assert title(proxy.url) == "alive"
+
+
+def test_rest_alone(notebook: Notebook, proxy: Proxy) -> None:
+    """It blocks its cell and is in no registry; port 5000 is its, if this very process listens there."""
+    with socket.create_server(("127.0.0.1", 5000)):
+        waiting = notebook.run("from taipy import Rest\ntunnel = taipy_tunnel.expose()\ntunnel.state").ok()
+        assert waiting.text == "'waiting'"
+    running = notebook.run_nowait("Rest().run()")
+    eventually(lambda: answers(proxy.url + "api/v1/scenarios/"), 30)
+    notebook.interrupt()
+    running.wait()
+
+
+def answers(url: str) -> bool:
+    """Whether a URL is answered with a list."""
+    try:
+        return isinstance(json.loads(visit(url)), list)
+    except (urllib.error.HTTPError, ValueError):
+        return False

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""No stale page after an outage.
+
+What a cell sets while the link is down never reaches a page: Taipy sends a value once and asks
+nobody whether it came. So after a link was replaced, each page that comes back is sent the values
+of all variables, by the call that Taipy makes for a page that asks for them when it is first
+drawn. It never is State.refresh, which calls the user's on_change.
+
+Attributes relied on (the same in Taipy 3.1, 4.0 and 4.1; where one is missing nothing is done):
+Gui._server._ws.server.manager.get_participants, Gui.get_flask_app, Gui._bindings()._get_all_scopes,
+Gui.__request_var_update.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+WINDOW = 60.0  # seconds after a link was replaced, in which its pages come back; seen: 0.2 to 5.1
+PREFIXES = ("tp_", "tpec_", "_Tp")  # of the variables that pages are bound to
+
+logger = logging.getLogger("taipy_tunnel")
+
+
+class Resync:
+    """Watches the pages of one tunnel's app. Used by the watcher's thread only."""
+
+    def __init__(self) -> None:
+        self._links: int | None = None
+        self._pages: set[str] = set()
+        self._until = 0.0
+
+    def look(self, gui: object, links: int) -> bool:
+        """Send the values if a page has come back since links were replaced; whether it did.
+
+        links: how many were so far (Status.reconnects).
+        """
+        try:
+            pages = _pages(gui)
+            back = pages - self._pages
+            self._pages = pages
+            if links != self._links:
+                self._until = 0.0 if self._links is None else time.monotonic() + WINDOW
+                self._links = links
+            if not back or time.monotonic() > self._until:
+                return False
+            _send(gui)
+            return True
+        except Exception:
+            logger.debug("pages could not be brought up to date", exc_info=True)
+            self._until = 0.0
+            return False
+
+
+def _pages(gui: Any) -> set[str]:
+    """The socket.io sessions that are open: one for each page, a new one when it comes back."""
+    manager = gui._server._ws.server.manager
+    return {sid for sid, _ in list(manager.get_participants("/", None))}
+
+
+def _send(gui: Any) -> None:
+    scopes = gui._bindings()._get_all_scopes()
+    names = [name for name in vars(next(iter(scopes.values()))) if name.startswith(PREFIXES)]
+    if names:
+        with gui.get_flask_app().app_context():
+            gui._Gui__request_var_update({"names": names, "refresh": False})

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is measured rather than tested: medians of interleaved rounds, and how busy the machine was.
+
+    python -m chain.bench gil    requests through the tunnel while the notebook holds the GIL
+
+Ratios are what counts: figures of one machine say little on another.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from .load import WARM_UP, _Visitor
+from .proxy import Missing, Proxy
+from .report import Report
+
+ROUNDS = 5  # each way
+HELD = 2.0  # seconds that the GIL is held
+MEASURED = HELD - 0.2  # within them
+WITHIN = 0.1  # of the figures without
+
+# The app: another process than the notebook's, or it could not answer while the GIL is held.
+APP = """
+import asyncio
+async def answer(reader, writer):
+    try:
+        while True:
+            await reader.readuntil(b"\\r\\n\\r\\n")
+            writer.write(b"HTTP/1.1 200 OK\\r\\nContent-Length: 5\\r\\n\\r\\nhello")
+    except (OSError, asyncio.IncompleteReadError):
+        writer.close()
+async def main():
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await server.serve_forever()
+asyncio.run(main())
+"""
+
+# The notebook. A thread of it counts: it must stand still while the GIL is held.
+KERNEL = """
+import ctypes, json, sys, threading, time
+import taipy_tunnel
+tunnel = taipy_tunnel.expose(**json.loads(sys.stdin.readline()))
+counted = 0
+def count():
+    global counted
+    while True:
+        time.sleep(0.01)
+        counted += 1
+threading.Thread(target=count, daemon=True).start()
+sleep = ctypes.PyDLL(None).usleep
+print("up", flush=True)
+for line in sys.stdin:
+    print("go", flush=True)
+    before = counted
+    if line == "hold\\n":
+        sleep(2_000_000)
+    else:
+        time.sleep(2)
+    print(counted - before, flush=True)
+"""
+
+
+class Figures(NamedTuple):
+    """Of one round."""
+
+    rate: float  # requests a second
+    median_ms: float
+    p99_ms: float
+
+
+async def _visit(port: int, connections: int) -> dict[str, Any]:
+    """Ask all the time; what is measured begins with a line on stdin, so that it is under way then."""
+    loop = asyncio.get_running_loop()
+    end = asyncio.Event()
+    request = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+    visitors = [
+        (await loop.create_connection(lambda: _Visitor(request, end), "127.0.0.1", port))[1] for _ in range(connections)
+    ]
+    await asyncio.sleep(WARM_UP)
+    print("ready", flush=True)
+    await loop.run_in_executor(None, sys.stdin.readline)
+    for visitor in visitors:
+        visitor.took.clear()
+    began = loop.time()
+    await asyncio.sleep(MEASURED)
+    took = [t for visitor in visitors for t in visitor.took]
+    rate = len(took) / (loop.time() - began)
+    end.set()
+    if any(visitor.failed for visitor in visitors) or len(took) < 100:
+        raise RuntimeError(f"{sum(visitor.failed for visitor in visitors)} of {len(took)} requests failed")
+    p99 = statistics.quantiles(took, n=100)[98]
+    return Figures(rate, statistics.median(took) * 1000, p99 * 1000)._asdict()
+
+
+@contextlib.contextmanager
+def _talk(*arguments: str) -> Iterator[Any]:
+    """A Python that is spoken with by lines, and gone afterwards."""
+    argv = [sys.executable, *arguments]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def _tell(process: Any, line: str) -> None:
+    print(line, file=process.stdin, flush=True)
+
+
+def _hear(process: Any) -> str:
+    line = process.stdout.readline()
+    if not line:
+        raise RuntimeError(f"it ended with {process.wait()}: {process.args}")
+    return str(line).strip()
+
+
+def gil(report: Report) -> None:
+    """Requests through the tunnel while the notebook holds the GIL for 2 s, and while it does not."""
+    with Proxy() as proxy, _talk("-c", APP) as app, _talk("-c", KERNEL) as kernel:
+        known = {name: getattr(proxy, name) for name in ("server", "key", "host_key", "remote", "url")}
+        _tell(kernel, json.dumps({"app": f"127.0.0.1:{_hear(app)}", **known}))
+        _hear(kernel)
+        for connections in (1, 16):
+            found: dict[str, list[Figures]] = {"free": [], "hold": []}
+            for number in range(2 * ROUNDS):
+                how = ("free", "hold")[(number + number // 2) % 2]  # neither always comes first
+                found[how].append(_round(kernel, proxy.remote, connections, how))
+            free, held = (Figures(*map(statistics.median, zip(*found[how]))) for how in ("free", "hold"))
+            for name, one in (("free", free), ("held", held)):
+                seen = f"{connections:>2} kept alive, GIL {name}: {one.rate:.0f}/s, p99 {one.p99_ms:.2f} ms"
+                report.row("gil", seen, one.median_ms)
+            rate, p99 = held.rate / free.rate, held.p99_ms / free.p99_ms
+            near = rate > 1 - WITHIN and p99 < 1 + WITHIN
+            report.slow += not near
+            report.line(f"{'ok' if near else 'slow':<6}{'gil':<10}held / free: rate {rate:.3f}, p99 {p99:.3f}")
+
+
+def _round(kernel: Any, port: int, connections: int, how: str) -> Figures:
+    with _talk("-m", "chain.bench", "visit", str(port), str(connections)) as visitor:
+        _hear(visitor)
+        _tell(kernel, how)
+        _hear(kernel)
+        _tell(visitor, "go")
+        figures = Figures(**json.loads(_hear(visitor)))
+    counted = int(_hear(kernel))
+    if (counted > 2) == (how == "hold"):
+        raise RuntimeError(f"GIL {how}: another thread ran {counted} times")
+    return figures
+
+
+BENCHES = {"gil": gil}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m chain.bench", description="measure, and print ratios")
+    parser.add_argument("what", nargs="*", choices=[*BENCHES, "visit"], default=list(BENCHES), metavar="WHAT")
+    if sys.argv[1:2] == ["visit"]:  # ours: a visitor of `gil`
+        print(json.dumps(asyncio.run(_visit(int(sys.argv[2]), int(sys.argv[3])))), flush=True)
+        os._exit(0)  # the executor's thread may still read
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    report = Report()
+    report.line(f"{'':6}{'bench':<10}{'seen':<44}{'ms':>8}")
+    report.load("at the start")
+    try:
+        for what in parser.parse_args().what:
+            BENCHES[what](report)
+    except Missing as missing:
+        print(f"{missing}; the bench needs sshd and nginx", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    report.end()
+    return 1 if report.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
