@@ -172,15 +172,15 @@ compat() {
 		"$dir/bin/pytest" -c python/pyproject.toml "${tests[@]/#/python/tests/}"
 	done
 	for version in 3.9 3.13; do
-		python=$(command -v "python$version" || ls -d ~/.pyenv/versions/"$version".*/bin/python 2>/dev/null | head -n 1) ||
-			die "no Python $version on this machine"
+		python=$(ls -d ~/.pyenv/versions/"$version".*/bin/python 2>/dev/null | tail -n 1)
+		python=${python:-$(command -v "python$version")} || die "no Python $version on this machine"
 		rm -rf ".venv/python$version" && "$python" -m venv ".venv/python$version"
-		".venv/python$version/bin/python" -m pip install -q --disable-pip-version-check --no-deps "$wheel"
+		".venv/python$version/bin/python" -m pip install -q --disable-pip-version-check "$wheel" joblib==1.5.2
 		pythons+=("$PWD/.venv/python$version/bin/python")
 	done
 	say "Python 3.9 and 3.13"
 	COMPAT_PYTHONS=$(IFS=: && echo "${pythons[*]}") "$NOTEBOOK/bin/pytest" -c python/pyproject.toml \
-		python/tests/test_signals.py python/tests/test_interpreter.py python/tests/test_endurance.py python/tests/test_fork.py
+		python/tests/test_{fork,signals,interrupt,ends,interpreter,endurance}.py
 }
 
 bench() {

@@ -16,6 +16,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import interpreters
 import pytest
 import taipy_tunnel
 from chain import processes
@@ -30,6 +31,12 @@ def proxy() -> Iterator[Proxy]:
     """The proxy machine of the whole run. A test that wants another makes its own."""
     with machine() as shared:
         yield shared
+
+
+@pytest.fixture(params=interpreters.PYTHONS, ids=interpreters.version)
+def python(request: pytest.FixtureRequest) -> str:
+    """An interpreter that has the package."""
+    return str(request.param)
 
 
 @contextlib.contextmanager

@@ -11,9 +11,7 @@ import os
 
 from chain.proxy import Proxy
 from conftest import arguments
-from test_signals import EXPOSE, python, run, script
-
-__all__ = ["python"]  # the fixture
+from interpreters import EXPOSE, run, script
 
 CYCLES = int(os.environ.get("ENDURANCE", "50"))
 WARM_UP = 50  # buffers, caches and threads that are kept come in the first cycles

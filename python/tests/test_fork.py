@@ -7,7 +7,6 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 
@@ -117,11 +116,13 @@ CHECK = """
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_forks_beside_a_live_tunnel(script: str, proxy: Proxy, app: str, tmp_path: os.PathLike[str]) -> None:
+def test_forks_beside_a_live_tunnel(
+    script: str, python: str, proxy: Proxy, app: str, tmp_path: os.PathLike[str]
+) -> None:
     path = os.path.join(tmp_path, "script.py")
     with open(path, "w") as f:
         f.write(OPEN.format(app=app, arguments=arguments(proxy)) + SCRIPTS[script] + CHECK)
-    ran = subprocess.run([sys.executable, path], capture_output=True, text=True, timeout=120, check=False)
+    ran = subprocess.run([python, path], capture_output=True, text=True, timeout=120, check=False)
     assert (ran.returncode, ran.stdout) == (0, "served\n"), ran.stderr
 
 
@@ -136,10 +137,10 @@ signal.pause()
 """
 
 
-def test_a_child_that_outlives_its_kernel_holds_no_port(app: str) -> None:
+def test_a_child_that_outlives_its_kernel_holds_no_port(python: str, app: str) -> None:
     with machine() as proxy:
         code = HOLD.format(app=app, arguments=arguments(proxy))
-        kernel = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+        kernel = subprocess.Popen([python, "-c", code], stdout=subprocess.PIPE, text=True)
         assert kernel.stdout is not None
         child = int(kernel.stdout.readline())
         try:
@@ -151,7 +152,7 @@ def test_a_child_that_outlives_its_kernel_holds_no_port(app: str) -> None:
             assert time.monotonic() - killed < 2  # aim 1 s
             assert processes.look(child)
             code = HOLD.replace("child = os.fork()", "child = 1").format(app=app, arguments=arguments(proxy))
-            successor = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+            successor = subprocess.Popen([python, "-c", code], stdout=subprocess.PIPE, text=True)
             assert successor.stdout is not None
             successor.stdout.readline()
             assert visit(proxy.url) == "hello"
@@ -164,15 +165,15 @@ def test_a_child_that_outlives_its_kernel_holds_no_port(app: str) -> None:
                 os.kill(child, signal.SIGKILL)
 
 
-def test_a_frozen_kernel_is_replaced_and_stays_away(app: str) -> None:
+def test_a_frozen_kernel_is_replaced_and_stays_away(python: str, app: str) -> None:
     """Its link is stale: nobody answers, sshd holds the port. A new kernel with the same key takes it."""
     with machine() as proxy, contextlib.ExitStack() as stack:
         code = WATCH.format(app=app, arguments=arguments(proxy))
-        frozen = stack.enter_context(kernel(code))
+        frozen = stack.enter_context(kernel(python, code))
         assert frozen.stdout.readline() == "up\n"
         os.kill(frozen.pid, signal.SIGSTOP)
         began = time.monotonic()
-        successor = stack.enter_context(kernel(code))
+        successor = stack.enter_context(kernel(python, code))
         assert successor.stdout.readline() == "up\n"
         assert time.monotonic() - began < 15  # aim 5 s
         assert visit(proxy.url) == "hello"
@@ -200,9 +201,9 @@ print(tunnel.status.last_error, file=sys.stderr)
 
 
 @contextlib.contextmanager
-def kernel(code: str) -> Iterator[subprocess.Popen[str]]:
+def kernel(python: str, code: str) -> Iterator[subprocess.Popen[str]]:
     """An interpreter that runs a script and is gone afterwards, frozen or not."""
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen([python, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     with process:
         try:
             yield process

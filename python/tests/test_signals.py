@@ -5,68 +5,14 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
-import textwrap
-from typing import Any
 
 import pytest
 from chain.proxy import Proxy
 from conftest import arguments
+from interpreters import EXPOSE, WORK, outcome, run, script
 
-# Interpreters that have the wheel; ":" between their paths.
-PYTHONS = [path for path in os.environ.get("COMPAT_PYTHONS", "").split(":") if path] or [sys.executable]
-
-
-def version(python: str) -> str:
-    """How an interpreter is named in the list of tests."""
-    if python == sys.executable:
-        return "this"
-    show = "import platform; print(platform.python_version())"
-    return subprocess.run([python, "-c", show], capture_output=True, text=True, check=True).stdout.strip()
-
-
-@pytest.fixture(params=PYTHONS, ids=version)
-def python(request: pytest.FixtureRequest) -> str:
-    """An interpreter that has the package."""
-    return str(request.param)
-
-
-def script(*parts: str, **values: object) -> str:
-    """Parts of a program in one, with «name» replaced by the repr of a value."""
-    text = "\n".join(map(textwrap.dedent, parts))
-    for name, value in values.items():
-        text = text.replace(f"«{name}»", repr(value))
-    return text
-
-
-def run(python: str, code: str, timeout: float = 60.0, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run a script to its end."""
-    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
-    return subprocess.run([python, "-c", code], text=True, timeout=timeout, check=False, **options)
-
-
-def outcome(ran: subprocess.CompletedProcess[str]) -> tuple[int, str, str]:
-    return ran.returncode, ran.stdout, ran.stderr
-
-
-EXPOSE = """
-    import taipy_tunnel
-    tunnel = taipy_tunnel.expose(«app», **«arguments»)
-"""
-# What a tunnel does all day; `visit` is a request from outside the process's own Python.
-WORK = """
-    import gc, urllib.request
-    def visit():
-        return urllib.request.urlopen(tunnel.url, timeout=10).read()
-    for _ in range(3):
-        assert [visit() for _ in range(20)] == [b"hello"] * 20
-        made = tunnel.status.reconnects + 1
-        tunnel.reconnect()
-        assert tunnel._wait_for(lambda s: s.reconnects == made and s.state == "up", 20), tunnel.logs()
-        gc.collect()
-"""
 STORM = """
     import signal
     hits = 0
@@ -212,53 +158,6 @@ RUDE = """
             c.close()
 """
 
-INTERRUPTED = """
-    import os, signal, threading, time
-    sent = []
-    def interrupt():
-        sent.append(time.monotonic())
-        os.kill(os.getpid(), signal.SIGINT)
-    threading.Timer(0.3, interrupt).start()
-    try:
-        tunnel.close(drain=30)
-        raise SystemExit("it was not interrupted")
-    except KeyboardInterrupt:
-        took = time.monotonic() - sent[0]
-    print(took < 1, tunnel.state, flush=True)
-    assert input() == "the visitor has gone"
-    assert tunnel._wait_for(lambda s: s.state == "closed", 10)
-    assert taipy_tunnel.tunnels() == []
-    again = taipy_tunnel.expose(«app», **«arguments»)
-    print(again is tunnel, again.state)
-"""
-
-
-def test_close_that_is_interrupted_goes_on(python: str, proxy: Proxy, app: str) -> None:
-    """SIGINT is answered within 100 ms (10x ceiling here), and the visitor keeps the time he was given."""
-    code = script(EXPOSE, "print('up', flush=True)\ninput()", INTERRUPTED, app=app, arguments=arguments(proxy))
-    kernel = subprocess.Popen(
-        [python, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    with kernel:
-        assert kernel.stdin is not None
-        assert kernel.stdout is not None
-        assert kernel.stderr is not None
-        try:
-            assert kernel.stdout.readline() == "up\n"
-            with socket.create_connection(("127.0.0.1", proxy.remote)) as visitor:
-                visitor.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-                assert visitor.recv(4096)
-                print(file=kernel.stdin, flush=True)
-                assert kernel.stdout.readline().startswith("True ")
-                visitor.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-                assert visitor.recv(4096), "the visitor was cut off"
-            print("the visitor has gone", file=kernel.stdin, flush=True)
-            assert kernel.stdout.readline() == "True up\n"
-            assert (kernel.wait(20), kernel.stderr.read()) == (0, "")
-        finally:
-            kernel.kill()
-
-
 ENABLE = "import faulthandler; faulthandler.enable()"
 CRASH = """
     import ctypes, resource
@@ -277,47 +176,3 @@ def test_faulthandler(python: str, when: str, proxy: Proxy, app: str) -> None:
     assert ours.returncode == bare.returncode == -signal.SIGSEGV, ours.stderr
     for ran in (bare, ours):
         assert ran.stderr.startswith("Fatal Python error: Segmentation fault")
-
-
-# Raises KeyboardInterrupt where CPython may: after each call and jump of this package, one after another.
-EVERYWHERE = """
-    import dis, sys, taipy_tunnel
-    from taipy_tunnel._library import library
-    def expose():
-        try:
-            taipy_tunnel.expose(5000, server="me@127.0.0.1:1", key="/none", timeout=1)
-        except taipy_tunnel.ConfigError:
-            pass
-    def trace(frame, event, _):
-        global passed
-        if "taipy_tunnel" not in frame.f_code.co_filename:
-            return None
-        frame.f_trace_opcodes, frame.f_trace_lines = True, False
-        if event == "opcode":
-            before = last.get(frame, "")
-            last[frame] = dis.opname[frame.f_code.co_code[frame.f_lasti]]
-            passed += before.startswith("CALL") or before in ("RESUME", "JUMP_BACKWARD", "JUMP_ABSOLUTE")
-            if passed == wanted:
-                raise KeyboardInterrupt
-        return trace
-    expose()
-    wanted = interrupted = 0
-    while interrupted == wanted:
-        wanted, passed, last = wanted + 1, 0, {}
-        sys.settrace(trace)
-        try:
-            expose()
-        except KeyboardInterrupt:
-            interrupted += 1
-        finally:
-            sys.settrace(None)
-        taipy_tunnel.close_all(0)
-        assert library().info()["handles"] == 0, (wanted, library().info())
-        expose()
-    print(interrupted > 50 or sys.version_info >= (3, 12))  # which trace fewer instructions
-"""
-
-
-def test_ctrl_c_anywhere_leaves_nothing(python: str) -> None:
-    """A tunnel that opened while its caller was interrupted would have had no owner."""
-    assert outcome(run(python, script(EVERYWHERE))) == (0, "True\n", "")

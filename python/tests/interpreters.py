@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Scripts that run in interpreters of their own: this one, or those that COMPAT_PYTHONS names."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from typing import Any
+
+# Interpreters that have the wheel; ":" between their paths.
+PYTHONS = [path for path in os.environ.get("COMPAT_PYTHONS", "").split(":") if path] or [sys.executable]
+
+
+def version(python: str) -> str:
+    """How an interpreter is named in the list of tests."""
+    if python == sys.executable:
+        return "this"
+    show = "import platform; print(platform.python_version())"
+    return subprocess.run([python, "-c", show], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def script(*parts: str, **values: object) -> str:
+    """Parts of a program in one, with «name» replaced by the repr of a value."""
+    text = "\n".join(map(textwrap.dedent, parts))
+    for name, value in values.items():
+        text = text.replace(f"«{name}»", repr(value))
+    return text
+
+
+def run(python: str, code: str, timeout: float = 60.0, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run a script to its end."""
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+    return subprocess.run([python, "-c", code], text=True, timeout=timeout, check=False, **options)
+
+
+def outcome(ran: subprocess.CompletedProcess[str]) -> tuple[int, str, str]:
+    return ran.returncode, ran.stdout, ran.stderr
+
+
+@contextlib.contextmanager
+def talk(python: str, code: str) -> Iterator[subprocess.Popen[str]]:
+    """A script that is spoken with, and gone afterwards."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([python, "-c", code], text=True, **pipes) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+EXPOSE = """
+    import taipy_tunnel
+    tunnel = taipy_tunnel.expose(«app», **«arguments»)
+"""
+# What a tunnel does all day; `visit` is a request from outside the process's own Python.
+WORK = """
+    import gc, urllib.request
+    def visit():
+        return urllib.request.urlopen(tunnel.url, timeout=10).read()
+    for _ in range(3):
+        assert [visit() for _ in range(20)] == [b"hello"] * 20
+        made = tunnel.status.reconnects + 1
+        tunnel.reconnect()
+        assert tunnel._wait_for(lambda s: s.reconnects == made and s.state == "up", 20), tunnel.logs()
+        gc.collect()
+"""
