@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
+	"encoding/pem"
 	"errors"
 	"io"
 	"net"
@@ -89,7 +90,24 @@ func fakeConfig(t testing.TB, addr *net.TCPAddr, host ssh.Signer) Config {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Config{Host: addr.IP.String(), Port: addr.Port, User: "me", Keys: &Keys{signers: []ssh.Signer{newSigner(t)}}, HostKeys: known}
+	return Config{Host: addr.IP.String(), Port: addr.Port, User: "me", Keys: newKeys(t), HostKeys: known}
+}
+
+func newKeys(t testing.TB) *Keys {
+	t.Helper()
+	_, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, err := ssh.MarshalPrivateKey(private, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys, err := LoadKeys(string(pem.EncodeToMemory(block)), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return keys
 }
 
 func TestServersThatAreNone(t *testing.T) {

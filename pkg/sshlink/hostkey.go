@@ -24,7 +24,8 @@ import (
 // HostKeys knows which host keys to trust. There is no way to trust any.
 type HostKeys struct {
 	pins  []string            // "SHA256:…", if the trust is in fingerprints
-	known ssh.HostKeyCallback // otherwise: known_hosts
+	known ssh.HostKeyCallback // otherwise: known_hosts without its authorities,
+	signs ssh.HostKeyCallback // and the authorities alone, as if they were hosts' keys; nil: there are none
 
 	mu     sync.Mutex
 	family []string // with pins: the algorithms with which the pinned key was seen
@@ -57,12 +58,13 @@ var fingerprint = regexp.MustCompile(`^SHA256:[A-Za-z0-9+/]{43}$`)
 // NewHostKeys reads what the owner knows of the server's host key: fingerprints as ssh-keygen -l
 // prints them ("SHA256:…", several separated by spaces or commas), the path of a known_hosts
 // file, or lines of one (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT; hashed names and "[host]:port"
-// included). "" stands for ~/.ssh/known_hosts and /etc/ssh/ssh_known_hosts. What cannot be
-// understood is an error of class fault.ErrConfig.
-func NewHostKeys(text string) (*HostKeys, error) {
+// included, @cert-authority and @revoked). "" stands for files, or if none are named for
+// ~/.ssh/known_hosts, and for /etc/ssh/ssh_known_hosts. What cannot be understood is an error of
+// class fault.ErrConfig.
+func NewHostKeys(text string, files ...string) (*HostKeys, error) {
 	text = strings.TrimSpace(text)
 	if text == "" {
-		return systemHostKeys()
+		return systemHostKeys(files)
 	}
 	if strings.HasPrefix(text, "SHA256:") {
 		pins := strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' || r == '\n' })
@@ -87,10 +89,13 @@ func NewHostKeys(text string) (*HostKeys, error) {
 
 // systemHostKeys reads the files that ssh(1) reads. Neither need exist, and a line that cannot
 // be parsed is passed over, as ssh does.
-func systemHostKeys() (*HostKeys, error) {
+func systemHostKeys(files []string) (*HostKeys, error) {
 	var lines []byte
-	for _, file := range []string{expand("~/.ssh/known_hosts"), "/etc/ssh/ssh_known_hosts"} {
-		if b, err := os.ReadFile(file); err == nil {
+	if len(files) == 0 {
+		files = []string{"~/.ssh/known_hosts"}
+	}
+	for _, file := range append(slices.Clone(files), "/etc/ssh/ssh_known_hosts") {
+		if b, err := os.ReadFile(expand(file)); err == nil {
 			lines = append(append(lines, b...), '\n')
 		}
 	}
@@ -105,7 +110,7 @@ func knownHosts(text []byte, source string, strict bool) (*HostKeys, error) {
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	file := filepath.Join(dir, "known_hosts")
-	var kept bytes.Buffer
+	var kept, authorities bytes.Buffer
 	for n, line := range bytes.Split(text, []byte("\n")) {
 		line = bytes.TrimSpace(line)
 		if len(line) == 0 || line[0] == '#' {
@@ -118,16 +123,26 @@ func knownHosts(text []byte, source string, strict bool) (*HostKeys, error) {
 			}
 			continue
 		}
-		kept.Write(append(line, '\n'))
+		to := &kept
+		if rest, ok := bytes.CutPrefix(line, []byte("@cert-authority")); ok {
+			to, line = &authorities, bytes.TrimSpace(rest)
+		}
+		to.Write(append(line, '\n'))
 	}
-	if strict && kept.Len() == 0 {
+	if strict && kept.Len()+authorities.Len() == 0 {
 		return nil, fault.Config("give a fingerprint (SHA256:…) or a known_hosts line", "%s holds no host key", source)
 	}
 	check, err := readKnownHosts(file, kept.Bytes())
 	if err != nil {
 		return nil, fault.Config("give a fingerprint (SHA256:…) or a known_hosts line", "%s cannot be read: %w", source, err)
 	}
-	return &HostKeys{known: check}, nil
+	h := &HostKeys{known: check}
+	if authorities.Len() > 0 {
+		if h.signs, err = readKnownHosts(file, authorities.Bytes()); err != nil {
+			return nil, fault.Config("give a fingerprint (SHA256:…) or a known_hosts line", "%s cannot be read: %w", source, err)
+		}
+	}
+	return h, nil
 }
 
 // readKnownHosts has x/crypto read text by way of file, whose name its errors quote.
@@ -156,24 +171,27 @@ func (h *HostKeys) offers(addr string) [][]string {
 		return families
 	}
 	var algorithms []string
-	for _, key := range h.wanted(addr) {
+	for _, key := range wanted(h.known, addr) {
 		if f := familyOf(key); !slices.Contains(algorithms, f[0]) {
 			algorithms = append(algorithms, f...)
 		}
 	}
 	if algorithms == nil {
-		return [][]string{slices.Concat(families...)}
+		algorithms = slices.Concat(families...)
+	}
+	if h.authorities(addr) {
+		algorithms = slices.Concat(certFamily, algorithms)
 	}
 	return [][]string{algorithms}
 }
 
 // wanted returns the keys that known_hosts has for addr, found by showing it one that nobody has.
-func (h *HostKeys) wanted(addr string) (keys []ssh.PublicKey) {
+func wanted(known ssh.HostKeyCallback, addr string) (keys []ssh.PublicKey) {
 	nobody, err := ssh.NewPublicKey(ed25519.PublicKey(make([]byte, ed25519.PublicKeySize)))
 	if err != nil {
 		return nil
 	}
-	e, ok := errors.AsType[*knownhosts.KeyError](h.known(addr, &net.TCPAddr{}, nobody))
+	e, ok := errors.AsType[*knownhosts.KeyError](known(addr, &net.TCPAddr{}, nobody))
 	if !ok {
 		return nil
 	}
@@ -185,6 +203,9 @@ func (h *HostKeys) wanted(addr string) (keys []ssh.PublicKey) {
 
 // check is an ssh.HostKeyCallback whose errors are of class fault.ErrHostKey.
 func (h *HostKeys) check(addr string, remote net.Addr, key ssh.PublicKey) error {
+	if cert, ok := key.(*ssh.Certificate); ok {
+		return h.checkCert(addr, remote, cert)
+	}
 	seen := ssh.FingerprintSHA256(key)
 	if h.known == nil {
 		if !slices.Contains(h.pins, seen) {
@@ -202,7 +223,7 @@ func (h *HostKeys) check(addr string, remote net.Addr, key ssh.PublicKey) error 
 	if _, ok := errors.AsType[*knownhosts.RevokedError](err); ok {
 		return fault.HostKeyRevoked(addr, seen)
 	}
-	known := fingerprints(h.wanted(addr))
+	known := fingerprints(wanted(h.known, addr))
 	if len(known) == 0 {
 		return fault.HostKeyUnknown(addr, key.Type(), seen)
 	}

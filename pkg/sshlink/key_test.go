@@ -263,7 +263,7 @@ func TestRefusedKey(t *testing.T) {
 	}
 	_, err = Dial(within(t, 20*time.Second), cfg)
 	e := wantFault(t, err, fault.ErrAuth, true)
-	if !strings.Contains(e.Hint, cfg.Keys.public()[0]) {
+	if line := cfg.Keys.files[0].public; !strings.Contains(e.Hint, strings.TrimSpace(string(ssh.MarshalAuthorizedKey(line)))) {
 		t.Errorf("hint %q, want the line for authorized_keys", e.Hint)
 	}
 	if shown := fmt.Sprintf("%v %+v %#v %s", cfg.Keys, cfg.Keys, cfg.Keys, cfg.Keys); strings.Contains(shown, "Signer") {
@@ -286,7 +286,7 @@ func FuzzNormalize(f *testing.F) {
 		if twice := normalize(once); !bytes.Equal(once, twice) {
 			t.Errorf("%q becomes %q, then %q", text, once, twice)
 		}
-		if _, err := parseKey(text, "key", ""); err != nil && len(err.Error()) > 100 {
+		if _, _, err := parseKey(text, "key", ""); err != nil && len(err.Error()) > 100 {
 			t.Errorf("an error of %d characters: %v", len(err.Error()), err)
 		}
 	})

@@ -50,10 +50,16 @@ type Config struct {
 	Keys *Keys
 	// HostKeys says which host keys to trust. Required.
 	HostKeys *HostKeys
+	// HostKeyAlias is looked up in place of Host and Port (ssh_config(5)). "": it is not.
+	HostKeyAlias string
+	// Jump is a bastion, by way of which to connect. It may have one itself. Nil: there is none.
+	Jump *Config
 	// Log takes what a support person wants to see. Nil: nothing is logged.
 	Log *slog.Logger
 	// Control is called with each socket before it connects, as net.Dialer's. Nil: nobody is.
 	Control func(network, address string, c syscall.RawConn) error
+
+	resolve lookup // nil: the system's
 }
 
 // Addr returns "host:port".
@@ -65,11 +71,21 @@ func (c *Config) Addr() string {
 	return net.JoinHostPort(c.Host, strconv.Itoa(port))
 }
 
+// keyAddr is under what the host key is looked up: in lower case, as ssh(1) does.
+func (c *Config) keyAddr() string {
+	if c.HostKeyAlias != "" {
+		return net.JoinHostPort(strings.ToLower(c.HostKeyAlias), "22")
+	}
+	return strings.ToLower(c.Addr())
+}
+
 // Link is one SSH connection. Its methods may be called from several goroutines.
 type Link struct {
 	cfg   Config
+	under *Link // to the bastion that carries this one; nil: none does
 	wire  *wire
 	ssh   ssh.Conn
+	key   string // fingerprint of the one that logged in
 	tasks guard.Group
 	host  host
 	done  chan struct{}
@@ -81,67 +97,92 @@ type Link struct {
 }
 
 // Dial connects, checks the host key and logs in. ctx bounds all of it, besides the limits of
-// each step (5 s for the connection, 10 s from banner to login). The error is an *Error of
-// package tunnel, or ctx's own if ctx was cancelled.
+// each step (5 s for the connection, 10 s from banner to login, for each machine). The error is an
+// *Error of package tunnel, or ctx's own if ctx was cancelled.
 func Dial(ctx context.Context, cfg Config) (*Link, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
+	keys, err := cfg.Keys.gather(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer keys.close()
+	under, err := cfg.bastion(ctx)
+	if err != nil {
+		return nil, err
+	}
 	var wrong error // the complaint about a key that the server showed, else that it has none
-	for _, algorithms := range cfg.HostKeys.offers(cfg.Addr()) {
-		l, err := dial(ctx, cfg, algorithms)
-		if err == nil || !errors.Is(err, fault.ErrHostKey) {
-			return l, err
+	for _, algorithms := range cfg.HostKeys.offers(cfg.keyAddr()) {
+		l, err := dial(ctx, cfg, algorithms, keys, under)
+		if err == nil {
+			return l, nil
+		}
+		if !errors.Is(err, fault.ErrHostKey) {
+			wrong = err
+			break
 		}
 		if _, none := errors.AsType[*ssh.AlgorithmNegotiationError](err); wrong == nil || !none {
 			wrong = err
 		}
 	}
+	if under != nil {
+		_ = under.Close()
+	}
 	return nil, wrong
 }
 
-func dial(ctx context.Context, cfg Config, algorithms []string) (*Link, error) {
+func dial(ctx context.Context, cfg Config, algorithms []string, keys *login, under *Link) (*Link, error) {
 	start := time.Now()
 	addr := cfg.Addr()
-	d := net.Dialer{Timeout: dialTimeout, Control: cfg.Control}
-	tcp, err := d.DialContext(ctx, "tcp", addr)
+	var tcp net.Conn
+	var err error
+	if under != nil {
+		tcp, err = under.through(ctx, addr)
+	} else {
+		tcp, err = cfg.connect(ctx)
+	}
 	if err != nil {
 		if context.Cause(ctx) == context.Canceled {
 			return nil, context.Canceled
 		}
-		if _, ok := errors.AsType[*net.DNSError](err); ok {
-			return nil, fault.Resolve(cfg.Host, err)
-		}
-		return nil, fault.Connect(addr, err)
+		return nil, err
 	}
 	setUserTimeout(tcp, userTimeout)
 
-	l := &Link{cfg: cfg, done: make(chan struct{}), slots: map[string]*Listener{}}
+	l := &Link{cfg: cfg, under: under, done: make(chan struct{}), slots: map[string]*Listener{}}
 	l.tasks.Panicked = func(err error) { l.fail(fault.Internal(err)) }
 	l.host.start = l.tasks.Go
 	l.wire = newWire(tcp, l.tasks.Go, func() { l.host.lost.Store(true) })
 	l.wire.quickack.Store(true)
-	chans, reqs, err := l.handshake(ctx, algorithms, start)
+	chans, reqs, err := l.handshake(ctx, algorithms, keys, start)
 	if err != nil {
 		_ = l.wire.Close()
 		l.tasks.Wait()
+		if under != nil && under.lost() {
+			err = fault.Hop(under.cfg.Addr(), fault.LinkLost(err))
+		}
 		return nil, err
 	}
-	cfg.Log.Debug("logged in", "server", addr, "version", string(l.ssh.ServerVersion()), "ms", time.Since(start).Milliseconds())
+	cfg.Log.Debug("logged in", "server", addr, "version", string(l.ssh.ServerVersion()), "key", l.key, "ms", time.Since(start).Milliseconds())
 	l.tasks.Go(func() { ssh.DiscardRequests(reqs) })
 	l.tasks.Go(func() { l.serve(chans) })
 	l.tasks.Go(l.watch)
+	if under != nil {
+		l.tasks.Go(l.follow)
+	}
 	return l, nil
 }
 
 // handshake runs from banner to login. x/crypto knows no context: closing the connection is
 // what ends it early.
-func (l *Link) handshake(ctx context.Context, algorithms []string, start time.Time) (<-chan ssh.NewChannel, <-chan *ssh.Request, error) {
+func (l *Link) handshake(ctx context.Context, algorithms []string, keys *login, start time.Time) (<-chan ssh.NewChannel, <-chan *ssh.Request, error) {
 	var hostKey error
 	trusted := false
+	keys.tried = 0
 	cfg := &ssh.ClientConfig{
 		User:              l.cfg.User,
-		Auth:              []ssh.AuthMethod{ssh.PublicKeys(l.cfg.Keys.signers...)},
+		AuthCallback:      keys.method,
 		HostKeyAlgorithms: algorithms,
 		HostKeyCallback: func(addr string, remote net.Addr, key ssh.PublicKey) error {
 			hostKey = l.cfg.HostKeys.check(addr, remote, key)
@@ -157,7 +198,7 @@ func (l *Link) handshake(ctx context.Context, algorithms []string, start time.Ti
 	_ = l.wire.SetDeadline(deadline)
 	stop := context.AfterFunc(ctx, func() { _ = l.wire.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	conn, chans, reqs, err := ssh.NewClientConn(l.wire, strings.ToLower(l.cfg.Addr()), cfg)
+	conn, chans, reqs, err := ssh.NewClientConn(l.wire, l.cfg.keyAddr(), cfg)
 	if err == nil && !stop() {
 		_ = conn.Close()
 		err = ctx.Err()
@@ -165,6 +206,10 @@ func (l *Link) handshake(ctx context.Context, algorithms []string, start time.Ti
 	if err == nil {
 		_ = l.wire.SetDeadline(time.Time{})
 		l.ssh = conn
+		if keys.tried > 0 {
+			l.cfg.Keys.worked(keys.offers[keys.tried-1])
+		}
+		l.key = l.cfg.Keys.ID()
 		return chans, reqs, nil
 	}
 	if context.Cause(ctx) == context.Canceled {
@@ -173,12 +218,12 @@ func (l *Link) handshake(ctx context.Context, algorithms []string, start time.Ti
 	if hostKey != nil {
 		return nil, nil, hostKey
 	}
-	return nil, nil, l.classify(err, trusted, time.Since(start))
+	return nil, nil, l.classify(err, trusted, keys, time.Since(start))
 }
 
 // classify tells why a handshake failed, by how far it came. trusted: the host key was accepted,
 // so what remained was the login.
-func (l *Link) classify(err error, trusted bool, waited time.Duration) error {
+func (l *Link) classify(err error, trusted bool, keys *login, waited time.Duration) error {
 	addr, said := l.cfg.Addr(), l.wire.said()
 	_, isNet := errors.AsType[net.Error](err)
 	isNet = isNet || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
@@ -196,7 +241,7 @@ func (l *Link) classify(err error, trusted bool, waited time.Duration) error {
 	case isNegotiation && negotiation.What == "host key":
 		return fault.HostKeyNone(addr, negotiation.SupportedAlgorithms, err)
 	case trusted && !isNet:
-		return fault.LoginRefused(l.cfg.User, addr, l.cfg.Keys.public(), err)
+		return keys.refused(l.cfg.User, addr, err)
 	case isNet:
 		return fault.Dropped(addr, err)
 	default:
@@ -244,6 +289,9 @@ func (l *Link) await(ctx context.Context, f func() error) error {
 	}
 }
 
+// Key returns the SHA256 fingerprint, without its prefix, of the key that logged in.
+func (l *Link) Key() string { return l.key }
+
 // Stats returns how many accepted connections are open, and the bytes that they and earlier ones
 // carried both ways.
 func (l *Link) Stats() (open int, bytes int64) {
@@ -269,6 +317,12 @@ func (l *Link) fail(err error) {
 	if isDone(l.done) {
 		return
 	}
+	if err != nil && l.under != nil && l.under.lost() {
+		if _, known := errors.AsType[*fault.Error](err); !known {
+			err = fault.LinkLost(err)
+		}
+		err = fault.Hop(l.under.cfg.Addr(), err)
+	}
 	l.err = err
 	close(l.done)
 	_ = l.wire.Close()
@@ -278,5 +332,8 @@ func (l *Link) fail(err error) {
 func (l *Link) Close() error {
 	l.fail(nil)
 	l.tasks.Wait()
+	if l.under != nil {
+		return l.under.Close()
+	}
 	return nil
 }

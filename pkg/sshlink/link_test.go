@@ -215,7 +215,7 @@ func TestSlotsComeAndGo(t *testing.T) {
 	s := sshdtest.Start(t, sshdtest.Options{})
 	l := dialLink(t, s)
 	slot := bind(t, s, l)
-	port := slot.addr.Port
+	port := slot.port
 	visitor, accepted := visit(t, slot)
 	if err := slot.Close(); err != nil || s.HoldsPort(port) {
 		t.Fatalf("Close: %v; held %v", err, s.HoldsPort(port))
@@ -272,11 +272,11 @@ func TestRefusalLeavesNoOtherPortBound(t *testing.T) {
 	s := sshdtest.Start(t, sshdtest.Options{})
 	l, other := dialLink(t, s), dialLink(t, s)
 	slot := bind(t, s, l)
-	if _, err := other.Listen(within(t, 20*time.Second), slot.addr.Port); err == nil {
+	if _, err := other.Listen(within(t, 20*time.Second), slot.port); err == nil {
 		t.Fatal("two links hold one port")
 	}
-	if got := s.Slots(); len(got) != 1 || got[0] != slot.addr.Port {
-		t.Errorf("ports %v are bound, want %d", got, slot.addr.Port)
+	if got := s.Slots(); len(got) != 1 || got[0] != slot.port {
+		t.Errorf("ports %v are bound, want %d", got, slot.port)
 	}
 }
 

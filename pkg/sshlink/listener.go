@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -41,10 +42,18 @@ type forward struct {
 	Port uint32
 }
 
+// streamlocal is the payload of streamlocal-forward@openssh.com and its cancellation, and the
+// beginning of that of a channel of forwarded-streamlocal@openssh.com (PROTOCOL of OpenSSH, 2.4).
+type streamlocal struct {
+	Path string
+	Rest []byte `ssh:"rest"`
+}
+
 // Listener is a slot: a listening end on the proxy. It is a net.Listener.
 type Listener struct {
 	link    *Link
-	addr    *net.TCPAddr
+	addr    net.Addr // of a TCP port or a unix socket
+	port    int      // 0: a socket
 	pending chan ssh.NewChannel
 	closing sync.Once
 	closed  chan struct{}
@@ -58,13 +67,8 @@ type Listener struct {
 // that is granted the port itself was the trouble (in use: a transient error; below 1024: a
 // permanent one), else forwarding is forbidden (permanent). All are of class fault.ErrForward.
 func (l *Link) Listen(ctx context.Context, port int) (*Listener, error) {
-	s := &Listener{link: l, addr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port},
-		pending: make(chan ssh.NewChannel, backlog), closed: make(chan struct{})}
-	l.mu.Lock()
-	l.slots[s.addr.String()] = s
-	l.mu.Unlock()
-
-	granted, _, err := l.request(ctx, "tcpip-forward", port)
+	s := l.slot(&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port}, port)
+	granted, _, err := l.request(ctx, "tcpip-forward", ssh.Marshal(forward{loopback, uint32(port)}))
 	if granted {
 		return s, nil
 	}
@@ -72,7 +76,7 @@ func (l *Link) Listen(ctx context.Context, port int) (*Listener, error) {
 	if err != nil {
 		return nil, fault.ForwardFailed(port, err)
 	}
-	anyGranted, answer, err := l.request(ctx, "tcpip-forward", 0)
+	anyGranted, answer, err := l.request(ctx, "tcpip-forward", ssh.Marshal(forward{loopback, 0}))
 	switch {
 	case err != nil:
 		return nil, fault.ForwardFailed(port, err)
@@ -81,7 +85,7 @@ func (l *Link) Listen(ctx context.Context, port int) (*Listener, error) {
 	}
 	var free struct{ Port uint32 }
 	if ssh.Unmarshal(answer, &free) == nil {
-		_, _, _ = l.request(ctx, "cancel-tcpip-forward", int(free.Port))
+		_, _, _ = l.request(ctx, "cancel-tcpip-forward", ssh.Marshal(forward{loopback, free.Port}))
 	}
 	if port < 1024 && l.cfg.User != "root" {
 		return nil, fault.Privileged(port, l.cfg.User)
@@ -89,9 +93,35 @@ func (l *Link) Listen(ctx context.Context, port int) (*Listener, error) {
 	return nil, fault.Busy(port)
 }
 
-func (l *Link) request(ctx context.Context, name string, port int) (ok bool, answer []byte, err error) {
+// ListenUnix takes a unix socket on the proxy, for nginx's proxy_pass http://unix:PATH. A refusal
+// has several causes that look the same and cannot be told apart without leaving a file behind:
+// the path is in use, or was left by a link that ended (sshd removes it only with
+// StreamLocalBindUnlink), or its directory may not be written to, or the account may not.
+func (l *Link) ListenUnix(ctx context.Context, path string) (*Listener, error) {
+	s := l.slot(&net.UnixAddr{Name: path, Net: "unix"}, 0)
+	granted, _, err := l.request(ctx, "streamlocal-forward@openssh.com", ssh.Marshal(streamlocal{Path: path}))
+	if granted {
+		return s, nil
+	}
+	l.forget(s)
+	if err != nil {
+		return nil, fault.SocketFailed(path, err)
+	}
+	return nil, fault.SocketRefused(path)
+}
+
+// slot has the handler ready for connections to addr, before the server is asked to listen there.
+func (l *Link) slot(addr net.Addr, port int) *Listener {
+	s := &Listener{link: l, addr: addr, port: port, pending: make(chan ssh.NewChannel, backlog), closed: make(chan struct{})}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.slots[addr.String()] = s
+	return s
+}
+
+func (l *Link) request(ctx context.Context, name string, payload []byte) (ok bool, answer []byte, err error) {
 	err = l.await(ctx, func() (err error) {
-		ok, answer, err = l.ssh.SendRequest(name, true, ssh.Marshal(forward{loopback, uint32(port)}))
+		ok, answer, err = l.ssh.SendRequest(name, true, payload)
 		return err
 	})
 	return ok && err == nil, answer, err
@@ -124,13 +154,24 @@ func (l *Link) serve(chans <-chan ssh.NewChannel) {
 // offer queues nc for the slot that it names, which sshd does in the words of the request, or
 // returns the reason for refusing it.
 func (l *Link) offer(nc ssh.NewChannel) ssh.RejectionReason {
-	var to forwarded
-	if nc.ChannelType() != "forwarded-tcpip" || ssh.Unmarshal(nc.ExtraData(), &to) != nil {
-		return ssh.Prohibited
+	addr := ""
+	switch nc.ChannelType() {
+	case "forwarded-tcpip":
+		var to forwarded
+		if ssh.Unmarshal(nc.ExtraData(), &to) != nil {
+			return ssh.Prohibited
+		}
+		addr = net.JoinHostPort(to.Addr, strconv.FormatUint(uint64(to.Port), 10))
+	case "forwarded-streamlocal@openssh.com":
+		var to streamlocal
+		if ssh.Unmarshal(nc.ExtraData(), &to) != nil || !strings.HasPrefix(to.Path, "/") {
+			return ssh.Prohibited // above all where a path reads like an address
+		}
+		addr = to.Path
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	s := l.slots[net.JoinHostPort(to.Addr, strconv.FormatUint(uint64(to.Port), 10))]
+	s := l.slots[addr]
 	if s == nil {
 		return ssh.Prohibited
 	}
@@ -183,9 +224,13 @@ func (l *Link) accept(nc ssh.NewChannel, local net.Addr) (net.Conn, error) {
 		return nil, err
 	}
 	l.tasks.Go(func() { ssh.DiscardRequests(reqs) })
-	var from forwarded
-	_ = ssh.Unmarshal(nc.ExtraData(), &from)
-	return newConn(ch, &l.host, local, tcpAddr(from.OriginAddr, from.OriginPort), release), nil
+	var remote net.Addr = &net.UnixAddr{Name: "@", Net: "unix"} // as Go shows a peer without a name
+	if local.Network() != "unix" {
+		var from forwarded
+		_ = ssh.Unmarshal(nc.ExtraData(), &from)
+		remote = tcpAddr(from.OriginAddr, from.OriginPort)
+	}
+	return newConn(ch, &l.host, local, remote, release), nil
 }
 
 // Close gives the port back and returns when the server has answered, or after a second without
@@ -205,7 +250,11 @@ func (s *Listener) Close() error {
 		answered := make(chan struct{})
 		if !s.link.tasks.Go(func() {
 			defer close(answered)
-			_, _, _ = s.link.ssh.SendRequest("cancel-tcpip-forward", true, ssh.Marshal(forward{loopback, uint32(s.addr.Port)}))
+			name, payload := "cancel-tcpip-forward", ssh.Marshal(forward{loopback, uint32(s.port)})
+			if s.port == 0 {
+				name, payload = "cancel-streamlocal-forward@openssh.com", ssh.Marshal(streamlocal{Path: s.addr.String()})
+			}
+			_, _, _ = s.link.ssh.SendRequest(name, true, payload)
 		}) {
 			return
 		}

@@ -12,6 +12,7 @@ const (
 	tick        = 100 * time.Millisecond
 	interval    = 5               // ticks without a byte received before a keepalive is sent
 	patience    = 15              // ticks without progress, a keepalive being unanswered, before the link is dead
+	farPatience = 60              // the same for a link by way of a bastion
 	userTimeout = 2 * time.Second // the kernel's own patience, below that of the watch
 )
 
@@ -20,7 +21,14 @@ const (
 // section 4) is unanswered. A late answer alone means nothing: on a saturated 1 MiB/s link it
 // took 0.4 to 5.5 s. Time is counted in ticks, and ticks that nobody took are not made up for:
 // a process that was stopped for a minute gets as many ticks to hear from its link as any other.
+//
+// By way of a bastion no acknowledgement is seen, only the answer counts, and 5.5 s were the longest
+// that one took. Of the bastion's own end such a link learns from the one that carries it, in 1.5 s.
 func (l *Link) watch() {
+	patience := patience
+	if l.under != nil {
+		patience = farPatience
+	}
 	var (
 		ticker   = time.NewTicker(tick)
 		answered chan error // of the keepalive under way
@@ -58,7 +66,7 @@ func (l *Link) watch() {
 			ackd, still = a, 0
 		}
 		if still >= patience {
-			l.fail(fault.NoProgress(patience * tick))
+			l.fail(fault.NoProgress(time.Duration(patience) * tick))
 			return
 		}
 	}

@@ -23,7 +23,7 @@ var ErrNoSession = errors.New("the server runs no commands for this account")
 type execPayload struct{ Command string }
 
 // Hold opens a session and has the server run command in it until the link ends, unless it
-// refuses. A session belongs before the first Listen: sshd before 10.1 leaves Nagle's algorithm
+// refuses; with "" the session alone. A session belongs before the first Listen: sshd before 10.1 leaves Nagle's algorithm
 // on until one exists (channels then wait 44 ms for each other's acknowledgement: a third of the
 // requests per second). Until then, and where none is permitted, incoming data is acknowledged at
 // once instead.
@@ -40,6 +40,9 @@ func (l *Link) Hold(ctx context.Context, command string) error {
 	l.tasks.Go(func() { _, _ = io.Copy(io.Discard, ch.Stderr()) })
 	l.tasks.Go(func() { _, _ = io.Copy(io.Discard, ch) })
 	l.wire.quickack.Store(false)
+	if command == "" {
+		return nil
+	}
 	_, err = ch.SendRequest("exec", false, ssh.Marshal(execPayload{command}))
 	return err
 }

@@ -5,6 +5,7 @@ package tunnel
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"net"
 	"net/url"
@@ -14,6 +15,7 @@ import (
 	"unicode"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshlink"
 )
 
 // DefaultRemote is the port on the proxy to which the documentation's nginx hands its requests.
@@ -23,19 +25,37 @@ const DefaultRemote = 8080
 // are the arguments of Python's expose().
 type Config struct {
 	// Server is the proxy, "user@host[:port]" (port 22 unless given; an IPv6 address in
-	// brackets). Exactly one for now. Required.
+	// brackets). The host may be an alias of SSHConfig; the user may be left out where that names
+	// one. Exactly one for now. Required.
 	Server Servers `json:"server"`
-	// Key is the private key to log in with: a path or the key's text. "": ~/.ssh/id_ed25519,
-	// id_ecdsa and id_rsa, those of them that exist.
+	// Key is the private key to log in with, on the way (Jump) as well: a path or the key's text,
+	// which the line of an OpenSSH certificate may follow; that of a path is the file beside it,
+	// "-cert.pub". No other key is offered then. "": IdentityFile of SSHConfig, then the keys of
+	// Agent; without IdentityFile the keys of Agent, then ~/.ssh/id_ed25519, id_ecdsa and id_rsa.
+	// At most five are offered. Files are read again for each login.
 	Key string `json:"key"`
 	// KeyPassphrase opens an encrypted Key. "": Key is not encrypted.
 	KeyPassphrase string `json:"key_passphrase"`
 	// HostKey is what is known of the proxy's host key: "SHA256:…", a known_hosts line, or the
-	// path of a known_hosts file. "": ~/.ssh/known_hosts and /etc/ssh/ssh_known_hosts. The host
-	// key is always checked.
+	// path of a known_hosts file. "": ~/.ssh/known_hosts (UserKnownHostsFile of SSHConfig) and
+	// /etc/ssh/ssh_known_hosts. The host key is always checked. Machines on the way (Jump) are
+	// looked up in the same lines or file; fingerprints are for Server alone.
 	HostKey string `json:"host_key"`
-	// Remote is the TCP port to take on the proxy's 127.0.0.1. 0: DefaultRemote.
+	// Agent is the socket of an ssh-agent. "": SSH_AUTH_SOCK of this process; "none": no agent is
+	// asked. IdentityAgent of SSHConfig wins.
+	Agent string `json:"agent"`
+	// SSHConfig is the path of an ssh_config(5) file. "": ~/.ssh/config and /etc/ssh/ssh_config;
+	// "none": no file. What is given here wins over it. Nothing in it is ever run.
+	SSHConfig string `json:"ssh_config"`
+	// Jump is a machine by way of which to connect, "user@host[:port]", or several, separated by
+	// commas, in the order in which they are passed. "": ProxyJump of SSHConfig; "none": no machine.
+	Jump string `json:"jump"`
+	// Remote is the TCP port to take on the proxy's 127.0.0.1. 0: DefaultRemote, or RemoteSocket.
 	Remote int `json:"remote"`
+	// RemoteSocket is the path of a unix socket to take on the proxy in place of Remote, for
+	// nginx's proxy_pass http://unix:PATH. sshd wants StreamLocalBindUnlink yes for it. In JSON it
+	// is a string in the place of remote. "": Remote.
+	RemoteSocket string `json:"-"`
 	// URL is what visitors open, http or https. "": http://HOST/ of Server.
 	URL string `json:"url"`
 	// Target is where the app listens, "host:port". "": there is no app yet; see SetTarget.
@@ -61,11 +81,52 @@ func (s *Servers) UnmarshalJSON(b []byte) error {
 	return json.Unmarshal(b, (*[]string)(s))
 }
 
+// remote is Remote or RemoteSocket in JSON.
+type remote struct{ cfg *Config }
+
+func (r remote) MarshalJSON() ([]byte, error) {
+	if r.cfg.RemoteSocket != "" {
+		return json.Marshal(r.cfg.RemoteSocket)
+	}
+	return json.Marshal(r.cfg.Remote)
+}
+
+func (r remote) UnmarshalJSON(b []byte) error {
+	var path string
+	if json.Unmarshal(b, &path) != nil {
+		return json.Unmarshal(b, &r.cfg.Remote)
+	}
+	if !strings.HasPrefix(path, "/") {
+		return errors.New("remote is neither a port nor the path of a socket")
+	}
+	r.cfg.RemoteSocket = path
+	return nil
+}
+
+// plainConfig is Config without its own ways into JSON and out of it.
+type plainConfig Config
+
+type jsonConfig struct {
+	*plainConfig
+	Remote remote `json:"remote"`
+}
+
+// MarshalJSON writes what UnmarshalJSON reads.
+func (cfg Config) MarshalJSON() ([]byte, error) {
+	return json.Marshal(jsonConfig{(*plainConfig)(&cfg), remote{&cfg}})
+}
+
+// UnmarshalJSON reads a JSON object. An unknown field is an error.
+func (cfg *Config) UnmarshalJSON(b []byte) error {
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	return d.Decode(&jsonConfig{(*plainConfig)(cfg), remote{cfg}})
+}
+
 // ParseConfig reads a Config from a JSON object. An unknown field is an error.
 func ParseConfig(text []byte) (Config, error) {
 	var cfg Config
 	d := json.NewDecoder(bytes.NewReader(text))
-	d.DisallowUnknownFields()
 	if err := d.Decode(&cfg); err != nil {
 		// err may name a field, never its value: encoding/json quotes types and offsets.
 		return Config{}, fault.Config("", "the configuration is not understood: %w", err)
@@ -76,55 +137,7 @@ func ParseConfig(text []byte) (Config, error) {
 	return cfg, nil
 }
 
-// server is Config.Server, taken apart.
-type server struct {
-	user, host string
-	port       int
-}
-
-func (s server) String() string { return s.user + "@" + net.JoinHostPort(s.host, strconv.Itoa(s.port)) }
-
-// parseServer reads "user@host[:port]".
-func parseServer(text string) (server, error) {
-	bad := func(why string) (server, error) {
-		return server{}, fault.Config(`write server="user@host" or "user@host:port", with an IPv6 address in brackets`, "server %q %s", text, why)
-	}
-	at := strings.LastIndex(text, "@")
-	if at <= 0 {
-		return bad("names no user")
-	}
-	s := server{user: text[:at], host: text[at+1:], port: 22}
-	if strings.Contains(s.user, ":") { // not quoted: what follows may be a password
-		return server{}, fault.Config(`write server="user@host" and log in with a key; passwords are not used`, "server holds a colon in the user's name")
-	}
-	if host, port, err := net.SplitHostPort(s.host); err == nil {
-		n, err := strconv.ParseUint(port, 10, 16)
-		if err != nil || n == 0 {
-			return bad("has a port that is not a number from 1 to 65535")
-		}
-		s.host, s.port = host, int(n)
-	} else if inner, ok := strings.CutPrefix(s.host, "["); ok && strings.HasSuffix(inner, "]") {
-		s.host = strings.TrimSuffix(inner, "]")
-	} else if strings.Count(s.host, ":") == 1 || strings.ContainsAny(s.host, "[]") {
-		return bad("has no valid port")
-	}
-	odd := func(r rune) bool {
-		return unicode.IsSpace(r) || unicode.IsControl(r) || strings.ContainsRune(`/\"'`, r)
-	}
-	switch {
-	case s.host == "":
-		return bad("names no host")
-	case strings.ContainsFunc(text, odd):
-		return bad("holds a character that no user or host name has")
-	case strings.Contains(s.host, ":") && net.ParseIP(strings.SplitN(s.host, "%", 2)[0]) == nil:
-		return bad("names no valid host")
-	case strings.HasPrefix(s.host, "-"), strings.HasPrefix(s.user, "-"):
-		return bad("begins a name with a dash")
-	}
-	return s, nil
-}
-
-// resolve validates cfg and fills in what it leaves to defaults.
+// resolve validates cfg and fills in what it leaves to ssh's configuration and to defaults.
 func (cfg *Config) resolve() (server, error) {
 	if strings.Join(cfg.Server, "") == "" {
 		return server{}, fault.Config(`pass server="user@host", or set TAIPY_TUNNEL_SERVER`, "no server was given")
@@ -132,15 +145,19 @@ func (cfg *Config) resolve() (server, error) {
 	if len(cfg.Server) > 1 {
 		return server{}, fault.Config(`pass one server="user@host"`, "%d servers were given, want one", len(cfg.Server))
 	}
-	s, err := parseServer(cfg.Server[0])
+	s, err := parseServer("server", cfg.Server[0])
 	if err != nil {
 		return server{}, err
 	}
-	if cfg.Remote == 0 {
-		cfg.Remote = DefaultRemote
+	files, err := sshlink.ReadSSHConfig(cfg.SSHConfig, cfg.Log)
+	if err != nil {
+		return server{}, err
 	}
-	if cfg.Remote < 1 || cfg.Remote > 65535 {
-		return server{}, fault.Config("leave remote= at 8080, or choose from 1024 to 65535", "remote %d is not a TCP port", cfg.Remote)
+	if s, err = s.configured("server", files, cfg.Jump, 0); err != nil {
+		return server{}, err
+	}
+	if err := cfg.checkRemote(); err != nil {
+		return server{}, err
 	}
 	if cfg.URL == "" {
 		cfg.URL = (&url.URL{Scheme: "http", Host: bracket(s.host), Path: "/"}).String()
@@ -150,6 +167,27 @@ func (cfg *Config) resolve() (server, error) {
 		return server{}, fault.Config(`write url="https://host/", without a user or password`, "url is not an http or https address")
 	}
 	return s, checkTarget(cfg.Target)
+}
+
+// maxSocket is the longest path of a unix socket (unix(7), sun_path, with its NUL).
+const maxSocket = 107
+
+func (cfg *Config) checkRemote() error {
+	if path := cfg.RemoteSocket; path != "" {
+		bad := strings.ContainsFunc(path, func(r rune) bool { return unicode.IsControl(r) || r == unicode.ReplacementChar })
+		if !strings.HasPrefix(path, "/") || bad || len(path) > maxSocket || cfg.Remote != 0 {
+			return fault.Config(`pass either a port or a path, remote="/run/app/slot.sock"`,
+				"remote %q is not the whole path of a socket, of at most %d characters, or there is a port besides", path, maxSocket)
+		}
+		return nil
+	}
+	if cfg.Remote == 0 {
+		cfg.Remote = DefaultRemote
+	}
+	if cfg.Remote < 1 || cfg.Remote > 65535 {
+		return fault.Config("leave remote= at 8080, or choose from 1024 to 65535", "remote %d is not a TCP port", cfg.Remote)
+	}
+	return nil
 }
 
 // checkTarget accepts "" and "host:port".

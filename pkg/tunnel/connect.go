@@ -6,11 +6,17 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshlink"
 )
+
+// ErrHop is the class of errors of a machine on the way to the proxy (Config.Jump). That its host
+// key or our login is refused there are ErrHostKey and ErrAuth.
+var ErrHop = fault.ErrHop
 
 // link is what the supervisor needs of an SSH connection that holds its slot.
 type link interface {
@@ -45,19 +51,27 @@ var busyWaits = []time.Duration{20 * time.Millisecond, 80 * time.Millisecond, 20
 
 const lookAt = 2
 
-// dialer returns a connector for cfg. What it reads from files is read here, once.
+// dialer returns a connector for cfg. What is known of host keys is read here, once; keys are read
+// again for each login.
 func dialer(cfg Config, srv server) (connector, error) {
-	keys, err := sshlink.LoadKeys(cfg.Key, cfg.KeyPassphrase)
+	ssh, err := cfg.machine(srv, cfg.HostKey)
 	if err != nil {
 		return nil, err
 	}
-	known, err := sshlink.NewHostKeys(cfg.HostKey)
-	if err != nil {
-		return nil, err
+	onTheWay := cfg.HostKey
+	if strings.HasPrefix(strings.TrimSpace(onTheWay), "SHA256:") {
+		onTheWay = "" // a bastion with a fingerprint of its own could pass itself off as the server
 	}
-	ssh := sshlink.Config{Host: srv.host, Port: srv.port, User: srv.user, Keys: keys, HostKeys: known, Log: cfg.Log,
-		Control: cfg.Control}
-	claim := newClaim(cfg.Remote, keys.ID())
+	at := &ssh
+	for _, jump := range slices.Backward(srv.jumps) {
+		hop, err := cfg.machine(jump, onTheWay)
+		if err != nil {
+			return nil, err
+		}
+		at.Jump = &hop
+		at = &hop
+	}
+	claim := newClaim(cfg.Remote, ssh.Keys.ID())
 	links := 0
 	return func(ctx context.Context) (link, error) {
 		links++
@@ -65,7 +79,8 @@ func dialer(cfg Config, srv server) (connector, error) {
 		if err != nil {
 			return nil, err
 		}
-		slot, err := takeSlot(ctx, l, claim, links)
+		claim.key = l.Key() // of several, the one that the server took
+		slot, err := takeSlot(ctx, l, claim, links, cfg.RemoteSocket)
 		if err != nil {
 			_ = l.Close()
 			return nil, err
@@ -75,9 +90,24 @@ func dialer(cfg Config, srv server) (connector, error) {
 	}, nil
 }
 
+// machine says how to log in to one machine.
+func (cfg *Config) machine(s server, hostKey string) (sshlink.Config, error) {
+	keys, err := sshlink.NewKeys(context.Background(), sshlink.KeySource{Key: cfg.Key, Passphrase: cfg.KeyPassphrase,
+		Agent: cfg.agent(s.ssh), Files: s.ssh.IdentityFiles, Certificates: s.ssh.Certificates, IdentitiesOnly: s.ssh.IdentitiesOnly, Log: cfg.Log})
+	if err != nil {
+		return sshlink.Config{}, err
+	}
+	known, err := sshlink.NewHostKeys(hostKey, s.ssh.KnownHosts...)
+	if err != nil {
+		return sshlink.Config{}, err
+	}
+	return sshlink.Config{Host: s.host, Port: s.port, User: s.user, Keys: keys, HostKeys: known, HostKeyAlias: s.ssh.HostKeyAlias,
+		Log: cfg.Log, Control: cfg.Control}, nil
+}
+
 // takeSlot takes the port of a claim by a link that has just logged in, if need be from a stale
-// link of our own.
-func takeSlot(ctx context.Context, l *sshlink.Link, c *claim, link int) (slot *sshlink.Listener, err error) {
+// link of our own; or a socket, which a server that is set up for them gives to the newest anyway.
+func takeSlot(ctx context.Context, l *sshlink.Link, c *claim, link int, socket string) (slot *sshlink.Listener, err error) {
 	step := func(f func(context.Context) error) error {
 		ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 		defer cancel()
@@ -87,11 +117,18 @@ func takeSlot(ctx context.Context, l *sshlink.Link, c *claim, link int) (slot *s
 		return nil, err
 	}
 	for try := 0; ; try++ {
-		err = step(func(ctx context.Context) (err error) { slot, err = l.Listen(ctx, c.port); return err })
+		err = step(func(ctx context.Context) (err error) {
+			if socket != "" {
+				slot, err = l.ListenUnix(ctx, socket)
+			} else {
+				slot, err = l.Listen(ctx, c.port)
+			}
+			return err
+		})
 		if err == nil || fault.IsPermanent(err) || !errors.Is(err, fault.ErrForward) {
 			return slot, err
 		}
-		if try == lookAt {
+		if try == lookAt && socket == "" {
 			c.taken = step(func(ctx context.Context) error { return c.clear(ctx, l, link, err) })
 		}
 		if c.taken != nil {

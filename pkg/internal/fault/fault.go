@@ -25,6 +25,7 @@ var (
 	ErrAuth        = errors.New("login refused")
 	ErrForward     = errors.New("forward refused")
 	ErrUnreachable = errors.New("proxy unreachable")
+	ErrHop         = errors.New("machine on the way unreachable")
 	ErrApp         = errors.New("app unreachable")
 	ErrClosed      = errors.New("tunnel closed")
 	ErrInternal    = errors.New("internal error")
@@ -64,7 +65,7 @@ func IsPermanent(err error) bool {
 // classNames are the classes as the C interface and Python know them.
 var classNames = map[error]string{
 	ErrConfig: "config", ErrHostKey: "host_key", ErrAuth: "auth", ErrForward: "forward",
-	ErrUnreachable: "unreachable", ErrApp: "app", ErrClosed: "closed", ErrInternal: "internal",
+	ErrUnreachable: "unreachable", ErrHop: "hop", ErrApp: "app", ErrClosed: "closed", ErrInternal: "internal",
 }
 
 // MarshalJSON gives {"class","op","message","hint"}.

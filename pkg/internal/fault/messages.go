@@ -101,6 +101,13 @@ func HostKeyRevoked(addr, seen string) *Error {
 		Hint: "nothing was sent. Ask the proxy's admin for its new key"}
 }
 
+// HostCertificate: the server's certificate is signed by a known authority but not good for it.
+func HostCertificate(addr, authority string, why error) *Error {
+	return &Error{Op: "host key", Class: ErrHostKey, Permanent: true,
+		Err:  fmt.Errorf("the host certificate of %s, signed by %s, is not valid: %w", addr, authority, why),
+		Hint: "nothing was sent. Ask the proxy's admin to have it signed anew for this name (on the proxy: ssh-keygen -L -f /etc/ssh/ssh_host_…-cert.pub)"}
+}
+
 // HostKeyNone: the server has no key of the algorithms that are known of it.
 func HostKeyNone(addr string, known []string, err error) *Error {
 	return &Error{Op: "host key", Class: ErrHostKey, Permanent: true,
@@ -118,12 +125,20 @@ func showKeys(algorithm string) string {
 	return "ssh-keygen -lf /etc/ssh/ssh_host_" + kind + "_key.pub"
 }
 
-// LoginRefused: the server takes none of the keys. public holds their authorized_keys lines.
-func LoginRefused(user, addr string, public []string, err error) *Error {
+// LoginRefused: the server takes none of the keys. public holds their authorized_keys lines, notes
+// what else is to be known of them.
+func LoginRefused(user, addr string, public []string, err error, notes ...string) *Error {
 	return &Error{Op: "login", Class: ErrAuth, Permanent: true,
-		Err: fmt.Errorf("%s refused user %q with %d key(s): %w", addr, user, len(public), err),
+		Err: fmt.Errorf("%s refused user %q with %d key(s)%s: %w", addr, user, len(public), strings.Join(append([]string{""}, notes...), "; "), err),
 		Hint: fmt.Sprintf("check the user name; the proxy needs this line in ~%s/.ssh/authorized_keys: %s",
 			user, strings.Join(public, "  or  "))}
+}
+
+// Certificate: that of a key cannot be used now; why begins with "expired at" or the like.
+func Certificate(name string, why error) *Error {
+	return &Error{Op: "login", Class: ErrAuth, Permanent: true,
+		Err:  fmt.Errorf("the certificate of %s %w", name, why),
+		Hint: "have a new one signed and put it in the place of the old (ssh-keygen -L -f shows it); it is read again at each login"}
 }
 
 // The slot.
@@ -171,6 +186,53 @@ func Forbidden(port int) *Error {
 func ForwardFailed(port int, err error) *Error {
 	return &Error{Op: "forward", Class: ErrUnreachable,
 		Err: fmt.Errorf("no answer to the request for port %d: %w", port, err)}
+}
+
+// SocketRefused: the server does not listen on a unix socket, nothing more is known.
+func SocketRefused(path string) *Error {
+	return &Error{Op: "forward", Class: ErrForward,
+		Err: fmt.Errorf("socket %q on the proxy is refused", path),
+		Hint: "either it is in use or was left behind by a connection that ended (the admin sets StreamLocalBindUnlink yes in sshd_config, " +
+			"or the file is removed), or the account may not write to its directory, or AllowStreamLocalForwarding forbids it"}
+}
+
+// SocketFailed: the request for the socket got no answer.
+func SocketFailed(path string, err error) *Error {
+	return &Error{Op: "forward", Class: ErrUnreachable, Err: fmt.Errorf("no answer to the request for socket %q: %w", path, err)}
+}
+
+// Machines on the way.
+
+// Hop: the connection to a machine on the way failed, or ended. That its host key or our login is
+// refused keeps its class.
+func Hop(addr string, err error) *Error {
+	e := *From(err)
+	if strings.HasPrefix(e.Op, "jump ") {
+		return &e // by the machine before it
+	}
+	e.Op = "jump " + e.Op
+	e.Err = fmt.Errorf("on the way, at %s: %w", addr, e.Err)
+	switch e.Class {
+	case ErrUnreachable:
+		e.Class = ErrHop
+	case ErrHostKey:
+		e.Hint = "compare with what that machine says itself (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub); then put its known_hosts line, " +
+			"[host]:port type key, into ~/.ssh/known_hosts, or pass host_key= as such lines, one for each machine: a fingerprint is for server= alone"
+	}
+	return &e
+}
+
+// HopForbidden: the machine on the way lets nobody through for this account.
+func HopForbidden(addr, to string, err error) *Error {
+	return &Error{Op: "jump forward", Class: ErrHop, Permanent: true,
+		Err:  fmt.Errorf("%s does not forward to %s: %w", addr, to, err),
+		Hint: "the admin of that machine must allow it: in sshd_config AllowTcpForwarding yes (or local), and no PermitOpen or DisableForwarding against it"}
+}
+
+// HopConnect: the machine on the way has no connection to the next one.
+func HopConnect(addr, to string, err error) *Error {
+	return unreachable("jump connect", fmt.Errorf("no connection to %s from %s: %w", to, addr, err),
+		"check that sshd listens there, and that the name and the port are right as seen from that machine")
 }
 
 // The whole chain.

@@ -25,7 +25,7 @@ var may = map[string][]string{
 	"pkg/internal/sshdtest": {"golang.org/x/crypto/ssh"},
 	"pkg/forward":           {"pkg/internal/guard", "golang.org/x/sys/unix"},
 	"pkg/probe":             {"github.com/hashicorp/go-retryablehttp"},
-	"pkg/sshlink":           {"pkg/internal/fault", "pkg/internal/guard", "golang.org/x/crypto/ssh", "golang.org/x/sys/unix"},
+	"pkg/sshlink":           {"pkg/internal/fault", "pkg/internal/guard", "golang.org/x/crypto/ssh", "golang.org/x/sys/unix", "github.com/kevinburke/ssh_config"},
 	"pkg/tunnel":            {"pkg/sshlink", "pkg/forward", "pkg/probe", "pkg/backoff", "pkg/internal/fault", "pkg/internal/guard"},
 	"cshared":               {"pkg/tunnel", "pkg/internal/guard", "golang.org/x/sys/unix"},
 	"examples/listen":       {"pkg/tunnel"},

@@ -77,6 +77,7 @@ func (s *Server) newKey(kind, path string) ssh.PublicKey {
 	s.must(os.WriteFile(path, pem.EncodeToMemory(block), 0o600))
 	public, err := ssh.NewPublicKey(key.Public())
 	s.must(err)
+	s.must(os.WriteFile(path+".pub", ssh.MarshalAuthorizedKey(public), 0o644))
 	return public
 }
 
@@ -102,6 +103,13 @@ func (s *Server) configure(o Options) {
 		"LogLevel DEBUG1")
 	if penalties(find(s.t)) {
 		lines = append(lines, "PerSourcePenalties no") // a test's failures are on purpose
+	}
+	if o.HostCA != "" {
+		for _, kind := range hostKeyKinds(o) {
+			path := filepath.Join(s.dir, "host_"+kind)
+			Sign(s.t, o.HostCA, path, append([]string{"-h"}, o.HostSign...)...)
+			lines = append(lines, "HostCertificate "+path+"-cert.pub")
+		}
 	}
 	for _, kind := range hostKeyKinds(o) {
 		lines = append(lines, "HostKey "+filepath.Join(s.dir, "host_"+kind))

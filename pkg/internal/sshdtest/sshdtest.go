@@ -52,6 +52,10 @@ type Options struct {
 	HostKeys []string
 	// AuthorizedKeys is the whole file; "%s" in it stands for the client's public key. "": "%s".
 	AuthorizedKeys string
+	// HostCA is the path of a private key that signs the host keys (ssh-keygen -s), HostSign are
+	// further arguments. "": the server has no certificates.
+	HostCA   string
+	HostSign []string
 	// Unprivileged has the server run as an account without privileges, so that ports below 1024
 	// are refused. Its shell is nologin(8): sessions end at once, forwarding works. Needs root.
 	Unprivileged bool

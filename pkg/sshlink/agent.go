@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sshlink
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+	"golang.org/x/crypto/ssh/agent"
+)
+
+const (
+	agentTimeout = time.Second          // to say which keys it holds
+	signTimeout  = 2 * handshakeTimeout // an agent may wait for its owner's finger while the server's patience lasts
+	maxAgentKeys = 100                  // that are looked at
+)
+
+// agentKeys asks the ssh-agent at a socket for its keys. The connection is there for the signing
+// and ends with close: a forked child, or a server, must not find it open afterwards.
+func agentKeys(ctx context.Context, socket string) (keys []ssh.Signer, closer func(), err error) {
+	ctx, cancel := context.WithTimeout(ctx, agentTimeout)
+	defer cancel()
+	var d net.Dialer
+	c, err := d.DialContext(ctx, "unix", socket)
+	if err != nil {
+		return nil, nil, err
+	}
+	by, _ := ctx.Deadline()
+	_ = c.SetDeadline(by)
+	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
+	// Without its Close the client asks one thing after another, and starts no goroutine.
+	keys, err = agent.NewClient(struct{ io.ReadWriter }{c}).Signers()
+	if !stop() && err == nil {
+		err = ctx.Err()
+	}
+	if err == nil && len(keys) == 0 {
+		err = errors.New("it holds no keys")
+	}
+	if err != nil {
+		_ = c.Close()
+		return nil, nil, err
+	}
+	_ = c.SetDeadline(time.Now().Add(signTimeout))
+	return keys[:min(len(keys), maxAgentKeys)], func() { _ = c.Close() }, nil
+}

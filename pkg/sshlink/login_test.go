@@ -1,0 +1,282 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package sshlink
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/leak"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
+)
+
+// lines is a log that may be read while it is written.
+type lines struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+func (l *lines) logger() *slog.Logger {
+	return slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
+// with logs in to s with keys from src, and returns those and why it failed.
+func with(t testing.TB, s *sshdtest.Server, src KeySource) (*Keys, error) {
+	t.Helper()
+	keys, err := NewKeys(within(t, 20*time.Second), src)
+	if err != nil {
+		return nil, err
+	}
+	return keys, again(t, s, keys)
+}
+
+func again(t testing.TB, s *sshdtest.Server, keys *Keys) error {
+	t.Helper()
+	cfg := config(t, s)
+	cfg.Keys = keys
+	l, err := Dial(within(t, 20*time.Second), cfg)
+	if err == nil {
+		err = l.Close()
+	}
+	return err
+}
+
+// tries counts the keys that s was asked about.
+func tries(s *sshdtest.Server) int { return strings.Count(s.Log(), "trying public key") / 2 }
+
+func read(t testing.TB, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func replace(t testing.TB, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func fingerprintOfFile(t testing.TB, path string) string {
+	t.Helper()
+	keys, err := LoadKeys(path, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return keys.ID()
+}
+
+// What the agent holds is used before the files, and the connection to it ends with the login.
+func TestAgentLogsIn(t *testing.T) {
+	leak.Check(t)
+	home := t.TempDir()
+	t.Setenv("HOME", home)
+	s := sshdtest.Start(t, sshdtest.Options{})
+	agent := sshdtest.StartAgent(t, sshdtest.NewKey(t, "ecdsa"), sshdtest.NewKey(t, "rsa"), s.KeyFile)
+	keys, err := with(t, s, KeySource{Agent: agent.Socket})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := fingerprintOfFile(t, s.KeyFile); keys.ID() != want {
+		t.Errorf("ID %s, want that of the key that logged in, %s", keys.ID(), want)
+	}
+	cfg := config(t, s)
+	var ended <-chan struct{}
+	cfg.Keys = keys
+	cfg.Keys.src.Agent, ended = between(t, agent.Socket)
+	l, err := Dial(within(t, 20*time.Second), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	select {
+	case <-ended:
+	case <-time.After(5 * time.Second):
+		t.Error("the connection to the agent is open while the link is up")
+	}
+	agent.Stop()
+	if err := again(t, s, keys); err == nil {
+		t.Error("logged in without the agent")
+	} else {
+		wantFault(t, err, fault.ErrConfig, false) // it may come back
+	}
+	_, err = NewKeys(within(t, 20*time.Second), KeySource{Agent: agent.Socket})
+	if e := wantFault(t, err, fault.ErrConfig, true); !strings.Contains(e.Error(), "ssh-agent") {
+		t.Errorf("%v", err)
+	}
+}
+
+// between is a socket in front of another, that takes one connection and tells when it has ended.
+func between(t testing.TB, socket string) (string, <-chan struct{}) {
+	t.Helper()
+	path, ended := filepath.Join(t.TempDir(), "s"), make(chan struct{})
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close(); <-ended })
+	go func() {
+		defer close(ended)
+		c, err := l.Accept()
+		_ = l.Close()
+		if err != nil {
+			return
+		}
+		defer func() { _ = c.Close() }()
+		to, err := net.Dial("unix", socket)
+		if err != nil {
+			return
+		}
+		var back sync.WaitGroup
+		back.Go(func() { _, _ = io.Copy(c, to) })
+		_, _ = io.Copy(to, c)
+		_ = to.Close()
+		back.Wait()
+	}()
+	return path, ended
+}
+
+// An agent that is dead, hangs or talks nonsense costs a moment; the files are still there.
+func TestAgentsThatDoNotAnswer(t *testing.T) {
+	leak.Check(t)
+	home := t.TempDir()
+	t.Setenv("HOME", home)
+	s := sshdtest.Start(t, sshdtest.Options{})
+	_ = os.Mkdir(filepath.Join(home, ".ssh"), 0o700)
+	replace(t, filepath.Join(home, ".ssh", "id_ed25519"), read(t, s.KeyFile))
+	frozen := sshdtest.StartAgent(t, s.KeyFile)
+	frozen.Freeze()
+	nonsense := filepath.Join(t.TempDir(), "s")
+	l, err := net.Listen("unix", nonsense)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var task sync.WaitGroup
+	t.Cleanup(func() { _ = l.Close(); task.Wait() })
+	task.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = c.Write(bytes.Repeat([]byte{0, 0, 0, 5, 12, 0xff, 0xff, 0xff, 0xff}, 100))
+			_ = c.Close()
+		}
+	})
+	for name, socket := range map[string]string{"none there": filepath.Join(home, "none"), "a file": s.KeyFile,
+		"frozen": frozen.Socket, "nonsense": nonsense, "empty": sshdtest.StartAgent(t).Socket} {
+		t.Run(name, func(t *testing.T) {
+			leak.Check(t)
+			var log lines
+			begin := time.Now()
+			if _, err := with(t, s, KeySource{Agent: socket, Log: log.logger()}); err != nil {
+				t.Error(err)
+			}
+			if took := time.Since(begin); took > 6*time.Second {
+				t.Errorf("took %v", took)
+			}
+			if !strings.Contains(log.String(), "the ssh-agent is passed over") {
+				t.Errorf("log: %s", log.String())
+			}
+		})
+	}
+}
+
+// A server ends the connection at the sixth key that it refuses. Keys that were named come first,
+// and what there was no room for is said.
+func TestManyKeys(t *testing.T) {
+	leak.Check(t)
+	t.Setenv("HOME", t.TempDir())
+	s := sshdtest.Start(t, sshdtest.Options{})
+	agent := sshdtest.StartAgent(t)
+	for range 7 {
+		agent.Add(sshdtest.NewKey(t, "ed25519"))
+	}
+	_, err := with(t, s, KeySource{Agent: agent.Socket})
+	e := wantFault(t, err, fault.ErrAuth, true)
+	if !strings.Contains(e.Error(), "with 5 key(s)") || !strings.Contains(e.Error(), "2 more keys were not offered") || !strings.Contains(e.Hint, "key=") {
+		t.Errorf("%v, hint %s", e, e.Hint)
+	}
+	if log := s.Log(); strings.Contains(log, "Too many") || strings.Count(log, "Connection from") != 2 { // one is the harness
+		t.Errorf("more than one connection, or more tries than a server grants:\n%s", log)
+	}
+	agent.Add(s.KeyFile)
+	if _, err := with(t, s, KeySource{Agent: agent.Socket, Files: []string{s.KeyFile + ".pub"}}); err != nil {
+		t.Errorf("named by its public half: %v", err)
+	}
+	if _, err := with(t, s, KeySource{Agent: agent.Socket, Key: s.KeyFile}); err != nil {
+		t.Errorf("given: %v", err)
+	}
+	other := sshdtest.NewKey(t, "ecdsa")
+	_, err = with(t, s, KeySource{Agent: agent.Socket, Files: []string{other}, IdentitiesOnly: true})
+	if e := wantFault(t, err, fault.ErrAuth, true); !strings.Contains(e.Error(), "with 1 key(s)") {
+		t.Errorf("IdentitiesOnly: %v", e)
+	}
+	_, err = with(t, s, KeySource{Agent: agent.Socket, Key: other})
+	if e := wantFault(t, err, fault.ErrAuth, true); !strings.Contains(e.Error(), "with 1 key(s)") {
+		t.Errorf("the agent's keys were offered besides the given one: %v", e)
+	}
+}
+
+// A key that is encrypted, without a passphrase for it, may be in the agent.
+func TestEncryptedKeyInTheAgent(t *testing.T) {
+	leak.Check(t)
+	s := sshdtest.Start(t, sshdtest.Options{})
+	agent := sshdtest.StartAgent(t, sshdtest.NewKey(t, "ed25519"), s.KeyFile)
+	private, err := ssh.ParseRawPrivateKey([]byte(read(t, s.KeyFile)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealed := file(t, openSSH(t, *private.(*ed25519.PrivateKey), passphrase))
+	if _, err := with(t, s, KeySource{Key: sealed, Agent: agent.Socket}); err != nil {
+		t.Error(err)
+	}
+	_, err = with(t, s, KeySource{Key: sealed})
+	if e := wantFault(t, err, fault.ErrConfig, true); !strings.Contains(e.Hint, "key_passphrase=") {
+		t.Errorf("%v", e)
+	}
+}
+
+func TestKindsOfUserKeys(t *testing.T) {
+	leak.Check(t)
+	for _, kind := range []string{"ed25519", "ecdsa", "rsa"} {
+		key := sshdtest.NewKey(t, kind)
+		s := sshdtest.Start(t, sshdtest.Options{AuthorizedKeys: read(t, key+".pub"), Config: []string{"PubkeyAcceptedAlgorithms -ssh-rsa"}})
+		if _, err := with(t, s, KeySource{Key: key}); err != nil {
+			t.Errorf("%s: %v", kind, err)
+		}
+		agent := sshdtest.StartAgent(t, key)
+		if _, err := with(t, s, KeySource{Agent: agent.Socket, Files: []string{}}); err != nil {
+			t.Errorf("%s, agent: %v", kind, err)
+		}
+	}
+}

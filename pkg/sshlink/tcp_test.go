@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package sshlink
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/leak"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
+)
+
+// blackHole is a listener at an address of 127/8 whose backlog is full: further SYNs are dropped
+// (listen(2), tcp_abort_on_overflow off), as by a firewall. The function that it returns takes
+// one of those that wait.
+func blackHole(t testing.TB, host string, port int) (accept func()) {
+	t.Helper()
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = syscall.Close(fd) })
+	to := &syscall.SockaddrInet4{Port: port, Addr: netip.MustParseAddr(host).As4()}
+	if err := errors.Join(syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1), syscall.Bind(fd, to), syscall.Listen(fd, 0)); err != nil {
+		t.Fatal(err)
+	}
+	addr := netip.AddrPortFrom(netip.MustParseAddr(host), uint16(port)).String()
+	for {
+		c, err := net.DialTimeout("tcp", addr, 200*time.Millisecond)
+		if err != nil {
+			break
+		}
+		t.Cleanup(func() { _ = c.Close() })
+	}
+	return func() {
+		n, _, err := syscall.Accept(fd)
+		if err == nil {
+			_ = syscall.Close(n)
+		}
+	}
+}
+
+// at has a name resolve to addresses.
+func at(addrs ...string) lookup {
+	return func(context.Context, string) (out []netip.Addr, err error) {
+		for _, a := range addrs {
+			out = append(out, netip.MustParseAddr(a))
+		}
+		return out, nil
+	}
+}
+
+// Addresses that lead nowhere cost 300 ms each, and only one connection speaks with the server.
+func TestConnectsOverlap(t *testing.T) {
+	leak.Check(t)
+	s := sshdtest.Start(t, sshdtest.Options{})
+	blackHole(t, "127.0.0.2", s.Port)
+	blackHole(t, "127.0.0.3", s.Port)
+	blackHole(t, "127.0.0.4", s.Port)
+	for name, c := range map[string]struct {
+		addrs       []string
+		least, most time.Duration
+	}{
+		"good one first":     {[]string{"127.0.0.1", "127.0.0.2"}, 0, time.Second},
+		"one black hole":     {[]string{"127.0.0.2", "127.0.0.1"}, 300 * time.Millisecond, 2 * time.Second},
+		"two black holes":    {[]string{"127.0.0.2", "127.0.0.3", "127.0.0.1"}, 600 * time.Millisecond, 2 * time.Second},
+		"three black holes":  {[]string{"127.0.0.2", "127.0.0.3", "127.0.0.4", "127.0.0.1"}, connectMore, 4 * time.Second},
+		"refused, then good": {[]string{"127.0.0.5", "127.0.0.1"}, 0, time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			leak.Check(t)
+			cfg := config(t, s)
+			cfg.resolve = at(c.addrs...)
+			var sockets atomic.Int32
+			cfg.Control = func(string, string, syscall.RawConn) error { sockets.Add(1); return nil }
+			before := strings.Count(s.Log(), "Connection from")
+			begin := time.Now()
+			conn, err := cfg.connect(within(t, 20*time.Second))
+			if err != nil {
+				t.Fatal(err)
+			}
+			took := time.Since(begin)
+			_ = conn.Close()
+			if took < c.least || took > c.most {
+				t.Errorf("took %v, want %v to %v", took, c.least, c.most)
+			}
+			if n := sockets.Load(); int(n) > len(c.addrs) {
+				t.Errorf("%d sockets for %d addresses", n, len(c.addrs))
+			}
+			cfg.HostKeyAlias = "proxy"
+			l, err := Dial(within(t, 20*time.Second), cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = l.Close()
+			if n := strings.Count(s.Log(), "Connection from") - before; n > 2 {
+				t.Errorf("the server saw %d connections, want those two", n)
+			}
+		})
+	}
+}
+
+// A SYN that was lost is not waited for: the second connect goes to the same address.
+func TestLostSYN(t *testing.T) {
+	leak.Check(t)
+	port := sshdtest.Start(t, sshdtest.Options{}).FreePort()
+	accept := blackHole(t, "127.0.0.2", port)
+	cfg := Config{Host: "127.0.0.2", Port: port}
+	var sockets atomic.Int32
+	second := make(chan struct{})
+	cfg.Control = func(string, string, syscall.RawConn) error {
+		if sockets.Add(1) == 2 {
+			accept() // room for the next SYN, the first one is lost
+			close(second)
+		}
+		return nil
+	}
+	begin := time.Now()
+	c, err := cfg.connect(within(t, 10*time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = c.Close()
+	<-second
+	if took := time.Since(begin); took > 900*time.Millisecond {
+		t.Errorf("took %v: the kernel repeats a SYN after one second", took)
+	}
+}
+
+func TestConnectsAreBounded(t *testing.T) {
+	leak.Check(t)
+	port := sshdtest.Start(t, sshdtest.Options{}).FreePort()
+	blackHole(t, "127.0.0.2", port)
+	var mu sync.Mutex
+	var when []time.Duration
+	begin := time.Now()
+	cfg := Config{Host: "proxy", Port: port, resolve: at("127.0.0.2"), Control: func(string, string, syscall.RawConn) error {
+		mu.Lock()
+		defer mu.Unlock()
+		when = append(when, time.Since(begin))
+		return nil
+	}}
+	_, err := cfg.connect(within(t, 1500*time.Millisecond))
+	if e := wantFault(t, err, fault.ErrUnreachable, false); e.Op != "connect" {
+		t.Errorf("%v", e)
+	}
+	if len(when) != maxConnects || when[1] < connectStep || when[2] < 2*connectStep {
+		t.Errorf("connects at %v, want %d, %v apart", when, maxConnects, connectStep)
+	}
+	cfg.resolve = at()
+	_, err = cfg.connect(within(t, time.Second))
+	if e := wantFault(t, err, fault.ErrUnreachable, false); e.Op != "resolve" {
+		t.Errorf("no address: %v", e)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cfg.resolve = at("127.0.0.2")
+	cfg.Control = func(string, string, syscall.RawConn) error { cancel(); return nil }
+	cfg.Keys, cfg.HostKeys = newKeys(t), &HostKeys{pins: []string{"SHA256:x"}}
+	if _, err := Dial(ctx, cfg); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+}
+
+func TestFamiliesAlternate(t *testing.T) {
+	list := func(addrs ...string) []netip.Addr { l, _ := at(addrs...)(t.Context(), ""); return l }
+	got := interleave(list("2001:db8::1", "2001:db8::2", "2001:db8::3", "::ffff:192.0.2.1", "192.0.2.2"))
+	if want := list("2001:db8::1", "192.0.2.1", "2001:db8::2", "192.0.2.2", "2001:db8::3"); !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+}
