@@ -63,11 +63,14 @@ int32_t tt_info(char *buf, size_t len);
  *
  * config is a JSON object; a missing field has the default of tunnel.Config (package
  * pkg/tunnel), an unknown one is an error of class "config":
- *   server          "user@host[:port]", required
- *   key             path or text of a private key; default: ~/.ssh/id_*
+ *   server          "user@host[:port]" or an alias of ssh_config, required
+ *   key             path or text of a private key; default: the agent's, then ~/.ssh/id_*
  *   key_passphrase  of that key
  *   host_key        "SHA256:…", known_hosts line or file; default: the known_hosts files
- *   remote          TCP port on the proxy's 127.0.0.1; default 8080
+ *   agent           socket of an ssh-agent; default: SSH_AUTH_SOCK; "none": no agent
+ *   ssh_config      path of an ssh_config file; default: those of ssh; "none": no file
+ *   jump            machines on the way, "user@host[:port],…"; default: ProxyJump; "none"
+ *   remote          TCP port on the proxy's 127.0.0.1, or path of a unix socket; default 8080
  *   url             what visitors open; default http://HOST/
  *   target          "host:port" of the app; "" (default): no app yet, state "waiting"
  * timeout_ms bounds the set-up: a transient error is retried until then. 1 to 3600000. */
@@ -97,7 +100,8 @@ int32_t tt_reconnect(int64_t handle);
  *   since       when the present state began, seconds since 1970 (a float)
  *   retry_at    when the next attempt is made, seconds since 1970; 0 unless "reconnecting"
  *   last_error  null, or {"class":…,"op":…,"message":…,"hint":…}; class is one of
- *               "config" "host_key" "auth" "forward" "unreachable" "app" "closed" "internal" */
+ *               "config" "host_key" "auth" "forward" "unreachable" "hop" "app" "closed"
+ *               "internal" */
 int32_t tt_status(int64_t handle, char *buf, size_t len);
 
 /* Begins to close: no new connection is taken, open ones get drain_ms to end (0: none), then

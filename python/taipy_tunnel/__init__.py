@@ -19,6 +19,7 @@ from ._errors import (
     ForkedProcessError,
     ForwardError,
     HostKeyError,
+    ProxyHopError,
     ProxyUnreachableError,
     TunnelError,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "ForkedProcessError",
     "ForwardError",
     "HostKeyError",
+    "ProxyHopError",
     "ProxyUnreachableError",
     "Status",
     "Tunnel",

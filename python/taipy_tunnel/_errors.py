@@ -8,6 +8,7 @@
     ├── ForwardError           the port is in use, forbidden or privileged, or nginx leads elsewhere
     ├── AppNotFoundError       several apps run and none was named, or the app's server is dead
     ├── ProxyUnreachableError  no way to the proxy, or none any more
+    ├── ProxyHopError          no way to or past a machine on the way (jump)
     └── ForkedProcessError     called in a forked process
 
 Each has a `hint`: what to do.
@@ -54,6 +55,10 @@ class ProxyUnreachableError(TunnelError):
     """There is no way to the proxy, or none any more."""
 
 
+class ProxyHopError(TunnelError):
+    """There is no way to a machine on the way to the proxy (jump), or past it."""
+
+
 class ForkedProcessError(TunnelError):
     """The library was loaded before this process was forked; tunnels stay with the parent."""
 
@@ -64,6 +69,7 @@ _CLASSES: dict[str, type[TunnelError]] = {
     "auth": AuthError,
     "forward": ForwardError,
     "unreachable": ProxyUnreachableError,
+    "hop": ProxyHopError,
     "app": AppNotFoundError,
 }
 

@@ -13,7 +13,7 @@ import time
 from typing import NoReturn
 
 from ._errors import ProxyUnreachableError, TunnelError
-from ._settings import DEFAULT_REMOTE, DEFAULT_TIMEOUT, Key, Settings, integer, seconds, text
+from ._settings import DEFAULT_TIMEOUT, Key, Settings, seconds, slot, text
 from ._status import Status
 from ._taipy import App
 from ._tunnel import ENDED, Tunnel
@@ -23,7 +23,7 @@ _OPEN_TO_ALL = "everybody who can reach the URL can use the app; all visitors sh
 _PROGRESS_AFTER = 1.0  # seconds
 
 _lock = threading.Lock()
-_tunnels: dict[tuple[str, int], Tunnel] = {}  # by identity, once and for all; not all are open
+_tunnels: dict[tuple[str, int | str], Tunnel] = {}  # by identity, once and for all; not all are open
 
 
 def expose(
@@ -33,8 +33,9 @@ def expose(
     key: Key = None,
     key_passphrase: str | bytes | None = None,
     host_key: str | os.PathLike[str] | None = None,
-    remote: int | None = None,
+    remote: int | str | None = None,
     url: str | None = None,
+    jump: str | None = None,
     timeout: float = DEFAULT_TIMEOUT,
     **unknown: NoReturn,
 ) -> Tunnel:
@@ -44,13 +45,17 @@ def expose(
     app is taken up when it starts. The tunnel is kept open until it is closed or the process ends.
 
     app             None: the running Taipy app. Or a port, "host:port", or a Taipy Gui.
-    server          The proxy, "user@host[:port]".
-    key             Private key to log in with: its path, or its text. None: ~/.ssh/id_*.
+    server          The proxy, "user@host[:port]", or an alias of ~/.ssh/config.
+    key             Private key to log in with: its path, or its text. An OpenSSH certificate beside it
+                    ("-cert.pub") or after it is used. None: the ssh-agent's, then ~/.ssh/id_*.
     key_passphrase  Opens an encrypted key.
     host_key        What is known of the proxy's host key: "SHA256:…", a known_hosts line or file.
                     None: the known_hosts files. It is always checked.
-    remote          TCP port to take on the proxy's 127.0.0.1. None: 8080.
+    remote          TCP port to take on the proxy's 127.0.0.1, or the path of a unix socket there.
+                    None: 8080.
     url             What visitors open. None: http://HOST/ of the server.
+    jump            A machine on the way, "user@bastion[:port]", or several, separated by commas. None:
+                    ProxyJump of ~/.ssh/config; "none": no machine.
     timeout         Seconds until a set-up that does not succeed is given up. Default 30.
 
     Each argument has an environment variable, TAIPY_TUNNEL_SERVER and so on; an argument wins.
@@ -59,8 +64,8 @@ def expose(
     is run again) it returns the same object; with others, the same object with the new settings.
 
     Raises a TunnelError, whose `hint` says what to do: ConfigError, HostKeyError, AuthError,
-    ForwardError or AppNotFoundError at once, ProxyUnreachableError and a port in use after
-    `timeout`. Nothing of a tunnel that was not open before then goes on.
+    ForwardError or AppNotFoundError at once, ProxyUnreachableError, ProxyHopError and a port in use
+    after `timeout`. Nothing of a tunnel that was not open before then goes on.
     """
     if unknown:
         raise TypeError(_no_such_argument(next(iter(unknown))))
@@ -70,8 +75,9 @@ def expose(
             key=text("key", key),
             key_passphrase=text("key_passphrase", key_passphrase),
             host_key=text("host_key", host_key),
-            remote=integer("remote", remote, DEFAULT_REMOTE),
+            remote=slot("remote", remote),
             url=text("url", url),
+            jump=text("jump", jump),
         )
         del key, key_passphrase  # a verbose traceback shows what this frame holds
         return _expose(settings, App(app), seconds("timeout", timeout, DEFAULT_TIMEOUT))

@@ -29,11 +29,12 @@ class Settings:
     key: str = field(repr=False)
     key_passphrase: str = field(repr=False)
     host_key: str
-    remote: int
+    remote: int | str
     url: str
+    jump: str
 
     @property
-    def identity(self) -> tuple[str, int]:
+    def identity(self) -> tuple[str, int | str]:
         """What two calls of expose() share if they mean the same tunnel."""
         server = self.server.strip()
         port = "" if re.search(r"[^:]:\d+$|\]:\d+$", server) else ":22"
@@ -41,7 +42,9 @@ class Settings:
 
     def config(self, target: str) -> bytes:
         """The `config` of tt_expose."""
-        return json.dumps({**asdict(self), "target": target}).encode()
+        # The library's copy of the environment is as old as the library.
+        agent = os.environ.get("SSH_AUTH_SOCK") or "none"
+        return json.dumps({**asdict(self), "agent": agent, "target": target}).encode()
 
 
 def text(name: str, value: object) -> str:
@@ -60,16 +63,18 @@ def text(name: str, value: object) -> str:
     return value
 
 
-def integer(name: str, value: object, default: int) -> int:
-    """An argument that is a whole number, or its variable, or `default`."""
+def slot(name: str, value: object) -> int | str:
+    """An argument that is a port or the path of a unix socket, or its variable, or the default port."""
     source = name
     if value is None:
-        value, source = os.environ.get(variable(name)) or default, variable(name)
+        value, source = os.environ.get(variable(name)) or DEFAULT_REMOTE, variable(name)
     if isinstance(value, str) and value.strip().isdecimal():
         value = int(value)
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise ConfigError(f"configuration: {source} is {_kind(value)}, want a whole number")
-    return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.startswith("/"):
+        return value
+    raise ConfigError(f"configuration: {source} is {_kind(value)}, want a whole number or the path of a socket")
 
 
 def seconds(name: str, value: object, default: float) -> float:

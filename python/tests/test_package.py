@@ -30,6 +30,7 @@ def test_public_names() -> None:
     """What the package promises; a name more or less is a decision."""
     assert set(taipy_tunnel.__all__) == {
         "AppNotFoundError", "AuthError", "ConfigError", "ForkedProcessError", "ForwardError", "HostKeyError",
+        "ProxyHopError",
         "ProxyUnreachableError", "Status", "Tunnel", "TunnelError", "__version__", "close_all", "expose", "tunnels",
     }  # fmt: skip
     public = {name for name in vars(taipy_tunnel) if not name.startswith("_")}
