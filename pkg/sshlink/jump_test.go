@@ -54,6 +54,11 @@ func TestLinkOverBastions(t *testing.T) {
 		if err := l.Close(); err != nil || l.Err() != nil {
 			t.Errorf("Close: %v, %v", err, l.Err())
 		}
+		for under := l.under; under != nil; under = under.under {
+			if !isDone(under.done) {
+				t.Errorf("the link to %s is still there", under.cfg.Addr())
+			}
+		}
 	}
 }
 

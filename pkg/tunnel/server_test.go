@@ -131,6 +131,9 @@ func TestRemoteInJSON(t *testing.T) {
 			t.Errorf("%s: %v", text, err)
 		}
 	}
+	if _, err := ParseConfig([]byte(`{"server":"me@h","remotes":1}`)); !errors.Is(err, ErrConfig) {
+		t.Errorf("an unknown field: %v", err)
+	}
 	if _, err := (&Config{Server: Servers{"me@h"}, Remote: 1, RemoteSocket: "/x"}).resolve(); !errors.Is(err, ErrConfig) {
 		t.Errorf("both: %v", err)
 	}
