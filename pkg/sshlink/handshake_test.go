@@ -223,17 +223,18 @@ func TestForeignChannelsAreRefused(t *testing.T) {
 		kind    string
 		payload []byte
 	}{
-		"another port":    {"forwarded-tcpip", ssh.Marshal(forwarded{"127.0.0.1", 8081, "127.0.0.1", 1})},
-		"another address": {"forwarded-tcpip", ssh.Marshal(forwarded{"0.0.0.0", 8080, "127.0.0.1", 1})},
-		"a name":          {"forwarded-tcpip", ssh.Marshal(forwarded{"localhost", 8080, "127.0.0.1", 1})},
-		"a huge port":     {"forwarded-tcpip", ssh.Marshal(forwarded{"127.0.0.1", 8080 + 1<<16, "127.0.0.1", 1})},
-		"cut off":         {"forwarded-tcpip", good[:len(good)-3]},
-		"empty":           {"forwarded-tcpip", nil},
-		"session":         {"session", nil},
-		"direct-tcpip":    {"direct-tcpip", good},
-		"x11":             {"x11", good},
-		"agent":           {"auth-agent@openssh.com", nil},
-		"stream":          {"forwarded-streamlocal@openssh.com", good},
+		"another port":     {"forwarded-tcpip", ssh.Marshal(forwarded{"127.0.0.1", 8081, "127.0.0.1", 1})},
+		"another address":  {"forwarded-tcpip", ssh.Marshal(forwarded{"0.0.0.0", 8080, "127.0.0.1", 1})},
+		"a name":           {"forwarded-tcpip", ssh.Marshal(forwarded{"localhost", 8080, "127.0.0.1", 1})},
+		"a huge port":      {"forwarded-tcpip", ssh.Marshal(forwarded{"127.0.0.1", 8080 + 1<<16, "127.0.0.1", 1})},
+		"cut off":          {"forwarded-tcpip", good[:len(good)-3]},
+		"empty":            {"forwarded-tcpip", nil},
+		"session":          {"session", nil},
+		"direct-tcpip":     {"direct-tcpip", good},
+		"x11":              {"x11", good},
+		"agent":            {"auth-agent@openssh.com", nil},
+		"stream":           {"forwarded-streamlocal@openssh.com", good},
+		"stream to a port": {"forwarded-streamlocal@openssh.com", ssh.Marshal(streamlocal{Path: "127.0.0.1:8080"})},
 	} {
 		t.Run(name, func(t *testing.T) {
 			leak.Check(t)
