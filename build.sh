@@ -154,21 +154,24 @@ test_python() {
 
 # compat: other versions of Taipy, and other Pythons (in PATH, or pyenv's).
 compat() {
-	local version dir wheel python tests pythons=()
+	local version dir wheel python tests pins pythons=()
 	notebook
 	wheel=$(ls dist/*.whl)
 	for version in 3.1.1 4.0.3; do
 		dir=.venv/taipy-$version
 		mkdir -p .venv
-		{ grep -v '^taipy' python/requirements-test.txt && echo "taipy==$version" && echo 'setuptools<81'; } >"$dir.txt"
+		pins=("taipy==$version" 'setuptools<81')
+		tests=(test_taipy.py test_resync.py)
+		case $version in
+		3.*) tests+=(compat_jobs.py) ;; # its standalone jobs fork
+		# Its Flask-SocketIO (< 5.5) sets RequestContext.session, which cannot be set from Flask 3.1.3 on: no
+		# page gets an answer to its socket.io CONNECT, and stays empty.
+		4.0.*) pins+=('flask<3.1.3') ;;
+		esac
+		{ grep -v '^taipy' python/requirements-test.txt && printf '%s\n' "${pins[@]}"; } >"$dir.txt"
 		environment "$dir" "$dir.txt"
 		"$dir/bin/python" -m pip install -q --no-deps --force-reinstall "$wheel"
 		say "Taipy $version"
-		tests=(test_taipy.py)
-		case $version in
-		3.*) tests+=(test_resync.py compat_jobs.py) ;; # its standalone jobs fork
-		4.0.*) ;;                                      # its page stays empty in today's Chromium, tunnel or not
-		esac
 		"$dir/bin/pytest" -c python/pyproject.toml "${tests[@]/#/python/tests/}"
 	done
 	for version in 3.9 3.13; do
