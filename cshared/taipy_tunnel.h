@@ -88,7 +88,7 @@ int32_t tt_reconnect(int64_t handle);
  *               "failed" | "closed"
  *   url         what visitors open
  *   server      "user@host:port"
- *   remote      port on the proxy
+ *   remote      port on the proxy, or path of the unix socket there
  *   target      where the app listens now, "" if nowhere
  *   checked     how the URL was seen to lead here: "url" (opened from this machine),
  *               "link" (through the link to the proxy's own port), "" (could not be checked)

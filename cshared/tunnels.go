@@ -78,7 +78,8 @@ func (e *entry) run(ctx context.Context, config []byte) {
 		cfg.Control = own
 		if len(cfg.Server) == 1 {
 			e.edit(func(s *tunnel.Status) {
-				s.Server, s.URL, s.Remote, s.Target = cfg.Server[0], cfg.URL, cfg.Remote, cfg.Target
+				s.Server, s.URL, s.Target = cfg.Server[0], cfg.URL, cfg.Target
+				s.Remote, s.RemoteSocket = cfg.Remote, cfg.RemoteSocket
 			})
 		}
 		t, err = tunnel.Expose(ctx, cfg)

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -46,6 +47,18 @@ func TestBadConfigurationShowsInTheStatus(t *testing.T) {
 	}
 	if n := tunnels.count(); n != 0 {
 		t.Errorf("%d handles left", n)
+	}
+}
+
+// What is known of the slot before there is a tunnel is shown as it was given.
+func TestStatusOfASetUpShowsTheSlot(t *testing.T) {
+	for remote, want := range map[string]string{`9000`: `"remote":9000,`, `"/run/x.sock"`: `"remote":"/run/x.sock",`} {
+		h := tunnels.expose([]byte(`{"server":"me@h","key":"/nowhere","remote":`+remote+`}`), 5*time.Second)
+		shown, err := json.Marshal(await(t, h, tunnel.Failed))
+		if err != nil || !strings.Contains(string(shown), want) {
+			t.Errorf("%s, %v: want %s", shown, err, want)
+		}
+		tunnels.release(h)
 	}
 }
 

@@ -14,12 +14,11 @@ package forward
 
 import (
 	"context"
-	"errors"
-	"io"
 	"net"
 	"sync"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/guard"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/pump"
 )
 
 // Forwarder joins what a listener accepts with connections to Target.
@@ -89,29 +88,12 @@ func (f *Forwarder) join(visitor net.Conn) {
 
 // copy moves bytes until src ends, then tells dst. If either fails, both are closed.
 func (f *Forwarder) copy(dst, src net.Conn) {
-	buf := newBuffer()
-	defer buf.free()
-	for {
-		n, err := src.Read(buf.bytes())
-		if n > 0 {
-			if _, werr := dst.Write(buf.bytes()[:n]); werr != nil {
-				abort(src, dst)
-				return
-			}
-		}
-		buf.read(n)
-		switch {
-		case err == nil:
-		case errors.Is(err, io.EOF):
-			if half, ok := dst.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
-				return
-			}
-			_ = dst.Close()
-			return
-		default:
-			abort(src, dst)
-			return
-		}
+	if _, err := pump.Copy(dst, src); err != nil {
+		abort(src, dst)
+		return
+	}
+	if half, ok := dst.(interface{ CloseWrite() error }); !ok || half.CloseWrite() != nil {
+		_ = dst.Close()
 	}
 }
 

@@ -25,12 +25,10 @@ func agentKeys(ctx context.Context, socket string) (keys []ssh.Signer, closer fu
 	ctx, cancel := context.WithTimeout(ctx, agentTimeout)
 	defer cancel()
 	var d net.Dialer
-	c, err := d.DialContext(ctx, "unix", socket)
+	c, err := d.DialContext(ctx, "unix", expand(socket))
 	if err != nil {
 		return nil, nil, err
 	}
-	by, _ := ctx.Deadline()
-	_ = c.SetDeadline(by)
 	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
 	// Without its Close the client asks one thing after another, and starts no goroutine.
 	keys, err = agent.NewClient(struct{ io.ReadWriter }{c}).Signers()

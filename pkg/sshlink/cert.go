@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"regexp"
 	"strings"
@@ -49,23 +50,33 @@ func parseCert(text []byte) (*ssh.Certificate, error) {
 }
 
 func readCert(path string) (*ssh.Certificate, error) {
-	text, err := readSmall(path)
+	text, err := readSmall(path, maxKeyFile)
 	if err != nil {
 		return nil, err
 	}
 	return parseCert(text)
 }
 
-// readSmall reads a file that a person wrote; more than a megabyte nobody did.
-func readSmall(path string) ([]byte, error) {
+// readSmall reads a file that a person wrote, of at most so many bytes. To open anything else, a FIFO
+// or a device, may take for ever.
+func readSmall(path string, most int) ([]byte, error) {
 	st, err := os.Stat(expand(path))
 	if err != nil {
 		return nil, err
 	}
-	if st.Mode().IsRegular() && st.Size() > maxKeyFile {
-		return nil, fmt.Errorf("%s holds more than %d bytes", path, maxKeyFile)
+	if !st.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is not a regular file", path)
 	}
-	return os.ReadFile(expand(path))
+	f, err := os.Open(expand(path))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	text, err := io.ReadAll(io.LimitReader(f, int64(most)+1))
+	if err == nil && len(text) > most {
+		return nil, fmt.Errorf("%s holds more than %d bytes", path, most)
+	}
+	return text, err
 }
 
 // certEnd is when a certificate expires; zero: never. (RFC 4251's uint64 may say more than a

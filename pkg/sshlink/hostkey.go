@@ -55,11 +55,12 @@ func familyOf(key ssh.PublicKey) []string {
 
 var fingerprint = regexp.MustCompile(`^SHA256:[A-Za-z0-9+/]{43}$`)
 
+const maxKnownHosts = 16 << 20 // of a whole organisation
+
 // NewHostKeys reads what the owner knows of the server's host key: fingerprints as ssh-keygen -l
 // prints them ("SHA256:…", several separated by spaces or commas), the path of a known_hosts
 // file, or lines of one (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT; hashed names and "[host]:port"
-// included, @cert-authority and @revoked). "" stands for files, or if none are named for
-// ~/.ssh/known_hosts, and for /etc/ssh/ssh_known_hosts. What cannot be understood is an error of
+// included, @cert-authority and @revoked). "" stands for files, nil for ~/.ssh/known_hosts, and for /etc/ssh/ssh_known_hosts. What cannot be understood is an error of
 // class fault.ErrConfig.
 func NewHostKeys(text string, files ...string) (*HostKeys, error) {
 	text = strings.TrimSpace(text)
@@ -79,7 +80,7 @@ func NewHostKeys(text string, files ...string) (*HostKeys, error) {
 	if strings.ContainsAny(text, " \t") && !isFile(expand(text)) {
 		return knownHosts([]byte(text), "host_key", true)
 	}
-	lines, err := os.ReadFile(expand(text))
+	lines, err := readSmall(text, maxKeyFile)
 	if err != nil {
 		return nil, fault.Config("give a fingerprint (SHA256:…), a known_hosts line, or the path of a known_hosts file",
 			"host_key cannot be read: %w", err)
@@ -91,11 +92,11 @@ func NewHostKeys(text string, files ...string) (*HostKeys, error) {
 // be parsed is passed over, as ssh does.
 func systemHostKeys(files []string) (*HostKeys, error) {
 	var lines []byte
-	if len(files) == 0 {
+	if files == nil {
 		files = []string{"~/.ssh/known_hosts"}
 	}
 	for _, file := range append(slices.Clone(files), "/etc/ssh/ssh_known_hosts") {
-		if b, err := os.ReadFile(expand(file)); err == nil {
+		if b, err := readSmall(file, maxKnownHosts); err == nil {
 			lines = append(append(lines, b...), '\n')
 		}
 	}

@@ -166,6 +166,14 @@ func TestDefaultKnownHosts(t *testing.T) {
 	if err := trusting(t, s, ""); err != nil {
 		t.Errorf("default: %v", err)
 	}
+	none, err := NewHostKeys("", []string{}...) // UserKnownHostsFile none
+	if err == nil {
+		err = none.check(s.Addr(), nothing{}, s.HostKey)
+	}
+	wantFault(t, err, fault.ErrHostKey, true)
+	if _, err := NewHostKeys("", fifo(t), "/dev/null"); err != nil {
+		t.Errorf("files that are none: %v", err)
+	}
 	if err := trusting(t, s, "~/.ssh/known_hosts"); !errors.Is(err, fault.ErrConfig) {
 		t.Errorf("named by the owner, with lines that cannot be parsed: %v", err)
 	}
@@ -183,6 +191,9 @@ func TestHostKeysThatCannotBeUnderstood(t *testing.T) {
 		"key without a host": public,
 		"missing file":       filepath.Join(t.TempDir(), "none"),
 		"directory":          t.TempDir(),
+		"FIFO":               fifo(t),
+		"device":             link(t, "/dev/zero"),
+		"huge file":          file(t, strings.Repeat("#\n", maxKeyFile)),
 		"empty file":         file(t, "\n# nothing\n"),
 		"binary file":        file(t, "\x00\xff\n"),
 		"damaged key":        "proxy ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI",

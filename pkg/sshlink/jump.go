@@ -55,16 +55,3 @@ func (l *Link) through(ctx context.Context, addr string) (net.Conn, error) {
 
 // lost reports whether the connection has ended, even if the link does not know it yet.
 func (l *Link) lost() bool { return l.host.lost.Load() || isDone(l.done) }
-
-// follow ends a link with the one that carries it.
-func (l *Link) follow() {
-	select {
-	case <-l.done:
-	case <-l.under.done:
-		err := l.under.Err()
-		if err == nil {
-			err = net.ErrClosed
-		}
-		l.fail(err)
-	}
-}

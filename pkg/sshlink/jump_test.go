@@ -88,6 +88,9 @@ func TestBastionEnds(t *testing.T) {
 			if !strings.Contains(e.Error(), one.Addr()) || strings.Contains(e.Error(), s.Addr()) || !strings.HasPrefix(e.Op, "jump ") {
 				t.Errorf("%v", e)
 			}
+			if name == "black hole" && !strings.Contains(e.Error(), "no progress") {
+				t.Errorf("%v: does not say how it was noticed", e)
+			}
 		})
 	}
 }

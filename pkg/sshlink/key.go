@@ -32,6 +32,10 @@ func parseKey(text []byte, name, passphrase string) (signer ssh.Signer, public s
 		if err != nil && errors.Is(err, x509.IncorrectPasswordError) {
 			return nil, sealed.PublicKey, fault.Config("check key_passphrase=", "the passphrase does not open %s", name)
 		}
+		if err != nil { // of unknown cipher, or of more than 2048 rounds of bcrypt, which x/crypto refuses: 19 s
+			return nil, sealed.PublicKey, fault.Config("check key_passphrase=, or encrypt it anew: ssh-keygen -p -a 16 -f KEY",
+				"%s is encrypted in a way that cannot be opened here", name)
+		}
 	}
 	if err != nil {
 		return nil, nil, fault.Config("give a private key as ssh-keygen writes it", "%s is not a private key in a known format", name)

@@ -13,12 +13,14 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
+	"encoding/binary"
 	"encoding/pem"
 	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -202,6 +204,10 @@ func TestKeysThatAreNone(t *testing.T) {
 		"public key file":  {file(t, public), "public key"},
 		"binary file":      {file(t, "\x00\x01\xff"), "not a private key"},
 		"PuTTY":            {file(t, "PuTTY-User-Key-File-3: ssh-ed25519\nEncryption: none\n"), "PuTTY"},
+		"FIFO":             {fifo(t), "not a regular file"},
+		"device":           {"/dev/zero", "not a regular file"},
+		"link to a device": {link(t, "/dev/zero"), "not a regular file"},
+		"huge file":        {file(t, strings.Repeat("x", maxKeyFile+1)), "holds more than"},
 		"certificate":      {file(t, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"), "not a private key"},
 	} {
 		t.Run(form, func(t *testing.T) {
@@ -214,6 +220,51 @@ func TestKeysThatAreNone(t *testing.T) {
 				wantNoKey(t, c.key, fmt.Sprintf("%+v %s", err, e.Hint))
 			}
 		})
+	}
+}
+
+// fifo is the path of one that nobody writes to: to open it waits for ever.
+func fifo(t testing.TB) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "fifo")
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func link(t testing.TB, to string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(to, path); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// A key may want months of work to be opened: the number of rounds stands in its file (PROTOCOL.key
+// of OpenSSH). It is not begun with, and an ordinary key is opened once, not for each login.
+func TestKeysThatAreExpensive(t *testing.T) {
+	text := openSSH(t, newKey(t, "ed25519"), passphrase)
+	block, _ := pem.Decode([]byte(text))
+	at := bytes.Index(block.Bytes, []byte("bcrypt")) + len("bcrypt") + 4 + 4 + 16 // the lengths of options and salt, and the salt
+	if rounds := binary.BigEndian.Uint32(block.Bytes[at:]); rounds > 100 {
+		t.Fatalf("%d rounds: not what is looked for", rounds)
+	}
+	binary.BigEndian.PutUint32(block.Bytes[at:], 1<<30)
+	_, err := LoadKeys(string(pem.EncodeToMemory(block)), passphrase)
+	if e := wantFault(t, err, fault.ErrConfig, true); !strings.Contains(e.Error(), "cannot be opened") || !strings.Contains(e.Hint, "ssh-keygen -p") {
+		t.Errorf("%v, hint %s", e, e.Hint)
+	}
+	for form, key := range map[string]string{"text": text, "file": file(t, text)} {
+		keys, err := LoadKeys(key, passphrase)
+		if err != nil {
+			t.Fatal(err)
+		}
+		signer := keys.files[0].signer
+		if l, err := keys.gather(t.Context()); err != nil || l.offers[0].signer != signer {
+			t.Errorf("%s: opened anew, %v", form, err)
+		}
 	}
 }
 

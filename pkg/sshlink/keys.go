@@ -3,6 +3,7 @@
 package sshlink
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -61,6 +62,7 @@ type keyFile struct {
 	required bool // the owner named it
 
 	signer ssh.Signer       // the last good one; nil: none yet
+	opened []byte           // the text that it was read from: 16 rounds of bcrypt take 0.15 s
 	public ssh.PublicKey    // where only that half can be read
 	cert   *ssh.Certificate // of signer or public
 }
@@ -130,12 +132,15 @@ func givenKey(key string) (*keyFile, error) {
 func (f *keyFile) read(passphrase string, log *slog.Logger) error {
 	text, err := f.text, error(nil)
 	if f.path != "" {
-		if text, err = readSmall(f.path); err != nil {
+		if text, err = readSmall(f.path, maxKeyFile); err != nil {
 			return fault.Config("give the path of a private key that this process may read, or its text", "key cannot be read: %w", err)
 		}
 	}
 	text, certText := splitCert(text)
-	signer, public, err := parseKey(text, f.name, passphrase)
+	signer, public := f.signer, f.public
+	if signer == nil || !bytes.Equal(text, f.opened) {
+		signer, public, err = parseKey(text, f.name, passphrase)
+	}
 	if public == nil {
 		return err
 	}
@@ -152,7 +157,7 @@ func (f *keyFile) read(passphrase string, log *slog.Logger) error {
 		cert = nil
 	}
 	if err == nil || f.signer == nil {
-		f.signer, f.public, f.cert = signer, public, cert
+		f.signer, f.opened, f.public, f.cert = signer, text, public, cert
 	}
 	return err
 }

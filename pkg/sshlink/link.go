@@ -168,9 +168,6 @@ func dial(ctx context.Context, cfg Config, algorithms []string, keys *login, und
 	l.tasks.Go(func() { ssh.DiscardRequests(reqs) })
 	l.tasks.Go(func() { l.serve(chans) })
 	l.tasks.Go(l.watch)
-	if under != nil {
-		l.tasks.Go(l.follow)
-	}
 	return l, nil
 }
 
@@ -179,7 +176,7 @@ func dial(ctx context.Context, cfg Config, algorithms []string, keys *login, und
 func (l *Link) handshake(ctx context.Context, algorithms []string, keys *login, start time.Time) (<-chan ssh.NewChannel, <-chan *ssh.Request, error) {
 	var hostKey error
 	trusted := false
-	keys.tried = 0
+	keys.tried, keys.wants = 0, nil
 	cfg := &ssh.ClientConfig{
 		User:              l.cfg.User,
 		AuthCallback:      keys.method,
@@ -274,17 +271,18 @@ func (l *Link) Dial(ctx context.Context, addr string) (net.Conn, error) {
 }
 
 // await runs f, which waits for the server, and ends the link if ctx ends first: that is the
-// only way to free f.
+// only way to free f. When it returns f has, so that what f sets may be read.
 func (l *Link) await(ctx context.Context, f func() error) error {
-	answer := make(chan error, 1)
-	if !l.tasks.Go(func() { answer <- f() }) {
-		return net.ErrClosed
+	err, ended := net.ErrClosed, make(chan struct{})
+	if !l.tasks.Go(func() { defer close(ended); err = f() }) {
+		return err
 	}
 	select {
-	case err := <-answer:
+	case <-ended:
 		return err
 	case <-ctx.Done():
 		l.fail(fault.LinkLost(ctx.Err()))
+		<-ended
 		return ctx.Err()
 	}
 }
@@ -318,6 +316,9 @@ func (l *Link) fail(err error) {
 		return
 	}
 	if err != nil && l.under != nil && l.under.lost() {
+		if first := l.under.Err(); first != nil {
+			err = first
+		}
 		if _, known := errors.AsType[*fault.Error](err); !known {
 			err = fault.LinkLost(err)
 		}

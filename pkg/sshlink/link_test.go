@@ -6,6 +6,7 @@ package sshlink
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -288,6 +289,33 @@ func TestSessionIsOptional(t *testing.T) {
 		t.Errorf("Hold where no session is permitted: %v", err)
 	}
 	visit(t, bind(t, s, l))
+}
+
+// A command that does not end in time costs its answer, not the link.
+func TestRunEndsInTime(t *testing.T) {
+	leak.Check(t)
+	s := sshdtest.Start(t, sshdtest.Options{})
+	l := dialLink(t, s)
+	if out, err := l.Run(within(t, 20*time.Second), "echo hello"); err != nil || string(out) != "hello\n" {
+		t.Errorf("%q, %v", out, err)
+	}
+	_, err := l.Run(within(t, 300*time.Millisecond), "while :; do echo hello; sleep 0.01; done")
+	if !errors.Is(err, context.DeadlineExceeded) || isDone(l.Done()) {
+		t.Errorf("got %v, the link has ended: %v", err, isDone(l.Done()))
+	}
+	visit(t, bind(t, s, l))
+}
+
+// A server that answers nothing ends the link; what it says afterwards is nobody's.
+func TestSessionThatIsNotAnswered(t *testing.T) {
+	leak.Check(t)
+	s := sshdtest.Start(t, sshdtest.Options{})
+	l := dialLink(t, s)
+	s.StopLinks()
+	_, err := l.Run(within(t, 300*time.Millisecond), "true")
+	if err == nil || !isDone(l.Done()) {
+		t.Errorf("got %v, the link has ended: %v", err, isDone(l.Done()))
+	}
 }
 
 func TestDialFromTheProxy(t *testing.T) {

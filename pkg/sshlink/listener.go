@@ -67,12 +67,12 @@ type Listener struct {
 // that is granted the port itself was the trouble (in use: a transient error; below 1024: a
 // permanent one), else forwarding is forbidden (permanent). All are of class fault.ErrForward.
 func (l *Link) Listen(ctx context.Context, port int) (*Listener, error) {
-	s := l.slot(&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port}, port)
+	s, undo := l.slot(&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port}, port)
 	granted, _, err := l.request(ctx, "tcpip-forward", ssh.Marshal(forward{loopback, uint32(port)}))
 	if granted {
 		return s, nil
 	}
-	l.forget(s)
+	undo()
 	if err != nil {
 		return nil, fault.ForwardFailed(port, err)
 	}
@@ -97,13 +97,16 @@ func (l *Link) Listen(ctx context.Context, port int) (*Listener, error) {
 // has several causes that look the same and cannot be told apart without leaving a file behind:
 // the path is in use, or was left by a link that ended (sshd removes it only with
 // StreamLocalBindUnlink), or its directory may not be written to, or the account may not.
+//
+// With StreamLocalBindUnlink the path goes to whoever asks last, and the others are told nothing.
+// A link may ask again for a path that it has: its slot is the same, and stays if that is refused.
 func (l *Link) ListenUnix(ctx context.Context, path string) (*Listener, error) {
-	s := l.slot(&net.UnixAddr{Name: path, Net: "unix"}, 0)
+	s, undo := l.slot(&net.UnixAddr{Name: path, Net: "unix"}, 0)
 	granted, _, err := l.request(ctx, "streamlocal-forward@openssh.com", ssh.Marshal(streamlocal{Path: path}))
 	if granted {
 		return s, nil
 	}
-	l.forget(s)
+	undo()
 	if err != nil {
 		return nil, fault.SocketFailed(path, err)
 	}
@@ -111,12 +114,16 @@ func (l *Link) ListenUnix(ctx context.Context, path string) (*Listener, error) {
 }
 
 // slot has the handler ready for connections to addr, before the server is asked to listen there.
-func (l *Link) slot(addr net.Addr, port int) *Listener {
-	s := &Listener{link: l, addr: addr, port: port, pending: make(chan ssh.NewChannel, backlog), closed: make(chan struct{})}
+// undo is for a server that does not.
+func (l *Link) slot(addr net.Addr, port int) (s *Listener, undo func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if s := l.slots[addr.String()]; s != nil {
+		return s, func() {}
+	}
+	s = &Listener{link: l, addr: addr, port: port, pending: make(chan ssh.NewChannel, backlog), closed: make(chan struct{})}
 	l.slots[addr.String()] = s
-	return s
+	return s, func() { l.forget(s) }
 }
 
 func (l *Link) request(ctx context.Context, name string, payload []byte) (ok bool, answer []byte, err error) {

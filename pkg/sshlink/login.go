@@ -31,6 +31,7 @@ type offer struct {
 type login struct {
 	offers  []offer
 	tried   int      // offers that the server was asked about
+	wants   []string // methods that the server wanted in place of a key, or after it took one
 	omitted int      // that there was no room for
 	notes   []string // about certificates that were passed over
 	close   func()   // ends the connection to the agent
@@ -39,7 +40,13 @@ type login struct {
 // method is ssh.ClientConfig's AuthCallback: one key after the other, so that an agent that
 // does not sign with one costs no more than that.
 func (l *login) method(ctx *ssh.ClientAuthContext) (ssh.AuthMethod, error) {
-	if l.tried == len(l.offers) || !slices.Contains(ctx.AllowedMethods, "publickey") {
+	if !slices.Contains(ctx.AllowedMethods, "publickey") {
+		if l.tried == 0 || len(ctx.PartialSuccessMethods) > 0 {
+			l.wants = ctx.AllowedMethods
+		}
+		return nil, nil
+	}
+	if l.tried == len(l.offers) {
 		return nil, nil
 	}
 	l.tried++
@@ -64,6 +71,9 @@ func (l *login) public() (lines []string) {
 // refused is the error for a login with none of the offers. How many more there were is said, since
 // the right one may be among them.
 func (l *login) refused(user, addr string, err error) error {
+	if l.wants != nil {
+		return fault.KeysNotEnough(user, addr, l.wants)
+	}
 	var notes []string
 	if n := len(l.offers) - l.tried + l.omitted; n > 0 {
 		notes = append(notes, fmt.Sprintf("%d tries of at most %d were made, %d more keys were not offered", l.tried, maxOffers, n))

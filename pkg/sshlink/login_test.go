@@ -123,6 +123,12 @@ func TestAgentLogsIn(t *testing.T) {
 	case <-time.After(5 * time.Second):
 		t.Error("the connection to the agent is open while the link is up")
 	}
+	if err := os.Symlink(agent.Socket, filepath.Join(home, "agent")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := with(t, s, KeySource{Agent: "~/agent"}); err != nil {
+		t.Errorf("by its path from the home directory: %v", err)
+	}
 	agent.Stop()
 	if err := again(t, s, keys); err == nil {
 		t.Error("logged in without the agent")
@@ -132,6 +138,22 @@ func TestAgentLogsIn(t *testing.T) {
 	_, err = NewKeys(within(t, 20*time.Second), KeySource{Agent: agent.Socket})
 	if e := wantFault(t, err, fault.ErrConfig, true); !strings.Contains(e.Error(), "ssh-agent") {
 		t.Errorf("%v", err)
+	}
+}
+
+// A server may want something else than a key, or more: another key would not help.
+func TestKeysAreNotEnough(t *testing.T) {
+	leak.Check(t)
+	for want, config := range map[string][]string{
+		"password":             {"PubkeyAuthentication no", "PasswordAuthentication yes"},
+		"keyboard-interactive": {"AuthenticationMethods publickey,keyboard-interactive", "KbdInteractiveAuthentication yes", "UsePAM yes"},
+	} {
+		s := sshdtest.Start(t, sshdtest.Options{Config: config})
+		_, err := with(t, s, KeySource{Key: s.KeyFile})
+		e := wantFault(t, err, fault.ErrAuth, true)
+		if !strings.Contains(e.Error(), want) || strings.Contains(e.Hint, "authorized_keys") || !strings.Contains(e.Hint, "AuthenticationMethods") {
+			t.Errorf("%s: %v, hint %s", want, e, e.Hint)
+		}
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 
 	"golang.org/x/crypto/ssh"
 
@@ -48,7 +49,8 @@ func (l *Link) Hold(ctx context.Context, command string) error {
 }
 
 // Run has the server run command in a session of its own and returns what it printed, at most
-// 1 MiB, whatever its exit status. ErrNoSession if the server does not.
+// 1 MiB, whatever its exit status. ErrNoSession if the server does not. What is still running when
+// ctx ends (a command that the server forces may never) is left alone, and the link stays.
 func (l *Link) Run(ctx context.Context, command string) ([]byte, error) {
 	ch, reqs, err := l.session(ctx)
 	if err != nil {
@@ -57,15 +59,26 @@ func (l *Link) Run(ctx context.Context, command string) ([]byte, error) {
 	defer func() { _ = ch.Close() }()
 	l.tasks.Go(func() { ssh.DiscardRequests(reqs) })
 	l.tasks.Go(func() { _, _ = io.Copy(io.Discard, ch.Stderr()) })
-	var output []byte
 	err = l.await(ctx, func() error {
 		if ok, err := ch.SendRequest("exec", true, ssh.Marshal(execPayload{command})); err != nil || !ok {
 			return fmt.Errorf("%w (%v)", ErrNoSession, err)
 		}
-		output, err = io.ReadAll(io.LimitReader(ch, maxOutput))
-		return err
+		return nil
 	})
-	return output, err
+	if err != nil {
+		return nil, err
+	}
+	var output []byte
+	ended := make(chan struct{})
+	l.tasks.Go(func() { defer close(ended); output, err = io.ReadAll(io.LimitReader(ch, maxOutput)) })
+	select {
+	case <-ended:
+		return output, err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-l.done:
+		return nil, net.ErrClosed
+	}
 }
 
 // session opens a session channel.

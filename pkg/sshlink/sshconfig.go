@@ -4,8 +4,6 @@ package sshlink
 
 import (
 	"errors"
-	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -82,21 +80,11 @@ func (r *configReader) file(path string, under []*ssh_config.Config, depth int) 
 	if r.files++; r.files > maxIncludes || depth > maxDepth {
 		return errors.New("too many files include each other")
 	}
-	f, err := os.Open(expand(path))
+	text, err := readSmall(path, r.left)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = f.Close() }()
-	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
-		return fmt.Errorf("%s is not a file", path)
-	}
-	text, err := io.ReadAll(io.LimitReader(f, int64(r.left)+1))
-	if err != nil {
-		return err
-	}
-	if r.left -= len(text); r.left < 0 {
-		return fmt.Errorf("more than %d bytes", maxSSHConfig)
-	}
+	r.left -= len(text)
 	dir := "~/.ssh"
 	if strings.HasPrefix(filepath.Clean(path), "/etc/ssh/") {
 		dir = "/etc/ssh"

@@ -161,13 +161,34 @@ func TestSSHConfigAsSSHReadsIt(t *testing.T) {
 	}
 }
 
+// "none" is not the same as nothing, and agents have addresses of their own.
+func TestSSHConfigOfAgentsAndNone(t *testing.T) {
+	t.Setenv("MY_AGENT", "/run/agent")
+	for text, want := range map[string]HostSettings{
+		"":                            {},
+		"IdentityFile none":           {IdentityFiles: []string{}},
+		"UserKnownHostsFile none":     {KnownHosts: []string{}},
+		"IdentityAgent none":          {IdentityAgent: "none"},
+		"IdentityAgent $MY_AGENT":     {IdentityAgent: "/run/agent"},
+		"IdentityAgent $NOBODYS":      {},
+		"IdentityAgent SSH_AUTH_SOCK": {},
+		"IdentityAgent ${MY_AGENT}":   {},
+		`IdentityAgent "~/a b"`:       {IdentityAgent: "~/a b"},
+	} {
+		want.HostName = "a"
+		if got := hostSettings(t, file(t, "Host a\n"+text+"\n"), "a"); !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: %+v", text, got)
+		}
+	}
+}
+
 func TestSSHConfigIsBounded(t *testing.T) {
 	leak.Check(t)
 	dir := sshDir(t, map[string]string{"config": "Include config\nHost a\nUser u\n", "big": strings.Repeat("# nothing\n", 1<<18), "x": ""})
 	if got := hostSettings(t, "", "a").User; got != "u" {
 		t.Errorf("a file that includes itself: user %q", got)
 	}
-	for _, path := range []string{filepath.Join(dir, "big"), filepath.Join(dir, "none-such"), dir, "/dev/zero"} {
+	for _, path := range []string{filepath.Join(dir, "big"), filepath.Join(dir, "none-such"), dir, "/dev/zero", fifo(t)} {
 		_, err := ReadSSHConfig(path, nil)
 		wantFault(t, err, fault.ErrConfig, true)
 	}

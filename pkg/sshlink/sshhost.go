@@ -62,8 +62,10 @@ func (c *SSHConfig) Host(alias, user string, port int) (HostSettings, error) {
 	h.KnownHosts = c.paths("UserKnownHostsFile", words(c.first(alias, "UserKnownHostsFile")), known)
 	if agent := c.first(alias, "IdentityAgent"); agent == "none" {
 		h.IdentityAgent = agent
-	} else if agent != "SSH_AUTH_SOCK" && !strings.HasPrefix(agent, "$") {
-		h.IdentityAgent = strings.Join(c.paths("IdentityAgent", words(agent), known), "")
+	} else if name, ok := strings.CutPrefix(agent, "$"); ok && !strings.HasPrefix(name, "{") {
+		h.IdentityAgent = os.Getenv(name)
+	} else if agent != "SSH_AUTH_SOCK" {
+		h.IdentityAgent = strings.Join(c.paths("IdentityAgent", []string{agent}, known), "")
 	}
 	for _, key := range []string{"LocalCommand", "RemoteCommand", "KnownHostsCommand"} {
 		if c.first(alias, key) != "" {
@@ -93,8 +95,12 @@ func (c *SSHConfig) tokensOf(alias string, h HostSettings) map[byte]string {
 	return known
 }
 
-// paths replaces the tokens in paths. One that holds another, or a variable, is left out.
+// paths replaces the tokens in paths. One that holds another, or a variable, is left out, and so is
+// "none"; nil is for nothing said.
 func (c *SSHConfig) paths(key string, paths []string, known map[byte]string) (out []string) {
+	if len(paths) > 0 {
+		out = []string{}
+	}
 	for _, path := range paths {
 		if full, ok := tokens(path, known); !ok || strings.Contains(path, "${") {
 			c.log.Warn("a path of the ssh configuration is passed over", "keyword", key, "path", path)

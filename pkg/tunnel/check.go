@@ -8,9 +8,12 @@ import (
 	"crypto/rand"
 	"fmt"
 	"net"
+	"net/http"
+	"net/url"
 	"sync"
 	"time"
 
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/gate"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/probe"
 )
@@ -86,6 +89,18 @@ func (c *checker) answer(conn net.Conn) net.Conn {
 	return nil
 }
 
+// serve answers a question at the gate's own address; who asks without knowing one learns nothing.
+func (c *checker) serve(w http.ResponseWriter, r *http.Request) {
+	if ask := r.Header.Get(probe.Header); ask != "" {
+		if reply := c.answerIn([]byte(ask)); reply != "" {
+			w.Header().Set(probe.Header, reply)
+			w.WriteHeader(http.StatusNoContent)
+			return
+		}
+	}
+	w.WriteHeader(http.StatusNotFound)
+}
+
 // peeked is a connection of which the first bytes were read already.
 type peeked struct {
 	net.Conn
@@ -117,7 +132,7 @@ func (t *Tunnel) accept(l link) {
 		if err != nil {
 			return
 		}
-		if !t.check.busy() {
+		if t.door != nil || !t.check.busy() {
 			hand(c)
 			continue
 		}
@@ -140,7 +155,7 @@ func (t *Tunnel) verify(ctx context.Context) error {
 	ask, reply := t.check.begin()
 	defer t.check.end(ask)
 
-	question := probe.Question{URL: t.cfg.URL, Ask: ask, Reply: reply}
+	question := probe.Question{URL: t.ownURL(), Ask: ask, Reply: reply}
 	direct := make(chan probe.Finding, 1)
 	t.tasks.Go(func() { direct <- probe.URL(ctx, question) })
 	overLink := make(chan probe.Finding, 1)
@@ -176,6 +191,16 @@ func (t *Tunnel) verify(ctx context.Context) error {
 	}
 }
 
+// ownURL is where the gate answers questions. Without a gate any address would do.
+func (t *Tunnel) ownURL() string {
+	u, err := url.Parse(t.cfg.URL)
+	if err != nil {
+		return t.cfg.URL
+	}
+	u.RawQuery, u.Fragment = "", ""
+	return u.JoinPath(gate.Path).String()
+}
+
 // verified takes the finding of a check.
 func (t *Tunnel) verified(f probe.Finding, how string) error {
 	switch f.Kind {
@@ -184,7 +209,7 @@ func (t *Tunnel) verified(f probe.Finding, how string) error {
 		t.log.Info("the URL leads here", "url", t.cfg.URL, "checked", how)
 		return nil
 	case probe.Elsewhere:
-		return fault.NotOurs(t.cfg.URL, f.Answer, t.cfg.Remote)
+		return fault.NotOurs(t.cfg.URL, f.Answer, t.Addr())
 	default:
 		t.log.Warn("the URL could not be checked", "url", t.cfg.URL, "reason", f.Answer)
 		return nil

@@ -5,14 +5,13 @@ package tunnel
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"log/slog"
 	"net"
 	"net/url"
 	"strconv"
 	"strings"
 	"syscall"
-	"unicode"
+	"time"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshlink"
@@ -59,8 +58,26 @@ type Config struct {
 	// URL is what visitors open, http or https. "": http://HOST/ of Server.
 	URL string `json:"url"`
 	// Target is where the app listens, "host:port". "": there is no app yet; see SetTarget.
-	// Listen ignores it.
+	// Listen ignores it, and all that follows of visitors.
 	Target string `json:"target"`
+	// Access says which visitors are admitted. The zero value: those who have the token.
+	Access Access `json:"access"`
+	// Token admits visitors; at least 128 bits (22 random letters and digits). "": one that is
+	// derived from the key that logs in, the server and the slot, the same after each restart; with
+	// a key that cannot (an agent's ECDSA key, a security key) a random one.
+	Token string `json:"token"`
+	// TokenVersion is derived into the token: counting it up makes earlier links invalid. 0: 1.
+	TokenVersion int `json:"token_version"`
+	// Expires is when the token ends; it is signed into it. In JSON as RFC 3339. Zero: never.
+	Expires time.Time `json:"expires,omitzero"`
+	// Allow are networks from which visitors may come ("10.0.0.0/8"). They need a proxy that is
+	// known to overwrite the visitor's address; with any other it is an error. Nil: all.
+	Allow []string `json:"allow"`
+	// Raw carries bytes of any kind instead of HTTP. Nobody can be asked for a token then: only
+	// with Access.Public.
+	Raw bool `json:"raw"`
+	// Busy reports that the app's process does nothing at all; visitors are told so. Nil: never.
+	Busy func() bool `json:"-"`
 	// Log takes changes of state, not attempts. Nil: nothing is logged.
 	Log *slog.Logger `json:"-"`
 	// Control is called with each socket to the proxy before it connects, as net.Dialer's. Nil:
@@ -81,28 +98,6 @@ func (s *Servers) UnmarshalJSON(b []byte) error {
 	return json.Unmarshal(b, (*[]string)(s))
 }
 
-// remote is Remote or RemoteSocket in JSON.
-type remote struct{ cfg *Config }
-
-func (r remote) MarshalJSON() ([]byte, error) {
-	if r.cfg.RemoteSocket != "" {
-		return json.Marshal(r.cfg.RemoteSocket)
-	}
-	return json.Marshal(r.cfg.Remote)
-}
-
-func (r remote) UnmarshalJSON(b []byte) error {
-	var path string
-	if json.Unmarshal(b, &path) != nil {
-		return json.Unmarshal(b, &r.cfg.Remote)
-	}
-	if !strings.HasPrefix(path, "/") {
-		return errors.New("remote is neither a port nor the path of a socket")
-	}
-	r.cfg.RemoteSocket = path
-	return nil
-}
-
 // plainConfig is Config without its own ways into JSON and out of it.
 type plainConfig Config
 
@@ -113,14 +108,14 @@ type jsonConfig struct {
 
 // MarshalJSON writes what UnmarshalJSON reads.
 func (cfg Config) MarshalJSON() ([]byte, error) {
-	return json.Marshal(jsonConfig{(*plainConfig)(&cfg), remote{&cfg}})
+	return json.Marshal(jsonConfig{(*plainConfig)(&cfg), remote{&cfg.Remote, &cfg.RemoteSocket}})
 }
 
 // UnmarshalJSON reads a JSON object. An unknown field is an error.
 func (cfg *Config) UnmarshalJSON(b []byte) error {
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.DisallowUnknownFields()
-	return d.Decode(&jsonConfig{(*plainConfig)(cfg), remote{cfg}})
+	return d.Decode(&jsonConfig{(*plainConfig)(cfg), remote{&cfg.Remote, &cfg.RemoteSocket}})
 }
 
 // ParseConfig reads a Config from a JSON object. An unknown field is an error.
@@ -166,28 +161,10 @@ func (cfg *Config) resolve() (server, error) {
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil {
 		return server{}, fault.Config(`write url="https://host/", without a user or password`, "url is not an http or https address")
 	}
+	if err := cfg.checkAccess(); err != nil {
+		return server{}, err
+	}
 	return s, checkTarget(cfg.Target)
-}
-
-// maxSocket is the longest path of a unix socket (unix(7), sun_path, with its NUL).
-const maxSocket = 107
-
-func (cfg *Config) checkRemote() error {
-	if path := cfg.RemoteSocket; path != "" {
-		bad := strings.ContainsFunc(path, func(r rune) bool { return unicode.IsControl(r) || r == unicode.ReplacementChar })
-		if !strings.HasPrefix(path, "/") || bad || len(path) > maxSocket || cfg.Remote != 0 {
-			return fault.Config(`pass either a port or a path, remote="/run/app/slot.sock"`,
-				"remote %q is not the whole path of a socket, of at most %d characters, or there is a port besides", path, maxSocket)
-		}
-		return nil
-	}
-	if cfg.Remote == 0 {
-		cfg.Remote = DefaultRemote
-	}
-	if cfg.Remote < 1 || cfg.Remote > 65535 {
-		return fault.Config("leave remote= at 8080, or choose from 1024 to 65535", "remote %d is not a TCP port", cfg.Remote)
-	}
-	return nil
 }
 
 // checkTarget accepts "" and "host:port".

@@ -6,7 +6,10 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
+	"net"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -17,14 +20,14 @@ import (
 // A link's session holds a command open that does nothing and ends with the link. What counts are
 // its arguments, which ps shows to every later login of the same account:
 //
-//	sh -c read x taipy-tunnel PORT HOLDER TIME KEY NAME
+//	sh -c read x taipy-tunnel SLOT HOLDER TIME KEY NAME
 //
-// the port that the link takes; the process of sshd that holds it; when expose() was called, by
+// the port or path that the link takes; the process of sshd that holds it; when expose() was called, by
 // the proxy's own clock; the fingerprint of the login key; a name of tunnel and link. A link that
-// finds its port in use learns from these marks whose it is: sshd itself tells nobody.
+// finds its slot taken learns from these marks whose it is: sshd itself tells nobody.
 type mark struct {
 	pid    int   // of the command
-	holder int   // its parent: the process of sshd that holds the port
+	holder int   // its parent: the process of sshd that holds the slot
 	since  int64 // milliseconds since 1970
 	key    string
 	tunnel string
@@ -36,19 +39,28 @@ const markName = "taipy-tunnel"
 // claim is what a tunnel says of itself in the marks of its links. It is used by one attempt to
 // make a link at a time.
 type claim struct {
-	port    int
+	slot    net.Addr // *net.TCPAddr or *net.UnixAddr
 	key     string
 	tunnel  string
 	exposed time.Time
-	held    bool  // the tunnel has had the port
+	held    bool  // the tunnel has had the slot
 	taken   error // by whom the port was held, when last looked at
 }
 
-func newClaim(port int, key string) *claim {
-	return &claim{port: port, key: key, tunnel: rand.Text()[:12], exposed: time.Now()}
+func newClaim(slot net.Addr, key string) *claim {
+	return &claim{slot: slot, key: key, tunnel: rand.Text()[:12], exposed: time.Now()}
 }
 
 func (c *claim) age() int64 { return time.Since(c.exposed).Milliseconds() }
+
+// word is a slot as it stands in marks: a port, or a path of which nothing is left that means
+// something to a shell, or ends a word.
+func word(slot net.Addr) string {
+	if tcp, ok := slot.(*net.TCPAddr); ok {
+		return strconv.Itoa(tcp.Port)
+	}
+	return strings.ReplaceAll(url.QueryEscape(slot.String()), "%2F", "/")
+}
 
 // proxyTime prints the proxy's time in milliseconds; where date knows no fractions, in whole seconds.
 const proxyTime = `date +%s%N | sed 's/%*N$/000000000/' | cut -c1-13`
@@ -60,15 +72,15 @@ const sameTime = 100 // milliseconds
 // mark is the command that a link's session holds open. The shell on the proxy fills in what is
 // known only there.
 func (c *claim) mark(link int) string {
-	return fmt.Sprintf("exec sh -c 'read x' %s %d $PPID $(($(%s) - %d)) %s %s.%d", markName, c.port, proxyTime, c.age(), c.key, c.tunnel, link)
+	return fmt.Sprintf("exec sh -c 'read x' %s %s $PPID $(($(%s) - %d)) %s %s.%d", markName, word(c.slot), proxyTime, c.age(), c.key, c.tunnel, link)
 }
 
 // listMarks prints the proxy's time and the account's processes: PID, parent and arguments.
 const listMarks = proxyTime + `; ps -u "$(id -u)" -o pid= -o ppid= -o args=`
 
-// parseMarks reads what listMarks printed: the time, and the marks for a port. A mark whose holder
+// parseMarks reads what listMarks printed: the time, and the marks for a slot. A mark whose holder
 // is not its parent has outlived its link, and its number may be another process by now.
-func parseMarks(listing []byte, port int) (now int64, marks []mark) {
+func parseMarks(listing []byte, slot net.Addr) (now int64, marks []mark) {
 	first, rest, _ := bytes.Cut(listing, []byte("\n"))
 	now, err := strconv.ParseInt(string(bytes.TrimSpace(first)), 10, 64)
 	if err != nil {
@@ -76,7 +88,7 @@ func parseMarks(listing []byte, port int) (now int64, marks []mark) {
 	}
 	for line := range strings.Lines(string(rest)) {
 		f := strings.Fields(line)
-		if len(f) != 12 || strings.Join(f[2:8], " ") != fmt.Sprintf("sh -c read x %s %d", markName, port) || f[1] != f[8] {
+		if len(f) != 12 || strings.Join(f[2:8], " ") != fmt.Sprintf("sh -c read x %s %s", markName, word(slot)) || f[1] != f[8] {
 			continue
 		}
 		m := mark{key: f[10]}
@@ -105,38 +117,65 @@ type runner interface {
 	Run(ctx context.Context, command string) ([]byte, error)
 }
 
-// clear looks who holds the port that the given link of this tunnel was refused, and ends links of
-// our own key: the newest expose() wins. That is this one as long as it has not held the port;
-// afterwards times are compared, and where they are too close to tell, names, so that both sides
-// agree. It returns nil if the port is about to be free, an ErrReplaced if a newer tunnel has it, and
-// otherwise busy or what is known of the holder.
-func (c *claim) clear(ctx context.Context, proxy runner, link int, busy error) error {
-	listing, err := proxy.Run(ctx, listMarks)
-	if err != nil {
-		return busy // the account may not run commands
+// end ends the links of marks.
+func end(ctx context.Context, proxy runner, marks []mark) error {
+	for _, m := range marks {
+		if _, err := proxy.Run(ctx, m.end()); err != nil {
+			return err
+		}
 	}
-	now, marks := parseMarks(listing, c.port)
+	return nil
+}
+
+var errNoMarks = errors.New("the account may not run commands")
+
+// look reads the marks for the slot that the given link of this tunnel is to take. stale are links
+// of our own key that it may end: the newest expose() wins. That is this one as long as it has not
+// held the slot; afterwards times are compared, and where they are too close to tell, names, so that
+// both sides agree. The error is an ErrReplaced if a newer tunnel has the slot, or names another
+// key's, or is errNoMarks.
+func (c *claim) look(ctx context.Context, proxy runner, link int) (stale []mark, err error) {
+	listing, failed := proxy.Run(ctx, listMarks)
+	if failed != nil {
+		return nil, errNoMarks
+	}
+	now, marks := parseMarks(listing, c.slot)
 	since := now - c.age()
-	var stale []mark
 	for _, m := range marks {
 		switch {
 		case m.key != c.key:
-			busy = fault.BusyBy(c.port, m.key, time.UnixMilli(m.since))
+			err = fault.BusyBy(c.slot, m.key, time.UnixMilli(m.since))
 		case m.tunnel == c.tunnel:
 			if m.link < link {
 				stale = append(stale, m)
 			}
 		case c.held && (m.since > since+sameTime || m.since >= since-sameTime && m.tunnel > c.tunnel):
-			return fault.Replaced(c.port, time.UnixMilli(m.since))
+			return nil, fault.Replaced(c.slot, time.UnixMilli(m.since))
 		default:
 			stale = append(stale, m)
 		}
 	}
-	for _, m := range stale {
-		if _, err := proxy.Run(ctx, m.end()); err != nil {
-			return busy
-		}
-		busy = nil
-	}
-	return busy
+	return stale, err
 }
+
+// clear ends the stale links of our own that hold a port which was refused. It returns nil if the
+// port is about to be free, otherwise busy or what is known of the holder.
+func (c *claim) clear(ctx context.Context, proxy runner, link int, busy error) error {
+	stale, err := c.look(ctx, proxy, link)
+	if err != nil && !errors.Is(err, errNoMarks) {
+		busy = err
+	}
+	if len(stale) == 0 || end(ctx, proxy, stale) != nil {
+		return busy
+	}
+	return nil
+}
+
+// there reports whether the path of a socket exists on the proxy.
+func (c *claim) there(ctx context.Context, proxy runner) bool {
+	said, err := proxy.Run(ctx, fmt.Sprintf("[ -e %s ] && echo there", quote(c.slot.String())))
+	return err == nil && strings.TrimSpace(string(said)) == "there"
+}
+
+// quote makes text one word of a shell, in which nothing means anything.
+func quote(text string) string { return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'" }

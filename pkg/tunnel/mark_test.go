@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -30,8 +32,10 @@ func (p *proxyShell) Run(_ context.Context, command string) ([]byte, error) {
 
 const clock = 1767225600_000 // the proxy's, when it is asked: milliseconds
 
-func psLine(pid, parent, port, holder int, since int64, key, name string) string {
-	return fmt.Sprintf("%7d %7d sh -c read x taipy-tunnel %d %d %d %s %s\n", pid, parent, port, holder, since, key, name)
+var port = &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 8080}
+
+func psLine(pid, parent int, slot any, holder int, since int64, key, name string) string {
+	return fmt.Sprintf("%7d %7d sh -c read x taipy-tunnel %v %d %d %s %s\n", pid, parent, slot, holder, since, key, name)
 }
 
 func TestWhoHoldsThePort(t *testing.T) {
@@ -55,6 +59,7 @@ func TestWhoHoldsThePort(t *testing.T) {
 		"half a second earlier":          {psLine(20, 10, 8080, 10, clock-500, "ours", "zo.7"), "10", nil, ""},
 		"half a second later":            {psLine(20, 10, 8080, 10, clock+500, "ours", "al.7"), "", fault.ErrReplaced, ""},
 		"another key's":                  {psLine(20, 10, 8080, 10, clock-60_000, "theirs", "t.1"), "", fault.ErrForward, "SHA256:theirs"},
+		"another socket's":               {psLine(20, 10, "/8080", 10, clock-60_000, "ours", "t.1"), "", busy, ""},
 		"another port's":                 {psLine(20, 10, 8081, 10, clock-60_000, "ours", "t.1"), "", busy, ""},
 		"one that outlived its link":     {psLine(20, 1, 8080, 10, clock-60_000, "ours", "t.1"), "", busy, ""},
 		"init as the holder":             {psLine(20, 1, 8080, 1, clock-60_000, "ours", "t.1"), "", busy, ""},
@@ -62,7 +67,7 @@ func TestWhoHoldsThePort(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := &proxyShell{listing: fmt.Sprintf("%d\n%s", clock, c.lines)}
-			me := claim{port: 8080, key: "ours", tunnel: "me", exposed: time.Now(), held: true}
+			me := claim{slot: port, key: "ours", tunnel: "me", exposed: time.Now(), held: true}
 			err := me.clear(t.Context(), p, 3, busy)
 			if !errors.Is(err, c.want) || (c.want == nil) != (err == nil) {
 				t.Errorf("got %v, want %v", err, c.want)
@@ -80,11 +85,38 @@ func TestWhoHoldsThePort(t *testing.T) {
 	}
 }
 
+// TestPathsAreOneHarmlessWord: a shell takes what stands for a path in a mark, and a path in quotes,
+// for one word without a meaning, and no two paths have the same.
+func TestPathsAreOneHarmlessWord(t *testing.T) {
+	seen := map[string]string{}
+	for _, path := range []string{"/run/app/slot.sock", "/a b", "/a+b", "/a%20b", "/a%2Fb", "/a/b", `/a"b`, "/a'b", "/a''b", `/a\b`, "/$HOME", "/$(id)", "/`id`",
+		"/a;b", "/a&b", "/a|b", "/*", "/~", "/#", "/é", "/a\tb"} {
+		slot := &net.UnixAddr{Name: path, Net: "unix"}
+		w := word(slot)
+		if before, twice := seen[w]; twice {
+			t.Errorf("%q and %q are both %s", before, path, w)
+		}
+		seen[w] = path
+		out, err := exec.Command("sh", "-c", `set -f; printf '%s\n' `+w+" "+quote(path)).Output()
+		if err != nil || string(out) != w+"\n"+path+"\n" {
+			t.Errorf("%q: a shell reads %q, %v", path, out, err)
+		}
+		me := claim{slot: slot, key: "ours", tunnel: "me", exposed: time.Now(), held: true}
+		stale, err := me.look(t.Context(), &proxyShell{listing: fmt.Sprintf("%d\n%s", clock, psLine(20, 10, w, 10, clock-60_000, "ours", "t.1"))}, 1)
+		if err != nil || len(stale) != 1 {
+			t.Errorf("%q is not known again: %v, %v", path, stale, err)
+		}
+	}
+	if w := word(&net.UnixAddr{Name: "/run/app/slot.sock", Net: "unix"}); w != "/run/app/slot.sock" {
+		t.Errorf("an admin reads %s", w)
+	}
+}
+
 // TestAFreshExposeIsTheNewest: the shells of two links may tell the time in another order than they
 // were called in, so before it had the port a tunnel asks nobody.
 func TestAFreshExposeIsTheNewest(t *testing.T) {
 	p := &proxyShell{listing: fmt.Sprintf("%d\n%s", clock, psLine(20, 10, 8080, 10, clock+60_000, "ours", "zo.7"))}
-	me := newClaim(8080, "ours")
+	me := newClaim(port, "ours")
 	if err := me.clear(t.Context(), p, 1, errors.New("busy")); err != nil || len(p.ended) != 1 {
 		t.Errorf("got %v, ended %v", err, p.ended)
 	}
@@ -93,7 +125,7 @@ func TestAFreshExposeIsTheNewest(t *testing.T) {
 func TestAccountsWithoutCommands(t *testing.T) {
 	busy := errors.New("busy")
 	for _, p := range []*proxyShell{{fails: errors.New("no session")}, {listing: ""}, {listing: "This service allows sftp connections only.\n"}} {
-		if err := newClaim(8080, "k").clear(t.Context(), p, 1, busy); !errors.Is(err, busy) {
+		if err := newClaim(port, "k").clear(t.Context(), p, 1, busy); !errors.Is(err, busy) {
 			t.Errorf("listing %q: got %v", p.listing, err)
 		}
 	}
@@ -105,7 +137,7 @@ func FuzzMarks(f *testing.F) {
 	f.Add(fmt.Sprintf("%d\n%s", clock, psLine(20, 10, 8080, 10, clock, "ours", "t.1")))
 	f.Add("x\n\n20 10 sh -c read x taipy-tunnel 8080 10 99999999999999999999 k t.1")
 	f.Fuzz(func(t *testing.T, listing string) {
-		_, marks := parseMarks([]byte(listing), 8080)
+		_, marks := parseMarks([]byte(listing), port)
 		for _, m := range marks {
 			if m.holder < 2 || m.pid < 2 || strings.ContainsAny(m.end(), "\n;`") {
 				t.Errorf("%+v: %s", m, m.end())

@@ -11,6 +11,7 @@ import (
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/forward"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshlink"
 )
 
 // open starts a tunnel and waits until it is ready. forwards: it serves cfg.Target itself.
@@ -20,11 +21,17 @@ func open(ctx context.Context, cfg Config, forwards bool) (*Tunnel, error) {
 	if err != nil {
 		return nil, err
 	}
-	dial, err := dialer(cfg, srv)
+	var t *Tunnel
+	dial, err := dialer(cfg, srv, func(ctx context.Context, keys *sshlink.Keys) { t.door.open(ctx, keys) })
 	if err != nil {
 		return nil, err
 	}
-	t := newTunnel(cfg, srv, dial)
+	t = newTunnel(cfg, srv, dial)
+	if forwards && !cfg.Raw {
+		if t.door, err = newDoor(t); err != nil {
+			return nil, err
+		}
+	}
 	t.sup.setupBy, _ = ctx.Deadline()
 	t.run(forwards)
 	if err := t.ready(ctx); err != nil {
@@ -50,21 +57,31 @@ func newTunnel(cfg Config, srv server, connect connector) *Tunnel {
 		t.board.edit(func(s *Status) { s.State, s.LastError = Failed, fault.Internal(err) })
 		t.end()
 	}
-	t.board = newBoard(Status{State: Connecting, URL: cfg.URL, Server: srv.String(), Remote: cfg.Remote})
+	t.board = newBoard(Status{State: Connecting, URL: cfg.URL, Server: srv.String(), Remote: cfg.Remote, RemoteSocket: cfg.RemoteSocket})
 	t.sup = newSupervisor(t, connect)
 	return t
 }
 
-// run starts the supervisor and, for Expose, the forwarder.
+// run starts the supervisor and, for Expose, what serves the visitors.
 func (t *Tunnel) run(forwards bool) {
 	t.tasks.Go(t.sup.run)
 	if !forwards {
 		t.sup.tell(func() { t.sup.appAnswers(nil) })
 		return
 	}
-	f := &forward.Forwarder{Target: t.target, Dialled: t.sup.dialled, Panicked: t.tasks.Panicked}
-	t.tasks.Go(func() { _ = f.Serve(t) })
-	t.tasks.Go(func() { <-t.life.Done(); _ = f.Close() })
+	var serve interface {
+		Serve(net.Listener) error
+		Close() error
+	} = &forward.Forwarder{Target: t.target, Dialled: t.sup.dialled, Panicked: t.tasks.Panicked}
+	if t.door != nil {
+		serve = t.door.gate
+		t.board.edit(func(s *Status) { s.Access, s.Expires = t.cfg.Access.String(), t.cfg.Expires })
+		if t.cfg.Access.Public {
+			t.log.Warn("the app is open to everybody who can reach the URL", "url", t.cfg.URL)
+		}
+	}
+	t.tasks.Go(func() { _ = serve.Serve(t) })
+	t.tasks.Go(func() { <-t.life.Done(); _ = serve.Close() })
 	t.sup.tell(func() { t.sup.moved(t.cfg.Target) })
 }
 

@@ -44,8 +44,10 @@ func newChain(t testing.TB, o sshdtest.Options) *chain {
 	return c
 }
 
+// config is of a tunnel that carries bytes for everybody: what these tests are about is the way.
 func (c *chain) config(target string) tunnel.Config {
-	return tunnel.Config{Server: tunnel.Servers{fmt.Sprintf("%s@%s", c.User, c.Addr())}, Key: c.KeyFile,
+	return tunnel.Config{Raw: true, Access: tunnel.Access{Public: true},
+		Server: tunnel.Servers{fmt.Sprintf("%s@%s", c.User, c.Addr())}, Key: c.KeyFile,
 		HostKey: c.Fingerprint(), Remote: c.port, URL: c.url, Target: target, Log: slog.New(slog.NewJSONHandler(&c.log,
 			&slog.HandlerOptions{Level: slog.LevelDebug}))}
 }

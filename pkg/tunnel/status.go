@@ -20,7 +20,7 @@ const (
 	Up           State = "up"           // visitors reach the app
 	Reconnecting State = "reconnecting" // the link was lost; see RetryAt
 	Failed       State = "failed"       // a permanent error; Reconnect tries again
-	Replaced     State = "replaced"     // a newer tunnel with the same key has the port
+	Replaced     State = "replaced"     // a newer tunnel with the same key has the slot
 	StateClosed  State = "closed"       // the end
 )
 
@@ -31,8 +31,9 @@ type Status struct {
 	URL string `json:"url"`
 	// Server is the proxy, "user@host:port".
 	Server string `json:"server"`
-	// Remote is the port on the proxy.
-	Remote int `json:"remote"`
+	// Remote is the port on the proxy, RemoteSocket the path of a socket in its place; as in Config.
+	Remote       int    `json:"remote"`
+	RemoteSocket string `json:"-"`
 	// Target is where the app listens, "" if nowhere. Always "" for Listen.
 	Target string `json:"target"`
 	// Checked says how URL was seen to lead here: "url" (opened from this machine), "link"
@@ -41,9 +42,23 @@ type Status struct {
 	// Links and Slots count the SSH connections that are up and the listening ends on the proxy.
 	Links int `json:"links"`
 	Slots int `json:"slots"`
-	// Visitors counts the connections that are open now, Bytes what was carried both ways.
-	Visitors int   `json:"visitors"`
-	Bytes    int64 `json:"bytes"`
+	// Access is whom the gate admits: "token", "password", "public"; "" if there is none (Raw,
+	// Listen). TokenKept: the token is the same after a restart. Expires is when it ends.
+	Access    string    `json:"access"`
+	TokenKept bool      `json:"token_kept"`
+	Expires   time.Time `json:"expires"`
+	// Visitors are there now, VisitorsToday came since midnight (UTC); without a gate Visitors
+	// counts the connections that are open.
+	Visitors      int `json:"visitors"`
+	VisitorsToday int `json:"visitors_today"`
+	// Requests were answered; of them Refused for want of access, Failed with a status of 500 or
+	// more, Slow after more than a second.
+	Requests int64 `json:"requests"`
+	Refused  int64 `json:"refused"`
+	Failed   int64 `json:"failed"`
+	Slow     int64 `json:"slow"`
+	// Bytes is what was carried both ways.
+	Bytes int64 `json:"bytes"`
 	// Reconnects counts the links made after the first.
 	Reconnects int `json:"reconnects"`
 	// Since is when State began; RetryAt when the next attempt is due, zero if none is.
@@ -58,9 +73,11 @@ func (s Status) MarshalJSON() ([]byte, error) {
 	type plain Status
 	return json.Marshal(struct {
 		plain
+		Remote  remote  `json:"remote"`
 		Since   float64 `json:"since"`
 		RetryAt float64 `json:"retry_at"`
-	}{plain(s), seconds(s.Since), seconds(s.RetryAt)})
+		Expires float64 `json:"expires"`
+	}{plain(s), remote{&s.Remote, &s.RemoteSocket}, seconds(s.Since), seconds(s.RetryAt), seconds(s.Expires)})
 }
 
 func seconds(t time.Time) float64 {

@@ -51,6 +51,7 @@ var (
 	ErrAuth        = fault.ErrAuth        // the proxy refused the login
 	ErrForward     = fault.ErrForward     // the port is in use, forbidden or privileged, or nginx leads elsewhere
 	ErrUnreachable = fault.ErrUnreachable // no way to the proxy, or none any more
+	ErrHop         = fault.ErrHop         // no way past a machine before it (Config.Jump); its host key and login have their own classes
 	ErrApp         = fault.ErrApp         // the app does not answer
 	ErrClosed      = fault.ErrClosed      // the tunnel was closed
 	ErrInternal    = fault.ErrInternal    // a defect of this package
@@ -65,6 +66,7 @@ type Tunnel struct {
 	target *forward.Target
 	sup    *supervisor
 	check  checker
+	door   *door // nil: none
 	tasks  guard.Group
 
 	accepted chan net.Conn // from the slots, for Accept
@@ -99,6 +101,29 @@ func (t *Tunnel) SetTarget(addr string) error {
 	return nil
 }
 
+// URL returns what visitors open, with the token that admits them, if one does: it is for those
+// who may see the app, not for logs. Status has the URL without it.
+func (t *Tunnel) URL() string { return t.door.linked() }
+
+// NewToken makes another token, at random, and has the gate forget the present one: links that
+// were given away and visitors who are there need the new URL. It lasts until Close; to keep it
+// longer, count Config.TokenVersion up instead, or store a token of your own.
+func (t *Tunnel) NewToken() error {
+	if t.door == nil || t.cfg.Access.String() != "token" {
+		return fault.Config(`open it with access="token"`, "this tunnel has no token")
+	}
+	t.door.renew()
+	return nil
+}
+
+// Requests returns the newest n requests that the gate answered, oldest first; at most 1000 are kept.
+func (t *Tunnel) Requests(n int) []Request {
+	if t.door == nil {
+		return nil
+	}
+	return t.door.gate.Requests(n)
+}
+
 // Status returns what is known now.
 func (t *Tunnel) Status() Status {
 	s, _ := t.board.read()
@@ -119,6 +144,7 @@ func (t *Tunnel) Watch(ctx context.Context) iter.Seq[Status] {
 
 func (t *Tunnel) counted(s Status) Status {
 	s.Visitors, s.Bytes = t.sup.counts()
+	t.door.count(&s)
 	return s
 }
 
@@ -143,15 +169,16 @@ func (t *Tunnel) Accept() (net.Conn, error) {
 	}
 }
 
-// Addr returns the slot's address on the proxy.
-func (t *Tunnel) Addr() net.Addr {
-	return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: t.cfg.Remote}
-}
+// Addr returns the slot's address on the proxy, a *net.TCPAddr or a *net.UnixAddr.
+func (t *Tunnel) Addr() net.Addr { return t.cfg.slot() }
 
 // Shutdown takes no new connection, waits until the open ones have ended or ctx has, and closes.
 // It returns ctx's error if connections were cut.
 func (t *Tunnel) Shutdown(ctx context.Context) error {
 	t.sup.tell(t.sup.drain)
+	if t.door != nil {
+		t.door.gate.Drain()
+	}
 	idle := time.NewTicker(20 * time.Millisecond)
 	defer idle.Stop()
 	for {

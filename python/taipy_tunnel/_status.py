@@ -18,7 +18,7 @@ class Status:
            "waiting"       visitors are led here, but no app answers
            "up"            visitors reach the app
            "reconnecting"  the link was lost; the next attempt is made at `retry_at`
-           "replaced"      a newer tunnel with the same key has the port; run the cell to have it back
+           "replaced"      a newer tunnel with the same key has the slot; run the cell to have it back
            "failed"        an error that trying again cannot mend; tunnel.reconnect() does
            "closed"        the end
     """

@@ -16,6 +16,8 @@ package fault
 import (
 	"encoding/json"
 	"errors"
+	"strings"
+	"unicode"
 )
 
 // The classes. Each error that people read belongs to one; errors.Is(err, class) tells.
@@ -51,7 +53,22 @@ type Error struct {
 	Permanent bool
 }
 
-func (e *Error) Error() string { return e.Op + ": " + e.Err.Error() }
+// maxText is how much of an error is shown: what a server says may be a megabyte.
+const maxText = 2000 // characters
+
+// Error is one line without control characters, whatever a server's words in it were.
+func (e *Error) Error() string {
+	line := strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, e.Op+": "+e.Err.Error())
+	if text := []rune(line); len(text) > maxText {
+		line = string(text[:maxText]) + "…"
+	}
+	return line
+}
 
 // Unwrap gives errors.Is and errors.As both the class and the cause.
 func (e *Error) Unwrap() []error { return []error{e.Class, e.Err} }

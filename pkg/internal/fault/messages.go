@@ -134,6 +134,13 @@ func LoginRefused(user, addr string, public []string, err error, notes ...string
 			user, strings.Join(public, "  or  "))}
 }
 
+// KeysNotEnough: the server wants something else than a key, or something more.
+func KeysNotEnough(user, addr string, wants []string) *Error {
+	return &Error{Op: "login", Class: ErrAuth, Permanent: true,
+		Err:  fmt.Errorf("%s does not let user %q in with a key alone, it wants %q", addr, user, clip(strings.Join(wants, ", "))),
+		Hint: "the admin must allow it for this account: in sshd_config PubkeyAuthentication yes, and no AuthenticationMethods that wants more than publickey"}
+}
+
 // Certificate: that of a key cannot be used now; why begins with "expired at" or the like.
 func Certificate(name string, why error) *Error {
 	return &Error{Op: "login", Class: ErrAuth, Permanent: true,
@@ -141,7 +148,14 @@ func Certificate(name string, why error) *Error {
 		Hint: "have a new one signed and put it in the place of the old (ssh-keygen -L -f shows it); it is read again at each login"}
 }
 
-// The slot.
+// The slot: the address on the proxy, a port of TCP or the path of a unix socket.
+
+func named(slot net.Addr) string {
+	if tcp, ok := slot.(*net.TCPAddr); ok {
+		return fmt.Sprintf("port %d", tcp.Port)
+	}
+	return fmt.Sprintf("socket %q", slot)
+}
 
 // Busy: another listener holds the port on the proxy, nothing more is known.
 func Busy(port int) *Error {
@@ -152,19 +166,19 @@ func Busy(port int) *Error {
 			"seconds, and for ever while visitors arrive (on the proxy: ss -ltnp 'sport = :%d')", port)}
 }
 
-// BusyBy: a tunnel with another key holds the port on the proxy.
-func BusyBy(port int, key string, since time.Time) *Error {
+// BusyBy: a tunnel with another key holds the slot.
+func BusyBy(slot net.Addr, key string, since time.Time) *Error {
 	return &Error{Op: "forward", Class: ErrForward,
-		Err: fmt.Errorf("port %d on the proxy is in use by another tunnel, exposed at %s with key SHA256:%s",
-			port, since.UTC().Format("2006-01-02 15:04:05 UTC"), clip(key)),
-		Hint: "close that one, or take another port (remote=, with its own nginx site)"}
+		Err: fmt.Errorf("%s on the proxy is in use by another tunnel, exposed at %s with key SHA256:%s",
+			named(slot), since.UTC().Format("2006-01-02 15:04:05 UTC"), clip(key)),
+		Hint: "close that one, or take another slot (remote=, with its own nginx site)"}
 }
 
-// Replaced: the same key has exposed the port again since.
-func Replaced(port int, since time.Time) *Error {
+// Replaced: the same key has exposed the slot again since.
+func Replaced(slot net.Addr, since time.Time) *Error {
 	return &Error{Op: "forward", Class: ErrForward, Permanent: true,
-		Err:  fmt.Errorf("%w, exposed on port %d at %s with the same key", ErrReplaced, port, since.UTC().Format("2006-01-02 15:04:05 UTC")),
-		Hint: "the newest expose() wins; run this one's cell again to have the port back"}
+		Err:  fmt.Errorf("%w, exposed on %s at %s with the same key", ErrReplaced, named(slot), since.UTC().Format("2006-01-02 15:04:05 UTC")),
+		Hint: "the newest expose() wins; run this one's cell again to have it back"}
 }
 
 // Privileged: ports below 1024 are for root.
@@ -194,6 +208,15 @@ func SocketRefused(path string) *Error {
 		Err: fmt.Errorf("socket %q on the proxy is refused", path),
 		Hint: "either it is in use or was left behind by a connection that ended (the admin sets StreamLocalBindUnlink yes in sshd_config, " +
 			"or the file is removed), or the account may not write to its directory, or AllowStreamLocalForwarding forbids it"}
+}
+
+// SocketLeft: the server does not listen on the path of a socket because there is a file already,
+// which it neither replaces nor removes by itself.
+func SocketLeft(path string) *Error {
+	return &Error{Op: "forward", Class: ErrForward, Permanent: true,
+		Err: fmt.Errorf("socket %q on the proxy is there already, and its sshd does not replace it", path),
+		Hint: "the admin sets StreamLocalBindUnlink yes in sshd_config; without it each connection leaves its file behind, to be removed " +
+			"by hand once nobody listens there any more (on the proxy: ss -lx)"}
 }
 
 // SocketFailed: the request for the socket got no answer.
@@ -238,11 +261,15 @@ func HopConnect(addr, to string, err error) *Error {
 // The whole chain.
 
 // NotOurs: the public URL answers, but the request did not come through this tunnel.
-func NotOurs(url, answer string, port int) *Error {
+func NotOurs(url, answer string, slot net.Addr) *Error {
+	to := slot.String()
+	if slot.Network() == "unix" {
+		to = "unix:" + to
+	}
 	return &Error{Op: "check", Class: ErrForward,
 		Err: fmt.Errorf("%s answers %q, but not from this tunnel", url, clip(answer)),
-		Hint: fmt.Sprintf("nginx on the proxy must hand that address to the tunnel: proxy_pass http://127.0.0.1:%d; "+
-			"if visitors open another address, pass it as url=", port)}
+		Hint: fmt.Sprintf("nginx on the proxy must hand that address to the tunnel: proxy_pass http://%s; "+
+			"if visitors open another address, pass it as url=", to)}
 }
 
 // AppRefused: nothing listens where the app should.

@@ -1,8 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package forward
+// Package pump copies the bytes of connections of which there may be thousands, most of them idle.
+//
+//	n, err := pump.Copy(dst, src) // until src ends or either fails
+package pump
 
-import "sync"
+import (
+	"errors"
+	"io"
+	"sync"
+)
 
 const (
 	smallSize = 2 << 10   // what a direction of an idle connection holds
@@ -41,5 +48,29 @@ func (b *buffer) free() {
 	if b.large != nil {
 		large.Put(b.large)
 		b.large = nil
+	}
+}
+
+// Copy moves bytes from src to dst until src ends (nil) or either fails. Unlike io.Copy it takes
+// no shortcut that src or dst may offer, and holds 2 KiB while nothing flows.
+func Copy(dst io.Writer, src io.Reader) (carried int64, err error) {
+	buf := newBuffer()
+	defer buf.free()
+	for {
+		n, err := src.Read(buf.bytes())
+		if n > 0 {
+			m, werr := dst.Write(buf.bytes()[:n])
+			carried += int64(m)
+			if werr != nil {
+				return carried, werr
+			}
+		}
+		buf.read(n)
+		switch {
+		case errors.Is(err, io.EOF):
+			return carried, nil
+		case err != nil:
+			return carried, err
+		}
 	}
 }

@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package gate
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"io"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Access says who is admitted. The zero value: those who have the token.
+type Access struct {
+	// Public admits everybody.
+	Public bool
+	// Passwords admits those who know one, by user name (HTTP Basic, RFC 7617).
+	Passwords map[string]string
+}
+
+const (
+	cookiePrefix = "taipy-tunnel-"
+	handoverMost = 4 << 10 // bytes of a POST to Path
+)
+
+func cookieName(identity string) string {
+	sum := sha256.Sum256([]byte(identity))
+	return cookiePrefix + hex.EncodeToString(sum[:6])
+}
+
+// trip is what one request's way to the app and back has to know.
+type trip struct {
+	prefix           string
+	ambient          bool // admitted by what a browser sends by itself, whoever made it send
+	ownAuthorization bool // the Authorization header was for the gate
+	encoded          bool // the app compressed its answer
+}
+
+// admit reports whether r's sender is admitted; if not, it has answered.
+func (g *Gate) admit(w http.ResponseWriter, r *http.Request, t *trip) bool {
+	switch {
+	case g.cfg.Access.Public:
+		return true
+	case g.words != nil:
+		return g.admitPassword(w, r, t)
+	}
+	token, found := g.token.Load(), wrong
+	for _, c := range r.CookiesNamed(g.cookie) {
+		found = max(found, token.judge(c.Value))
+	}
+	t.ambient = found == right
+	inHeader := token.judge(bearer(r))
+	t.ownAuthorization = inHeader != wrong
+	found = max(found, inHeader)
+	if r.Method == http.MethodGet || r.Method == http.MethodHead {
+		if text, rest := queryToken(r.URL.RawQuery); text != "" {
+			inLink := token.judge(text)
+			if inLink == right && !isUpgrade(r) {
+				g.setCookie(w, text, token.Expires(), t.prefix)
+				redirect(w, t.prefix, r.URL, rest)
+				return false
+			}
+			if inLink != wrong { // of an upgrade, or expired: no app needs to see it
+				r.URL.RawQuery = rest
+			}
+			found = max(found, inLink)
+		}
+	}
+	if found == right {
+		return true
+	}
+	kind := map[verdict]string{wrong: "token", expired: "expired"}[found]
+	refuse(w, r, http.StatusForbidden, page{Kind: kind, Own: t.prefix + Path})
+	return false
+}
+
+func bearer(r *http.Request) string {
+	scheme, text, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if !strings.EqualFold(scheme, "bearer") {
+		return ""
+	}
+	return strings.TrimSpace(text)
+}
+
+// queryToken takes the parameter "token" out of a query, and leaves the rest as it is.
+func queryToken(query string) (text, rest string) {
+	if !strings.Contains(query, "token=") {
+		return "", query
+	}
+	parts := strings.Split(query, "&")
+	parts = slices.DeleteFunc(parts, func(p string) bool {
+		value, ok := strings.CutPrefix(p, "token=")
+		if ok && text == "" {
+			text, _ = url.QueryUnescape(value)
+		}
+		return ok
+	})
+	return text, strings.Join(parts, "&")
+}
+
+// redirect leads to the same address without the token. A path that begins with two slashes would
+// name another host, an empty one (of "GET http://host") the present page.
+func redirect(w http.ResponseWriter, prefix string, u *url.URL, query string) {
+	to := prefix + u.EscapedPath()
+	switch {
+	case strings.HasPrefix(to, "//"):
+		to = "/." + to
+	case !strings.HasPrefix(to, "/"):
+		to = "/" + to
+	}
+	if query != "" {
+		to += "?" + query
+	}
+	private(w.Header())
+	w.Header().Set("Location", to)
+	w.WriteHeader(http.StatusSeeOther)
+}
+
+func (g *Gate) setCookie(w http.ResponseWriter, value string, until time.Time, prefix string) {
+	c := &http.Cookie{Name: g.cookie, Value: value, Path: prefix + "/", HttpOnly: true, Secure: g.secure, SameSite: http.SameSiteLaxMode}
+	if !until.IsZero() {
+		c.Expires = until
+	}
+	http.SetCookie(w, c)
+}
+
+// dropCookies keeps the gates' cookies, other tunnels' included, from the app, and its own as they are.
+func dropCookies(h http.Header) {
+	lines := h["Cookie"]
+	if !slices.ContainsFunc(lines, func(l string) bool { return strings.Contains(l, cookiePrefix) }) {
+		return
+	}
+	h.Del("Cookie")
+	for _, line := range lines {
+		pairs := slices.DeleteFunc(strings.Split(line, ";"), func(p string) bool {
+			return strings.HasPrefix(strings.TrimLeft(p, " \t"), cookiePrefix)
+		})
+		if line = strings.TrimSpace(strings.Join(pairs, ";")); line != "" {
+			h.Add("Cookie", line)
+		}
+	}
+}
+
+// own answers at the gate's own address: a question of this tunnel's check, or a token that is
+// handed over.
+func (g *Gate) own(w http.ResponseWriter, r *http.Request, t *trip) {
+	switch {
+	case r.Method == http.MethodGet && g.cfg.WellKnown != nil:
+		private(w.Header())
+		g.cfg.WellKnown.ServeHTTP(w, r)
+	case r.Method == http.MethodPost && g.fromHere(r):
+		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, handoverMost))
+		form, _ := url.ParseQuery(string(body))
+		private(w.Header())
+		if text := form.Get("token"); err == nil && g.token.Load().judge(text) == right {
+			g.setCookie(w, text, g.token.Load().Expires(), t.prefix)
+			w.WriteHeader(http.StatusNoContent)
+			return
+		}
+		w.WriteHeader(http.StatusForbidden)
+	default:
+		private(w.Header())
+		w.WriteHeader(http.StatusNotFound)
+	}
+}
+
+// fromHere refuses what another site's page has a visitor's browser send: upgrades and requests
+// that may change something tell their origin (RFC 6455, section 10.2; Fetch, "Origin header").
+// Other clients send none.
+func (g *Gate) fromHere(r *http.Request) bool {
+	safe := r.Method == http.MethodGet || r.Method == http.MethodHead || r.Method == http.MethodOptions
+	origins := r.Header["Origin"]
+	if safe && !isUpgrade(r) || len(origins) == 0 {
+		return true
+	}
+	return len(origins) == 1 && g.isOwn(origins[0], r.Host)
+}
+
+// isOwn reports whether an origin is the URL's or has the request's own host.
+func (g *Gate) isOwn(origin, host string) bool {
+	u, err := url.Parse(origin)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" {
+		return false // "null" is of a page without an origin
+	}
+	return originOf(u) == g.origin || strings.EqualFold(u.Host, host)
+}
+
+// originOf is the origin of an address as browsers write it, without the scheme's own port.
+func originOf(u *url.URL) string {
+	host := strings.ToLower(u.Host)
+	if u.Scheme == "http" {
+		host = strings.TrimSuffix(host, ":80")
+	} else {
+		host = strings.TrimSuffix(host, ":443")
+	}
+	return u.Scheme + "://" + host
+}
+
+// allowed reports whether a visitor's address is one of those that may come.
+func (g *Gate) allowed(client string) bool {
+	if len(g.cfg.Allow) == 0 {
+		return true
+	}
+	addr, err := netip.ParseAddr(client)
+	return err == nil && slices.ContainsFunc(g.cfg.Allow, func(p netip.Prefix) bool { return p.Contains(addr.Unmap()) })
+}

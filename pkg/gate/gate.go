@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package gate is the door between visitors and the app: an HTTP reverse proxy that admits those
+// who were sent the link, makes answers lighter, and tells the truth while the app is away.
+//
+//	g, err := gate.New(gate.Config{Target: &target, URL: "https://apps.example.com/", Identity: "me@host:22 8080"})
+//	token, err := gate.DeriveToken(secret, "v1", time.Time{})
+//	g.SetToken(token)
+//	err = g.Serve(listener) // until the listener is closed
+//	g.Close()               // and the connections with it
+//
+// It runs in the app's own process, so what is not admitted never reaches the machine's network,
+// whatever stands before it. Each request is judged by itself: a proxy hands the requests of
+// different visitors over one connection. After an upgrade (RFC 9110, section 7.8) it only copies.
+package gate
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/netip"
+	"net/url"
+	"sync/atomic"
+	"time"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/guard"
+)
+
+const (
+	headTimeout = 30 * time.Second // for a request's head
+	idleTimeout = 90 * time.Second // of a kept-alive connection: longer than nginx keeps its own (keepalive_timeout 60s)
+	maxHead     = 64 << 10         // bytes of a request's head; nginx passes on 32 KiB at most
+)
+
+// Path is the gate's own address (RFC 8615). A GET is answered by Config.WellKnown before access
+// is checked, a POST hands a token over.
+const Path = "/.well-known/taipy-tunnel"
+
+// Target is where the app listens; *forward.Target is one.
+type Target interface {
+	// Addr is "host:port", "" while there is no app.
+	Addr() string
+	// Dial connects to the app where it listens now.
+	Dial(ctx context.Context) (net.Conn, error)
+}
+
+// Config says what a gate leads to and whom it admits.
+type Config struct {
+	// Target is the app. Required.
+	Target Target
+	// URL is what visitors open: it tells which origin is the app's own, and whether cookies
+	// are for https alone. Required.
+	URL string
+	// Identity tells this tunnel from others on the same host: cookies know neither ports nor
+	// paths well enough. Required.
+	Identity string
+	// Access says who is admitted. The zero value: those who have the token (SetToken).
+	Access Access
+	// Allow are the addresses from which visitors may come. Nil: any. Only with TrustProxy.
+	Allow []netip.Prefix
+	// TrustProxy says that the proxy overwrites X-Forwarded-For, X-Forwarded-Prefix and
+	// X-Taipy-Tunnel-Request, which a visitor could forge otherwise: they are dropped then.
+	TrustProxy bool
+	// WellKnown answers GETs of Path, for anybody. Nil: 404.
+	WellKnown http.Handler
+	// Busy reports that the app's process does nothing at all. Nil: it never is.
+	Busy func() bool
+	// Dialled is told how each attempt to reach the app ended (nil: it answered). It must not
+	// block. Nil: nobody is told.
+	Dialled func(addr string, err error)
+	// Log takes what goes wrong in single requests, at level debug. Nil: nothing is logged.
+	Log *slog.Logger
+	// Panicked is told of a defect in a goroutine; only that request ends.
+	Panicked func(error)
+}
+
+// Gate is an http.Handler with a server of its own. Its methods may be called from several
+// goroutines.
+type Gate struct {
+	cfg    Config
+	origin string // of URL
+	cookie string // its name
+	secure bool   // cookies are for https alone
+
+	token    atomic.Pointer[Token]
+	words    *passwords
+	answered atomic.Bool // the app did, at least once
+	stats    *stats
+	proxy    http.Handler // to the app, with all that is done on the way
+	upgrades http.Handler // the same without what only answers need
+	once     *once
+
+	server    *http.Server
+	transport *http.Transport
+	life      context.Context
+	end       context.CancelFunc
+	tasks     guard.Group
+}
+
+// New returns a gate. It refuses a URL that is none, and Allow without TrustProxy.
+func New(cfg Config) (*Gate, error) {
+	u, err := url.Parse(cfg.URL)
+	if err != nil || u.Host == "" {
+		return nil, errors.New("gate: URL has no host")
+	}
+	if len(cfg.Allow) > 0 && !cfg.TrustProxy {
+		return nil, errors.New("gate: Allow without TrustProxy: a visitor could forge the address")
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	g := &Gate{cfg: cfg, origin: originOf(u), cookie: cookieName(cfg.Identity), secure: u.Scheme == "https",
+		words: newPasswords(cfg.Access.Passwords), stats: newStats()}
+	g.tasks.Panicked = cfg.Panicked
+	g.life, g.end = context.WithCancel(context.Background())
+	g.transport = g.newTransport()
+	proxy := &httputil.ReverseProxy{Rewrite: g.rewrite, Transport: g.patient(), ModifyResponse: g.modify, ErrorHandler: g.failed,
+		BufferPool: buffers{}, ErrorLog: slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug)}
+	g.upgrades, g.proxy = proxy, compress(proxy)
+	if cfg.TrustProxy {
+		g.once = newOnce(g.proxy, g.tasks.Go)
+		g.proxy = g.once
+	}
+	g.server = &http.Server{Handler: g, ReadHeaderTimeout: headTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHead,
+		DisableGeneralOptionsHandler: true, ErrorLog: proxy.ErrorLog, BaseContext: func(net.Listener) context.Context { return g.life }}
+	return g, nil
+}
+
+// SetToken changes what admits visitors, at once for all of them. Until the first call nobody is
+// admitted by a token.
+func (g *Gate) SetToken(t *Token) { g.token.Store(t) }
+
+// Token returns what admits visitors now, nil if nothing was set.
+func (g *Gate) Token() *Token { return g.token.Load() }
+
+// Serve takes connections from l until it fails, and returns that error.
+func (g *Gate) Serve(l net.Listener) error { return g.server.Serve(kept{l}) }
+
+// Drain ends connections that are idle, and the others after the request that is under way on them.
+func (g *Gate) Drain() { g.server.SetKeepAlivesEnabled(false) }
+
+// Close ends every connection and returns when nothing of them is left.
+func (g *Gate) Close() error {
+	g.end()
+	err := g.server.Close()
+	g.transport.CloseIdleConnections()
+	if g.once != nil {
+		g.once.close()
+	}
+	g.tasks.Wait()
+	return err
+}
+
+// ServeHTTP answers one request. The order is the policy: what is our own, who it is, from where
+// it was sent, whether the app can answer, the app.
+func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	x := g.stats.begin(w, r, g.client(r))
+	defer x.end()
+	t := &trip{prefix: g.prefix(r)}
+	switch {
+	case !g.allowed(x.Client):
+		refuse(x, r, http.StatusForbidden, page{Kind: "address"})
+	case r.URL.Path == Path:
+		g.own(x, r, t)
+	case !g.admit(x, r, t):
+	case !g.fromHere(r):
+		refuse(x, r, http.StatusForbidden, page{Kind: "origin"})
+	case r.Method == http.MethodConnect, r.Method == http.MethodTrace:
+		refuse(x, r, http.StatusMethodNotAllowed, page{Kind: "method"})
+	case isPage(r) && g.busy():
+		g.away(x, r, awayBusy)
+	default:
+		r = r.WithContext(context.WithValue(r.Context(), tripKey{}, t))
+		if isUpgrade(r) {
+			g.upgrades.ServeHTTP(x, r)
+			return
+		}
+		g.proxy.ServeHTTP(x, r)
+	}
+}
+
+func (g *Gate) busy() bool { return g.cfg.Busy != nil && g.cfg.Busy() }

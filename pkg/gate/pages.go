@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package gate
+
+import (
+	"bytes"
+	"crypto/rand"
+	_ "embed"
+	"fmt"
+	"html/template"
+	"net/http"
+	"strconv"
+	"strings"
+)
+
+//go:embed page.html
+var pageText string
+
+var pageTemplate = template.Must(template.New("page").Parse(pageText))
+
+// page is one of the gate's own pages.
+type page struct {
+	Kind  string // key of pageWords
+	Own   string // the gate's own address; with it the page hands over the token of its fragment
+	Again string // seconds until it asks again, "" for never
+	Nonce string
+}
+
+// pageWords are title and text of each page.
+var pageWords = map[string][2]string{
+	"token":    {"This app is private", "Open it with the whole link that its owner sent you, up to the last character. If you have none, ask the owner for it."},
+	"expired":  {"This link has expired", "Ask the owner of the app for a new one."},
+	"password": {"This app is private", "Its owner can tell you the user name and the password."},
+	"guessing": {"Too many wrong passwords", "Try again in a minute."},
+	"address":  {"This app is not open to your network", "Its owner named the networks from which it may be opened."},
+	"origin":   {"Another site sent this request", "The app takes requests that change something from its own pages only."},
+	"method":   {"This method is not passed on", "CONNECT and TRACE are not for apps."},
+	"broken":   {"The app broke off its answer", "It closed the connection before it had answered. Reload the page; if this happens again, its owner can see why in the notebook."},
+
+	awayNotStarted: {"The app is starting", "This page opens it as soon as it answers. There is nothing to do."},
+	awayRestarting: {"The app is restarting", "This page opens it as soon as it answers again. There is nothing to do."},
+	awayStopped:    {"The app was stopped", "Its notebook is still there. This page opens the app as soon as its owner starts it again."},
+	awayBusy:       {"The app is busy", "Its notebook is computing and answers nobody meanwhile. This page opens the app as soon as that is over."},
+}
+
+// Title is the page's.
+func (p page) Title() string { return pageWords[p.Kind][0] }
+
+// Text is the page's.
+func (p page) Text() string { return pageWords[p.Kind][1] }
+
+// private has nobody keep an answer, or tell others where it was found.
+func private(h http.Header) {
+	h.Set("Cache-Control", "no-store")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("X-Robots-Tag", "noindex")
+}
+
+// refuse answers with a page of the gate's own, in words alone where no browser asked for a page.
+func refuse(w http.ResponseWriter, r *http.Request, status int, p page) {
+	h := w.Header()
+	private(h)
+	var body bytes.Buffer
+	if strings.Contains(r.Header.Get("Accept"), "text/html") {
+		p.Nonce = rand.Text()
+		h.Set("Content-Type", "text/html; charset=utf-8")
+		h.Set("Content-Security-Policy", fmt.Sprintf("default-src 'none'; style-src 'nonce-%s'; script-src 'nonce-%s'; connect-src 'self'; base-uri 'none'; frame-ancestors 'self'", p.Nonce, p.Nonce))
+		if err := pageTemplate.Execute(&body, p); err != nil {
+			panic(err) // of an embedded template
+		}
+	} else {
+		h.Set("Content-Type", "text/plain; charset=utf-8")
+		fmt.Fprintf(&body, "%s. %s\n", p.Title(), p.Text())
+		if p.Own != "" {
+			body.WriteString("Programs send the header \"Authorization: Bearer TOKEN\".\n")
+		}
+	}
+	h.Set("Content-Length", strconv.Itoa(body.Len()))
+	w.WriteHeader(status)
+	if r.Method != http.MethodHead {
+		_, _ = w.Write(body.Bytes())
+	}
+}

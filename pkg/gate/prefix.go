@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package gate
+
+import (
+	"bytes"
+	"io"
+	"mime"
+	"net/http"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// maxPage is the largest page that is rewritten; Taipy's is 3 KiB.
+const maxPage = 1 << 20
+
+var prefixes = regexp.MustCompile(`^(/[A-Za-z0-9._~-]{1,64}){1,4}$`)
+
+// prefix is the path below which visitors see the app, as the proxy announces it, which strips it
+// from the requests; "" where it is the root or the proxy is not known.
+func (g *Gate) prefix(r *http.Request) string {
+	if !g.cfg.TrustProxy {
+		return ""
+	}
+	p := strings.TrimSuffix(r.Header.Get("X-Forwarded-Prefix"), "/")
+	if !prefixes.MatchString(p) || strings.Contains(p, "/.") {
+		return ""
+	}
+	return p
+}
+
+// underPrefix moves an answer below a prefix: Taipy writes where it lives into two places of its
+// page (its setting base_url), and redirects name paths.
+func underPrefix(resp *http.Response, t *trip) error {
+	if to := resp.Header.Get("Location"); strings.HasPrefix(to, "/") && !strings.HasPrefix(to, "//") {
+		resp.Header.Set("Location", t.prefix+to)
+	}
+	media, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	if media != "text/html" || t.encoded || resp.StatusCode == http.StatusPartialContent || resp.Request.Method == http.MethodHead {
+		return nil
+	}
+	head, err := io.ReadAll(io.LimitReader(resp.Body, maxPage+1))
+	if err != nil {
+		return err
+	}
+	if len(head) > maxPage { // not Taipy's
+		resp.Body = readCloser{io.MultiReader(bytes.NewReader(head), resp.Body), resp.Body}
+		return nil
+	}
+	moved := bytes.Replace(head, []byte(`<base href="/"`), []byte(`<base href="`+t.prefix+`/"`), 1)
+	moved = bytes.Replace(moved, []byte(`"baseURL": "/"`), []byte(`"baseURL": "`+t.prefix+`/"`), 1)
+	if len(moved) != len(head) {
+		weaken(resp.Header)
+	}
+	_ = resp.Body.Close()
+	resp.Body = io.NopCloser(bytes.NewReader(moved))
+	resp.ContentLength = int64(len(moved))
+	resp.Header.Set("Content-Length", strconv.Itoa(len(moved)))
+	return nil
+}
+
+type readCloser struct {
+	io.Reader
+	io.Closer
+}

@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package gate
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	// An app may end an idle connection while a request is on its way there, which nobody may
+	// repeat. Servers wait 2 s (gunicorn) or longer; a new connection within the machine costs 0.1 ms.
+	appIdle     = 1500 * time.Millisecond
+	appIdleMost = 64        // kept-alive connections to the app
+	appHead     = 256 << 10 // bytes of an answer's head
+	copySize    = 64 << 10
+)
+
+// tripKey finds a request's trip in its context.
+type tripKey struct{}
+
+func tripOf(r *http.Request) *trip { return r.Context().Value(tripKey{}).(*trip) }
+
+// unreachable is the error of a connection to the app that was not made.
+type unreachable struct{ error }
+
+func (u unreachable) Unwrap() error { return u.error }
+
+func (g *Gate) newTransport() *http.Transport {
+	return &http.Transport{
+		Proxy:                  nil,  // the app is on this machine, whatever the environment says
+		DisableCompression:     true, // answers are passed on as they are
+		MaxIdleConnsPerHost:    appIdleMost,
+		IdleConnTimeout:        appIdle,
+		ExpectContinueTimeout:  time.Second,
+		MaxResponseHeaderBytes: appHead,
+		DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
+			c, err := g.cfg.Target.Dial(ctx)
+			if g.cfg.Dialled != nil && ctx.Err() == nil {
+				g.cfg.Dialled(g.cfg.Target.Addr(), err)
+			}
+			if err != nil {
+				return nil, unreachable{err}
+			}
+			g.answered.Store(true)
+			return c, nil
+		},
+	}
+}
+
+// rewrite makes the app's request of the visitor's. ReverseProxy has removed hop-by-hop headers
+// and all that says by whom it was forwarded (RFC 9110, section 7.6.1; RFC 7239).
+func (g *Gate) rewrite(p *httputil.ProxyRequest) {
+	out, in := p.Out, p.In
+	out.URL.Scheme, out.URL.Host = "http", g.cfg.Target.Addr() // connections are kept by address
+	if out.URL.Host == "" {
+		out.URL.Host = "app"
+	}
+	out.URL.Opaque = ""                // of "GET app:x", which no app takes
+	out.URL.RawQuery = in.URL.RawQuery // as it came; ReverseProxy drops what it cannot parse
+	scheme, _, _ := strings.Cut(g.origin, ":")
+	h := out.Header
+	client := g.client(in)
+	h.Set("X-Forwarded-For", client)
+	h.Set("X-Forwarded-Host", in.Host)
+	h.Set("X-Forwarded-Proto", scheme)
+	h.Set("X-Real-IP", client)
+	h.Del(requestID)
+	h.Del("X-Forwarded-Prefix")
+	t := tripOf(in)
+	if t.prefix != "" {
+		h.Set("X-Forwarded-Prefix", t.prefix)
+		if isPage(in) { // it will be rewritten, and is compressed afterwards
+			h.Del("Accept-Encoding")
+		}
+	}
+	dropCookies(h)
+	if t.ownAuthorization {
+		h.Del("Authorization")
+	}
+}
+
+// modify looks at the app's answer before it is passed on.
+func (g *Gate) modify(resp *http.Response) error {
+	t := tripOf(resp.Request)
+	h := resp.Header
+	t.encoded = h.Get("Content-Encoding") != ""
+	if _, typed := h["Content-Type"]; !typed {
+		h["Content-Type"] = nil // or net/http would guess one
+	}
+	if strings.Contains(strings.ToLower(strings.Join(h["Cache-Control"], ",")), "no-transform") {
+		h.Set(noCompression, "1")
+	}
+	if strings.HasPrefix(h.Get("Content-Type"), "text/event-stream") && h.Get("X-Accel-Buffering") == "" {
+		h.Set("X-Accel-Buffering", "no") // nginx passes events on as they come, and keeps this line
+	}
+	if t.ambient && h.Get("Access-Control-Allow-Origin") != g.origin {
+		for name := range h { // another site's script must not read what our cookie opened
+			if strings.HasPrefix(name, "Access-Control-") {
+				delete(h, name)
+			}
+		}
+	}
+	if t.prefix != "" {
+		return underPrefix(resp, t)
+	}
+	return nil
+}
+
+// failed answers where the app did not.
+func (g *Gate) failed(w http.ResponseWriter, r *http.Request, err error) {
+	switch _, away := errors.AsType[unreachable](err); {
+	case errors.Is(err, errBusy):
+		g.away(w, r, awayBusy)
+	case r.Context().Err() != nil: // the visitor has gone
+		w.WriteHeader(http.StatusBadGateway)
+	case away:
+		g.away(w, r, g.whyAway())
+	default:
+		g.cfg.Log.Debug("the app broke off", "error", err)
+		refuse(w, r, http.StatusBadGateway, page{Kind: "broken"})
+	}
+}
+
+// isUpgrade tells it as ReverseProxy does: many an nginx sends "Connection: upgrade" with each
+// request, which alone means nothing.
+func isUpgrade(r *http.Request) bool {
+	if r.Header.Get("Upgrade") == "" {
+		return false
+	}
+	for _, v := range r.Header["Connection"] {
+		for _, token := range strings.Split(v, ",") {
+			if strings.EqualFold(strings.TrimSpace(token), "upgrade") {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// isPage reports whether r loads a page, in a browser, rather than a part of one.
+func isPage(r *http.Request) bool {
+	if r.Method != http.MethodGet || isUpgrade(r) {
+		return false
+	}
+	if dest := r.Header.Get("Sec-Fetch-Dest"); dest != "" { // Fetch Metadata; browsers send it to https
+		return dest == "document" || dest == "iframe" || dest == "frame"
+	}
+	return strings.Contains(r.Header.Get("Accept"), "text/html")
+}
+
+// client is the visitor's address, where the proxy is known to tell the truth about it; else that
+// of the connection.
+func (g *Gate) client(r *http.Request) string {
+	if g.cfg.TrustProxy {
+		list := r.Header["X-Forwarded-For"]
+		if len(list) > 0 {
+			last := list[len(list)-1]
+			return strings.TrimSpace(last[strings.LastIndex(last, ",")+1:])
+		}
+	}
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return "" // a unix socket has no address
+	}
+	return host
+}
+
+// buffers are those of bodies under way.
+type buffers struct{}
+
+var bufferPool = sync.Pool{New: func() any { b := make([]byte, copySize); return &b }}
+
+// Get implements httputil.BufferPool.
+func (buffers) Get() []byte { return *bufferPool.Get().(*[]byte) }
+
+// Put implements httputil.BufferPool.
+func (buffers) Put(b []byte) { bufferPool.Put(&b) }

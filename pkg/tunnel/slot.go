@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tunnel
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshlink"
+)
+
+// slot is the listening end on the proxy that cfg asks for.
+func (cfg *Config) slot() net.Addr {
+	if cfg.RemoteSocket != "" {
+		return &net.UnixAddr{Name: cfg.RemoteSocket, Net: "unix"}
+	}
+	return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: cfg.Remote}
+}
+
+// maxSocket is the longest path of a unix socket (unix(7), sun_path, with its NUL).
+const maxSocket = 107
+
+func (cfg *Config) checkRemote() error {
+	if path := cfg.RemoteSocket; path != "" {
+		bad := strings.ContainsFunc(path, func(r rune) bool { return unicode.IsControl(r) || r == unicode.ReplacementChar })
+		if !strings.HasPrefix(path, "/") || bad || len(path) > maxSocket || cfg.Remote != 0 {
+			return fault.Config(`pass either a port or a path, remote="/run/app/slot.sock"`,
+				"remote %q is not the whole path of a socket, of at most %d characters, or there is a port besides", path, maxSocket)
+		}
+		return nil
+	}
+	if cfg.Remote == 0 {
+		cfg.Remote = DefaultRemote
+	}
+	if cfg.Remote < 1 || cfg.Remote > 65535 {
+		return fault.Config("leave remote= at 8080, or choose from 1024 to 65535", "remote %d is not a TCP port", cfg.Remote)
+	}
+	return nil
+}
+
+// remote is Remote or RemoteSocket in JSON, of Config and of Status.
+type remote struct {
+	port   *int
+	socket *string
+}
+
+func (r remote) MarshalJSON() ([]byte, error) {
+	if *r.socket != "" {
+		return json.Marshal(*r.socket)
+	}
+	return json.Marshal(*r.port)
+}
+
+func (r remote) UnmarshalJSON(b []byte) error {
+	var path string
+	if json.Unmarshal(b, &path) != nil {
+		return json.Unmarshal(b, r.port)
+	}
+	if !strings.HasPrefix(path, "/") {
+		return errors.New("remote is neither a port nor the path of a socket")
+	}
+	*r.socket = path
+	return nil
+}
+
+// stepTimeout bounds each request on a link that is up.
+const stepTimeout = 5 * time.Second
+
+// busyWaits are the waits before a port that is in use is asked for again on the same link: the
+// sshd process of a link that has just ended needs a moment to give it back. After the try with
+// the index lookAt it is looked up who holds it.
+var busyWaits = []time.Duration{20 * time.Millisecond, 80 * time.Millisecond, 20 * time.Millisecond, 80 * time.Millisecond, 300 * time.Millisecond, time.Second}
+
+const lookAt = 2
+
+// machine is what taking a slot needs of a link that has just logged in.
+type machine interface {
+	runner
+	Hold(ctx context.Context, command string) error
+	Listen(ctx context.Context, port int) (*sshlink.Listener, error)
+	ListenUnix(ctx context.Context, path string) (*sshlink.Listener, error)
+}
+
+// take takes the slot for the given link of this tunnel, if need be from a stale link of our own.
+func (c *claim) take(ctx context.Context, l machine, link int) (slot *sshlink.Listener, err error) {
+	step := func(f func(context.Context) error) error {
+		ctx, cancel := context.WithTimeout(ctx, stepTimeout)
+		defer cancel()
+		return f(ctx)
+	}
+	if err := step(func(ctx context.Context) error { return l.Hold(ctx, c.mark(link)) }); err != nil {
+		return nil, err
+	}
+	if c.slot.Network() == "unix" {
+		return c.takeSocket(ctx, l, link)
+	}
+	for try := 0; ; try++ {
+		err = step(func(ctx context.Context) (err error) {
+			slot, err = l.Listen(ctx, c.slot.(*net.TCPAddr).Port)
+			return err
+		})
+		if err == nil || fault.IsPermanent(err) || !errors.Is(err, fault.ErrForward) {
+			return slot, err
+		}
+		if try == lookAt {
+			c.taken = step(func(ctx context.Context) error { return c.clear(ctx, l, link, err) })
+		}
+		if c.taken != nil {
+			err = c.taken // says more
+		}
+		if try >= lookAt && c.taken != nil || try == len(busyWaits) {
+			return nil, err
+		}
+		select {
+		case <-time.After(busyWaits[try]):
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
+}
+
+// takeSocket takes the path of a socket. A server with StreamLocalBindUnlink gives it to whoever
+// asks and tells nobody, so who has it is looked up before, not after a refusal: a tunnel that was
+// replaced does not ask. The stale links, whose visitors wait for ever, are ended once it has it.
+// One of them may have been about to take the path too, and have done so last: it is taken again then.
+func (c *claim) takeSocket(ctx context.Context, l machine, link int) (slot *sshlink.Listener, err error) {
+	looking, cancel := context.WithTimeout(ctx, stepTimeout)
+	defer cancel()
+	stale, err := c.look(looking, l, link)
+	if err != nil && !errors.Is(err, errNoMarks) {
+		return nil, err
+	}
+	ctx, cancel = context.WithTimeout(ctx, stepTimeout)
+	defer cancel()
+	path := c.slot.String()
+	slot, err = l.ListenUnix(ctx, path)
+	if errors.Is(err, fault.ErrForward) && c.there(ctx, l) {
+		return nil, fault.SocketLeft(path)
+	}
+	if err == nil && len(stale) > 0 && end(ctx, l, stale) == nil {
+		_, _ = l.ListenUnix(ctx, path)
+	}
+	return slot, err
+}

@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package tunnel
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/leak"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshlink"
+)
+
+// login makes a link to s, which ends with the test.
+func login(t *testing.T, s *sshdtest.Server) *sshlink.Link {
+	t.Helper()
+	keys, err := sshlink.LoadKeys(s.KeyFile, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	known, err := sshlink.NewHostKeys(s.Fingerprint())
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := sshlink.Dial(t.Context(), sshlink.Config{Host: s.Host, Port: s.Port, User: s.User, Keys: keys, HostKeys: known})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	return l
+}
+
+// socket is the path of one that no server has, with all that a shell could stumble over.
+func socket(t *testing.T) *net.UnixAddr {
+	return &net.UnixAddr{Name: filepath.Join(t.TempDir(), "it's $a \"slot\" `é`"), Net: "unix"}
+}
+
+// leadsTo fails unless who connects to the socket is accepted by the slot.
+func leadsTo(t *testing.T, slot *sshlink.Listener) {
+	t.Helper()
+	c, err := net.Dial("unix", slot.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	arrived := make(chan net.Conn, 1)
+	go func() {
+		if a, err := slot.Accept(); err == nil {
+			arrived <- a
+		}
+	}()
+	select {
+	case a := <-arrived:
+		_ = a.Close()
+		_, _ = io.Copy(io.Discard, c)
+	case <-time.After(10 * time.Second):
+		t.Error("the socket does not lead to the slot")
+	}
+}
+
+// On a server that gives a path to whoever asks, the newest expose() wins as well: the older link is
+// ended, and its tunnel, on coming back, does not take the path again.
+func TestNewestSocketWins(t *testing.T) {
+	leak.Check(t)
+	s := sshdtest.Start(t, sshdtest.Options{Config: []string{"StreamLocalBindUnlink yes"}})
+	path := socket(t)
+	old := login(t, s)
+	older, newer := newClaim(path, old.Key()), newClaim(path, old.Key())
+	if _, err := older.take(t.Context(), old, 1); err != nil {
+		t.Fatal(err)
+	}
+	older.held = true
+	older.exposed = older.exposed.Add(-time.Minute)
+	marked(t, old, path)
+	slot, err := newer.take(t.Context(), login(t, s), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-old.Done():
+	case <-time.After(10 * time.Second):
+		t.Fatal("the older link is still there")
+	}
+	marked(t, login(t, s), path)
+	_, err = older.take(t.Context(), login(t, s), 2)
+	if !errors.Is(err, fault.ErrReplaced) || !strings.Contains(err.Error(), "it's $a") {
+		t.Errorf("the older tunnel came back: %v", err)
+	}
+	leadsTo(t, slot)
+	stranger := newClaim(path, "anotherkey")
+	if _, err = stranger.take(t.Context(), login(t, s), 1); !errors.Is(err, fault.ErrForward) || !strings.Contains(err.Error(), newer.key) {
+		t.Errorf("another key's tunnel: %v", err)
+	}
+	leadsTo(t, slot)
+}
+
+// marked waits until a link of the account shows its mark for the slot, which a shell writes.
+func marked(t *testing.T, l *sshlink.Link, slot net.Addr) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		listing, err := l.Run(t.Context(), listMarks)
+		if _, marks := parseMarks(listing, slot); err == nil && len(marks) > 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("no mark: %v\n%s", err, listing)
+		}
+	}
+}
+
+// late lets something happen before its first command that ends a link.
+type late struct {
+	*sshlink.Link
+	before func()
+}
+
+func (l *late) Run(ctx context.Context, command string) ([]byte, error) {
+	if strings.Contains(command, "kill") && l.before != nil {
+		l.before()
+		l.before = nil
+	}
+	return l.Link.Run(ctx, command)
+}
+
+// A stale link that takes the path in the last moment does not take it along to its end.
+func TestSocketIsTakenFromALateLink(t *testing.T) {
+	leak.Check(t)
+	s := sshdtest.Start(t, sshdtest.Options{Config: []string{"StreamLocalBindUnlink yes"}})
+	path := socket(t)
+	old := login(t, s)
+	if err := old.Hold(t.Context(), newClaim(path, old.Key()).mark(1)); err != nil {
+		t.Fatal(err)
+	}
+	marked(t, old, path)
+	l := &late{login(t, s), func() {
+		if _, err := old.ListenUnix(t.Context(), path.Name); err != nil {
+			t.Error(err)
+		}
+	}}
+	slot, err := newClaim(path, old.Key()).take(t.Context(), l, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l.before != nil {
+		t.Error("no link was ended")
+	}
+	leadsTo(t, slot)
+}
+
+// Without StreamLocalBindUnlink a file is in the way for ever, which is said.
+func TestSocketThatIsLeft(t *testing.T) {
+	leak.Check(t)
+	s := sshdtest.Start(t, sshdtest.Options{})
+	path := socket(t)
+	older := newClaim(path, login(t, s).Key())
+	slot, err := older.take(t.Context(), login(t, s), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = newClaim(path, older.key).take(t.Context(), login(t, s), 1)
+	if e := fault.From(err); !errors.Is(err, fault.ErrForward) || !e.Permanent || !strings.Contains(e.Error(), "there already") || !strings.Contains(e.Hint, "StreamLocalBindUnlink") {
+		t.Errorf("%v, hint %s", e, e.Hint)
+	}
+	leadsTo(t, slot) // who cannot have it ends nobody
+	nowhere := &net.UnixAddr{Name: path.Name + "/none/slot", Net: "unix"}
+	_, err = newClaim(nowhere, older.key).take(t.Context(), login(t, s), 1)
+	if e := fault.From(err); !errors.Is(err, fault.ErrForward) || e.Permanent || !strings.Contains(e.Hint, "directory") {
+		t.Errorf("%v, hint %s", e, e.Hint)
+	}
+	if err := os.Remove(path.Name); err != nil {
+		t.Fatal(err)
+	}
+	marked(t, login(t, s), path)
+	if slot, err = newClaim(path, older.key).take(t.Context(), login(t, s), 1); err != nil {
+		t.Fatal(err) // and what cannot be taken a second time stays
+	}
+	leadsTo(t, slot)
+}
+
+// Accounts that run no commands, or always one that does not end, have their socket all the same.
+func TestSocketWithoutCommands(t *testing.T) {
+	leak.Check(t)
+	for name, options := range map[string]sshdtest.Options{
+		"no session": {Config: []string{"StreamLocalBindUnlink yes", "MaxSessions 0"}},
+		"SFTP alone": {Config: []string{"StreamLocalBindUnlink yes", "ForceCommand internal-sftp"}},
+		"no end":     {Config: []string{"StreamLocalBindUnlink yes", "ForceCommand exec sleep 20"}},
+	} {
+		s := sshdtest.Start(t, options)
+		path := socket(t)
+		for range 2 {
+			l := login(t, s)
+			begin := time.Now()
+			slot, err := newClaim(path, l.Key()).take(t.Context(), l, 1)
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			if took := time.Since(begin); took > stepTimeout/2 && name != "no end" {
+				t.Errorf("%s: took %v", name, took)
+			}
+			leadsTo(t, slot)
+		}
+	}
+}
+
+// The slot is shown as it was given, everywhere.
+func TestSlotsAreShown(t *testing.T) {
+	for want, cfg := range map[string]Config{
+		`"remote":9000`:          {Remote: 9000},
+		`"remote":"/run/x.sock"`: {RemoteSocket: "/run/x.sock"},
+	} {
+		cfg.Server = Servers{"me@h"}
+		tun := newTunnel(cfg, server{}, nil)
+		shown, err := tun.Status().MarshalJSON()
+		if err != nil || strings.Count(string(shown), "emote") != 1 || !strings.Contains(string(shown), want) {
+			t.Errorf("%s, %v: want %s", shown, err, want)
+		}
+		hint := fault.NotOurs("http://h/", "hello", tun.Addr()).Hint
+		if cfg.Remote == 9000 && (tun.Addr().String() != "127.0.0.1:9000" || !strings.Contains(hint, "proxy_pass http://127.0.0.1:9000;")) {
+			t.Errorf("%v, %s", tun.Addr(), hint)
+		}
+		if cfg.Remote == 0 && (tun.Addr().Network() != "unix" || tun.Addr().String() != "/run/x.sock" || !strings.Contains(hint, "proxy_pass http://unix:/run/x.sock;")) {
+			t.Errorf("%v, %s", tun.Addr(), hint)
+		}
+	}
+}
