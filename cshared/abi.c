@@ -103,6 +103,30 @@ PUBLIC int32_t tt_set_target(int64_t handle, const char *target)
 	return go_set_target(handle, (char *)target);
 }
 
+PUBLIC int32_t tt_tick(int64_t handle)
+{
+	REFUSE_FORKED;
+	return go_tick(handle);
+}
+
+PUBLIC int32_t tt_url(int64_t handle, char *buf, size_t len)
+{
+	REFUSE_FORKED;
+	return go_url(handle, buf, len);
+}
+
+PUBLIC int32_t tt_new_token(int64_t handle)
+{
+	REFUSE_FORKED;
+	return go_new_token(handle);
+}
+
+PUBLIC int32_t tt_requests(int64_t handle, int32_t n, char *buf, size_t len)
+{
+	REFUSE_FORKED;
+	return go_requests(handle, n, buf, len);
+}
+
 PUBLIC int32_t tt_reconnect(int64_t handle)
 {
 	REFUSE_FORKED;

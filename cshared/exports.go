@@ -60,6 +60,35 @@ func go_set_target(handle C.int64_t, target *C.char) (rc C.int32_t) {
 	})
 }
 
+//export go_tick
+func go_tick(handle C.int64_t) (rc C.int32_t) {
+	defer rescue(&rc)
+	return with(handle, func(e *entry) C.int32_t { e.tick(); return 0 })
+}
+
+//export go_url
+func go_url(handle C.int64_t, buf *C.char, size C.size_t) (rc C.int32_t) {
+	defer rescue(&rc)
+	return with(handle, func(e *entry) C.int32_t { return give(buf, size, e.url()) })
+}
+
+//export go_new_token
+func go_new_token(handle C.int64_t) (rc C.int32_t) {
+	defer rescue(&rc)
+	return with(handle, func(e *entry) C.int32_t {
+		if !e.newToken() {
+			return C.TT_ARGUMENT
+		}
+		return 0
+	})
+}
+
+//export go_requests
+func go_requests(handle C.int64_t, n C.int32_t, buf *C.char, size C.size_t) (rc C.int32_t) {
+	defer rescue(&rc)
+	return with(handle, func(e *entry) C.int32_t { return give(buf, size, e.requests(int(n))) })
+}
+
 //export go_reconnect
 func go_reconnect(handle C.int64_t) (rc C.int32_t) {
 	defer rescue(&rc)

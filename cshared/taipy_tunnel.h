@@ -42,7 +42,7 @@ extern "C" {
 
 /* Changes whenever a call, a number or a JSON field below changes its meaning.
  * Callers compare it with tt_abi_version() before anything else. */
-#define TT_ABI_VERSION 1
+#define TT_ABI_VERSION 2
 
 /* What a call returns instead of a count or a handle. */
 #define TT_ARGUMENT (-1) /* a NULL pointer, text that is not UTF-8, or a number out of range */
@@ -73,12 +73,36 @@ int32_t tt_info(char *buf, size_t len);
  *   remote          TCP port on the proxy's 127.0.0.1, or path of a unix socket; default 8080
  *   url             what visitors open; default http://HOST/
  *   target          "host:port" of the app; "" (default): no app yet, state "waiting"
+ *   access          "token" (default), "public", or {"user":"password",…}
+ *   token           at least 128 bits; default: derived from the key that logs in
+ *   token_version   derived into the token; default 1
+ *   expires         when the token ends, RFC 3339; default: never
+ *   allow           networks of visitors; needs a proxy that tells their address
+ *   raw             true: bytes of any kind; only with "public"
  * timeout_ms bounds the set-up: a transient error is retried until then. 1 to 3600000. */
 int64_t tt_expose(const char *config, int32_t timeout_ms);
 
 /* Tells the tunnel where the app listens now: "host:port", or "" for nowhere. Connections
  * from now on go there; open ones stay. Returns 0. */
 int32_t tt_set_target(int64_t handle, const char *target);
+
+/* Says that the host's process is alive. Once called, call it again within 5 s, or visitors
+ * who load a page are told that the app is busy. Returns 0. */
+int32_t tt_tick(int64_t handle);
+
+/* What visitors open, a JSON string: the status's url, with the token that admits them where
+ * there is one. For the owner's eyes, not for logs. */
+int32_t tt_url(int64_t handle, char *buf, size_t len);
+
+/* Makes another token, at random, and forgets the present one. Returns 0; TT_ARGUMENT if the
+ * tunnel is not open yet or has no token. */
+int32_t tt_new_token(int64_t handle);
+
+/* The newest n requests that visitors made, oldest first, a JSON array; at most 1000 are kept:
+ *   {"time":…,"visitor":…,"method":…,"path":…,"status":…,"seconds":…,"received":…,"sent":…,
+ *    "client":…}
+ * without query strings and credentials. */
+int32_t tt_requests(int64_t handle, int32_t n, char *buf, size_t len);
 
 /* Gives up the present link and makes a new one at once. Returns 0. */
 int32_t tt_reconnect(int64_t handle);
@@ -94,7 +118,13 @@ int32_t tt_reconnect(int64_t handle);
  *               "link" (through the link to the proxy's own port), "" (could not be checked)
  *   links       SSH connections that are up
  *   slots       listening ends on the proxy
- *   visitors    connections that are open now
+ *   access      "token", "password" or "public"; "" if nobody is asked (raw)
+ *   token_kept  the token is the same after a restart
+ *   expires     when the token ends, seconds since 1970; 0 never
+ *   visitors    visitors who are there now; with raw, connections that are open
+ *   visitors_today  since midnight, UTC
+ *   requests, refused, failed, slow   requests so far; of them refused for want of access,
+ *               failed with a status of 500 or more, slow: after more than a second
  *   bytes       carried both ways since the start
  *   reconnects  links made after the first
  *   since       when the present state began, seconds since 1970 (a float)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/tunnel"
@@ -26,6 +27,7 @@ type registry struct {
 type entry struct {
 	handle int64
 	stop   context.CancelFunc // of the set-up
+	ticked atomic.Int64       // the host's last tick, nanoseconds since 1970; 0: none
 
 	mu     sync.Mutex
 	tunnel *tunnel.Tunnel
@@ -76,6 +78,7 @@ func (e *entry) run(ctx context.Context, config []byte) {
 	if err == nil {
 		cfg.Log = slog.New(handler{handle: e.handle})
 		cfg.Control = own
+		cfg.Busy = e.busy
 		if len(cfg.Server) == 1 {
 			e.edit(func(s *tunnel.Status) {
 				s.Server, s.URL, s.Target = cfg.Server[0], cfg.URL, cfg.Target
@@ -129,6 +132,43 @@ func (e *entry) read() tunnel.Status {
 		return e.tunnel.Status()
 	}
 	return e.status
+}
+
+// stillFor is how long a host that ticks may be silent before its app counts as busy.
+const stillFor = 5 * time.Second
+
+func (e *entry) tick() { e.ticked.Store(time.Now().UnixNano()) }
+
+func (e *entry) busy() bool {
+	last := e.ticked.Load()
+	return last != 0 && time.Since(time.Unix(0, last)) > stillFor
+}
+
+func (e *entry) open() *tunnel.Tunnel {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.tunnel
+}
+
+func (e *entry) url() string {
+	if t := e.open(); t != nil {
+		return t.URL()
+	}
+	return e.read().URL
+}
+
+func (e *entry) newToken() bool {
+	t := e.open()
+	return t != nil && t.NewToken() == nil
+}
+
+func (e *entry) requests(n int) []tunnel.Request {
+	if t := e.open(); t != nil {
+		if found := t.Requests(n); found != nil {
+			return found
+		}
+	}
+	return []tunnel.Request{}
 }
 
 func (e *entry) setTarget(addr string) error {

@@ -157,9 +157,13 @@ func (g *Gate) Close() error {
 // ServeHTTP answers one request. The order is the policy: what is our own, who it is, from where
 // it was sent, whether the app can answer, the app.
 func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	t := &trip{prefix: g.prefix(r)}
+	if r.URL.Path == Path && r.Method == http.MethodGet { // of the tunnel's own, not a visitor's
+		g.own(w, r, t)
+		return
+	}
 	x := g.stats.begin(w, r, g.client(r))
 	defer x.end()
-	t := &trip{prefix: g.prefix(r)}
 	switch {
 	case !g.allowed(x.Client):
 		refuse(x, r, http.StatusForbidden, page{Kind: "address"})

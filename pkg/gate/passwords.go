@@ -58,15 +58,15 @@ func (p *passwords) turn(now time.Time) (time.Duration, bool) {
 
 // admitPassword is admit where passwords are asked for.
 func (g *Gate) admitPassword(w http.ResponseWriter, r *http.Request, t *trip) bool {
+	user, password, given := r.BasicAuth()
+	t.ambient = true
+	t.ownAuthorization = given && g.words.right(user, password)
 	for _, c := range r.CookiesNamed(g.cookie) {
 		if equal(c.Value, g.words.session) {
-			t.ambient, t.ownAuthorization = true, true
 			return true
 		}
 	}
-	user, password, given := r.BasicAuth()
-	if given && g.words.right(user, password) {
-		t.ambient, t.ownAuthorization = true, true
+	if t.ownAuthorization {
 		g.setCookie(w, g.words.session, time.Time{}, t.prefix)
 		return true
 	}

@@ -10,6 +10,8 @@ import (
 	"crypto/subtle"
 	"encoding/base64"
 	"errors"
+	"fmt"
+	"io"
 	"math"
 	"strconv"
 	"strings"
@@ -105,11 +107,8 @@ func (t *Token) sign(what string) string {
 // Text is the token itself, for the link and nothing else.
 func (t *Token) Text() string { return t.text }
 
-// String shows nothing of the token.
-func (t *Token) String() string { return "token" }
-
-// GoString is String, for %#v.
-func (t *Token) GoString() string { return t.String() }
+// Format implements fmt.Formatter and shows nothing of the token, whatever the verb.
+func (Token) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, "token") }
 
 // Expires is when it ends, the zero time for never.
 func (t *Token) Expires() time.Time { return t.expires }

@@ -10,7 +10,11 @@ from ._status import Status
 
 _COLOURS = {"up": "#1a7f37", "waiting": "#57606a", "connecting": "#bf8700", "reconnecting": "#bf8700"}
 _RED = "#d1242f"
-_OPEN = "Open to everybody who can reach this address; all visitors share one state."
+_ACCESS = {
+    "token": "Whoever has this link can use the app; all visitors share one state.",
+    "password": "Visitors need a user name and a password; all of them share one state.",
+    "public": "Open to everybody who can reach this address; all visitors share one state.",
+}
 
 
 def line(status: Status) -> str:
@@ -19,10 +23,10 @@ def line(status: Status) -> str:
     return f"<Tunnel {status.url} {status.state}, {app}, {_count(status.links, 'link')}>"
 
 
-def text(status: Status) -> str:
+def text(status: Status, url: str) -> str:
     """For print() and job runs: what the card says."""
     chain = " -> ".join(f"[{title} {detail}]" for title, detail, _ in _hops(status))
-    return "\n".join([status.url, f"● {state(status)}", chain, *_notes(status)])
+    return "\n".join([url, f"● {state(status)}", chain, *_notes(status)])
 
 
 def state(status: Status) -> str:
@@ -39,17 +43,17 @@ def state(status: Status) -> str:
     return f"{status.state} since {age}" + (f": {what}" if what else "")
 
 
-def html(status: Status) -> str:
+def html(status: Status, url: str) -> str:
     """The card: no script, nothing from outside, every value escaped, less than 8 KiB."""
     colour = _COLOURS.get(status.state, _RED if status.state in ("failed", "replaced") else "#57606a")
     word, _, rest = state(status).partition(" ")
-    href = escape(status.url) if status.url.startswith(("http://", "https://")) else ""
+    href = escape(url) if url.startswith(("http://", "https://")) else ""
     notes = "".join(f'<div style="margin-top:4px;opacity:.8">{escape(_clip(n, 600))}</div>' for n in _notes(status))
     return (
         '<div style="max-width:640px;font:14px/1.45 system-ui,sans-serif;'
         'border:1px solid color-mix(in srgb,currentColor 25%,transparent);border-radius:10px;padding:14px 16px">'
         f'<div style="font-size:18px;font-weight:600;overflow-wrap:anywhere"><a href="{href}" target="_blank" '
-        f'rel="noopener" style="color:inherit">{escape(_clip(status.url, 300))}</a></div>'
+        f'rel="noopener" style="color:inherit">{escape(_clip(url, 300))}</a></div>'
         '<div style="margin:2px 0 10px"><span style="display:inline-block;width:9px;height:9px;border-radius:5px;'
         f'background:{colour};margin-right:6px"></span><b>{escape(word)}</b> {escape(_clip(rest, 300))}</div>'
         f"{_chain(status)}{notes}</div>"
@@ -66,7 +70,27 @@ def _notes(status: Status) -> list[str]:
     if status.state in ("up", "waiting") and not status.checked:
         notes.append("The address could not be checked from here: open it to see that it leads to the app.")
     if status.state not in ("failed", "replaced", "closed"):
-        notes.append(_OPEN)
+        notes += _access(status)
+    return notes
+
+
+def _access(status: Status) -> list[str]:
+    """Whom the app is open to, and what is to be known of the link."""
+    notes = [_ACCESS.get(status.access, _ACCESS["public"])]
+    if status.access == "token" and status.expires:
+        notes.append(f"The link ends on {status.expires:%Y-%m-%d at %H:%M} UTC.")
+    if status.access == "token" and not status.token_kept:
+        notes.append("The link is another one after a restart of the kernel.")
+    if status.access in ("token", "password") and status.url.startswith("http://"):
+        notes.append("Over plain http it can be read on the way; a proxy with https keeps it secret.")
+    if status.requests:
+        bad = [
+            f"{n} {what}"
+            for n, what in ((status.refused, "refused"), (status.failed, "failed"), (status.slow, "slow"))
+            if n
+        ]
+        counted = ", ".join([_count(status.requests, "request"), *bad])
+        notes.append(f"{_count(status.visitors_today, 'visitor')} today; {counted}.")
     return notes
 
 

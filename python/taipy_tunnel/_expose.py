@@ -6,20 +6,19 @@ from __future__ import annotations
 import atexit
 import difflib
 import inspect
-import logging
 import os
 import threading
 import time
 from typing import NoReturn
 
+from . import _settings
 from ._errors import ProxyUnreachableError, TunnelError
-from ._settings import DEFAULT_TIMEOUT, Key, Settings, seconds, slot, text
+from ._settings import DEFAULT_TIMEOUT, Access, Expires, Key, Settings, seconds, slot, text
 from ._status import Status
 from ._taipy import App
 from ._tunnel import ENDED, Tunnel
 from ._watcher import watcher
 
-_OPEN_TO_ALL = "everybody who can reach the URL can use the app; all visitors share one state"
 _PROGRESS_AFTER = 1.0  # seconds
 
 _lock = threading.Lock()
@@ -35,6 +34,12 @@ def expose(
     host_key: str | os.PathLike[str] | None = None,
     remote: int | str | None = None,
     url: str | None = None,
+    access: Access = None,
+    token: str | bytes | None = None,
+    token_version: int = 1,
+    expires: Expires = None,
+    allow: list[str] | None = None,
+    raw: bool = False,
     jump: str | None = None,
     timeout: float = DEFAULT_TIMEOUT,
     **unknown: NoReturn,
@@ -54,6 +59,14 @@ def expose(
     remote          TCP port to take on the proxy's 127.0.0.1, or the path of a unix socket there.
                     None: 8080.
     url             What visitors open. None: http://HOST/ of the server.
+    access          Whom to admit: "token" (default), who has the link `tunnel.url`; ("user", "password")
+                    or a mapping of several; "public", everybody.
+    token           Admits visitors, 22 random letters and digits or more. None: one that is derived
+                    from the key, the server and the slot, the same after a restart of the kernel.
+    token_version   Count it up, and earlier links admit nobody.
+    expires         When the link ends: seconds, a timedelta, or a moment. None: never.
+    allow           Networks of visitors, ["10.0.0.0/8"]; needs a proxy that is known to tell addresses.
+    raw             True: bytes of any kind instead of HTTP; only with access="public".
     jump            A machine on the way, "user@bastion[:port]", or several, separated by commas. None:
                     ProxyJump of ~/.ssh/config; "none": no machine.
     timeout         Seconds until a set-up that does not succeed is given up. Default 30.
@@ -78,11 +91,17 @@ def expose(
             remote=slot("remote", remote),
             url=text("url", url),
             jump=text("jump", jump),
+            access=_settings.access(access),
+            token=text("token", token),
+            token_version=_settings.whole("token_version", token_version, 1),
+            expires=_settings.expires(expires),
+            allow=_settings.texts("allow", allow),
+            raw=_settings.flag("raw", raw),
         )
-        del key, key_passphrase  # a verbose traceback shows what this frame holds
+        del key, key_passphrase, token, access  # a verbose traceback shows what this frame holds
         return _expose(settings, App(app), seconds("timeout", timeout, DEFAULT_TIMEOUT))
     except TunnelError as error:
-        key = key_passphrase = None  # noqa: F841
+        key = key_passphrase = token = access = None  # noqa: F841
         raise error.with_traceback(None) from None
 
 
@@ -107,8 +126,6 @@ def _expose(settings: Settings, app: App, timeout: float) -> Tunnel:
             if fresh:
                 tunnel.release()
             raise
-        if fresh:
-            tunnel.record(logging.WARNING, time.time(), _OPEN_TO_ALL)
     return tunnel
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from ._errors import ForkedProcessError, TunnelError
 from ._settings import Settings
 
-ABI_VERSION = 1
+ABI_VERSION = 2
 PATH = pathlib.Path(__file__).with_name("libtaipy_tunnel.so")
 
 TEXT = (POINTER(c_char), c_size_t)  # (buf, len): text that comes out
@@ -28,6 +28,10 @@ FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "tt_info": (c_int32, TEXT),
     "tt_expose": (c_int64, (c_char_p, c_int32)),
     "tt_set_target": (c_int32, (c_int64, c_char_p)),
+    "tt_tick": (c_int32, (c_int64,)),
+    "tt_url": (c_int32, (c_int64, *TEXT)),
+    "tt_new_token": (c_int32, (c_int64,)),
+    "tt_requests": (c_int32, (c_int64, c_int32, *TEXT)),
     "tt_reconnect": (c_int32, (c_int64,)),
     "tt_status": (c_int32, (c_int64, *TEXT)),
     "tt_close": (c_int32, (c_int64, c_int32)),
@@ -100,6 +104,18 @@ class Library:
 
     def set_target(self, handle: int, target: str) -> None:
         self._call("tt_set_target", handle, target.encode())
+
+    def tick(self, handle: int) -> None:
+        self._call("tt_tick", handle)
+
+    def url(self, handle: int) -> str:
+        return str(self._text("tt_url", handle))
+
+    def new_token(self, handle: int) -> None:
+        self._call("tt_new_token", handle)
+
+    def requests(self, handle: int, n: int) -> list[dict[str, Any]]:
+        return list(self._text("tt_requests", handle, n, size=65536))
 
     def reconnect(self, handle: int) -> None:
         self._call("tt_reconnect", handle)

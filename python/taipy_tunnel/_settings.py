@@ -7,9 +7,11 @@ counts as none. What a value means is decided by the engine, which gets them all
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Union
 
@@ -32,6 +34,12 @@ class Settings:
     remote: int | str
     url: str
     jump: str
+    access: str | dict[str, str] = field(repr=False)
+    token: str = field(repr=False)
+    token_version: int
+    expires: float | str  # seconds from the call, or a moment (ISO 8601); 0: never
+    allow: tuple[str, ...]
+    raw: bool
 
     @property
     def identity(self) -> tuple[str, int | str]:
@@ -44,7 +52,13 @@ class Settings:
         """The `config` of tt_expose."""
         # The library's copy of the environment is as old as the library.
         agent = os.environ.get("SSH_AUTH_SOCK") or "none"
-        return json.dumps({**asdict(self), "agent": agent, "target": target}).encode()
+        config = {**asdict(self), "agent": agent, "target": target}
+        if isinstance(self.expires, float):
+            end = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=self.expires)
+            config["expires"] = end.isoformat()
+        if not self.expires:
+            del config["expires"]
+        return json.dumps(config).encode()
 
 
 def text(name: str, value: object) -> str:
@@ -90,6 +104,92 @@ def seconds(name: str, value: object, default: float) -> float:
         shown = f"{number:g}" if number == number else _kind(value)
         raise ConfigError(f"configuration: {source} is {shown}, want seconds, more than 0 and at most 3600")
     return number
+
+
+Access = Union[str, "tuple[str, str]", "Mapping[str, str]", None]
+Expires = Union[float, datetime.timedelta, datetime.datetime, str, None]
+
+
+def access(value: object) -> str | dict[str, str]:
+    """Whom to admit: a word, or users and their passwords; as a variable, "user:password,…"."""
+    if value is None:
+        word = text("access", None) or "token"
+        if ":" not in word:
+            return word
+        return dict(pair.split(":", 1) if ":" in pair else (pair, "") for pair in word.split(","))  # type: ignore[misc]
+    if isinstance(value, str):
+        return value
+    pairs = {}
+    if isinstance(value, Mapping):
+        pairs = dict(value)
+    elif isinstance(value, (tuple, list)) and len(value) == 2:
+        pairs = {value[0]: value[1]}
+    if not pairs or not all(isinstance(part, str) for pair in pairs.items() for part in pair):
+        kind = _kind(value)
+        raise ConfigError(f'configuration: access is {kind}, want "token", "public", ("user", "password") or several')
+    return pairs
+
+
+def expires(value: object) -> float | str:
+    """When the link ends: in so many seconds, or at a moment."""
+    source = "expires"
+    if value is None:
+        value, source = text("expires", None) or 0, variable("expires")
+    if isinstance(value, datetime.timedelta):
+        value = value.total_seconds()
+    if isinstance(value, datetime.datetime):
+        return value.astimezone(datetime.timezone.utc).isoformat()
+    if isinstance(value, str) and not value.replace(".", "", 1).isdecimal():
+        try:
+            return (
+                datetime.datetime.fromisoformat(value.replace("Z", "+00:00"))
+                .astimezone(datetime.timezone.utc)
+                .isoformat()
+            )
+        except ValueError:
+            pass
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        number = -1.0
+    if not 0 <= number < 1e9 or isinstance(value, bool) or (number == 0 and source == "expires"):
+        raise ConfigError(f"configuration: {source} is {_kind(value)}, want seconds, more than 0, or a moment to come")
+    return number
+
+
+def whole(name: str, value: object, default: int) -> int:
+    """An argument that is a whole number; its variable is asked where the default was left alone."""
+    source = name
+    if value is default or value is None:
+        value, source = os.environ.get(variable(name)) or default, variable(name)
+    if isinstance(value, str) and value.strip().isdecimal():
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ConfigError(f"configuration: {source} is {_kind(value)}, want a whole number")
+    return value
+
+
+def flag(name: str, value: object) -> bool:
+    """An argument that is true or false, or its variable."""
+    source = name
+    if value is None or value is False:
+        value, source = os.environ.get(variable(name), "").strip().lower(), variable(name)
+        if value in ("", "0", "false", "no", "off"):
+            return False
+        if value in ("1", "true", "yes", "on"):
+            return True
+    if value is not True:
+        raise ConfigError(f"configuration: {source} is {_kind(value)}, want True or False")
+    return True
+
+
+def texts(name: str, value: object) -> tuple[str, ...]:
+    """An argument that is a list of texts, or one with commas, or its variable."""
+    if value is None or isinstance(value, str):
+        return tuple(part.strip() for part in text(name, value).split(",") if part.strip())
+    if isinstance(value, (tuple, list)) and all(isinstance(part, str) for part in value):
+        return tuple(value)
+    raise ConfigError(f"configuration: {name} is {_kind(value)}, want a list of texts")
 
 
 def variable(name: str) -> str:

@@ -30,7 +30,15 @@ class Status:
     checked: str  # how url was seen to lead here: "url", "link" (from the proxy) or "" (not possible)
     links: int  # SSH connections that are up
     slots: int  # listening ends on the proxy
-    visitors: int  # connections that are open now
+    access: str  # whom it admits: "token", "password", "public"; "" if nobody is asked (raw)
+    token_kept: bool  # the link is the same after a restart of the kernel
+    expires: datetime.datetime | None  # when the link ends, UTC; None: never
+    visitors: int  # who are there now; with raw=True, connections that are open
+    visitors_today: int  # since midnight, UTC
+    requests: int  # that were answered; of them:
+    refused: int  # without the token or a password
+    failed: int  # with a status of 500 or more
+    slow: int  # after more than a second
     bytes: int  # carried both ways since the start
     reconnects: int  # links made after the first
     since: datetime.datetime  # when the state began, UTC
@@ -48,7 +56,15 @@ class Status:
             checked=found["checked"],
             links=found["links"],
             slots=found["slots"],
+            access=found["access"],
+            token_kept=found["token_kept"],
+            expires=_moment(found["expires"]) if found["expires"] else None,
             visitors=found["visitors"],
+            visitors_today=found["visitors_today"],
+            requests=found["requests"],
+            refused=found["refused"],
+            failed=found["failed"],
+            slow=found["slow"],
             bytes=found["bytes"],
             reconnects=found["reconnects"],
             since=_moment(found["since"]),

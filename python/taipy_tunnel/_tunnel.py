@@ -12,9 +12,10 @@ import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
+from typing import Any
 
 from . import _card, _taipy
-from ._errors import AppNotFoundError, TunnelError
+from ._errors import AppNotFoundError, ConfigError, TunnelError
 from ._library import NoSuchTunnelError, library
 from ._resync import Resync
 from ._settings import Settings
@@ -34,6 +35,7 @@ class Tunnel:
         self._app = app
         self._handle = 0  # of the library; 0: not open. Guarded, and used, under watcher.lock
         self._known: Status | None = None
+        self._url = ""
         self._logs: collections.deque[str] = collections.deque(maxlen=KEPT_LOGS)
         self._opening = threading.Lock()  # one expose() at a time
         self._closing = False  # a close() was begun, and may have been interrupted
@@ -44,8 +46,12 @@ class Tunnel:
 
     @property
     def url(self) -> str:
-        """What visitors open."""
-        return self.status.url
+        """What visitors open: with the token that admits them, if one does. For them, not for logs."""
+        with watcher.lock:
+            if self._handle:
+                with contextlib.suppress(NoSuchTunnelError):
+                    self._url = library().url(self._handle)
+            return self._url
 
     @property
     def state(self) -> str:
@@ -63,6 +69,15 @@ class Tunnel:
         """The newest n lines of what happened, oldest first. At most 1000 are kept."""
         return list(self._logs)[-n:] if n > 0 else []
 
+    def requests(self, n: int = 100) -> list[dict[str, Any]]:
+        """The newest n requests of visitors, oldest first, at most 1000; pandas.DataFrame takes them.
+
+        time (seconds since 1970), visitor (tells them apart, no more), method, path, status, seconds,
+        received and sent (bytes), client (address, where the proxy tells it). No query strings.
+        """
+        with watcher.lock:
+            return library().requests(self._handle, max(0, n)) if self._handle else []
+
     def __repr__(self) -> str:
         try:
             return _card.line(self.status)
@@ -70,10 +85,10 @@ class Tunnel:
             return f"<Tunnel: {error.message}>"
 
     def __str__(self) -> str:
-        return _card.text(self.status)
+        return _card.text(self.status, self.url)
 
     def _repr_html_(self) -> str:
-        return _card.html(self.status)
+        return _card.html(self.status, self.url)
 
     # What can be done with it.
 
@@ -107,6 +122,26 @@ class Tunnel:
             if not self._handle:
                 raise TunnelError("tunnel: it is closed", "run the cell with expose() again")
             library().reconnect(self._handle)
+
+    def new_token(self) -> str:
+        """Have the links that were given away admit nobody any more; returns the new URL.
+
+        The new token is random and lasts until the kernel ends; a line says how to keep it longer.
+        """
+        with watcher.lock:
+            if not self._handle:
+                raise TunnelError("tunnel: it is closed", "run the cell with expose() again")
+            if self.status.access != "token":
+                raise ConfigError("configuration: this tunnel has no token", 'expose it with access="token"')
+            library().new_token(self._handle)
+            url = self.url
+        print(
+            "taipy-tunnel: the earlier link admits nobody any more. The new one lasts until the kernel ends. For one "
+            f"that stays, run expose() with token_version={self._settings.token_version + 1}; or store what follows "
+            "#token= in the link as a secret, and pass it as token=.",
+            flush=True,
+        )
+        return url
 
     def close(self, drain: float = 5.0) -> None:
         """Take no more visitors, give open connections `drain` seconds to end, and close.
@@ -194,6 +229,10 @@ class Tunnel:
 
     def follow(self) -> None:
         """Tell the engine where the app is now, and wake its server for what cells have set."""
+        with watcher.lock:
+            if self._handle:
+                with contextlib.suppress(NoSuchTunnelError):
+                    library().tick(self._handle)
         status = self.status
         try:
             address, gui = self._app.address(), self._app.gui()

@@ -18,7 +18,9 @@ EVIL = "<script>alert(1)</script>\"'&" * 400
 def status(state: str = "up", **changed: Any) -> Status:
     known: dict[str, Any] = {
         "state": state, "url": "http://203.0.113.7/", "server": "me@203.0.113.7:22", "target": "127.0.0.1:53211",
-        "checked": "url", "links": 1, "slots": 1, "visitors": 3, "bytes": 0, "reconnects": 1,
+        "checked": "url", "links": 1, "slots": 1, "access": "token", "token_kept": True, "expires": None,
+        "visitors": 3, "visitors_today": 0, "requests": 0, "refused": 0, "failed": 0, "slow": 0,
+        "bytes": 0, "reconnects": 1,
         "since": NOW - datetime.timedelta(hours=2, minutes=14, seconds=3), "retry_at": None, "last_error": None,
     }  # fmt: skip
     return Status(**{**known, **changed})
@@ -39,31 +41,46 @@ STATES = {
 @pytest.mark.parametrize("name", STATES)
 def test_states(name: str) -> None:
     shown, words = STATES[name]
-    card = _card.html(shown)
+    card = _card.html(shown, shown.url)
     xml.etree.ElementTree.fromstring(card)  # well-formed
     assert len(card.encode()) < 8192
     assert words in re.sub(r"<[^>]*>", "", card)
-    assert words in _card.text(shown)
+    assert words in _card.text(shown, shown.url)
     assert "\n" not in _card.line(shown)
     broken = {"waiting", "reconnecting", "failed", "closed"}
     assert ("#d1242f" in card) == (name in broken)
-    assert ("Open to everybody" in card) == (name not in ("failed", "closed"))
+    assert ("Whoever has this link" in card) == (name not in ("failed", "closed"))
+
+
+def test_access_is_told() -> None:
+    def told(**changed: Any) -> str:
+        return _card.text(status(**changed), "http://h/")
+
+    assert "Open to everybody" in told(access="public")
+    assert "Open to everybody" in told(access="")
+    assert "user name and a password" in told(access="password")
+    assert "read on the way" in told()
+    assert "read on the way" not in told(url="https://h/")
+    assert "another one after a restart" in told(token_kept=False)
+    assert "The link ends on 2030-01-02 at 03:04 UTC" in told(expires=datetime.datetime(2030, 1, 2, 3, 4))
+    counted = told(requests=12, visitors_today=1, refused=2, failed=0, slow=1)
+    assert "1 visitor today; 12 requests, 2 refused, 1 slow." in counted
 
 
 def test_everything_is_escaped_and_short() -> None:
     error = HostKeyError(EVIL, EVIL)
     shown = status("failed", url=EVIL, server=EVIL, target=EVIL, links=0, last_error=error)
-    card = _card.html(shown)
+    card = _card.html(shown, shown.url)
     xml.etree.ElementTree.fromstring(card)
     assert len(card.encode()) < 8192
     assert "<script" not in card
-    assert 'href="javascript' not in _card.html(status(url="javascript:alert(1)"))
+    assert 'href="javascript' not in _card.html(status(), "javascript:alert(1)")
 
 
 def test_nothing_from_outside() -> None:
-    card = _card.html(status())
+    card = _card.html(status(), "http://203.0.113.7/#token=x")
     assert not re.search(r"<script|src=|url\(|@import|<link", card)
-    assert re.findall(r'href="([^"]*)"', card) == ["http://203.0.113.7/"]
+    assert re.findall(r'href="([^"]*)"', card) == ["http://203.0.113.7/#token=x"]
 
 
 @pytest.mark.parametrize(

@@ -30,11 +30,11 @@ RERUN_ERROR = "OrchestratorServiceIsAlreadyRunning"  # Taipy's, where a cell run
 now = time.perf_counter
 
 
-def get(port: int, path: str, timeout: float = 5.0) -> tuple[int, bytes]:
+def get(port: int, path: str, token: str = "", timeout: float = 5.0) -> tuple[int, bytes]:
     """Ask 127.0.0.1:port. No proxy of the environment takes part."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
     try:
-        connection.request("GET", path)
+        connection.request("GET", path, headers={"Authorization": f"Bearer {token}"} if token else {})
         answer = connection.getresponse()
         return answer.status, answer.read()
     finally:
@@ -51,6 +51,8 @@ class Check:
     """The steps, in order. What one leaves behind, the next ones use."""
 
     page: Page
+    url: str  # the visitors', with the token
+    token: str
 
     def __init__(self, demo: Demo, browser: Browser, report: Report) -> None:
         self.demo = demo
@@ -93,12 +95,17 @@ class Check:
         took = self.demo.expose()
         url, state = self.demo.ask("[tunnel.url, tunnel.state]")
         expect(state == "up", f"the tunnel is {state!r}")
-        expect(url == self.proxy.url, f"the tunnel's url is {url!r}, not {self.proxy.url!r}")
-        self.report.row("expose", f"{state}, {url}", took * 1000, 1000, 10_000)
+        self.url = url
+        base, _, self.token = url.partition("#token=")
+        expect(
+            base == self.proxy.url and len(self.token) >= 22, f"the tunnel's url is {base!r}, not {self.proxy.url!r}"
+        )
+        self.report.row("expose", f"{state}, {base}", took * 1000, 1000, 10_000)
 
     def curl(self) -> None:
+        expect(get(self.public, "/")[0] in (403, 502), "visitors are admitted without the link's token")
         began = now()
-        status, body = get(self.public, "/")
+        status, body = get(self.public, "/", self.token)
         took = (now() - began) * 1000
         expect(status == 200, f"{self.proxy.url} answers {status}: {body[:80]!r}")
         expect(b"taipy" in body.lower(), f"{self.proxy.url} is not Taipy's page: {body[:200]!r}")
@@ -106,7 +113,7 @@ class Check:
 
     def draw(self) -> None:
         began = now()
-        self.page = self.browser.open(self.proxy.url)
+        self.page = self.browser.open(self.url)
         self.page.wait_text("h1", TITLE, timeout=30)
         shown = self.page.wait_text("#clicks", "0") - began
         self.report.row("browser", f"page drawn, {self.page.requests} requests", shown * 1000, 5000)
@@ -143,6 +150,7 @@ class Check:
     def outage(self) -> None:
         """The link is killed; it comes back, and the page goes on without a reload."""
         self.page.evaluate("window.sameDocument = true")
+        loads = self.page.loads  # the first handed the token over
         with progress(f"killing {KILLS} links, each when it is {STABLE:.0f} s old"):
             for _ in range(KILLS):
                 self.let_link_settle()
@@ -154,7 +162,7 @@ class Check:
         self.report.row("link", "… by the tunnel's own status", told, 100, 1000)
         self.report.row("click", f"after it, without a reload; median of {KILLS}", alive, 6000, 15_000)
         same = self.page.evaluate("window.sameDocument === true")
-        expect(same and self.page.loads == 1, f"the page was loaded {self.page.loads} times")
+        expect(same and self.page.loads == loads, f"the page was loaded {self.page.loads - loads} times more")
 
     def let_link_settle(self) -> None:
         """A link that is lost young waits longer for its successor, so let it come of age."""
@@ -170,7 +178,7 @@ class Check:
         processes.until(lambda: not any(map(processes.look, pids)), 5, every=0.0005)
         expect(processes.until(self.slot_answers, 20, every=0.002), "the slot does not answer for 20 s")
         back = (now() - began) * 1000
-        status, _ = get(self.public, "/taipy.status.json")
+        status, _ = get(self.public, "/taipy.status.json", self.token)
         expect(status == 200, f"the slot answers, but {self.proxy.url} says {status}")
         self.clicked(self.page)
         alive = (now() - began) * 1000
@@ -180,7 +188,7 @@ class Check:
 
     def slot_answers(self) -> bool:
         try:
-            return get(self.proxy.remote, "/taipy.status.json", timeout=1)[0] == 200
+            return get(self.proxy.remote, "/taipy.status.json", self.token, timeout=1)[0] == 200
         except (OSError, http.client.HTTPException):
             return False
 
@@ -193,7 +201,7 @@ class Check:
         took = self.demo.expose() * 1000
         after = self.demo.ask("[id(tunnel), tunnel.url]")
         expect(before == after, f"another tunnel: {before} became {after}")
-        page = self.browser.open(self.proxy.url)
+        page = self.browser.open(self.url)
         page.wait_text("h1", TITLE, timeout=30)
         page.wait_text("#clicks", "", exactly=False)
         self.clicked(page)
@@ -204,7 +212,7 @@ class Check:
 
     def rest(self) -> None:
         began = now()
-        status, body = get(self.public, "/api/v1/scenarios/")
+        status, body = get(self.public, "/api/v1/scenarios/", self.token)
         took = (now() - began) * 1000
         expect(status == 200, f"/api/v1/scenarios/ answers {status}: {body[:80]!r}")
         expect(isinstance(json.loads(body), list), f"not a list of scenarios: {body[:80]!r}")
@@ -226,7 +234,7 @@ class Check:
         rates: dict[int, list[float]] = {self.proxy.remote: [], plain: []}
         for _ in range(ROUNDS):
             for port, measured in rates.items():
-                one = load.measure(port, ASKED, connections, LOAD_SECONDS)
+                one = load.measure(port, ASKED, connections, LOAD_SECONDS, self.token)
                 expect(one.failed == 0, f"{one.failed} requests failed at port {port}")
                 measured.append(one.rate)
         return statistics.median(rates[self.proxy.remote]), statistics.median(rates[plain])

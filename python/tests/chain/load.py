@@ -2,7 +2,7 @@
 """Kept-alive requests as fast as they are answered. A program of its own: no other thread of the
 process that measures, and none of the notebook's, shares its interpreter.
 
-    python load.py PORT PATH CONNECTIONS SECONDS    prints {"rate": …, "median_ms": …, "failed": …}
+    python load.py PORT PATH CONNECTIONS SECONDS [TOKEN]    prints {"rate": …, "median_ms": …, "failed": …}
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ class Rate(NamedTuple):
     failed: int
 
 
-def measure(port: int, path: str, connections: int, seconds: float) -> Rate:
-    """Ask 127.0.0.1:port for `path` over so many connections, for so long."""
+def measure(port: int, path: str, connections: int, seconds: float, token: str = "") -> Rate:
+    """Ask 127.0.0.1:port for `path` over so many connections, for so long, with a visitor's token."""
     ran = subprocess.run(
-        [sys.executable, __file__, str(port), path, str(connections), str(seconds)],
+        [sys.executable, __file__, str(port), path, str(connections), str(seconds), token],
         check=True,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -77,10 +77,11 @@ class _Visitor(asyncio.Protocol):
             self.failed += 1
 
 
-async def _main(port: int, path: str, connections: int, seconds: float) -> dict[str, Any]:
+async def _main(port: int, path: str, connections: int, seconds: float, token: str) -> dict[str, Any]:
     loop = asyncio.get_running_loop()
     end = asyncio.Event()
-    request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
+    bearer = f"Authorization: Bearer {token}\r\n" if token else ""
+    request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{bearer}\r\n".encode()
     visitors = [
         (await loop.create_connection(lambda: _Visitor(request, end), "127.0.0.1", port))[1] for _ in range(connections)
     ]
@@ -97,5 +98,5 @@ async def _main(port: int, path: str, connections: int, seconds: float) -> dict[
 
 
 if __name__ == "__main__":
-    port, path, connections, seconds = sys.argv[1:]
-    print(json.dumps(asyncio.run(_main(int(port), path, int(connections), float(seconds)))))
+    port, path, connections, seconds, token = (*sys.argv[1:], "")[:5]
+    print(json.dumps(asyncio.run(_main(int(port), path, int(connections), float(seconds), token))))
