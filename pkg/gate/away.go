@@ -22,7 +22,10 @@ const (
 	busyLook  = time.Second
 )
 
-var errBusy = errors.New("the app's process is busy")
+var (
+	errBusy  = errors.New("the app's process is busy")
+	errMoved = errors.New("the app is somewhere else now")
+)
 
 func (g *Gate) whyAway() string {
 	switch {
@@ -40,40 +43,65 @@ func (g *Gate) away(w http.ResponseWriter, r *http.Request, why string) {
 	refuse(w, r, http.StatusServiceUnavailable, page{Kind: why, Again: awayAgain})
 }
 
-// patient is the way to the app: an answer is waited for as long as it takes, but for a page while
-// the whole process stands still, when nobody can tell how long that will be.
-func (g *Gate) patient() http.RoundTripper {
-	if g.cfg.Busy == nil {
-		return g.transport
+// Moved has requests that may be repeated, and wait for an app that is not the target any more,
+// asked again where it is now: a server that was stopped may keep its connections open and never
+// answer.
+func (g *Gate) Moved() {
+	next, cancel := context.WithCancel(context.Background())
+	if before := g.stay.Swap(&stay{next, cancel}); before != nil {
+		before.end()
 	}
-	return roundTripper(func(r *http.Request) (*http.Response, error) {
-		if !isPage(r) {
-			return g.transport.RoundTrip(r)
-		}
+}
+
+// stay is the time between two moves of the target.
+type stay struct {
+	context.Context
+	end context.CancelFunc
+}
+
+// ask sends a request to the app. An answer is waited for as long as it takes, but for a page while
+// the whole process stands still, when nobody can tell how long that will be.
+func (g *Gate) ask(r *http.Request) (*http.Response, error) {
+	safe := r.Method == http.MethodGet || r.Method == http.MethodHead || r.Method == http.MethodOptions
+	if !safe || r.Body != nil && r.Body != http.NoBody {
+		return g.transport.RoundTrip(r)
+	}
+	for {
 		ctx, cancel := context.WithCancelCause(r.Context())
+		stayed := context.AfterFunc(g.stay.Load(), func() { cancel(errMoved) })
+		g.aim(r)
 		arrived := make(chan struct{})
-		g.tasks.Go(func() {
-			look := time.NewTicker(busyLook)
-			defer look.Stop()
-			for !g.busy() {
-				select {
-				case <-look.C:
-				case <-arrived:
-					return
-				}
-			}
-			cancel(errBusy)
-		})
+		if g.cfg.Busy != nil && isPage(r) {
+			g.tasks.Go(func() { g.watch(arrived, cancel) })
+		}
 		resp, err := g.transport.RoundTrip(r.WithContext(ctx))
+		stayed()
 		close(arrived)
-		if context.Cause(ctx) == errBusy {
-			if err == nil {
-				_ = resp.Body.Close()
-			}
+		why := context.Cause(ctx)
+		if why != errMoved && why != errBusy {
+			return resp, err
+		}
+		if err == nil {
+			_ = resp.Body.Close()
+		}
+		if why == errBusy {
 			return nil, errBusy
 		}
-		return resp, err
-	})
+	}
+}
+
+// watch cancels a request when the process stands still before the answer has arrived.
+func (g *Gate) watch(arrived <-chan struct{}, cancel context.CancelCauseFunc) {
+	look := time.NewTicker(busyLook)
+	defer look.Stop()
+	for !g.busy() {
+		select {
+		case <-look.C:
+		case <-arrived:
+			return
+		}
+	}
+	cancel(errBusy)
 }
 
 type roundTripper func(*http.Request) (*http.Response, error)

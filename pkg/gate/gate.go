@@ -88,6 +88,7 @@ type Gate struct {
 	token    atomic.Pointer[Token]
 	words    *passwords
 	answered atomic.Bool // the app did, at least once
+	stay     atomic.Pointer[stay]
 	stats    *stats
 	proxy    http.Handler // to the app, with all that is done on the way
 	upgrades http.Handler // the same without what only answers need
@@ -117,7 +118,8 @@ func New(cfg Config) (*Gate, error) {
 	g.tasks.Panicked = cfg.Panicked
 	g.life, g.end = context.WithCancel(context.Background())
 	g.transport = g.newTransport()
-	proxy := &httputil.ReverseProxy{Rewrite: g.rewrite, Transport: g.patient(), ModifyResponse: g.modify, ErrorHandler: g.failed,
+	g.Moved()
+	proxy := &httputil.ReverseProxy{Rewrite: g.rewrite, Transport: roundTripper(g.ask), ModifyResponse: g.modify, ErrorHandler: g.failed,
 		BufferPool: buffers{}, ErrorLog: slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug)}
 	g.upgrades, g.proxy = proxy, compress(proxy)
 	if cfg.TrustProxy {
@@ -145,6 +147,7 @@ func (g *Gate) Drain() { g.server.SetKeepAlivesEnabled(false) }
 // Close ends every connection and returns when nothing of them is left.
 func (g *Gate) Close() error {
 	g.end()
+	g.stay.Load().end()
 	err := g.server.Close()
 	g.transport.CloseIdleConnections()
 	if g.once != nil {

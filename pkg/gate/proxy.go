@@ -54,14 +54,19 @@ func (g *Gate) newTransport() *http.Transport {
 	}
 }
 
+// aim addresses a request to where the app is now: connections are kept by address.
+func (g *Gate) aim(r *http.Request) {
+	if r.URL.Host = g.cfg.Target.Addr(); r.URL.Host == "" {
+		r.URL.Host = "app"
+	}
+}
+
 // rewrite makes the app's request of the visitor's. ReverseProxy has removed hop-by-hop headers
 // and all that says by whom it was forwarded (RFC 9110, section 7.6.1; RFC 7239).
 func (g *Gate) rewrite(p *httputil.ProxyRequest) {
 	out, in := p.Out, p.In
-	out.URL.Scheme, out.URL.Host = "http", g.cfg.Target.Addr() // connections are kept by address
-	if out.URL.Host == "" {
-		out.URL.Host = "app"
-	}
+	out.URL.Scheme = "http"
+	g.aim(out)
 	out.URL.Opaque = ""                // of "GET app:x", which no app takes
 	out.URL.RawQuery = in.URL.RawQuery // as it came; ReverseProxy drops what it cannot parse
 	scheme, _, _ := strings.Cut(g.origin, ":")

@@ -190,7 +190,7 @@ func (d *door) renew() {
 // linked is the URL with the token behind its #, where no server on the way sees it.
 func (d *door) linked() string {
 	base := d.t.cfg.URL
-	if d == nil || d.t.cfg.Access.String() != "token" {
+	if d.t.cfg.Access.String() != "token" {
 		return base
 	}
 	token := d.gate.Token()

@@ -114,6 +114,15 @@ func TestShutdownEndsIdleConnections(t *testing.T) {
 	}
 }
 
+func TestRawHasNoToken(t *testing.T) {
+	c := newChain(t, sshdtest.Options{})
+	tun := c.expose(t, app(t, "hello"))
+	if tun.URL() != c.url || tun.Status().Access != "" || tun.Requests(1) != nil || !errors.Is(tun.NewToken(), tunnel.ErrConfig) {
+		t.Errorf("%s, %+v", tun.URL(), tun.Status())
+	}
+	wantBody(t, tun.URL(), "hello")
+}
+
 func TestAccessIsNotLeftOpenByMistake(t *testing.T) {
 	c := newChain(t, sshdtest.Options{})
 	for name, change := range map[string]func(*tunnel.Config){

@@ -278,6 +278,9 @@ func (s *supervisor) drain() {
 // moved: the app is somewhere else now, or nowhere.
 func (s *supervisor) moved(addr string) {
 	s.t.target.Set(addr)
+	if s.t.door != nil {
+		s.t.door.gate.Moved()
+	}
 	s.t.board.edit(func(st *Status) { st.Target = addr })
 	if addr == "" {
 		s.appAnswers(forward.ErrNoTarget)

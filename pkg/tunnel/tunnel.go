@@ -103,7 +103,12 @@ func (t *Tunnel) SetTarget(addr string) error {
 
 // URL returns what visitors open, with the token that admits them, if one does: it is for those
 // who may see the app, not for logs. Status has the URL without it.
-func (t *Tunnel) URL() string { return t.door.linked() }
+func (t *Tunnel) URL() string {
+	if t.door == nil {
+		return t.cfg.URL
+	}
+	return t.door.linked()
+}
 
 // NewToken makes another token, at random, and has the gate forget the present one: links that
 // were given away and visitors who are there need the new URL. It lasts until Close; to keep it

@@ -76,7 +76,7 @@ def test_no_app_yet(proxy: Proxy) -> None:
     with machine() as other:
         tunnel = taipy_tunnel.expose(**arguments(other))
         assert (tunnel.state, other.slot_held()) == ("waiting", True)
-        with pytest.raises(urllib.error.HTTPError, match="502"):
+        with pytest.raises(urllib.error.HTTPError, match="503"):
             visit(other.url)
         with web_app("late") as late:
             assert taipy_tunnel.expose(late, **arguments(other)) is tunnel

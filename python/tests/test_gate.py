@@ -140,7 +140,7 @@ def test_public_is_said(proxy: Proxy, secret_app: str) -> None:
 def test_raw_carries_anything(proxy: Proxy, secret_app: str) -> None:
     tunnel = taipy_tunnel.expose(secret_app, **arguments(proxy, raw=True))
     assert ask(proxy.url) == (200, "company data")
-    assert (tunnel.status.access, tunnel.requests()) == ("", [])
+    assert (tunnel.status.access, tunnel.requests(), tunnel.url) == ("", [], proxy.url)
 
 
 def test_requests_are_seen(proxy: Proxy, secret_app: str) -> None:

@@ -34,7 +34,9 @@ LATER = """
 
 def test_close_that_is_interrupted_goes_on(python: str, proxy: Proxy, app: str) -> None:
     """SIGINT is answered within 100 ms (10x ceiling here), and the visitor keeps the time he was given."""
-    code = script(EXPOSE, "print('up', flush=True)\ninput()", INTERRUPTED, LATER, app=app, arguments=arguments(proxy))
+    code = script(
+        EXPOSE, "print('up', flush=True)\ninput()", INTERRUPTED, LATER, app=app, arguments=arguments(proxy, raw=True)
+    )
     with talk(python, code) as kernel:
         assert kernel.stdout.readline() == "up\n"
         with socket.create_connection(("127.0.0.1", proxy.remote)) as visitor:
@@ -64,7 +66,7 @@ def test_expose_while_an_interrupted_close_goes_on(python: str, proxy: Proxy, ap
         visitor.sendall(b"GET / HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n")
         assert visitor.recv(4096)
     """
-    known = {"app": app, "port": proxy.remote, "arguments": arguments(proxy)}
+    known = {"app": app, "port": proxy.remote, "arguments": arguments(proxy, raw=True)}
     ran = run(python, script(EXPOSE, stay, INTERRUPTED, AT_ONCE, **known))
     assert outcome(ran) == (0, "True up\n", "")
 
