@@ -22,7 +22,7 @@ usage() {
 		./build.sh wheel   builds dist/*.whl with it
 		./build.sh test    tests everything: test go, test python [pytest's arguments]
 		./build.sh compat  the notebook's side on older Taipys, and on the oldest and newest Python there is
-		./build.sh bench   what is measured: gil
+		./build.sh bench   what is measured: gil, gate
 		./build.sh fuzz    fuzzes every parser of untrusted text for a minute; fuzz 1h: for an hour each
 		./build.sh lint    formats, vet, staticcheck, go.mod, ruff, mypy
 		./build.sh demo    a proxy, a notebook and the chain between them on this machine; prints the URL

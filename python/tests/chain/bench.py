@@ -2,6 +2,7 @@
 """What is measured rather than tested: medians of interleaved rounds, and how busy the machine was.
 
     python -m chain.bench gil    requests through the tunnel while the notebook holds the GIL
+    python -m chain.bench gate   requests and a download through the gate, and without one (raw)
 
 Ratios are what counts: figures of one machine say little on another.
 """
@@ -25,6 +26,7 @@ from .proxy import Missing, Proxy
 from .report import Report
 
 ROUNDS = 9  # each way
+GATE_ROUNDS = 4
 HELD = 2.0  # seconds that the GIL is held
 MEASURED = HELD - 0.2  # within them
 WITHIN = 0.1  # of the figures without
@@ -32,10 +34,18 @@ WITHIN = 0.1  # of the figures without
 # The app: another process than the notebook's, or it could not answer while the GIL is held.
 APP = """
 import asyncio
+BIG = 4 << 20
 async def answer(reader, writer):
     try:
         while True:
-            await reader.readuntil(b"\\r\\n\\r\\n")
+            head = await reader.readuntil(b"\\r\\n\\r\\n")
+            if head.startswith(b"GET /big "):
+                length = b"Content-Type: application/zip\\r\\nContent-Length: %d" % (BIG * 64)
+                writer.write(b"HTTP/1.1 200 OK\\r\\n" + length + b"\\r\\n\\r\\n")
+                for _ in range(64):
+                    writer.write(bytes(BIG))
+                    await writer.drain()
+                continue
             writer.write(b"HTTP/1.1 200 OK\\r\\nContent-Length: 5\\r\\n\\r\\nhello")
     except (OSError, asyncio.IncompleteReadError):
         writer.close()
@@ -50,7 +60,8 @@ asyncio.run(main())
 KERNEL = """
 import ctypes, json, sys, threading, time
 import taipy_tunnel
-tunnel = taipy_tunnel.expose(**json.loads(sys.stdin.readline()))
+known = json.loads(sys.stdin.readline())
+tunnel = taipy_tunnel.expose(**known)
 counted = 0
 def count():
     global counted
@@ -61,7 +72,11 @@ threading.Thread(target=count, daemon=True).start()
 sleep = ctypes.PyDLL(None).usleep
 print("up", flush=True)
 for line in sys.stdin:
+    if line.startswith("raw"):
+        taipy_tunnel.expose(**known, raw=line == "raw yes\\n")
     print("go", flush=True)
+    if line.startswith("raw"):
+        continue
     before = counted
     if line == "hold\\n":
         sleep(2_000_000)
@@ -146,6 +161,55 @@ def gil(report: Report) -> None:
             report.line(f"{'ok' if near else 'slow':<6}{'gil':<10}held / free: rate {rate:.3f}, p99 {p99:.3f}")
 
 
+def gate(report: Report) -> None:
+    """The same through the gate and without it: at the slot, and through nginx."""
+    with Proxy() as proxy, _talk("-c", APP) as app, _talk("-c", KERNEL) as kernel:
+        known = {name: getattr(proxy, name) for name in ("server", "key", "host_key", "remote", "url")}
+        _tell(kernel, json.dumps({"access": "public", "app": f"127.0.0.1:{_hear(app)}", **known}))
+        _hear(kernel)
+        public = int(proxy.url.rstrip("/").rsplit(":", 1)[1])
+        cases = [(place, port, n) for place, port in (("slot", proxy.remote), ("nginx", public)) for n in (1, 16)]
+        found: dict[tuple[str, int, str], list[Figures]] = {}
+        bulk: dict[str, list[float]] = {"gate": [], "raw": []}
+        for number in range(2 * GATE_ROUNDS):
+            how = ("gate", "raw")[(number + number // 2) % 2]
+            _tell(kernel, "raw yes" if how == "raw" else "raw no")
+            _hear(kernel)
+            for place, port, connections in cases:
+                found.setdefault((place, connections, how), []).append(_visits(port, connections))
+            bulk[how] += [_download(proxy.remote) for _ in range(3)]
+        for place, _, connections in cases:
+            ours, raw = (Figures(*map(statistics.median, zip(*found[place, connections, how]))) for how in bulk)
+            aim = 0.8 if place == "nginx" else 0.5
+            _compare(report, f"{place}, {connections:>2} kept alive: {ours.rate:.0f}/s", ours.rate / raw.rate, aim)
+            _compare(
+                report,
+                f"{place}, {connections:>2} kept alive: p99 {ours.p99_ms:.2f} ms, raw / gate",
+                raw.p99_ms / ours.p99_ms,
+                0.5,
+            )
+        ours_mb, raw_mb = (statistics.median(bulk[how]) for how in bulk)
+        _compare(report, f"download: {ours_mb:.0f} MB/s", ours_mb / raw_mb, 1.0)
+
+
+def _compare(report: Report, seen: str, ratio: float, aim: float) -> None:
+    report.slow += ratio < aim
+    report.line(f"{'ok' if ratio >= aim else 'slow':<6}{'gate':<10}{seen:<44}{ratio:>7.2f}x{aim:>6.2f}x")
+
+
+def _visits(port: int, connections: int) -> Figures:
+    with _talk("-m", "chain.bench", "visit", str(port), str(connections)) as visitor:
+        _hear(visitor)
+        _tell(visitor, "go")
+        return Figures(**json.loads(_hear(visitor)))
+
+
+def _download(port: int) -> float:
+    """MB a second of 256 MB."""
+    argv = ["curl", "-s", "-o", "/dev/null", "-w", "%{speed_download}", f"http://127.0.0.1:{port}/big"]
+    return float(subprocess.run(argv, check=True, stdout=subprocess.PIPE, timeout=120).stdout) / 1e6
+
+
 def _round(kernel: Any, port: int, connections: int, how: str) -> Figures:
     with _talk("-m", "chain.bench", "visit", str(port), str(connections)) as visitor:
         _hear(visitor)
@@ -159,7 +223,7 @@ def _round(kernel: Any, port: int, connections: int, how: str) -> Figures:
     return figures
 
 
-BENCHES = {"gil": gil}
+BENCHES = {"gil": gil, "gate": gate}
 
 
 def main() -> int:

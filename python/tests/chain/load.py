@@ -48,6 +48,7 @@ class _Visitor(asyncio.Protocol):
         self._asked = 0.0
         self.took: list[float] = []
         self.failed = 0
+        self._last = False  # on this connection
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -69,12 +70,19 @@ class _Visitor(asyncio.Protocol):
         if not head.startswith(b"HTTP/1.1 200"):
             self.failed += 1
         self.took.append(time.perf_counter() - self._asked)
-        if not self._end.is_set():
+        self._last = b"connection: close" in head.lower()
+        if not self._end.is_set() and not self._last:
             self._ask()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if not self._end.is_set():
+        if self._end.is_set():
+            return
+        if not self._last:
             self.failed += 1
+            return
+        self._last = False  # nginx ends a connection after a thousand requests
+        again = asyncio.get_running_loop().create_connection(lambda: self, *self._transport.get_extra_info("peername"))
+        self._connecting = asyncio.ensure_future(again)
 
 
 async def _main(port: int, path: str, connections: int, seconds: float, token: str) -> dict[str, Any]:
