@@ -35,9 +35,10 @@ func cookieName(identity string) string {
 // trip is what one request's way to the app and back has to know.
 type trip struct {
 	prefix           string
-	ambient          bool // admitted by what a browser sends by itself, whoever made it send
-	ownAuthorization bool // the Authorization header was for the gate
-	encoded          bool // the app compressed its answer
+	ambient          bool   // admitted by what a browser sends by itself, whoever made it send
+	ownAuthorization bool   // the Authorization header was for the gate
+	encoded          bool   // the app compressed its answer
+	cookie           string // of ours, for the app's answer
 }
 
 // admit reports whether r's sender is admitted; if not, it has answered.
@@ -60,7 +61,7 @@ func (g *Gate) admit(w http.ResponseWriter, r *http.Request, t *trip) bool {
 		if text, rest := queryToken(r.URL.RawQuery); text != "" {
 			inLink := token.judge(text)
 			if inLink == right && !isUpgrade(r) {
-				g.setCookie(w, text, token.Expires(), t.prefix)
+				http.SetCookie(w, g.newCookie(text, token.Expires(), t.prefix))
 				redirect(w, t.prefix, r.URL, rest)
 				return false
 			}
@@ -120,12 +121,12 @@ func redirect(w http.ResponseWriter, prefix string, u *url.URL, query string) {
 	w.WriteHeader(http.StatusSeeOther)
 }
 
-func (g *Gate) setCookie(w http.ResponseWriter, value string, until time.Time, prefix string) {
+func (g *Gate) newCookie(value string, until time.Time, prefix string) *http.Cookie {
 	c := &http.Cookie{Name: g.cookie, Value: value, Path: prefix + "/", HttpOnly: true, Secure: g.secure, SameSite: http.SameSiteLaxMode}
 	if !until.IsZero() {
 		c.Expires = until
 	}
-	http.SetCookie(w, c)
+	return c
 }
 
 // dropCookies keeps the gates' cookies, other tunnels' included, from the app, and its own as they are.
@@ -157,7 +158,7 @@ func (g *Gate) own(w http.ResponseWriter, r *http.Request, t *trip) {
 		form, _ := url.ParseQuery(string(body))
 		private(w.Header())
 		if text := form.Get("token"); err == nil && g.token.Load().judge(text) == right {
-			g.setCookie(w, text, g.token.Load().Expires(), t.prefix)
+			http.SetCookie(w, g.newCookie(text, g.token.Load().Expires(), t.prefix))
 			w.WriteHeader(http.StatusNoContent)
 			return
 		}

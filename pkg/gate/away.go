@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"sync/atomic"
 	"time"
 )
 
@@ -67,31 +68,36 @@ func (g *Gate) ask(r *http.Request) (*http.Response, error) {
 		return g.transport.RoundTrip(r)
 	}
 	for {
-		ctx, cancel := context.WithCancelCause(r.Context())
-		stayed := context.AfterFunc(g.stay.Load(), func() { cancel(errMoved) })
+		ctx, cancel := context.WithCancel(r.Context())
+		var verdict atomic.Pointer[error] // the first one counts: an answer that has arrived is not cut off
+		giveUp := func(why error) {
+			if verdict.CompareAndSwap(nil, &why) {
+				cancel()
+			}
+		}
+		stayed := context.AfterFunc(g.stay.Load(), func() { giveUp(errMoved) })
 		g.aim(r)
 		arrived := make(chan struct{})
 		if g.cfg.Busy != nil && isPage(r) {
-			g.tasks.Go(func() { g.watch(arrived, cancel) })
+			g.tasks.Go(func() { g.watch(arrived, giveUp) })
 		}
 		resp, err := g.transport.RoundTrip(r.WithContext(ctx))
 		stayed()
 		close(arrived)
-		why := context.Cause(ctx)
-		if why != errMoved && why != errBusy {
+		if verdict.CompareAndSwap(nil, &err) || r.Context().Err() != nil {
 			return resp, err
 		}
 		if err == nil {
 			_ = resp.Body.Close()
 		}
-		if why == errBusy {
-			return nil, errBusy
+		if why := *verdict.Load(); why == errBusy {
+			return nil, why
 		}
 	}
 }
 
 // watch cancels a request when the process stands still before the answer has arrived.
-func (g *Gate) watch(arrived <-chan struct{}, cancel context.CancelCauseFunc) {
+func (g *Gate) watch(arrived <-chan struct{}, giveUp func(error)) {
 	look := time.NewTicker(busyLook)
 	defer look.Stop()
 	for !g.busy() {
@@ -101,7 +107,7 @@ func (g *Gate) watch(arrived <-chan struct{}, cancel context.CancelCauseFunc) {
 			return
 		}
 	}
-	cancel(errBusy)
+	giveUp(errBusy)
 }
 
 type roundTripper func(*http.Request) (*http.Response, error)

@@ -9,10 +9,7 @@ import (
 	"github.com/klauspost/compress/gzhttp"
 )
 
-const (
-	compressFrom  = 1 << 10 // bytes
-	noCompression = gzhttp.HeaderNoCompression
-)
+const compressFrom = 1 << 10 // bytes
 
 // compresses are the media types whose text shrinks, besides text/…: Taipy's first page is 7.2 MB
 // without and 1.7 MB with it.
@@ -36,7 +33,10 @@ func compress(next http.Handler) http.Handler {
 	if err != nil {
 		panic(err) // of constants
 	}
-	compressed := wrap(next)
+	compressed := wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		below := w.(interface{ Unwrap() http.ResponseWriter }).Unwrap()
+		next.ServeHTTP(&chooser{w, below}, r)
+	}))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !r.ProtoAtLeast(1, 1) || r.Method == http.MethodHead {
 			next.ServeHTTP(w, r)
@@ -46,6 +46,28 @@ func compress(next http.Handler) http.Handler {
 	})
 }
 
+// chooser stands above the compressor, which holds an answer's head back until it has seen some
+// of the body. What is not to be compressed goes past it: the head of a stream of events is out
+// before the first event.
+type chooser struct {
+	http.ResponseWriter
+	below http.ResponseWriter
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (c *chooser) WriteHeader(code int) {
+	h := c.Header()
+	media, typed := h.Get("Content-Type"), len(h["Content-Type"]) > 0
+	if code >= http.StatusOK && (typed && !compressible(media) || h.Get("Content-Encoding") != "" || h.Get("Content-Range") != "" ||
+		strings.Contains(strings.ToLower(strings.Join(h["Cache-Control"], ",")), "no-transform")) {
+		c.ResponseWriter = c.below
+	}
+	c.ResponseWriter.WriteHeader(code)
+}
+
+// Flush implements http.Flusher.
+func (c *chooser) Flush() { _ = http.NewResponseController(c.ResponseWriter).Flush() }
+
 // weakener stands below the compressor and sees whether it did anything.
 type weakener struct {
 	http.ResponseWriter
@@ -54,8 +76,12 @@ type weakener struct {
 
 // WriteHeader implements http.ResponseWriter.
 func (w weakener) WriteHeader(code int) {
-	if h := w.Header(); !w.trip.encoded && h.Get("Content-Encoding") != "" {
+	h := w.Header()
+	if !w.trip.encoded && h.Get("Content-Encoding") != "" {
 		weaken(h)
+	}
+	if code >= http.StatusOK && !strings.Contains(strings.ToLower(strings.Join(h["Vary"], ",")), "accept-encoding") {
+		h.Add("Vary", "Accept-Encoding") // an interim answer took it along
 	}
 	w.ResponseWriter.WriteHeader(code)
 }

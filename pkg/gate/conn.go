@@ -15,31 +15,37 @@ import (
 // websocket holds 2 KiB each way instead of 32.
 type counted struct {
 	net.Conn
+	early          []byte // what came with the head
 	received, sent *atomic.Int64
 }
 
 // Read implements io.Reader.
-func (c counted) Read(b []byte) (int, error) {
+func (c *counted) Read(b []byte) (int, error) {
+	if len(c.early) > 0 {
+		n := copy(b, c.early)
+		c.early = c.early[n:]
+		return n, nil
+	}
 	n, err := c.Conn.Read(b)
 	c.received.Add(int64(n))
 	return n, err
 }
 
 // Write implements io.Writer.
-func (c counted) Write(b []byte) (int, error) {
+func (c *counted) Write(b []byte) (int, error) {
 	n, err := c.Conn.Write(b)
 	c.sent.Add(int64(n))
 	return n, err
 }
 
 // ReadFrom implements io.ReaderFrom.
-func (c counted) ReadFrom(r io.Reader) (int64, error) { return pump.Copy(plainWriter{c}, r) }
+func (c *counted) ReadFrom(r io.Reader) (int64, error) { return pump.Copy(plainWriter{c}, r) }
 
 // WriteTo implements io.WriterTo.
-func (c counted) WriteTo(w io.Writer) (int64, error) { return pump.Copy(w, c) }
+func (c *counted) WriteTo(w io.Writer) (int64, error) { return pump.Copy(w, c) }
 
 // CloseWrite ends one direction.
-func (c counted) CloseWrite() error {
+func (c *counted) CloseWrite() error {
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()
 	}

@@ -23,6 +23,7 @@ import (
 	"net/http/httputil"
 	"net/netip"
 	"net/url"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -94,6 +95,9 @@ type Gate struct {
 	upgrades http.Handler // the same without what only answers need
 	once     *once
 
+	mu        sync.Mutex
+	closed    bool
+	handlers  sync.WaitGroup // requests under way
 	server    *http.Server
 	transport *http.Transport
 	life      context.Context
@@ -146,6 +150,9 @@ func (g *Gate) Drain() { g.server.SetKeepAlivesEnabled(false) }
 
 // Close ends every connection and returns when nothing of them is left.
 func (g *Gate) Close() error {
+	g.mu.Lock()
+	g.closed = true
+	g.mu.Unlock()
 	g.end()
 	g.stay.Load().end()
 	err := g.server.Close()
@@ -153,6 +160,7 @@ func (g *Gate) Close() error {
 	if g.once != nil {
 		g.once.close()
 	}
+	g.handlers.Wait()
 	g.tasks.Wait()
 	return err
 }
@@ -160,6 +168,10 @@ func (g *Gate) Close() error {
 // ServeHTTP answers one request. The order is the policy: what is our own, who it is, from where
 // it was sent, whether the app can answer, the app.
 func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if !g.enter() {
+		panic(http.ErrAbortHandler) // ends the connection
+	}
+	defer g.handlers.Done()
 	t := &trip{prefix: g.prefix(r)}
 	if r.URL.Path == Path && r.Method == http.MethodGet { // of the tunnel's own, not a visitor's
 		g.own(w, r, t)
@@ -181,12 +193,23 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		g.away(x, r, awayBusy)
 	default:
 		r = r.WithContext(context.WithValue(r.Context(), tripKey{}, t))
+		r.Body = x.counting(r.Body)
 		if isUpgrade(r) {
 			g.upgrades.ServeHTTP(x, r)
 			return
 		}
 		g.proxy.ServeHTTP(x, r)
 	}
+}
+
+// enter reports false once the gate is closed.
+func (g *Gate) enter() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.closed {
+		g.handlers.Add(1)
+	}
+	return !g.closed
 }
 
 func (g *Gate) busy() bool { return g.cfg.Busy != nil && g.cfg.Busy() }

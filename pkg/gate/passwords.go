@@ -67,7 +67,7 @@ func (g *Gate) admitPassword(w http.ResponseWriter, r *http.Request, t *trip) bo
 		}
 	}
 	if t.ownAuthorization {
-		g.setCookie(w, g.words.session, time.Time{}, t.prefix)
+		t.cookie = g.newCookie(g.words.session, time.Time{}, t.prefix).String()
 		return true
 	}
 	if given {

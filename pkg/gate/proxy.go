@@ -19,7 +19,7 @@ const (
 	appIdle     = 1500 * time.Millisecond
 	appIdleMost = 64        // kept-alive connections to the app
 	appHead     = 256 << 10 // bytes of an answer's head
-	copySize    = 64 << 10
+	copySize    = 256 << 10
 )
 
 // tripKey finds a request's trip in its context.
@@ -69,6 +69,7 @@ func (g *Gate) rewrite(p *httputil.ProxyRequest) {
 	g.aim(out)
 	out.URL.Opaque = ""                // of "GET app:x", which no app takes
 	out.URL.RawQuery = in.URL.RawQuery // as it came; ReverseProxy drops what it cannot parse
+	out.Trailer = in.Trailer           // which is filled in when the body has ended
 	scheme, _, _ := strings.Cut(g.origin, ":")
 	h := out.Header
 	client := g.client(in)
@@ -96,11 +97,8 @@ func (g *Gate) modify(resp *http.Response) error {
 	t := tripOf(resp.Request)
 	h := resp.Header
 	t.encoded = h.Get("Content-Encoding") != ""
-	if _, typed := h["Content-Type"]; !typed {
-		h["Content-Type"] = nil // or net/http would guess one
-	}
-	if strings.Contains(strings.ToLower(strings.Join(h["Cache-Control"], ",")), "no-transform") {
-		h.Set(noCompression, "1")
+	if t.cookie != "" {
+		h.Add("Set-Cookie", t.cookie)
 	}
 	if strings.HasPrefix(h.Get("Content-Type"), "text/event-stream") && h.Get("X-Accel-Buffering") == "" {
 		h.Set("X-Accel-Buffering", "no") // nginx passes events on as they come, and keeps this line

@@ -4,12 +4,14 @@ package gate
 
 import (
 	"bufio"
+	"bytes"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,6 +23,7 @@ const (
 	slow         = time.Second // to an answer's head
 	mostVisitors = 10000       // that are told apart in a day
 	clipPath     = 200         // bytes of a path that are kept
+	clipMethod   = 20          // of a method
 	statusGone   = 499         // nginx's number for a visitor who did not wait
 )
 
@@ -96,20 +99,18 @@ type exchange struct {
 // begin notes that a request has come; client is the visitor's address.
 func (s *stats) begin(w http.ResponseWriter, r *http.Request, client string) *exchange {
 	x := &exchange{ResponseWriter: w, stats: s, r: r, began: time.Now()}
-	path := r.URL.EscapedPath()
+	path, _, hash := strings.Cut(r.URL.EscapedPath(), "%23") // clients that send what is behind a link's # send the token
 	if len(path) > clipPath {
 		path = path[:clipPath] + "…"
 	}
-	if r.URL.RawQuery != "" {
+	if r.URL.RawQuery != "" || hash {
 		path += "?…"
 	}
 	// What a proxy adds is good enough to count by: forging it adds a visitor, no more.
 	claimed := r.Header.Get("X-Forwarded-For") + "\n" + r.Header.Get("X-Real-IP") + "\n" + r.UserAgent()
 	sum := sha256.Sum256([]byte(s.salt + client + "\n" + claimed))
-	x.Request = Request{Time: float64(x.began.UnixMicro()) / 1e6, Visitor: hex.EncodeToString(sum[:4]), Method: r.Method, Path: path, Client: client}
-	if r.Body != nil && r.Body != http.NoBody {
-		r.Body = countedBody{r.Body, &x.received}
-	}
+	x.Request = Request{Time: float64(x.began.UnixMicro()) / 1e6, Visitor: hex.EncodeToString(sum[:4]), Client: client,
+		Method: strings.Clone(r.Method[:min(len(r.Method), clipMethod)]), Path: strings.Clone(path)} // or the whole head would be kept with them
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.turnDay(x.began)
@@ -180,7 +181,19 @@ func (x *exchange) end() {
 
 // WriteHeader implements http.ResponseWriter.
 func (x *exchange) WriteHeader(code int) {
-	if x.Status == 0 && (code >= 200 || code == http.StatusSwitchingProtocols) {
+	final := code >= 200 || code == http.StatusSwitchingProtocols
+	if !final && !x.r.ProtoAtLeast(1, 1) {
+		return // RFC 9110, section 15.2
+	}
+	if h := x.Header(); final {
+		if _, typed := h["Content-Type"]; !typed {
+			h["Content-Type"] = nil // or net/http would guess one
+		}
+		if len(x.r.TransferEncoding) > 0 { // net/http hides whether there was a length too (RFC 9112, section 6.1)
+			h.Set("Connection", "close")
+		}
+	}
+	if x.Status == 0 && final {
 		x.Status, x.Seconds = code, time.Since(x.began).Seconds()
 		if x.r.Context().Err() != nil {
 			x.Status = statusGone
@@ -209,7 +222,9 @@ func (x *exchange) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		return nil, nil, err
 	}
 	x.upgraded, x.Status = true, http.StatusSwitchingProtocols
-	return counted{c, &x.received, &x.sent}, rw, nil
+	early, _ := rw.Reader.Peek(rw.Reader.Buffered()) // ReverseProxy does not look there
+	x.received.Add(int64(len(early)))
+	return &counted{c, bytes.Clone(early), &x.received, &x.sent}, rw, nil
 }
 
 // Stats returns what was counted so far.
@@ -235,6 +250,15 @@ func (g *Gate) Requests(n int) []Request {
 	defer s.mu.Unlock()
 	all := append(append([]Request{}, s.ring[s.next:]...), s.ring[:s.next]...)
 	return all[len(all)-min(max(n, 0), len(all)):]
+}
+
+// counting is body, counted. It is for a copy of the request: net/http has to know its own body
+// again, or waits for the rest of what nobody asked for before it answers.
+func (x *exchange) counting(body io.ReadCloser) io.ReadCloser {
+	if body == nil || body == http.NoBody {
+		return body
+	}
+	return countedBody{body, &x.received}
 }
 
 type countedBody struct {
