@@ -21,7 +21,8 @@ usage() {
 		./build.sh lib     builds $LIBRARY for this machine's architecture (glibc $GLIBC)
 		./build.sh wheel   builds dist/*.whl with it
 		./build.sh test    tests everything: test go, test python [pytest's arguments]
-		./build.sh compat  the notebook's side on older Taipys, and on the oldest and newest Python there is
+		./build.sh compat  the notebook's side on older Taipys, and on the oldest and newest Python there is;
+		                   apps of Streamlit, Gradio and Dash
 		./build.sh bench   what is measured: gil, gate
 		./build.sh fuzz    fuzzes every parser of untrusted text for a minute; fuzz 1h: for an hour each
 		./build.sh lint    formats, vet, staticcheck, go.mod, ruff, mypy
@@ -174,6 +175,13 @@ compat() {
 		say "Taipy $version"
 		"$dir/bin/pytest" -c python/pyproject.toml "${tests[@]/#/python/tests/}"
 	done
+	dir=.venv/apps
+	pins=(streamlit==1.65.0 gradio==6.31.0 dash==4.4.1) # the newest for Python 3.10
+	{ grep -E '^(playwright|pytest)=' python/requirements-test.txt && printf '%s\n' "${pins[@]}"; } >"$dir.txt"
+	environment "$dir" "$dir.txt"
+	"$dir/bin/python" -m pip install -q --no-deps --force-reinstall "$wheel"
+	say "${pins[*]}"
+	"$dir/bin/pytest" -c python/pyproject.toml python/tests/compat_apps.py
 	for version in 3.9 3.13; do
 		python=$(ls -d ~/.pyenv/versions/"$version".*/bin/python 2>/dev/null | tail -n 1)
 		python=${python:-$(command -v "python$version")} || die "no Python $version on this machine"

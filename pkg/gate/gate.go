@@ -148,7 +148,8 @@ func (g *Gate) Serve(l net.Listener) error { return g.server.Serve(kept{l}) }
 // Drain ends connections that are idle, and the others after the request that is under way on them.
 func (g *Gate) Drain() { g.server.SetKeepAlivesEnabled(false) }
 
-// Close ends every connection and returns when nothing of them is left.
+// Close ends every connection and returns when nothing of them is left. It waits for Serve, so the
+// listener is closed first.
 func (g *Gate) Close() error {
 	g.mu.Lock()
 	g.closed = true

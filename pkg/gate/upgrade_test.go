@@ -6,7 +6,6 @@ import (
 	"bufio"
 	"bytes"
 	"crypto/sha256"
-	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -213,5 +212,5 @@ func TestGigabyteBothWays(t *testing.T) {
 		t.Errorf("and then %q, %v", end, err)
 	}
 	took := time.Since(began)
-	t.Log(fmt.Sprintf("%d MiB each way in %.1f s, %.0f MB/s", size>>20, took.Seconds(), float64(size)/1e6/took.Seconds()))
+	t.Logf("%d MiB each way in %.1f s, %.0f MB/s", size>>20, took.Seconds(), float64(size)/1e6/took.Seconds())
 }

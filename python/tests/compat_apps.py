@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Apps of other frameworks, as Chromium uses them through the gate: `./build.sh compat` runs this."""
+
+from __future__ import annotations
+
+import pathlib
+import sys
+from typing import NamedTuple
+
+import pytest
+import taipy_tunnel
+from chain import processes
+from chain.browser import Browser
+from chain.proxy import Proxy
+from conftest import eventually
+from test_apps import served
+from test_gate import link
+
+STREAMLIT = """
+import streamlit as st
+st.title("Streamlit sells")
+if st.button("Press"):
+    st.write("pressed, by its websocket")
+"""
+
+GRADIO = """
+import sys
+import gradio as gr
+with gr.Blocks() as demo:
+    gr.Markdown("# Gradio sells")
+    said = gr.Markdown("nothing yet", elem_id="said")
+    gr.Button("Press", elem_id="press").click(lambda: "pressed, by its queue", None, said)
+demo.launch(server_name="127.0.0.1", server_port=int(sys.argv[1]))
+"""
+
+DASH = """
+import sys
+from dash import Dash, Input, Output, callback, html
+app = Dash()
+app.layout = [html.H1("Dash sells"), html.Button("Press", id="press"), html.Div(id="said")]
+@callback(Output("said", "children"), Input("press", "n_clicks"), prevent_initial_call=True)
+def press(n):
+    return "pressed, by a callback"
+app.run(host="127.0.0.1", port=sys.argv[1])
+"""
+
+
+class App(NamedTuple):
+    """An app, how it is started, and what it shows before and after a click."""
+
+    code: str
+    argv: list[str]
+    title: str
+    button: str
+    said: str
+    way: str  # how the path begins by which the click takes effect; "": a websocket
+
+
+APPS = {
+    "streamlit": App(
+        STREAMLIT,
+        [
+            "-m",
+            "streamlit",
+            "run",
+            "app.py",
+            "--server.address=127.0.0.1",
+            "--server.port=%d",
+            "--server.headless=true",
+        ],
+        "Streamlit sells",
+        "[data-testid=stButton] button",
+        "pressed, by its websocket",
+        "",
+    ),
+    "gradio": App(
+        GRADIO, ["app.py", "%d"], "Gradio sells", "#press", "pressed, by its queue", "/gradio_api/queue/data?"
+    ),
+    "dash": App(DASH, ["app.py", "%d"], "Dash sells", "#press", "pressed, by a callback", "/_dash-update-component?"),
+}
+
+
+@pytest.mark.parametrize("name", APPS)
+def test_app(name: str, proxy: Proxy, tmp_path: pathlib.Path) -> None:
+    app, port = APPS[name], processes.free_port()
+    (tmp_path / "app.py").write_text(app.code)
+    argv = [sys.executable, *(part.replace("%d", str(port)) for part in app.argv)]
+    quiet = {  # nothing is sent, and nothing of the developer's is read
+        "HOME": str(tmp_path),
+        "GRADIO_ANALYTICS_ENABLED": "False",
+        "STREAMLIT_BROWSER_GATHER_USAGE_STATS": "false",
+    }
+    with served(tmp_path, port, argv, quiet) as address, Browser() as browser:
+        tunnel = taipy_tunnel.expose(address, **link(proxy))
+        page = browser.open(tunnel.url)
+        page.wait_text("h1", app.title, timeout=60)
+        assert page.evaluate("document.body.innerText").count(app.said) == 0
+        page.click(app.button)
+        page.wait_text("body", app.said, exactly=False)
+        assert page.evaluate("location.href") == proxy.url
+        print(f"{name}: {page.bytes / 1e6:.2f} MB, {page.websockets}, {page.errors}")
+        # It came the way that the framework has for it.
+        if app.way:
+            eventually(lambda: any(r["path"].startswith(app.way) and r["status"] == 200 for r in tunnel.requests(1000)))
+        else:
+            assert len(page.websockets) == 1
+        assert len(page.errors) == 1  # the 403 that the link is opened with
+        assert tunnel.status.failed == 0
