@@ -140,7 +140,7 @@ func dropCookies(h http.Header) {
 		pairs := slices.DeleteFunc(strings.Split(line, ";"), func(p string) bool {
 			return strings.HasPrefix(strings.TrimLeft(p, " \t"), cookiePrefix)
 		})
-		if line = strings.TrimSpace(strings.Join(pairs, ";")); line != "" {
+		if line = strings.Trim(strings.Join(pairs, ";"), " \t"); line != "" {
 			h.Add("Cookie", line)
 		}
 	}

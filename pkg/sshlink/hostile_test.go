@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"runtime"
+	"runtime/metrics"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -27,10 +28,10 @@ const hostileGrowth = 10 << 20 // bytes that a server may make us hold
 // returns is called. The servers of these tests live in the same process, so they hold little.
 func growth(t testing.TB) (most func() int64) {
 	t.Helper()
-	use := func() int64 {
-		var m runtime.MemStats
-		runtime.ReadMemStats(&m)
-		return int64(m.HeapInuse + m.StackInuse)
+	use := func() int64 { // what the last collection found alive; not what was dropped since
+		held := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/memory/classes/heap/stacks:bytes"}}
+		metrics.Read(held)
+		return int64(held[0].Value.Uint64() + held[1].Value.Uint64())
 	}
 	runtime.GC()
 	begin, peak := use(), atomic.Int64{}

@@ -131,8 +131,13 @@ func TestAgentsKeyIsInTheMark(t *testing.T) {
 		if len(named) == 0 || "SHA256:"+named[len(named)-1][1] != fingerprint(t, c.KeyFile) {
 			t.Errorf("%s: the log names %v", form, named)
 		}
-		if marks := markKeys(); !strings.Contains(marks, strings.TrimPrefix(fingerprint(t, c.KeyFile), "SHA256:")) {
-			t.Errorf("%s: marks with %s", form, marks)
+		marked := func() bool {
+			return strings.Contains(markKeys(), strings.TrimPrefix(fingerprint(t, c.KeyFile), "SHA256:"))
+		}
+		for end := time.Now().Add(5 * time.Second); !marked(); time.Sleep(10 * time.Millisecond) { // its shell is still starting
+			if time.Now().After(end) {
+				t.Fatalf("%s: marks with %s", form, markKeys())
+			}
 		}
 		_ = tun.Close()
 	}

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package gate
+
+import (
+	"bufio"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// TestExpectContinue: the body is asked for when the app wants it, and not if it does not.
+func TestExpectContinue(t *testing.T) {
+	check(t)
+	a := newApp(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/no" {
+			w.WriteHeader(http.StatusExpectationFailed)
+			return
+		}
+		_, _ = io.Copy(w, r.Body)
+	})
+	g, addr := open(t, Config{Target: at(a.addr())})
+	c := dial(t, addr)
+	r := bufio.NewReader(c)
+	head := func(path string) string {
+		return request("POST", path, "", "Content-Length: 3", "Expect: 100-continue", admitted(g))
+	}
+	_, _ = io.WriteString(c, head("/"))
+	resp, err := http.ReadResponse(r, nil)
+	if err != nil || resp.StatusCode != 100 {
+		t.Fatalf("%v, %v", resp, err)
+	}
+	_, _ = io.WriteString(c, "abc")
+	if got := read(t, r, "POST"); got.StatusCode != 200 || got.body != "abc" {
+		t.Errorf("accepted: %s %q", got.Status, got.body)
+	}
+	_, _ = io.WriteString(c, head("/no"))
+	if resp, err = http.ReadResponse(r, nil); err != nil || resp.StatusCode != 417 {
+		t.Errorf("refused: %v, %v", resp, err)
+	}
+}
+
+// TestInterimAnswers: hints pass, except to HTTP/1.0, where nobody expects two answers.
+func TestInterimAnswers(t *testing.T) {
+	check(t)
+	a := newApp(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Link", "</a.css>; rel=preload")
+		w.WriteHeader(http.StatusEarlyHints)
+		_, _ = io.WriteString(w, "done")
+	})
+	_, addr := open(t, Config{Target: at(a.addr()), Access: Access{Passwords: words}})
+	for proto, want := range map[string][]string{"HTTP/1.1": {"103", "200", "401"}, "HTTP/1.0": {"200"}} {
+		var codes []string
+		got := send(t, addr, attack{text: "GET / " + proto + "\r\nHost: a\r\n" + basic("ann", "right password") + "\r\n\r\n"})
+		for _, m := range statusLine.FindAllStringSubmatch(got, -1) {
+			codes = append(codes, m[1])
+		}
+		if final := got[strings.Index(got, " 200 "):]; !slices.Equal(codes, want) || strings.Count(got, "Set-Cookie") != 1 || !strings.Contains(final, "Set-Cookie") {
+			t.Errorf("%s: %v, %q", proto, codes, got)
+		}
+	}
+}
+
+// TestHeadersOnTheWay: hop-by-hop fields end here, those that say by whom it was forwarded are ours.
+func TestHeadersOnTheWay(t *testing.T) {
+	check(t)
+	a := newApp(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header()["Content-Type"] = nil
+		w.Header().Set("Connection", "X-Hop")
+		w.Header().Set("X-Hop", "1")
+		w.Header().Set("Keep-Alive", "timeout=5")
+		_, _ = io.WriteString(w, "<html>"+strings.Repeat("x", 2000))
+	})
+	forged := []string{"X-Forwarded-For: 6.6.6.6", "X-Forwarded-Host: evil.test", "X-Forwarded-Proto: ftp", "X-Real-IP: 6.6.6.6", "Forwarded: for=6.6.6.6",
+		"X-Forwarded-Prefix: /ann", "X-Taipy-Tunnel-Request: 0123456789abcdef", "Connection: close, X-Secret, X-Real-IP", "X-Secret: 1", "Keep-Alive: 1", "Proxy-Connection: x", "TE: gzip", "X-Own: 1"}
+	for trusted, want := range map[bool][]string{false: {"127.0.0.1", ""}, true: {"6.6.6.6", "/ann"}} {
+		g, addr := open(t, Config{Target: at(a.addr()), TrustProxy: trusted})
+		got := ask(t, addr, "GET", "/p%2Fq;v=1//x?a;b=%zz&c=%20+", "", append(forged, admitted(g))...)
+		r, _ := a.last()
+		if r == nil {
+			t.Fatal(got.Status)
+		}
+		h := r.Header
+		for name, value := range map[string]string{"X-Forwarded-For": want[0], "X-Real-Ip": want[0], "X-Forwarded-Host": host, "X-Forwarded-Proto": "https", "Forwarded": "",
+			"X-Forwarded-Prefix": want[1], "X-Taipy-Tunnel-Request": "", "X-Secret": "", "Keep-Alive": "", "Proxy-Connection": "", "Te": "", "X-Own": "1", "User-Agent": ""} {
+			if h.Get(name) != value || len(h[name]) > 1 {
+				t.Errorf("trusted %t: %s is %q, want %q", trusted, name, h[name], value)
+			}
+		}
+		if r.RequestURI != "/p%2Fq;v=1//x?a;b=%zz&c=%20+" || r.Host != host {
+			t.Errorf("the app was asked for %s of %s", r.RequestURI, r.Host)
+		}
+		if _, typed := got.Header["Content-Type"]; typed || got.Header.Get("X-Hop") != "" || got.Header.Get("Keep-Alive") != "" {
+			t.Errorf("the visitor got %v", got.Header)
+		}
+		for _, line := range []string{"GET http://" + host + "/x?a;b=%zz HTTP/1.1\r\n", "GET app:x?a;b=%zz HTTP/1.1\r\n"} {
+			send(t, addr, attack{text: line + "Host: " + host + "\r\n" + admitted(g) + "\r\n\r\n"})
+			if r, _ := a.last(); r.RequestURI != "/x?a;b=%zz" && r.RequestURI != "/?a;b=%zz" {
+				t.Errorf("%s: the app was asked for %s", line, r.RequestURI)
+			}
+		}
+	}
+}
+
+// TestSmuggling: a request whose framing is said twice is one request, and the connection's last.
+func TestSmuggling(t *testing.T) {
+	check(t)
+	a := newApp(t, func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) })
+	g, addr := open(t, Config{Target: at(a.addr())})
+	for _, text := range []string{
+		"POST / HTTP/1.1\r\nHost: a\r\n" + admitted(g) + "\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n",
+		"POST / HTTP/1.1\r\nHost: a\r\n" + admitted(g) + "\r\nTransfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n1\r\nx\r\n0\r\n\r\n",
+	} {
+		_, before := a.last()
+		got := send(t, addr, attack{text: text + "GET /smuggled HTTP/1.1\r\nHost: a\r\n" + admitted(g) + "\r\n\r\n"})
+		if r, n := a.last(); n != before+1 || r.Method != "POST" || r.Header.Get("Content-Length") != "" || strings.Count(got, "HTTP/1.1 ") != 1 {
+			t.Errorf("%q: %d requests reached the app, %q", text, n-before, got)
+		}
+	}
+}
