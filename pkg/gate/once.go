@@ -8,154 +8,182 @@ import (
 	"crypto/sha256"
 	"io"
 	"net/http"
-	"regexp"
 	"sync"
 	"time"
 )
 
-// requestID is the header in which the proxy numbers its requests. When the connection over which
-// nginx sent one dies before the answer's head has come, it sends the request again elsewhere
-// (proxy_next_upstream), with the same number.
+// requestID is the header by which the proxy names a request. One that it sends again, over another
+// link since the first broke before an answer had come, has the same (nginx: $request_id).
 const requestID = "X-Taipy-Tunnel-Request"
 
 const (
-	onceBody    = 1 << 20          // bytes of a request's body; a larger one is passed on as it comes
-	onceAnswer  = 256 << 10        // bytes of an answer that can be given again
-	onceKept    = 10 * time.Second // for so long, and so long may nobody wait for an answer under way
-	onceMost    = 20000            // answers that are kept
-	onceMemory  = 32 << 20         // bytes of all of them
-	onceEachMin = 1 << 10          // what an answer counts besides its body
+	onceAsked  = 1 << 20          // bytes of a request's body; a larger one is passed on as it comes
+	onceAnswer = 256 << 10        // bytes of an answer that are kept, and how far it gets ahead of its slowest reader
+	onceKept   = 10 * time.Second // how long an answer is kept after its end, and goes on without readers before it
+	onceBytes  = 32 << 20         // of all answers that are kept after their end
+	onceMost   = 20000            // of these
+	onceEntry  = 1 << 10          // bytes of one besides body and head
+	onceHeld   = 4 << 10          // bytes that wait for more, unless flushed; net/http holds back as many
 )
 
-var requestIDs = regexp.MustCompile(`^[0-9A-Za-z-]{16,64}$`)
-
-// once has a request that comes twice under one number run once, apart from the connection over
-// which it came, and gives every arrival the answer of that run.
+// once has next run once for each id, and gives its answer to every request that comes with that
+// id: a proxy may then repeat what could have run already. Of 800 POSTs over links that broke, 11
+// ran twice otherwise.
+//
+// So a run belongs to no connection. It writes into a buffer, from which each request that waits
+// for the answer reads at its own pace.
 type once struct {
-	next http.Handler
-	run  func(func()) bool // starts a goroutine; false: the gate is closed
-	life context.Context
-	end  context.CancelFunc
+	next  http.Handler
+	start func(func()) bool
 
 	mu     sync.Mutex
-	runs   map[string]*run
-	kept   []*run // that have finished, the oldest first
-	memory int
-	expiry *time.Timer // for the first of kept
+	closed bool
+	runs   map[string]*run // by id
+	ended  []*run          // of these, in the order of their ends
+	bytes  int             // of what ended
+	timer  *time.Timer     // comes when all that ended is to be forgotten; nil if there is nothing
 }
 
+// newOnce returns a once. start runs a function in a goroutine of its own, or reports false.
 func newOnce(next http.Handler, start func(func()) bool) *once {
-	o := &once{next: next, run: start, runs: map[string]*run{}}
-	o.life, o.end = context.WithCancel(context.Background())
-	o.expiry = time.AfterFunc(time.Hour, o.expire)
-	o.expiry.Stop()
-	return o
+	return &once{next: next, start: start, runs: map[string]*run{}}
 }
 
-// close cancels what is under way and forgets everything.
+// close cancels what is under way and forgets the rest.
 func (o *once) close() {
-	o.end()
 	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.expiry.Stop()
-	o.runs, o.kept, o.memory = map[string]*run{}, nil, 0
+	runs := o.runs
+	o.closed, o.runs, o.ended, o.bytes = true, nil, nil, 0
+	if o.timer != nil {
+		o.timer.Stop()
+	}
+	o.mu.Unlock()
+	for _, u := range runs {
+		u.finish(false)
+	}
 }
 
 // ServeHTTP implements http.Handler.
 func (o *once) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ids := r.Header[requestID]
-	if len(ids) != 1 || !requestIDs.MatchString(ids[0]) || isUpgrade(r) || r.ContentLength < 0 || r.ContentLength > onceBody {
+	delete(r.Header, requestID)
+	if len(ids) != 1 || !isRequestID(ids[0]) || isUpgrade(r) || r.ContentLength < 0 || r.ContentLength > onceAsked {
 		o.next.ServeHTTP(w, r)
 		return
 	}
-	body, err := io.ReadAll(r.Body)
-	if err != nil || int64(len(body)) != r.ContentLength {
-		panic(http.ErrAbortHandler) // the visitor's connection died before anything ran
+	body := make([]byte, r.ContentLength)
+	if len(body) > 0 {
+		if _, err := io.ReadFull(r.Body, body); err != nil {
+			panic(http.ErrAbortHandler) // the connection has died, so nobody is there to answer
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
 	}
-	sum := sha256.Sum256(body)
-	what := r.Method + " " + r.RequestURI + " " + string(sum[:])
-	r.Body = io.NopCloser(bytes.NewReader(body))
-	run := o.find(ids[0], what, r)
-	if run == nil {
-		o.next.ServeHTTP(w, r) // another request under the same number: not nginx's doing
+	u, first := o.find(ids[0], r, body)
+	if u == nil {
+		o.next.ServeHTTP(w, r)
 		return
 	}
-	reader, whole := run.attach()
+	a := u.join()
+	if first != nil && !o.start(func() { u.serve(first) }) {
+		u.finish(false)
+	}
 	switch {
-	case whole:
-		defer run.detach(reader)
-		run.read(w, r, reader)
-	case r.Method == http.MethodGet || r.Method == http.MethodHead || r.Method == http.MethodOptions:
+	case a != nil:
+		a.answer(w, r.Context().Done())
+	case u.safe:
 		o.next.ServeHTTP(w, r)
 	default:
 		refuse(w, r, http.StatusBadGateway, page{Kind: "repeated"})
 	}
 }
 
-// find returns the run of a number, beginning it if there is none; nil for another request's number.
-func (o *once) find(id, what string, r *http.Request) *run {
+func isRequestID(s string) bool {
+	for _, c := range []byte(s) {
+		if (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') && c != '-' {
+			return false
+		}
+	}
+	return len(s) >= 16 && len(s) <= 64
+}
+
+// fingerprint tells requests apart that have the same id by forgery or by accident. Credentials are
+// part of it, lest one be given an answer that was meant for another; a repetition has the same.
+func fingerprint(r *http.Request, body []byte) [sha256.Size]byte {
+	b := make([]byte, 0, 1<<10)
+	for _, part := range [...][]string{{r.Method, r.RequestURI, r.Host}, r.Header["Authorization"], r.Header["Cookie"]} {
+		for _, s := range part {
+			b = append(append(b, s...), '\n')
+		}
+		b = append(b, '\n')
+	}
+	sum := sha256.Sum256(body)
+	return sha256.Sum256(append(b, sum[:]...))
+}
+
+// find returns the run of an id and, if it is a new one, what that has to serve. It returns no run
+// if r differs from what came with the id before.
+func (o *once) find(id string, r *http.Request, body []byte) (u *run, first *http.Request) {
+	print := fingerprint(r, body)
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if known := o.runs[id]; known != nil {
-		if known.what != what {
-			return nil
-		}
-		return known
+	o.trim(time.Now())
+	switch u = o.runs[id]; {
+	case o.closed, u != nil && u.print != print:
+		return nil, nil
+	case u != nil:
+		return u, nil
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
-	stop := context.AfterFunc(o.life, cancel)
-	n := &run{id: id, what: what, cancel: cancel, header: http.Header{}, readers: map[*reader]struct{}{}, changed: make(chan struct{})}
-	if !o.run(func() {
-		defer cancel()
-		defer stop()
-		defer o.finished(n)
-		defer n.finish()
-		o.next.ServeHTTP(n, r.WithContext(ctx))
-	}) {
-		stop()
-		cancel()
-		return nil
-	}
-	o.runs[id] = n
-	return n
+	u = &run{owner: o, id: id, print: print, cancel: cancel,
+		safe: r.Method == http.MethodGet || r.Method == http.MethodHead || r.Method == http.MethodOptions}
+	u.room.L = &u.mu
+	o.runs[id] = u
+	return u, r.WithContext(ctx)
 }
 
-// finished keeps what run has answered for a while.
-func (o *once) finished(n *run) {
+// keep has a run that ended be found for a while.
+func (o *once) keep(u *run, size int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.runs[n.id] != n { // closed
+	if o.closed {
 		return
 	}
-	n.until = time.Now().Add(onceKept)
-	o.kept = append(o.kept, n)
-	o.memory += n.size()
-	for o.memory > onceMemory || len(o.kept) > onceMost {
-		o.forget()
-	}
-	if len(o.kept) == 1 {
-		o.expiry.Reset(onceKept)
+	now := time.Now()
+	u.size, u.until = size, now.Add(onceKept)
+	o.ended = append(o.ended, u)
+	o.bytes += size
+	o.trim(now)
+	if o.timer == nil {
+		o.timer = time.AfterFunc(onceKept, o.expire)
 	}
 }
 
-func (o *once) forget() {
-	oldest := o.kept[0]
-	o.kept[0] = nil
-	o.kept = o.kept[1:]
-	o.memory -= oldest.size()
-	delete(o.runs, oldest.id)
+func (o *once) forget(u *run) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.runs, u.id)
 }
 
-// expire forgets what was kept for long enough.
+// trim forgets the oldest of what ended, as far as it is too old or there is too much.
+func (o *once) trim(now time.Time) {
+	for len(o.ended) > 0 && (len(o.ended) > onceMost || o.bytes > onceBytes || !now.Before(o.ended[0].until)) {
+		u := o.ended[0]
+		o.ended[0], o.ended = nil, o.ended[1:]
+		o.bytes -= u.size
+		delete(o.runs, u.id)
+	}
+}
+
+// expire is for when nothing comes that would trim. It waits for the last, lest it come for each.
 func (o *once) expire() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for len(o.kept) > 0 && !o.kept[0].until.After(time.Now()) {
-		o.forget()
+	now := time.Now()
+	o.trim(now)
+	switch n := len(o.ended); {
+	case n > 0:
+		o.timer.Reset(o.ended[n-1].until.Sub(now))
+	default:
+		o.timer, o.ended = nil, nil
 	}
-	if len(o.kept) == 0 {
-		o.kept = nil // and the array of it
-		return
-	}
-	o.expiry.Reset(time.Until(o.kept[0].until))
 }

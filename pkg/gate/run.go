@@ -4,205 +4,291 @@ package gate
 
 import (
 	"context"
+	"crypto/sha256"
+	"io"
 	"maps"
 	"net/http"
-	"strings"
+	"slices"
 	"sync"
 	"time"
 )
 
-// run is one request's run in the app, and the http.ResponseWriter of it: what is written is kept
-// as long as it is small, and copied from there to whoever waits for it.
+// run is a request that next serves, and the answer.
 type run struct {
-	id, what string
-	cancel   context.CancelFunc
-	until    time.Time // it is kept; set when it has finished
-	header   http.Header
+	owner *once
+	id    string
+	print [sha256.Size]byte
+	safe  bool // it may run again (RFC 9110, section 9.2.1)
 
-	mu       sync.Mutex
-	changed  chan struct{} // closed at each change
-	code     int
-	head     http.Header // header as it was with the code
-	body     []byte
-	from     int64 // offset of body: more than 0 once its beginning was forgotten
-	flushed  int64 // offset up to which a flush was asked for,
-	flushes  int   // the so-manieth time
-	readers  map[*reader]struct{}
-	deserted *time.Timer // since nobody waits
-	done     bool
-	broken   bool // the answer is not complete
+	size  int // this and the next are under owner.mu
+	until time.Time
+
+	mu      sync.Mutex
+	cancel  context.CancelFunc
+	total   int64 // bytes that were written; of more than onceAnswer the first are gone
+	told    int64 // of these, what the readers were told of
+	readers []*arrival
+	room    sync.Cond   // a reader has got on, or has gone
+	alone   *time.Timer // ends a run that nobody reads; nil: somebody does
+	state
 }
 
-// reader is an arrival that waits for the answer; at is how much of it was copied.
-type reader struct{ at int64 }
-
-func (n *run) size() int { return len(n.body) + onceEachMin }
-
-func (n *run) announce() {
-	close(n.changed)
-	n.changed = make(chan struct{})
+// state is that of an answer.
+type state struct {
+	code        int // 0: no head yet
+	head        http.Header
+	trailer     http.Header // with the head, if it has changed since; net/http tells which are trailers
+	body        []byte      // a ring, as soon as it has grown to onceAnswer; of a reader's view, what it reads next
+	flushed     int64       // bytes that must not be held back, the head counted as one
+	over, whole bool
 }
 
-// attach adds a reader; false if the beginning of the answer is gone.
-func (n *run) attach() (*reader, bool) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.from > 0 {
-		return nil, false
-	}
-	if n.deserted != nil {
-		n.deserted.Stop()
-	}
-	r := &reader{}
-	n.readers[r] = struct{}{}
-	return r, true
+// serve has next serve r. A panic goes on to be reported, unless a handler breaks off by it.
+func (u *run) serve(r *http.Request) {
+	whole, w := false, &recorder{u, http.Header{}}
+	defer func() {
+		u.finish(whole)
+		if p := recover(); p != nil && p != http.ErrAbortHandler {
+			panic(p)
+		}
+	}()
+	u.owner.next.ServeHTTP(w, r)
+	w.end()
+	whole = true
 }
 
-// detach: a run that nobody waits for any more goes on for a while, in case the proxy asks again.
-func (n *run) detach(r *reader) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	delete(n.readers, r)
-	if len(n.readers) == 0 && !n.done {
-		n.deserted = time.AfterFunc(onceKept, n.cancel)
+// finish ends a run that has not ended. What is written afterwards is lost.
+func (u *run) finish(whole bool) {
+	u.mu.Lock()
+	if u.over {
+		u.mu.Unlock()
+		return
 	}
-	n.announce()
+	cancel := u.cancel
+	u.over, u.whole, u.cancel = true, whole, nil // its context would keep the connection
+	if u.alone != nil {
+		u.alone.Stop()
+	}
+	u.tell()
+	u.room.Broadcast()
+	size, lost := onceEntry, u.total > onceAnswer
+	if !lost {
+		size += cap(u.body)
+	}
+	for name, values := range u.head {
+		for _, v := range values {
+			size += len(name) + len(v)
+		}
+	}
+	u.mu.Unlock()
+	cancel()
+	if u.safe && (lost || !whole) {
+		u.owner.forget(u)
+		return
+	}
+	u.owner.keep(u, size)
+}
+
+// join returns a reader of the whole answer, nil if there is none: it was too large, or the run
+// broke off. What an unsafe run had answered before it broke off is given, and broken off, again.
+func (u *run) join() *arrival {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.total > onceAnswer || u.over && !u.whole && (u.safe || u.code == 0) {
+		return nil
+	}
+	if u.alone != nil {
+		u.alone.Stop()
+		u.alone = nil
+	}
+	a := &arrival{run: u, wake: make(chan struct{}, 1)}
+	u.readers = append(u.readers, a)
+	return a
+}
+
+// tell wakes the readers. u.mu is held.
+func (u *run) tell() {
+	u.told = u.total
+	for _, a := range u.readers {
+		select {
+		case a.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// arrival is a request that waits for a run's answer.
+type arrival struct {
+	run  *run
+	wake chan struct{}
+	at   int64 // its next byte
+}
+
+// look notes that n bytes were read. The body that it returns is overwritten only afterwards.
+func (a *arrival) look(n int) state {
+	u := a.run
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if n > 0 {
+		a.at += int64(n)
+		u.room.Broadcast()
+	}
+	from := int(a.at % onceAnswer)
+	s := u.state
+	s.body = u.body[from:min(from+int(min(u.total-a.at, copySize)), onceAnswer)]
+	return s
+}
+
+// answer passes the answer on as it comes. It panics, for net/http to cut the connection, if that
+// does not get all of it.
+func (a *arrival) answer(w http.ResponseWriter, gone <-chan struct{}) {
+	defer a.leave()
+	flush := http.NewResponseController(w).Flush
+	for n, flushed, begun := 0, int64(0), false; ; {
+		s := a.look(n)
+		if s.code != 0 && !begun {
+			begun = true
+			give(w, s.head)
+			w.WriteHeader(s.code)
+		}
+		if n = len(s.body); n > 0 {
+			if _, err := w.Write(s.body); err != nil {
+				panic(http.ErrAbortHandler)
+			}
+		}
+		if flushed < s.flushed && s.flushed <= a.at+int64(n)+1 {
+			flushed = s.flushed
+			_ = flush()
+		}
+		switch {
+		case n > 0:
+			continue
+		case s.over && s.whole:
+			give(w, s.trailer)
+			return
+		case s.over && begun && !a.run.safe:
+			_ = flush() // a proxy that has the head does not ask the next link, in vain
+			panic(http.ErrAbortHandler)
+		case s.over:
+			panic(http.ErrAbortHandler)
+		}
+		select {
+		case <-a.wake:
+		case <-gone:
+			panic(http.ErrAbortHandler)
+		}
+	}
+}
+
+// give sets header fields that several are given, so that nobody can append to another's.
+func give(w http.ResponseWriter, h http.Header) {
+	for name, values := range h {
+		w.Header()[name] = slices.Clip(values)
+	}
+}
+
+// leave ends reading. The run goes on alone for a while: another link may bring the next reader.
+func (a *arrival) leave() {
+	u := a.run
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.readers = slices.DeleteFunc(u.readers, func(b *arrival) bool { return a == b })
+	u.room.Broadcast()
+	if len(u.readers) == 0 && u.total > onceAnswer {
+		u.body = nil
+	}
+	if len(u.readers) == 0 && !u.over {
+		u.alone = time.AfterFunc(onceKept, func() { u.finish(false) })
+	}
+}
+
+// recorder is the http.ResponseWriter of a run.
+type recorder struct {
+	*run
+	header http.Header
 }
 
 // Header implements http.ResponseWriter.
-func (n *run) Header() http.Header { return n.header }
+func (w *recorder) Header() http.Header { return w.header }
 
-// WriteHeader implements http.ResponseWriter.
-func (n *run) WriteHeader(code int) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.writeHead(code)
-}
-
-func (n *run) writeHead(code int) {
-	if n.code == 0 && code >= 200 {
-		n.code, n.head = code, n.header.Clone()
-		n.announce()
+// WriteHeader implements http.ResponseWriter. Informational answers, which only save time, are lost.
+func (w *recorder) WriteHeader(code int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if code >= 200 || code == http.StatusSwitchingProtocols {
+		w.begin(code)
 	}
 }
 
-// Write implements io.Writer. Of a large answer it forgets what all readers have; it waits for the
-// slowest of them.
-func (n *run) Write(p []byte) (written int, err error) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.writeHead(http.StatusOK)
-	for written < len(p) {
-		if len(n.body) == onceAnswer && !n.trim() {
-			changed := n.changed
-			n.mu.Unlock()
-			<-changed
-			n.mu.Lock()
+// begin takes the head down, if it has not been yet. mu is held.
+func (w *recorder) begin(code int) {
+	if w.code == 0 {
+		w.code, w.head = code, w.header.Clone()
+	}
+}
+
+// Write implements io.Writer. It waits while the slowest reader is onceAnswer behind.
+func (w *recorder) Write(b []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.begin(http.StatusOK)
+	if w.code == http.StatusNoContent || w.code == http.StatusNotModified {
+		return 0, http.ErrBodyNotAllowed
+	}
+	todo := b
+	for len(todo) > 0 && !w.over {
+		if len(w.readers) == 0 && w.total+int64(len(todo)) > onceAnswer {
+			w.total, w.body = w.total+int64(len(todo)), nil // nobody can read it from its beginning
+			return len(b), nil
+		}
+		ahead := int64(0)
+		for _, a := range w.readers {
+			ahead = max(ahead, w.total-a.at)
+		}
+		if ahead == onceAnswer {
+			if w.told < w.total {
+				w.tell()
+			}
+			w.room.Wait()
 			continue
 		}
-		m := min(len(p)-written, onceAnswer-len(n.body))
-		n.body = append(n.body, p[written:written+m]...)
-		written += m
-		n.announce()
+		at := int(w.total % onceAnswer)
+		n := min(len(todo), onceAnswer-int(ahead), onceAnswer-at)
+		if len(w.body) < onceAnswer {
+			if all := len(w.body) + n; all > cap(w.body) { // append would go beyond what is needed
+				w.body = append(make([]byte, 0, min(max(all, 2*cap(w.body)), onceAnswer)), w.body...)
+			}
+			w.body = append(w.body, todo[:n]...)
+		} else {
+			copy(w.body[at:], todo[:n])
+		}
+		w.total += int64(n)
+		todo = todo[n:]
 	}
-	return written, nil
-}
-
-// trim forgets what every reader has, and reports whether there is room now.
-func (n *run) trim() bool {
-	least := n.from + int64(len(n.body))
-	for r := range n.readers {
-		least = min(least, r.at)
+	if w.over {
+		return len(b) - len(todo), io.ErrClosedPipe
 	}
-	n.body = append(n.body[:0], n.body[least-n.from:]...)
-	n.from = least
-	return len(n.body) < onceAnswer
+	if w.total-w.told >= onceHeld {
+		w.tell()
+	}
+	return len(b), nil
 }
 
 // Flush implements http.Flusher.
-func (n *run) Flush() {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.writeHead(http.StatusOK)
-	n.flushed = n.from + int64(len(n.body))
-	n.flushes++
-	n.announce()
+func (w *recorder) Flush() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.begin(http.StatusOK)
+	w.flushed = w.total + 1
+	w.tell()
 }
 
-// finish is called when the handler has returned, or panics, as ReverseProxy does when the app
-// breaks its answer off.
-func (n *run) finish() {
-	p := recover()
-	n.mu.Lock()
-	if p == nil {
-		n.writeHead(http.StatusOK)
-	}
-	n.done, n.broken = true, p != nil
-	if n.deserted != nil {
-		n.deserted.Stop()
-	}
-	n.announce()
-	n.mu.Unlock()
-	if p != nil && p != http.ErrAbortHandler {
-		panic(p)
-	}
-}
-
-// read copies the answer to w as it comes, until it ends or the visitor has gone.
-func (n *run) read(w http.ResponseWriter, r *http.Request, me *reader) {
-	started, flushes := false, 0
-	for {
-		n.mu.Lock()
-		code, part := n.code, []byte(nil)
-		if end := n.from + int64(len(n.body)); me.at < end {
-			part = append(part, n.body[me.at-n.from:]...) // copied: trim moves it
-		}
-		done, broken, changed := n.done, n.broken, n.changed
-		flush := n.flushes > flushes && n.flushed <= me.at+int64(len(part))
-		if flush {
-			flushes = n.flushes
-		}
-		n.mu.Unlock()
-
-		if code != 0 && !started {
-			started = true
-			maps.Copy(w.Header(), n.head)
-			w.WriteHeader(code)
-		}
-		if len(part) > 0 {
-			if _, err := w.Write(part); err != nil {
-				return
-			}
-			n.mu.Lock()
-			me.at += int64(len(part))
-			n.announce()
-			n.mu.Unlock()
-		}
-		if flush && started {
-			_ = http.NewResponseController(w).Flush()
-		}
-		switch {
-		case len(part) > 0:
-			continue // there may be more
-		case done && broken:
-			panic(http.ErrAbortHandler)
-		case done:
-			n.trailers(w)
-			return
-		}
-		select {
-		case <-changed:
-		case <-r.Context().Done():
-			return
-		}
-	}
-}
-
-// trailers sets what the handler has set after the head.
-func (n *run) trailers(w http.ResponseWriter) {
-	for k, v := range n.header {
-		if _, before := n.head[k]; !before || strings.HasPrefix(k, http.TrailerPrefix) {
-			w.Header()[k] = v
-		}
+// end notes what the head has become: it has the trailers.
+func (w *recorder) end() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.begin(http.StatusOK)
+	if !maps.EqualFunc(w.head, w.header, slices.Equal) {
+		w.trailer = w.header
 	}
 }
