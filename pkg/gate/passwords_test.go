@@ -112,11 +112,6 @@ func TestGuessingIsSlow(t *testing.T) {
 		if code, after := try(t.Context(), "right password"); code != 200 || after != 0 || reached != 1 {
 			t.Errorf("meanwhile the right one: %d after %s", code, after)
 		}
-		gone, cancel := context.WithCancel(t.Context())
-		cancel()
-		if _, after := try(gone, "wrong"); after != 0 {
-			t.Errorf("one that has gone was waited for: %s", after)
-		}
 		tasks.Wait()
 		if took, least := time.Since(began), time.Duration(len(told)-wrongFree-1)*wrongEach; took < least || len(told)+away != 150 {
 			t.Errorf("%d wrong answers took %s, want %s", len(told), took, least)
@@ -127,6 +122,17 @@ func TestGuessingIsSlow(t *testing.T) {
 			if code, after := try(t.Context(), "wrong"); code != 401 || after != 0 {
 				t.Errorf("an hour later: %d after %s", code, after)
 			}
+		}
+		if _, after := try(t.Context(), "wrong"); after != 0 { // the sixth of five: the clock starts
+			t.Errorf("and one more after %s", after)
+		}
+		gone, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, after := try(gone, "wrong"); after != 0 {
+			t.Errorf("one that has gone was waited for: %s", after)
+		}
+		if _, after := try(t.Context(), "wrong"); after != 2*wrongEach {
+			t.Errorf("the next after %s, want %s", after, 2*wrongEach)
 		}
 	})
 }

@@ -9,17 +9,18 @@
 //		Target:  "127.0.0.1:5000",
 //	})
 //	defer t.Close()
-//	fmt.Println(t.Status().URL)
+//	fmt.Println(t.URL()) // with the token that admits visitors
 //
 // A *Tunnel is a net.Listener, so a Go program needs no port of its own:
 //
 //	t, err := tunnel.Listen(ctx, cfg)
 //	err = http.Serve(t, handler)
 //
-// Promises. The proxy's host key is always checked. A lost link is replaced by itself, the first
-// attempt within 50 ms, for as long as it takes; what trying again cannot mend (host key
-// changed, login refused, forward forbidden) stops it and is told. The package writes to no
-// standard stream, handles no signal and starts no process; a panic in one of its goroutines
+// Promises. The proxy's host key is always checked. Expose admits those who have the link unless
+// Config.Access says otherwise; Listen leaves that to its caller. A lost link is replaced by
+// itself, the first attempt within 50 ms, for as long as it takes; what trying again cannot mend
+// (host key changed, login refused, forward forbidden) stops it and is told. The package writes to
+// no standard stream, handles no signal and starts no process; a panic in one of its goroutines
 // closes the tunnel, not the program. After Close nothing of it is left.
 //
 // Every error is an *Error: the step, the cause, a remedy, and a class for errors.Is.
