@@ -235,6 +235,7 @@ func TestOnceAborts(t *testing.T) {
 					panic(c.why)
 				}
 				one, two := d.visit(method, onceID, "x"), d.visit(method, onceID, "x")
+				synctest.Wait() // both are there before the first has read what the second needs
 				go func() { time.Sleep(time.Second); close(goOn) }()
 				answers := make(chan answer, 2)
 				for _, v := range []*caller{one, two} {
