@@ -25,6 +25,9 @@ import (
 // Header carries the question of a check in the request, and its answer in the response.
 const Header = "X-Taipy-Tunnel-Check"
 
+// NotMine is the answer of a tunnel to a question that it did not ask.
+const NotMine = "not mine"
+
 const (
 	appTimeout = 2 * time.Second        // an app that accepts but says nothing for so long is merely slow
 	askTimeout = 3 * time.Second        // one question, connection included
@@ -60,6 +63,8 @@ type Question struct {
 	URL string
 	// Ask is sent in the request's Header, Reply is the right answer. Random and used once.
 	Ask, Reply string
+	// Once has an address that leads elsewhere asked once, not until it leads to the tunnel.
+	Once bool
 	// Dial connects in place of the network. Nil: as this machine does, by its proxy settings.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 }
@@ -70,6 +75,7 @@ type Kind int
 // The kinds of findings.
 const (
 	Ours        Kind = iota // the URL leads to the tunnel
+	Another                 // it leads to another tunnel
 	Elsewhere               // it answers, but leads elsewhere
 	Guarded                 // it wants a login or leads to another host: it cannot be told
 	Unreachable             // it cannot be opened
@@ -94,7 +100,7 @@ func URL(ctx context.Context, q Question) Finding {
 		if ctx.Err() == nil || last.Kind == Unreachable { // what was seen outweighs that time is over
 			last = judge(q, resp, err)
 		}
-		return last.Kind == Elsewhere && ctx.Err() == nil, nil
+		return (last.Kind == Elsewhere || last.Kind == Another) && !q.Once && ctx.Err() == nil, nil
 	}
 	req, err := retryablehttp.NewRequestWithContext(ctx, http.MethodGet, q.URL, nil)
 	if err != nil {
@@ -120,6 +126,8 @@ func judge(q Question, resp *http.Response, err error) Finding {
 	switch {
 	case resp.Header.Get(Header) == q.Reply:
 		return Finding{Ours, answer}
+	case resp.Header.Get(Header) == NotMine:
+		return Finding{Another, "another taipy-tunnel"}
 	case resp.StatusCode/100 == 3, resp.StatusCode == http.StatusUnauthorized, resp.StatusCode == http.StatusForbidden,
 		resp.StatusCode == http.StatusProxyAuthRequired:
 		return Finding{Guarded, answer}

@@ -65,6 +65,10 @@ func TestFindings(t *testing.T) {
 	}{
 		"the tunnel":           {ours, Ours},
 		"another page":         {status(200), Elsewhere},
+		"another tunnel": {func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set(Header, NotMine)
+			w.WriteHeader(http.StatusNotFound)
+		}, Another},
 		"nginx without tunnel": {status(502), Elsewhere},
 		"a login":              {status(401), Guarded},
 		"a redirect elsewhere": {func(w http.ResponseWriter, r *http.Request) {
@@ -126,5 +130,15 @@ func TestDialInPlaceOfTheNetwork(t *testing.T) {
 		}})
 	if f.Kind != Ours {
 		t.Errorf("found %+v", f)
+	}
+}
+
+// A question that is asked once is not asked again, whatever the answer.
+func TestAskedOnce(t *testing.T) {
+	asked := 0
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { asked++ }))
+	defer s.Close()
+	if f := URL(t.Context(), Question{URL: s.URL, Ask: "a", Reply: "b", Once: true}); f.Kind != Elsewhere || asked != 1 {
+		t.Errorf("found %+v after %d questions", f, asked)
 	}
 }

@@ -89,7 +89,8 @@ func (c *checker) answer(conn net.Conn) net.Conn {
 	return nil
 }
 
-// serve answers a question at the gate's own address; who asks without knowing one learns nothing.
+// serve answers a question at the gate's own address. Who asks without knowing one learns that here
+// is a tunnel, which a tunnel that was replaced has to know, and nothing else.
 func (c *checker) serve(w http.ResponseWriter, r *http.Request) {
 	if ask := r.Header.Get(probe.Header); ask != "" {
 		if reply := c.answerIn([]byte(ask)); reply != "" {
@@ -97,6 +98,7 @@ func (c *checker) serve(w http.ResponseWriter, r *http.Request) {
 			w.WriteHeader(http.StatusNoContent)
 			return
 		}
+		w.Header().Set(probe.Header, probe.NotMine)
 	}
 	w.WriteHeader(http.StatusNotFound)
 }
@@ -152,10 +154,9 @@ func (t *Tunnel) accept(l link) {
 func (t *Tunnel) verify(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, checkFor)
 	defer cancel()
-	ask, reply := t.check.begin()
-	defer t.check.end(ask)
+	question, end := t.question()
+	defer end()
 
-	question := probe.Question{URL: t.ownURL(), Ask: ask, Reply: reply}
 	direct := make(chan probe.Finding, 1)
 	t.tasks.Go(func() { direct <- probe.URL(ctx, question) })
 	overLink := make(chan probe.Finding, 1)
@@ -166,7 +167,7 @@ func (t *Tunnel) verify(ctx context.Context) error {
 		if !asked {
 			asked = true
 			question := question
-			question.Dial = t.dialProxy
+			question.Dial = toProxy(t.dialProxy)
 			t.tasks.Go(func() { overLink <- probe.URL(ctx, question) })
 		}
 	}
@@ -191,6 +192,28 @@ func (t *Tunnel) verify(ctx context.Context) error {
 	}
 }
 
+// question returns a question to the public URL, which is answered until end is called.
+func (t *Tunnel) question() (q probe.Question, end func()) {
+	ask, reply := t.check.begin()
+	return probe.Question{URL: t.ownURL(), Ask: ask, Reply: reply}, func() { t.check.end(ask) }
+}
+
+// another asks the public URL, in the way in which it was seen to lead here, whether it leads to
+// another tunnel now. proxy connects from the proxy.
+func (t *Tunnel) another(ctx context.Context, proxy dialer) bool {
+	question, end := t.question()
+	defer end()
+	question.Once = true
+	switch s, _ := t.board.read(); s.Checked {
+	case "url":
+	case "link":
+		question.Dial = toProxy(proxy)
+	default:
+		return false // nobody knows where it leads
+	}
+	return probe.URL(ctx, question).Kind == probe.Another
+}
+
 // ownURL is where the gate answers questions. Without a gate any address would do.
 func (t *Tunnel) ownURL() string {
 	u, err := url.Parse(t.cfg.URL)
@@ -208,7 +231,7 @@ func (t *Tunnel) verified(f probe.Finding, how string) error {
 		t.board.edit(func(s *Status) { s.Checked = how })
 		t.log.Info("the URL leads here", "url", t.cfg.URL, "checked", how)
 		return nil
-	case probe.Elsewhere:
+	case probe.Elsewhere, probe.Another:
 		return fault.NotOurs(t.cfg.URL, f.Answer, t.Addr())
 	default:
 		t.log.Warn("the URL could not be checked", "url", t.cfg.URL, "reason", f.Answer)
@@ -216,17 +239,27 @@ func (t *Tunnel) verified(f probe.Finding, how string) error {
 	}
 }
 
-// dialProxy connects from the proxy to its own nginx, whatever host the URL names.
-func (t *Tunnel) dialProxy(ctx context.Context, _, addr string) (net.Conn, error) {
-	_, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		return nil, err
+// dialer connects from the proxy to addr, "host:port".
+type dialer func(ctx context.Context, addr string) (net.Conn, error)
+
+// toProxy connects to the proxy's own nginx, whatever host the URL names.
+func toProxy(dial dialer) func(ctx context.Context, network, addr string) (net.Conn, error) {
+	return func(ctx context.Context, _, addr string) (net.Conn, error) {
+		_, port, err := net.SplitHostPort(addr)
+		if err != nil {
+			return nil, err
+		}
+		return dial(ctx, net.JoinHostPort("127.0.0.1", port))
 	}
+}
+
+// dialProxy connects from the proxy over the link that is up.
+func (t *Tunnel) dialProxy(ctx context.Context, addr string) (net.Conn, error) {
 	t.sup.mu.Lock()
 	l := t.sup.live
 	t.sup.mu.Unlock()
 	if l == nil {
 		return nil, fault.Closed()
 	}
-	return l.Dial(ctx, net.JoinHostPort("127.0.0.1", port))
+	return l.Dial(ctx, addr)
 }

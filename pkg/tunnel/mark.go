@@ -43,8 +43,9 @@ type claim struct {
 	key     string
 	tunnel  string
 	exposed time.Time
-	held    bool  // the tunnel has had the slot
-	taken   error // by whom the port was held, when last looked at
+	held    bool                       // the tunnel has had the slot
+	taken   error                      // by whom the port was held, when last looked at
+	another func(context.Context) bool // the URL leads to another tunnel; nil: nobody can tell
 }
 
 func newClaim(slot net.Addr, key string) *claim {
@@ -132,10 +133,14 @@ var errNoMarks = errors.New("the account may not run commands")
 // look reads the marks for the slot that the given link of this tunnel is to take. stale are links
 // of our own key that it may end: the newest expose() wins. That is this one as long as it has not
 // held the slot; afterwards times are compared, and where they are too close to tell, names, so that
-// both sides agree. The error is an ErrReplaced if a newer tunnel has the slot, or names another
+// both sides agree. Where no marks can be read, whoever answers at the URL of a tunnel that has lost
+// its slot is newer. The error is an ErrReplaced if a newer tunnel has the slot, or names another
 // key's, or is errNoMarks.
 func (c *claim) look(ctx context.Context, proxy runner, link int) (stale []mark, err error) {
 	listing, failed := proxy.Run(ctx, listMarks)
+	if failed != nil && c.held && c.another != nil && c.another(ctx) {
+		return nil, fault.Replaced(c.slot, time.Time{})
+	}
 	if failed != nil {
 		return nil, errNoMarks
 	}

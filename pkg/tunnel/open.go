@@ -22,11 +22,12 @@ func open(ctx context.Context, cfg Config, forwards bool) (*Tunnel, error) {
 		return nil, err
 	}
 	var t *Tunnel
-	dial, err := dialer(cfg, srv, func(ctx context.Context, keys *sshlink.Keys) { t.door.open(ctx, keys) })
+	connect, err := newConnector(cfg, srv, func(ctx context.Context, keys *sshlink.Keys) { t.door.open(ctx, keys) },
+		func(ctx context.Context, proxy dialer) bool { return t.another(ctx, proxy) })
 	if err != nil {
 		return nil, err
 	}
-	t = newTunnel(cfg, srv, dial)
+	t = newTunnel(cfg, srv, connect)
 	if forwards && !cfg.Raw {
 		if t.door, err = newDoor(t); err != nil {
 			return nil, err

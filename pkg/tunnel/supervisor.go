@@ -35,6 +35,8 @@ type supervisor struct {
 	appErr     *Error
 	recheck    *time.Timer // the next look at an app that does not answer
 	complained string      // the last failure that was logged
+	loop       *time.Timer // the next look at where the URL leads
+	astray     int         // how often in a row it led to another tunnel
 
 	answering atomic.Bool // app == appAnswering, for the forwarder's goroutines
 
@@ -58,13 +60,19 @@ const (
 	appSilent
 )
 
-const appRecheck = time.Second
+const (
+	appRecheck = time.Second
+	// A socket may be taken from a tunnel that goes on believing it has it (StreamLocalBindUnlink).
+	loopCheck   = 10 * time.Second
+	loopConfirm = time.Second // …after a first sign of it, which may be of a link that is just changing
+)
 
 func newSupervisor(t *Tunnel, connect connector) *supervisor {
 	s := &supervisor{t: t, connect: connect, commands: make(chan func()), attempts: make(chan attempt),
-		retry: time.NewTimer(time.Hour), recheck: time.NewTimer(time.Hour)}
+		retry: time.NewTimer(time.Hour), recheck: time.NewTimer(time.Hour), loop: time.NewTimer(time.Hour)}
 	s.retry.Stop()
 	s.recheck.Stop()
+	s.loop.Stop()
 	return s
 }
 
@@ -90,6 +98,8 @@ func (s *supervisor) run() {
 			s.attempt()
 		case <-s.recheck.C:
 			s.probeApp()
+		case <-s.loop.C:
+			s.lookAround()
 		}
 	}
 }
@@ -109,6 +119,7 @@ func (s *supervisor) tell(f func()) bool {
 func (s *supervisor) stop() {
 	s.retry.Stop()
 	s.recheck.Stop()
+	s.loop.Stop()
 	if s.link != nil {
 		_ = s.link.Close()
 		s.setLink(nil)
@@ -188,12 +199,44 @@ func (s *supervisor) up(l link) {
 	s.upSince = time.Now()
 	s.setLink(l)
 	s.t.tasks.Go(func() { s.t.accept(l) })
+	if s.t.Addr().Network() == "unix" {
+		s.astray = 0
+		s.loop.Reset(loopCheck)
+	}
 	s.t.board.edit(func(st *Status) {
 		st.Links, st.Slots, st.Reconnects, st.RetryAt = 1, 1, s.links-1, time.Time{}
 	})
 	s.complained = ""
 	s.show()
 	s.t.log.Info("link up", "server", s.t.server.String(), "reconnects", s.links-1)
+}
+
+// lookAround asks in the background whether the URL leads to another tunnel.
+func (s *supervisor) lookAround() {
+	l := s.link
+	if l == nil || s.draining {
+		return
+	}
+	s.t.tasks.Go(func() {
+		another := s.t.another(s.t.life, l.Dial)
+		s.tell(func() { s.lookedAround(l, another) })
+	})
+}
+
+// lookedAround: the newest expose() has the name; this one gives its link up, and does not come back.
+func (s *supervisor) lookedAround(l link, another bool) {
+	switch {
+	case l != s.link || s.draining:
+	case !another:
+		s.astray = 0
+		s.loop.Reset(loopCheck)
+	case s.astray == 0:
+		s.astray++
+		s.loop.Reset(loopConfirm)
+	default:
+		s.drop()
+		s.fail(fault.Replaced(s.t.Addr(), time.Time{}))
+	}
 }
 
 // lost: the link has ended by itself.
@@ -268,6 +311,7 @@ func (s *supervisor) restart() {
 func (s *supervisor) drain() {
 	s.draining = true
 	s.retry.Stop()
+	s.loop.Stop()
 	if l := s.link; l != nil {
 		s.t.tasks.Go(l.Withdraw)
 	}

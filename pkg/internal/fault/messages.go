@@ -174,10 +174,14 @@ func BusyBy(slot net.Addr, key string, since time.Time) *Error {
 		Hint: "close that one, or take another slot (remote=, with its own nginx site)"}
 }
 
-// Replaced: the same key has exposed the slot again since.
+// Replaced: another tunnel has the slot since then; zero: nobody knows since when.
 func Replaced(slot net.Addr, since time.Time) *Error {
+	how := "which answers in its place"
+	if !since.IsZero() {
+		how = since.UTC().Format("exposed at 2006-01-02 15:04:05 UTC with the same key")
+	}
 	return &Error{Op: "forward", Class: ErrForward, Permanent: true,
-		Err:  fmt.Errorf("%w, exposed on %s at %s with the same key", ErrReplaced, named(slot), since.UTC().Format("2006-01-02 15:04:05 UTC")),
+		Err:  fmt.Errorf("%w on %s, %s", ErrReplaced, named(slot), how),
 		Hint: "the newest expose() wins; run this one's cell again to have it back"}
 }
 
