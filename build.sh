@@ -23,7 +23,7 @@ usage() {
 		./build.sh test    tests everything: test go, test python [pytest's arguments]
 		./build.sh compat  the notebook's side on older Taipys, and on the oldest and newest Python there is;
 		                   apps of Streamlit, Gradio and Dash
-		./build.sh bench   what is measured: gil, gate
+		./build.sh bench   what is measured: gil, gate, taipy; bench gate: that alone
 		./build.sh fuzz    fuzzes every parser of untrusted text for a minute; fuzz 1h: for an hour each
 		./build.sh lint    formats, vet, staticcheck, go.mod, ruff, mypy
 		./build.sh demo    a proxy, a notebook and the chain between them on this machine; prints the URL
@@ -196,7 +196,7 @@ compat() {
 
 bench() {
 	notebook
-	PYTHONPATH=python/tests "$NOTEBOOK/bin/python" -m chain.bench "${1:-gil}"
+	PYTHONPATH=python/tests "$NOTEBOOK/bin/python" -m chain.bench "$@"
 }
 
 demo() {

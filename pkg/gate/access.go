@@ -3,6 +3,7 @@
 package gate
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"io"
@@ -39,6 +40,15 @@ type trip struct {
 	ownAuthorization bool   // the Authorization header was for the gate
 	encoded          bool   // the app compressed its answer
 	cookie           string // of ours, for the app's answer
+	valid            *span  // of the token that admitted it; nil: no token did
+}
+
+// outlasts has end called if the trip's token ends first, until stop is called.
+func (t *trip) outlasts(end func()) (stop func() bool) {
+	if t.valid == nil {
+		return func() bool { return true }
+	}
+	return context.AfterFunc(t.valid, end)
 }
 
 // admit reports whether r's sender is admitted; if not, it has answered.
@@ -58,16 +68,13 @@ func (g *Gate) admit(w http.ResponseWriter, r *http.Request, t *trip) bool {
 	t.ownAuthorization = inHeader != wrong
 	found = max(found, inHeader)
 	if r.Method == http.MethodGet || r.Method == http.MethodHead {
-		if text, rest := queryToken(r.URL.RawQuery); text != "" {
-			inLink := token.judge(text)
+		if text, rest, inLink := queryToken(r.URL.RawQuery, token.judge); inLink != wrong {
 			if inLink == right && !isUpgrade(r) {
 				http.SetCookie(w, g.newCookie(text, token.Expires(), t.prefix))
 				redirect(w, t.prefix, r.URL, rest)
 				return false
 			}
-			if inLink != wrong { // of an upgrade, or expired: no app needs to see it
-				r.URL.RawQuery = rest
-			}
+			r.URL.RawQuery = rest // of an upgrade, or expired: no app needs to see it
 			found = max(found, inLink)
 		}
 	}
@@ -87,20 +94,25 @@ func bearer(r *http.Request) string {
 	return strings.TrimSpace(text)
 }
 
-// queryToken takes the parameter "token" out of a query, and leaves the rest as it is.
-func queryToken(query string) (text, rest string) {
+// queryToken takes the parameters "token" that are ours out of a query, and leaves the rest, an
+// app's own of that name included, as it is. text is the best of them, found what it is.
+func queryToken(query string, judge func(string) verdict) (text, rest string, found verdict) {
 	if !strings.Contains(query, "token=") {
-		return "", query
+		return "", query, wrong
 	}
-	parts := strings.Split(query, "&")
-	parts = slices.DeleteFunc(parts, func(p string) bool {
+	parts := slices.DeleteFunc(strings.Split(query, "&"), func(p string) bool {
 		value, ok := strings.CutPrefix(p, "token=")
-		if ok && text == "" {
-			text, _ = url.QueryUnescape(value)
+		if !ok {
+			return false
 		}
-		return ok
+		value, _ = url.QueryUnescape(value)
+		is := judge(value)
+		if is > found {
+			text, found = value, is
+		}
+		return is != wrong
 	})
-	return text, strings.Join(parts, "&")
+	return text, strings.Join(parts, "&"), found
 }
 
 // redirect leads to the same address without the token. A path that begins with two slashes would

@@ -48,16 +48,24 @@ func (g *Gate) away(w http.ResponseWriter, r *http.Request, why string) {
 // asked again where it is now: a server that was stopped may keep its connections open and never
 // answer.
 func (g *Gate) Moved() {
-	next, cancel := context.WithCancel(context.Background())
-	if before := g.stay.Swap(&stay{next, cancel}); before != nil {
-		before.end()
-	}
+	begin(&g.stay, time.Time{})
 }
 
-// stay is the time between two moves of the target.
-type stay struct {
+// span is a time in which something holds; it is over when the next begins.
+type span struct {
 	context.Context
 	end context.CancelFunc
+}
+
+// begin ends the present span and begins the next, which ends by itself at until, zero for never.
+func begin(now *atomic.Pointer[span], until time.Time) {
+	next, cancel := context.WithCancel(context.Background())
+	if !until.IsZero() {
+		next, cancel = context.WithDeadline(context.Background(), until)
+	}
+	if before := now.Swap(&span{next, cancel}); before != nil {
+		before.end()
+	}
 }
 
 // ask sends a request to the app. An answer is waited for as long as it takes, but for a page while

@@ -87,9 +87,10 @@ type Gate struct {
 	secure bool   // cookies are for https alone
 
 	token    atomic.Pointer[Token]
+	valid    atomic.Pointer[span] // of the token; nil before the first
 	words    *passwords
 	answered atomic.Bool // the app did, at least once
-	stay     atomic.Pointer[stay]
+	stay     atomic.Pointer[span] // of the target, between two moves
 	stats    *stats
 	proxy    http.Handler // to the app, with all that is done on the way
 	upgrades http.Handler // the same without what only answers need
@@ -135,9 +136,17 @@ func New(cfg Config) (*Gate, error) {
 	return g, nil
 }
 
-// SetToken changes what admits visitors, at once for all of them. Until the first call nobody is
-// admitted by a token.
-func (g *Gate) SetToken(t *Token) { g.token.Store(t) }
+// SetToken changes what admits visitors, at once for all of them: upgraded connections and streams
+// of events that an earlier one opened, or that outlast the token, are ended. Until the first call
+// nobody is admitted by a token.
+func (g *Gate) SetToken(t *Token) {
+	g.token.Store(t)
+	var until time.Time
+	if t != nil {
+		until = t.Expires()
+	}
+	begin(&g.valid, until)
+}
 
 // Token returns what admits visitors now, nil if nothing was set.
 func (g *Gate) Token() *Token { return g.token.Load() }
@@ -156,6 +165,9 @@ func (g *Gate) Close() error {
 	g.mu.Unlock()
 	g.end()
 	g.stay.Load().end()
+	if valid := g.valid.Load(); valid != nil {
+		valid.end()
+	}
 	err := g.server.Close()
 	g.transport.CloseIdleConnections()
 	if g.once != nil {
@@ -173,7 +185,7 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler) // ends the connection
 	}
 	defer g.handlers.Done()
-	t := &trip{prefix: g.prefix(r)}
+	t := &trip{prefix: g.prefix(r), valid: g.valid.Load()}
 	if r.URL.Path == Path && r.Method == http.MethodGet { // of the tunnel's own, not a visitor's
 		g.own(w, r, t)
 		return
@@ -193,12 +205,16 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case isPage(r) && g.busy():
 		g.away(x, r, awayBusy)
 	default:
-		r = r.WithContext(context.WithValue(r.Context(), tripKey{}, t))
-		r.Body = x.counting(r.Body)
+		ctx := context.WithValue(r.Context(), tripKey{}, t)
 		if isUpgrade(r) {
-			g.upgrades.ServeHTTP(x, r)
+			ctx, end := context.WithCancel(ctx)
+			defer end()
+			defer t.outlasts(end)()
+			g.upgrades.ServeHTTP(x, r.WithContext(ctx))
 			return
 		}
+		r = r.WithContext(ctx)
+		r.Body = x.counting(r.Body)
 		g.proxy.ServeHTTP(x, r)
 	}
 }

@@ -74,8 +74,8 @@ func TestHeadersOnTheWay(t *testing.T) {
 		_, _ = io.WriteString(w, "<html>"+strings.Repeat("x", 2000))
 	})
 	forged := []string{"X-Forwarded-For: 6.6.6.6", "X-Forwarded-Host: evil.test", "X-Forwarded-Proto: ftp", "X-Real-IP: 6.6.6.6", "Forwarded: for=6.6.6.6",
-		"X-Forwarded-Prefix: /ann", "X-Taipy-Tunnel-Request: 0123456789abcdef", "Connection: close, X-Secret, X-Real-IP", "X-Secret: 1", "Keep-Alive: 1", "Proxy-Connection: x", "TE: gzip", "X-Own: 1"}
-	for trusted, want := range map[bool][]string{false: {"127.0.0.1", ""}, true: {"6.6.6.6", "/ann"}} {
+		"X-Forwarded-Port: 1", "X-Forwarded-Ssl: on", "X-Forwarded-User: ann", "X-Forwarded-Prefix: /ann", "X-Taipy-Tunnel-Request: 0123456789abcdef", "Connection: close, X-Secret, X-Real-IP", "X-Secret: 1", "Keep-Alive: 1", "Proxy-Connection: x", "TE: gzip", "X-Own: 1"}
+	for trusted, want := range map[bool][]string{false: {"127.0.0.1", "", ""}, true: {"6.6.6.6", "/ann", "ann"}} {
 		g, addr := open(t, Config{Target: at(a.addr()), TrustProxy: trusted})
 		got := ask(t, addr, "GET", "/p%2Fq;v=1//x?a;b=%zz&c=%20+", "", append(forged, admitted(g))...)
 		r, _ := a.last()
@@ -84,7 +84,7 @@ func TestHeadersOnTheWay(t *testing.T) {
 		}
 		h := r.Header
 		for name, value := range map[string]string{"X-Forwarded-For": want[0], "X-Real-Ip": want[0], "X-Forwarded-Host": host, "X-Forwarded-Proto": "https", "Forwarded": "",
-			"X-Forwarded-Prefix": want[1], "X-Taipy-Tunnel-Request": "", "X-Secret": "", "Keep-Alive": "", "Proxy-Connection": "", "Te": "", "X-Own": "1", "User-Agent": ""} {
+			"X-Forwarded-Prefix": want[1], "X-Forwarded-User": want[2], "X-Forwarded-Port": "", "X-Forwarded-Ssl": "", "X-Taipy-Tunnel-Request": "", "X-Secret": "", "Keep-Alive": "", "Proxy-Connection": "", "Te": "", "X-Own": "1", "User-Agent": ""} {
 			if h.Get(name) != value || len(h[name]) > 1 {
 				t.Errorf("trusted %t: %s is %q, want %q", trusted, name, h[name], value)
 			}
@@ -119,5 +119,40 @@ func TestSmuggling(t *testing.T) {
 		if r, n := a.last(); n != before+1 || r.Method != "POST" || r.Header.Get("Content-Length") != "" || strings.Count(got, "HTTP/1.1 ") != 1 {
 			t.Errorf("%q: %d requests reached the app, %q", text, n-before, got)
 		}
+	}
+}
+
+// TestSharedCaches: what was opened by a token is for its visitor alone, whatever the app says of it.
+func TestSharedCaches(t *testing.T) {
+	check(t)
+	a := newApp(t, func(w http.ResponseWriter, r *http.Request) {
+		for _, line := range r.Header["X-Says"] {
+			w.Header().Add("Cache-Control", line)
+		}
+		w.Header().Set("CDN-Cache-Control", "max-age=60")
+		w.Header().Set("Surrogate-Control", "max-age=60")
+	})
+	g, addr := open(t, Config{Target: at(a.addr())})
+	_, public := open(t, Config{Target: at(a.addr()), Access: Access{Public: true}})
+	for says, want := range map[string]string{
+		"":                           "private",
+		"X-Says: no-cache":           "no-cache, private",
+		"X-Says: public, max-age=60": "max-age=60, private",
+		"X-Says: max-age=60\r\nX-Says: S-MaxAge=9,": "max-age=60, private",
+		"X-Says: no-store":                          "no-store",
+		"X-Says: Private , max-age=1":               "Private, max-age=1",
+		`X-Says: private="A, B", immutable`:         `private="A, B", immutable, private`,
+	} {
+		lines := []string{admitted(g)}
+		if says != "" {
+			lines = append(lines, says)
+		}
+		got := ask(t, addr, "GET", "/", "", lines...)
+		if line := strings.Join(got.Header["Cache-Control"], " | "); line != want || got.Header.Get("CDN-Cache-Control")+got.Header.Get("Surrogate-Control") != "" {
+			t.Errorf("%q became %q, want %q", says, line, want)
+		}
+	}
+	if got := ask(t, public, "GET", "/", "", "X-Says: public"); got.Header.Get("Cache-Control") != "public" || got.Header.Get("Surrogate-Control") == "" {
+		t.Errorf("an app that is open to everybody: %v", got.Header)
 	}
 }

@@ -5,6 +5,7 @@ package gate
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -21,6 +22,10 @@ const (
 	appHead     = 256 << 10 // bytes of an answer's head
 	copySize    = 256 << 10
 )
+
+// identity are the headers by which a proxy that asks visitors to log in says who they are
+// (oauth2-proxy, Traefik).
+var identity = map[string]bool{"X-Forwarded-User": true, "X-Forwarded-Email": true, "X-Forwarded-Groups": true, "X-Forwarded-Preferred-Username": true}
 
 // tripKey finds a request's trip in its context.
 type tripKey struct{}
@@ -73,12 +78,16 @@ func (g *Gate) rewrite(p *httputil.ProxyRequest) {
 	scheme, _, _ := strings.Cut(g.origin, ":")
 	h := out.Header
 	client := g.client(in)
+	for name := range h { // what visitors may forge; who logged in there is told by a proxy that is trusted
+		if strings.HasPrefix(name, "X-Forwarded-") && !(g.cfg.TrustProxy && identity[name]) {
+			delete(h, name)
+		}
+	}
 	h.Set("X-Forwarded-For", client)
 	h.Set("X-Forwarded-Host", in.Host)
 	h.Set("X-Forwarded-Proto", scheme)
 	h.Set("X-Real-IP", client)
 	h.Del(requestID)
-	h.Del("X-Forwarded-Prefix")
 	t := tripOf(in)
 	if t.prefix != "" {
 		h.Set("X-Forwarded-Prefix", t.prefix)
@@ -100,8 +109,15 @@ func (g *Gate) modify(resp *http.Response) error {
 	if t.cookie != "" {
 		h.Add("Set-Cookie", t.cookie)
 	}
-	if strings.HasPrefix(h.Get("Content-Type"), "text/event-stream") && h.Get("X-Accel-Buffering") == "" {
-		h.Set("X-Accel-Buffering", "no") // nginx passes events on as they come, and keeps this line
+	if strings.HasPrefix(h.Get("Content-Type"), "text/event-stream") {
+		if h.Get("X-Accel-Buffering") == "" {
+			h.Set("X-Accel-Buffering", "no") // nginx passes events on as they come, and keeps this line
+		}
+		body := resp.Body
+		resp.Body = stream{body, t.outlasts(func() { _ = body.Close() })}
+	}
+	if !g.cfg.Access.Public {
+		personal(h)
 	}
 	if t.ambient && h.Get("Access-Control-Allow-Origin") != g.origin {
 		for name := range h { // another site's script must not read what our cookie opened
@@ -114,6 +130,42 @@ func (g *Gate) modify(resp *http.Response) error {
 		return underPrefix(resp, t)
 	}
 	return nil
+}
+
+// stream is a body that is closed when its visitor's token ends.
+type stream struct {
+	io.ReadCloser
+	stop func() bool
+}
+
+// Close implements io.Closer.
+func (s stream) Close() error {
+	s.stop()
+	return s.ReadCloser.Close()
+}
+
+// personal has shared caches keep nothing of an answer: who asks them was not admitted here
+// (RFC 9111, sections 3.5 and 5.2.2.7). Browsers keep it as the app said.
+func personal(h http.Header) {
+	h.Del("CDN-Cache-Control") // RFC 9213
+	h.Del("Surrogate-Control")
+	var kept []string
+	marked := false
+	for directive := range strings.SplitSeq(strings.Join(h["Cache-Control"], ","), ",") {
+		directive = strings.TrimSpace(directive)
+		switch name, _, _ := strings.Cut(strings.ToLower(directive), "="); name {
+		case "", "public", "s-maxage":
+			continue
+		case "no-store":
+			marked = true
+		}
+		marked = marked || strings.EqualFold(directive, "private")
+		kept = append(kept, directive)
+	}
+	if !marked {
+		kept = append(kept, "private")
+	}
+	h.Set("Cache-Control", strings.Join(kept, ", "))
 }
 
 // failed answers where the app did not.

@@ -194,12 +194,17 @@ func (a *arrival) leave() {
 	defer u.mu.Unlock()
 	u.readers = slices.DeleteFunc(u.readers, func(b *arrival) bool { return a == b })
 	u.room.Broadcast()
-	if len(u.readers) == 0 && u.total > onceAnswer {
+	if len(u.readers) > 0 || u.over {
+		return
+	}
+	wait := onceKept
+	if u.total > onceAnswer {
 		u.body = nil
+		if u.safe { // it will run again
+			wait = 0
+		}
 	}
-	if len(u.readers) == 0 && !u.over {
-		u.alone = time.AfterFunc(onceKept, func() { u.finish(false) })
-	}
+	u.alone = time.AfterFunc(wait, func() { u.finish(false) })
 }
 
 // recorder is the http.ResponseWriter of a run.
@@ -239,6 +244,9 @@ func (w *recorder) Write(b []byte) (int, error) {
 	for len(todo) > 0 && !w.over {
 		if len(w.readers) == 0 && w.total+int64(len(todo)) > onceAnswer {
 			w.total, w.body = w.total+int64(len(todo)), nil // nobody can read it from its beginning
+			if w.safe && w.alone != nil {
+				w.alone.Reset(0) // it will run again
+			}
 			return len(b), nil
 		}
 		ahead := int64(0)

@@ -63,8 +63,8 @@ func TestFindings(t *testing.T) {
 		handler http.HandlerFunc
 		want    Kind
 	}{
-		"the tunnel":           {ours, Ours},
-		"another page":         {status(200), Elsewhere},
+		"the tunnel":   {ours, Ours},
+		"another page": {status(200), Elsewhere},
 		"another tunnel": {func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set(Header, NotMine)
 			w.WriteHeader(http.StatusNotFound)

@@ -3,6 +3,7 @@
 
     python -m chain.bench gil    requests through the tunnel while the notebook holds the GIL
     python -m chain.bench gate   requests and a download through the gate, and without one (raw)
+    python -m chain.bench taipy  the same of Taipy's quickest route
 
 Ratios are what counts: figures of one machine say little on another.
 """
@@ -21,6 +22,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from .check import ASKED
+from .demo import Demo
 from .load import WARM_UP, _Visitor
 from .proxy import Missing, Proxy
 from .report import Report
@@ -94,11 +97,11 @@ class Figures(NamedTuple):
     p99_ms: float
 
 
-async def _visit(port: int, connections: int) -> dict[str, Any]:
+async def _visit(port: int, connections: int, path: str, token: str) -> dict[str, Any]:
     """Ask all the time; what is measured begins with a line on stdin, so that it is under way then."""
     loop = asyncio.get_running_loop()
     end = asyncio.Event()
-    request = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+    request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
     visitors = [
         (await loop.create_connection(lambda: _Visitor(request, end), "127.0.0.1", port))[1] for _ in range(connections)
     ]
@@ -197,8 +200,30 @@ def _compare(report: Report, seen: str, ratio: float, aim: float) -> None:
     report.line(f"{'ok' if ratio >= aim else 'slow':<6}{'gate':<10}{seen:<44}{ratio:>7.2f}x{aim:>6.2f}x")
 
 
-def _visits(port: int, connections: int) -> Figures:
-    with _talk("-m", "chain.bench", "visit", str(port), str(connections)) as visitor:
+def taipy(report: Report) -> None:
+    """Taipy through the gate, with its token, and without a gate: at the slot."""
+    with Demo() as demo:
+        demo.run_app()
+        demo.expose()
+        token = demo.ask("tunnel.url").partition("#token=")[2]
+        found: dict[tuple[int, str], list[Figures]] = {}
+        for number in range(2 * GATE_ROUNDS):
+            how = ("gate", "raw")[(number + number // 2) % 2]
+            demo.notebook.run(
+                f"taipy_tunnel.expose({'' if how == 'gate' else 'raw=True, access=' + repr('public')})"
+            ).ok()
+            for connections in (1, 16):
+                figures = _visits(demo.proxy.remote, connections, ASKED, token)
+                found.setdefault((connections, how), []).append(figures)
+    for connections in (1, 16):
+        ours, raw = (Figures(*map(statistics.median, zip(*found[connections, how]))) for how in ("gate", "raw"))
+        _compare(report, f"Taipy, {connections:>2} kept alive: {ours.rate:.0f}/s", ours.rate / raw.rate, 0.85)
+        seen = f"Taipy, {connections:>2} kept alive: p99 {ours.p99_ms:.2f} ms, raw / gate"
+        _compare(report, seen, raw.p99_ms / ours.p99_ms, 0.5)
+
+
+def _visits(port: int, connections: int, path: str = "/", token: str = "") -> Figures:
+    with _talk("-m", "chain.bench", "visit", str(port), str(connections), path, token) as visitor:
         _hear(visitor)
         _tell(visitor, "go")
         return Figures(**json.loads(_hear(visitor)))
@@ -211,7 +236,7 @@ def _download(port: int) -> float:
 
 
 def _round(kernel: Any, port: int, connections: int, how: str) -> Figures:
-    with _talk("-m", "chain.bench", "visit", str(port), str(connections)) as visitor:
+    with _talk("-m", "chain.bench", "visit", str(port), str(connections), "/", "") as visitor:
         _hear(visitor)
         _tell(kernel, how)
         _hear(kernel)
@@ -223,14 +248,15 @@ def _round(kernel: Any, port: int, connections: int, how: str) -> Figures:
     return figures
 
 
-BENCHES = {"gil": gil, "gate": gate}
+BENCHES = {"gil": gil, "gate": gate, "taipy": taipy}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m chain.bench", description="measure, and print ratios")
     parser.add_argument("what", nargs="*", choices=[*BENCHES, "visit"], default=list(BENCHES), metavar="WHAT")
-    if sys.argv[1:2] == ["visit"]:  # ours: a visitor of `gil`
-        print(json.dumps(asyncio.run(_visit(int(sys.argv[2]), int(sys.argv[3])))), flush=True)
+    if sys.argv[1:2] == ["visit"]:  # ours: a visitor
+        port, connections, path, token = sys.argv[2:6]
+        print(json.dumps(asyncio.run(_visit(int(port), int(connections), path, token))), flush=True)
         os._exit(0)  # the executor's thread may still read
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     report = Report()
