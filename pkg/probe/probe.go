@@ -17,6 +17,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"time"
 
 	"github.com/hashicorp/go-retryablehttp"
@@ -25,8 +26,16 @@ import (
 // Header carries the question of a check in the request, and its answer in the response.
 const Header = "X-Taipy-Tunnel-Check"
 
-// NotMine is the answer of a tunnel to a question that it did not ask.
-const NotMine = "not mine"
+// AgeHeader carries in the request how long ago the asking tunnel was exposed, in milliseconds, and
+// in the response of a tunnel that did not ask Newer or Older: what it is itself. Each measures by
+// its own clock, so the clocks need not agree.
+const AgeHeader = "X-Taipy-Tunnel-Age"
+
+// What a tunnel is that answers a question of another's.
+const (
+	SaysNewer = "newer"
+	SaysOlder = "older"
+)
 
 const (
 	appTimeout = 2 * time.Second        // an app that accepts but says nothing for so long is merely slow
@@ -63,6 +72,8 @@ type Question struct {
 	URL string
 	// Ask is sent in the request's Header, Reply is the right answer. Random and used once.
 	Ask, Reply string
+	// Age is how long ago the tunnel was exposed.
+	Age time.Duration
 	// Once has an address that leads elsewhere asked once, not until it leads to the tunnel.
 	Once bool
 	// Dial connects in place of the network. Nil: as this machine does, by its proxy settings.
@@ -75,7 +86,8 @@ type Kind int
 // The kinds of findings.
 const (
 	Ours        Kind = iota // the URL leads to the tunnel
-	Another                 // it leads to another tunnel
+	Newer                   // it leads to another tunnel, exposed after this one
+	Older                   // it leads to another tunnel, exposed before this one
 	Elsewhere               // it answers, but leads elsewhere
 	Guarded                 // it wants a login or leads to another host: it cannot be told
 	Unreachable             // it cannot be opened
@@ -100,13 +112,15 @@ func URL(ctx context.Context, q Question) Finding {
 		if ctx.Err() == nil || last.Kind == Unreachable { // what was seen outweighs that time is over
 			last = judge(q, resp, err)
 		}
-		return (last.Kind == Elsewhere || last.Kind == Another) && !q.Once && ctx.Err() == nil, nil
+		elsewhere := last.Kind == Elsewhere || last.Kind == Newer || last.Kind == Older
+		return elsewhere && !q.Once && ctx.Err() == nil, nil
 	}
 	req, err := retryablehttp.NewRequestWithContext(ctx, http.MethodGet, q.URL, nil)
 	if err != nil {
 		return Finding{Unreachable, "not a URL"}
 	}
 	req.Header.Set(Header, q.Ask)
+	req.Header.Set(AgeHeader, strconv.FormatInt(q.Age.Milliseconds(), 10))
 	req.Header.Set("User-Agent", "taipy-tunnel")
 	if resp, err := c.Do(req); err == nil {
 		_ = resp.Body.Close()
@@ -126,8 +140,10 @@ func judge(q Question, resp *http.Response, err error) Finding {
 	switch {
 	case resp.Header.Get(Header) == q.Reply:
 		return Finding{Ours, answer}
-	case resp.Header.Get(Header) == NotMine:
-		return Finding{Another, "another taipy-tunnel"}
+	case resp.Header.Get(AgeHeader) == SaysNewer:
+		return Finding{Newer, "a newer taipy-tunnel"}
+	case resp.Header.Get(AgeHeader) == SaysOlder:
+		return Finding{Older, "an older taipy-tunnel"}
 	case resp.StatusCode/100 == 3, resp.StatusCode == http.StatusUnauthorized, resp.StatusCode == http.StatusForbidden,
 		resp.StatusCode == http.StatusProxyAuthRequired:
 		return Finding{Guarded, answer}

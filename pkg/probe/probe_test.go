@@ -63,12 +63,10 @@ func TestFindings(t *testing.T) {
 		handler http.HandlerFunc
 		want    Kind
 	}{
-		"the tunnel":   {ours, Ours},
-		"another page": {status(200), Elsewhere},
-		"another tunnel": {func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set(Header, NotMine)
-			w.WriteHeader(http.StatusNotFound)
-		}, Another},
+		"the tunnel":           {ours, Ours},
+		"another page":         {status(200), Elsewhere},
+		"a newer tunnel":       {another(SaysNewer), Newer},
+		"an older tunnel":      {another(SaysOlder), Older},
 		"nginx without tunnel": {status(502), Elsewhere},
 		"a login":              {status(401), Guarded},
 		"a redirect elsewhere": {func(w http.ResponseWriter, r *http.Request) {
@@ -130,6 +128,13 @@ func TestDialInPlaceOfTheNetwork(t *testing.T) {
 		}})
 	if f.Kind != Ours {
 		t.Errorf("found %+v", f)
+	}
+}
+
+func another(says string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set(AgeHeader, says)
+		w.WriteHeader(http.StatusNotFound)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"sync"
 	"time"
 
@@ -28,6 +29,8 @@ const (
 // checker answers the questions with which this tunnel asks the public URL whether it leads
 // here. While one is open, connections are looked at before they are handed on.
 type checker struct {
+	exposed time.Time
+
 	mu   sync.Mutex
 	open map[string]string // question: answer
 }
@@ -90,7 +93,7 @@ func (c *checker) answer(conn net.Conn) net.Conn {
 }
 
 // serve answers a question at the gate's own address. Who asks without knowing one learns that here
-// is a tunnel, which a tunnel that was replaced has to know, and nothing else.
+// is a tunnel, and which is newer, as a tunnel that was replaced has to; and nothing else.
 func (c *checker) serve(w http.ResponseWriter, r *http.Request) {
 	if ask := r.Header.Get(probe.Header); ask != "" {
 		if reply := c.answerIn([]byte(ask)); reply != "" {
@@ -98,7 +101,10 @@ func (c *checker) serve(w http.ResponseWriter, r *http.Request) {
 			w.WriteHeader(http.StatusNoContent)
 			return
 		}
-		w.Header().Set(probe.Header, probe.NotMine)
+		if age, err := strconv.ParseInt(r.Header.Get(probe.AgeHeader), 10, 64); err == nil {
+			says := map[bool]string{true: probe.SaysNewer, false: probe.SaysOlder}[time.Since(c.exposed).Milliseconds() < age]
+			w.Header().Set(probe.AgeHeader, says)
+		}
 	}
 	w.WriteHeader(http.StatusNotFound)
 }
@@ -195,12 +201,12 @@ func (t *Tunnel) verify(ctx context.Context) error {
 // question returns a question to the public URL, which is answered until end is called.
 func (t *Tunnel) question() (q probe.Question, end func()) {
 	ask, reply := t.check.begin()
-	return probe.Question{URL: t.ownURL(), Ask: ask, Reply: reply}, func() { t.check.end(ask) }
+	return probe.Question{URL: t.ownURL(), Ask: ask, Reply: reply, Age: time.Since(t.check.exposed)}, func() { t.check.end(ask) }
 }
 
-// another asks the public URL, in the way in which it was seen to lead here, whether it leads to
-// another tunnel now. proxy connects from the proxy.
-func (t *Tunnel) another(ctx context.Context, proxy dialer) bool {
+// newer asks the public URL, in the way in which it was seen to lead here, whether it leads to a
+// newer tunnel now. proxy connects from the proxy.
+func (t *Tunnel) newer(ctx context.Context, proxy dialer) bool {
 	question, end := t.question()
 	defer end()
 	question.Once = true
@@ -211,7 +217,7 @@ func (t *Tunnel) another(ctx context.Context, proxy dialer) bool {
 	default:
 		return false // nobody knows where it leads
 	}
-	return probe.URL(ctx, question).Kind == probe.Another
+	return probe.URL(ctx, question).Kind == probe.Newer
 }
 
 // ownURL is where the gate answers questions. Without a gate any address would do.
@@ -231,7 +237,7 @@ func (t *Tunnel) verified(f probe.Finding, how string) error {
 		t.board.edit(func(s *Status) { s.Checked = how })
 		t.log.Info("the URL leads here", "url", t.cfg.URL, "checked", how)
 		return nil
-	case probe.Elsewhere, probe.Another:
+	case probe.Elsewhere, probe.Newer, probe.Older:
 		return fault.NotOurs(t.cfg.URL, f.Answer, t.Addr())
 	default:
 		t.log.Warn("the URL could not be checked", "url", t.cfg.URL, "reason", f.Answer)

@@ -35,9 +35,9 @@ func (p plainLink) Accept() (net.Conn, error) { return p.slot.Accept() }
 func (p plainLink) Withdraw()                 { _ = p.slot.Close() }
 
 // newConnector returns a connector for cfg. What is known of host keys is read here, once; keys are
-// read again for each login. loggedIn is called after each login, before visitors can come; another
-// tells whether the URL leads to another tunnel.
-func newConnector(cfg Config, srv server, loggedIn func(context.Context, *sshlink.Keys), another func(context.Context, dialer) bool) (connector, error) {
+// read again for each login. loggedIn is called after each login, before visitors can come; newer
+// tells whether the URL leads to a newer tunnel.
+func newConnector(cfg Config, srv server, loggedIn func(context.Context, *sshlink.Keys), newer func(context.Context, dialer) bool) (connector, error) {
 	ssh, err := cfg.machine(srv, cfg.HostKey)
 	if err != nil {
 		return nil, err
@@ -64,7 +64,7 @@ func newConnector(cfg Config, srv server, loggedIn func(context.Context, *sshlin
 			return nil, err
 		}
 		claim.key = l.Key() // of several, the one that the server took
-		claim.another = func(ctx context.Context) bool { return another(ctx, l.Dial) }
+		claim.newer = func(ctx context.Context) bool { return newer(ctx, l.Dial) }
 		loggedIn(ctx, ssh.Keys)
 		slot, err := claim.take(ctx, l, links)
 		if err != nil {

@@ -45,7 +45,7 @@ type claim struct {
 	exposed time.Time
 	held    bool                       // the tunnel has had the slot
 	taken   error                      // by whom the port was held, when last looked at
-	another func(context.Context) bool // the URL leads to another tunnel; nil: nobody can tell
+	newer   func(context.Context) bool // the URL leads to a newer tunnel; nil: nobody can tell
 }
 
 func newClaim(slot net.Addr, key string) *claim {
@@ -134,11 +134,11 @@ var errNoMarks = errors.New("the account may not run commands")
 // of our own key that it may end: the newest expose() wins. That is this one as long as it has not
 // held the slot; afterwards times are compared, and where they are too close to tell, names, so that
 // both sides agree. Where no marks can be read, whoever answers at the URL of a tunnel that has lost
-// its slot is newer. The error is an ErrReplaced if a newer tunnel has the slot, or names another
+// its slot is asked. The error is an ErrReplaced if a newer tunnel has the slot, or names another
 // key's, or is errNoMarks.
 func (c *claim) look(ctx context.Context, proxy runner, link int) (stale []mark, err error) {
 	listing, failed := proxy.Run(ctx, listMarks)
-	if failed != nil && c.held && c.another != nil && c.another(ctx) {
+	if failed != nil && c.held && c.newer != nil && c.newer(ctx) {
 		return nil, fault.Replaced(c.slot, time.Time{})
 	}
 	if failed != nil {

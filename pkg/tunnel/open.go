@@ -23,7 +23,7 @@ func open(ctx context.Context, cfg Config, forwards bool) (*Tunnel, error) {
 	}
 	var t *Tunnel
 	connect, err := newConnector(cfg, srv, func(ctx context.Context, keys *sshlink.Keys) { t.door.open(ctx, keys) },
-		func(ctx context.Context, proxy dialer) bool { return t.another(ctx, proxy) })
+		func(ctx context.Context, proxy dialer) bool { return t.newer(ctx, proxy) })
 	if err != nil {
 		return nil, err
 	}
@@ -49,6 +49,7 @@ func open(ctx context.Context, cfg Config, forwards bool) (*Tunnel, error) {
 // newTunnel makes a tunnel whose links come from connect; nothing runs yet.
 func newTunnel(cfg Config, srv server, connect connector) *Tunnel {
 	t := &Tunnel{cfg: cfg, server: srv, log: cfg.Log, target: &forward.Target{}, accepted: make(chan net.Conn)}
+	t.check.exposed = time.Now()
 	if t.log == nil {
 		t.log = slog.New(slog.DiscardHandler)
 	}

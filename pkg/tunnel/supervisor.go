@@ -36,7 +36,7 @@ type supervisor struct {
 	recheck    *time.Timer // the next look at an app that does not answer
 	complained string      // the last failure that was logged
 	loop       *time.Timer // the next look at where the URL leads
-	astray     int         // how often in a row it led to another tunnel
+	astray     int         // how often in a row it led to a newer tunnel
 
 	answering atomic.Bool // app == appAnswering, for the forwarder's goroutines
 
@@ -211,23 +211,23 @@ func (s *supervisor) up(l link) {
 	s.t.log.Info("link up", "server", s.t.server.String(), "reconnects", s.links-1)
 }
 
-// lookAround asks in the background whether the URL leads to another tunnel.
+// lookAround asks in the background whether the URL leads to a newer tunnel.
 func (s *supervisor) lookAround() {
 	l := s.link
 	if l == nil || s.draining {
 		return
 	}
 	s.t.tasks.Go(func() {
-		another := s.t.another(s.t.life, l.Dial)
-		s.tell(func() { s.lookedAround(l, another) })
+		newer := s.t.newer(s.t.life, l.Dial)
+		s.tell(func() { s.lookedAround(l, newer) })
 	})
 }
 
 // lookedAround: the newest expose() has the name; this one gives its link up, and does not come back.
-func (s *supervisor) lookedAround(l link, another bool) {
+func (s *supervisor) lookedAround(l link, newer bool) {
 	switch {
 	case l != s.link || s.draining:
-	case !another:
+	case !newer:
 		s.astray = 0
 		s.loop.Reset(loopCheck)
 	case s.astray == 0:
