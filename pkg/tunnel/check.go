@@ -258,14 +258,3 @@ func toProxy(dial dialer) func(ctx context.Context, network, addr string) (net.C
 		return dial(ctx, net.JoinHostPort("127.0.0.1", port))
 	}
 }
-
-// dialProxy connects from the proxy over the link that is up.
-func (t *Tunnel) dialProxy(ctx context.Context, addr string) (net.Conn, error) {
-	t.sup.mu.Lock()
-	l := t.sup.live
-	t.sup.mu.Unlock()
-	if l == nil {
-		return nil, fault.Closed()
-	}
-	return l.Dial(ctx, addr)
-}

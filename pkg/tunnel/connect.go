@@ -22,8 +22,8 @@ type link interface {
 	Close() error                                            // ends it; nothing is left when it returns
 }
 
-// connector makes one link, once.
-type connector func(ctx context.Context) (link, error)
+// connector makes one link, once: that of the keeper with the given index.
+type connector func(ctx context.Context, index int) (link, error)
 
 // plainLink is a link to a plain proxy: one SSH connection, one slot.
 type plainLink struct {
@@ -57,7 +57,7 @@ func newConnector(cfg Config, srv server, loggedIn func(context.Context, *sshlin
 	}
 	claim := newClaim(cfg.slot(), ssh.Keys.ID())
 	links := 0
-	return func(ctx context.Context) (link, error) {
+	return func(ctx context.Context, _ int) (link, error) {
 		links++
 		l, err := sshlink.Dial(ctx, ssh)
 		if err != nil {

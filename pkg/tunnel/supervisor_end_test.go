@@ -82,7 +82,7 @@ func TestLossAtTheEndOfTheSetUpIsMended(t *testing.T) {
 func TestTheErrorOfASetUpIsOfAnAttemptThatHadItsTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		attempts := 0
-		connect := func(ctx context.Context) (link, error) {
+		connect := func(ctx context.Context, _ int) (link, error) {
 			if attempts++; attempts == 1 {
 				return nil, fault.Busy(8080)
 			}

@@ -44,7 +44,7 @@ type proxy struct {
 	live     *fakeLink
 }
 
-func (p *proxy) connect(ctx context.Context) (link, error) {
+func (p *proxy) connect(_ context.Context, _ int) (link, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.attempts = append(p.attempts, time.Now())

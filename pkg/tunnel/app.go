@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tunnel
+
+import (
+	"time"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/forward"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/probe"
+)
+
+type appState int
+
+const (
+	appUnknown appState = iota
+	appAnswering
+	appSilent
+)
+
+const appRecheck = time.Second
+
+// moved: the app is somewhere else now, or nowhere.
+func (s *supervisor) moved(addr string) {
+	s.t.target.Set(addr)
+	if s.t.door != nil {
+		s.t.door.gate.Moved()
+	}
+	s.t.board.edit(func(st *Status) { st.Target = addr })
+	if addr == "" {
+		s.appAnswers(forward.ErrNoTarget)
+		return
+	}
+	s.app = appUnknown
+	s.probeApp()
+}
+
+// probeApp looks whether the app answers, in the background.
+func (s *supervisor) probeApp() {
+	addr := s.t.target.Addr()
+	if addr == "" {
+		return
+	}
+	s.t.tasks.Go(func() { s.report(addr, probe.App(s.t.life, addr)) })
+}
+
+// dialled is told of each visitor's connection to the app; only news reach the run loop.
+func (s *supervisor) dialled(addr string, err error) {
+	if (err == nil) != s.answering.Load() {
+		s.report(addr, err)
+	}
+}
+
+func (s *supervisor) report(addr string, err error) {
+	s.tell(func() {
+		if addr == s.t.target.Addr() {
+			s.appAnswers(err)
+		}
+	})
+}
+
+// appAnswers: whether the app did. One that does not is looked at again each second.
+func (s *supervisor) appAnswers(err error) {
+	before := s.app
+	s.app, s.appErr = appAnswering, nil
+	s.recheck.Stop()
+	if err != nil {
+		s.app = appSilent
+		if addr := s.t.target.Addr(); addr != "" {
+			s.appErr = fault.AppRefused(addr, err)
+			s.recheck.Reset(appRecheck)
+		}
+	}
+	s.answering.Store(err == nil)
+	if s.app != before && before != appUnknown {
+		s.t.log.Info(map[appState]string{appAnswering: "the app answers", appSilent: "the app does not answer"}[s.app], "target", s.t.target.Addr())
+	}
+	s.show()
+}
