@@ -89,7 +89,7 @@ type Gate struct {
 	token    atomic.Pointer[Token]
 	valid    atomic.Pointer[span] // of the token; nil before the first
 	words    *passwords
-	answered atomic.Bool // the app did, at least once
+	answered atomic.Bool          // the app did, at least once
 	stay     atomic.Pointer[span] // of the target, between two moves
 	stats    *stats
 	proxy    http.Handler // to the app, with all that is done on the way

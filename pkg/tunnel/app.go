@@ -24,7 +24,7 @@ const appRecheck = time.Second
 func (s *supervisor) moved(addr string) {
 	s.t.target.Set(addr)
 	if s.t.door != nil {
-		s.t.door.gate.Moved()
+		s.t.door.moved()
 	}
 	s.t.board.edit(func(st *Status) { st.Target = addr })
 	if addr == "" {

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -172,8 +173,7 @@ func (t *Tunnel) verify(ctx context.Context) error {
 	askLink := func() {
 		if !asked {
 			asked = true
-			question := question
-			question.Dial = toProxy(t.dialProxy)
+			question := t.fromProxy(question, t.dialProxy)
 			t.tasks.Go(func() { overLink <- probe.URL(ctx, question) })
 		}
 	}
@@ -213,7 +213,7 @@ func (t *Tunnel) newer(ctx context.Context, proxy dialer) bool {
 	switch s, _ := t.board.read(); s.Checked {
 	case "url":
 	case "link":
-		question.Dial = toProxy(proxy)
+		question = t.fromProxy(question, proxy)
 	default:
 		return false // nobody knows where it leads
 	}
@@ -222,9 +222,9 @@ func (t *Tunnel) newer(ctx context.Context, proxy dialer) bool {
 
 // ownURL is where the gate answers questions. Without a gate any address would do.
 func (t *Tunnel) ownURL() string {
-	u, err := url.Parse(t.cfg.URL)
+	u, err := url.Parse(t.place.Load().url)
 	if err != nil {
-		return t.cfg.URL
+		return t.place.Load().url
 	}
 	u.RawQuery, u.Fragment = "", ""
 	return u.JoinPath(gate.Path).String()
@@ -235,12 +235,12 @@ func (t *Tunnel) verified(f probe.Finding, how string) error {
 	switch f.Kind {
 	case probe.Ours:
 		t.board.edit(func(s *Status) { s.Checked = how })
-		t.log.Info("the URL leads here", "url", t.cfg.URL, "checked", how)
+		t.log.Info("the URL leads here", "url", t.place.Load().url, "checked", how)
 		return nil
 	case probe.Elsewhere, probe.Newer, probe.Older:
-		return fault.NotOurs(t.cfg.URL, f.Answer, t.Addr())
+		return fault.NotOurs(t.place.Load().url, f.Answer, t.Addr())
 	default:
-		t.log.Warn("the URL could not be checked", "url", t.cfg.URL, "reason", f.Answer)
+		t.log.Warn("the URL could not be checked", "url", t.place.Load().url, "reason", f.Answer)
 		return nil
 	}
 }
@@ -248,13 +248,22 @@ func (t *Tunnel) verified(f probe.Finding, how string) error {
 // dialer connects from the proxy to addr, "host:port".
 type dialer func(ctx context.Context, addr string) (net.Conn, error)
 
-// toProxy connects to the proxy's own nginx, whatever host the URL names.
-func toProxy(dial dialer) func(ctx context.Context, network, addr string) (net.Conn, error) {
-	return func(ctx context.Context, _, addr string) (net.Conn, error) {
+// fromProxy is a question that is asked on the proxy itself, whatever host the URL names: of its nginx,
+// or of the one address that a prepared proxy permits, which knows no TLS.
+func (t *Tunnel) fromProxy(q probe.Question, dial dialer) probe.Question {
+	check := t.place.Load().check
+	if check != "" {
+		q.URL = "http:" + strings.TrimPrefix(strings.TrimPrefix(q.URL, "https:"), "http:")
+	}
+	q.Dial = func(ctx context.Context, _, addr string) (net.Conn, error) {
 		_, port, err := net.SplitHostPort(addr)
 		if err != nil {
 			return nil, err
 		}
+		if check != "" {
+			return dial(ctx, check)
+		}
 		return dial(ctx, net.JoinHostPort("127.0.0.1", port))
 	}
+	return q
 }

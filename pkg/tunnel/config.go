@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/proxyhost"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshlink"
 )
 
@@ -27,6 +28,12 @@ type Config struct {
 	// brackets). The host may be an alias of SSHConfig; the user may be left out where that names
 	// one. Exactly one for now. Required.
 	Server Servers `json:"server"`
+	// Name is the app's public name on a prepared proxy. "": the account's only one. Names are up to
+	// 40 letters (a-z), digits and dashes.
+	Name string `json:"name"`
+	// Connections is how many links to hold to a prepared proxy: while one is replaced the others
+	// serve all visitors. 0: 2. A plain proxy has one.
+	Connections int `json:"connections"`
 	// Key is the private key to log in with, on the way (Jump) as well: a path or the key's text,
 	// which the line of an OpenSSH certificate may follow; that of a path is the file beside it,
 	// "-cert.pub". No other key is offered then. "": IdentityFile of SSHConfig, then the keys of
@@ -49,13 +56,15 @@ type Config struct {
 	// Jump is a machine by way of which to connect, "user@host[:port]", or several, separated by
 	// commas, in the order in which they are passed. "": ProxyJump of SSHConfig; "none": no machine.
 	Jump string `json:"jump"`
-	// Remote is the TCP port to take on the proxy's 127.0.0.1. 0: DefaultRemote, or RemoteSocket.
+	// Remote is the TCP port to take on the 127.0.0.1 of a plain proxy. 0: what a prepared proxy says
+	// of itself, else RemoteSocket or DefaultRemote.
 	Remote int `json:"remote"`
 	// RemoteSocket is the path of a unix socket to take on the proxy in place of Remote, for
 	// nginx's proxy_pass http://unix:PATH. sshd wants StreamLocalBindUnlink yes for it. In JSON it
 	// is a string in the place of remote. "": Remote.
 	RemoteSocket string `json:"-"`
-	// URL is what visitors open, http or https. "": http://HOST/ of Server.
+	// URL is what visitors open, http or https. "": what a prepared proxy says of itself, else
+	// http://HOST/ of Server.
 	URL string `json:"url"`
 	// Target is where the app listens, "host:port". "": there is no app yet; see SetTarget.
 	// Listen ignores it, and all that follows of visitors.
@@ -83,6 +92,8 @@ type Config struct {
 	// Control is called with each socket to the proxy before it connects, as net.Dialer's. Nil:
 	// nobody is.
 	Control func(network, address string, c syscall.RawConn) error `json:"-"`
+
+	plainGiven, urlGiven bool // Remote or RemoteSocket was; URL was
 }
 
 // Servers is a list that may be written in JSON as one string.
@@ -151,6 +162,10 @@ func (cfg *Config) resolve() (server, error) {
 	if s, err = s.configured("server", files, cfg.Jump, 0); err != nil {
 		return server{}, err
 	}
+	if err := cfg.checkName(); err != nil {
+		return server{}, err
+	}
+	cfg.plainGiven, cfg.urlGiven = cfg.plainGiven || cfg.Remote != 0 || cfg.RemoteSocket != "", cfg.urlGiven || cfg.URL != ""
 	if err := cfg.checkRemote(); err != nil {
 		return server{}, err
 	}
@@ -165,6 +180,21 @@ func (cfg *Config) resolve() (server, error) {
 		return server{}, err
 	}
 	return s, checkTarget(cfg.Target)
+}
+
+// mostConnections is how many links a tunnel may have.
+const mostConnections = 8
+
+func (cfg *Config) checkName() error {
+	switch {
+	case cfg.Name != "" && !proxyhost.NamePattern.MatchString(cfg.Name):
+		return fault.Config("take up to 40 letters (a-z), digits and dashes, such as sales-2", "name %q is none", cfg.Name)
+	case cfg.Name != "" && (cfg.Remote != 0 || cfg.RemoteSocket != ""):
+		return fault.Config("leave one of them out", "name is for a prepared proxy, remote for a plain one")
+	case cfg.Connections < 0 || cfg.Connections > mostConnections:
+		return fault.Config("leave connections= out, or choose from 1 to 8", "connections %d is not a number of links", cfg.Connections)
+	}
+	return nil
 }
 
 // checkTarget accepts "" and "host:port".

@@ -7,22 +7,28 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"time"
 
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshlink"
 )
 
-// link is what the supervisor needs of an SSH connection that holds its slot.
+// link is what the supervisor needs of an SSH connection that holds slots.
 type link interface {
-	Accept() (net.Conn, error)                               // the slot's next connection
+	Accept() (net.Conn, error)                               // the slots' next connection
 	Dial(ctx context.Context, addr string) (net.Conn, error) // from the proxy
 	Stats() (open int, bytes int64)                          // accepted connections
-	Withdraw()                                               // gives the slot back, keeps its connections
+	Slots() int                                              // how many nginx sends visitors to
+	Take(slot int)                                           // besides those that it came with; it is done in the background
+	Give(slot int)                                           // back, after what was asked before; keeps its connections
+	Withdraw()                                               // gives all slots back, keeps their connections
 	Done() <-chan struct{}                                   // closed when the link has ended
 	Err() error                                              // why it did
 	Close() error                                            // ends it; nothing is left when it returns
 }
 
-// connector makes one link, once: that of the keeper with the given index.
+// connector makes one link, once: that of the keeper with the given index. It comes with the slots
+// of that keeper.
 type connector func(ctx context.Context, index int) (link, error)
 
 // plainLink is a link to a plain proxy: one SSH connection, one slot.
@@ -32,12 +38,23 @@ type plainLink struct {
 }
 
 func (p plainLink) Accept() (net.Conn, error) { return p.slot.Accept() }
+func (p plainLink) Slots() int                { return 1 }
+func (p plainLink) Take(int)                  {}
+func (p plainLink) Give(int)                  {}
 func (p plainLink) Withdraw()                 { _ = p.slot.Close() }
 
-// newConnector returns a connector for cfg. What is known of host keys is read here, once; keys are
-// read again for each login. loggedIn is called after each login, before visitors can come; newer
-// tells whether the URL leads to a newer tunnel.
-func newConnector(cfg Config, srv server, loggedIn func(context.Context, *sshlink.Keys), newer func(context.Context, dialer) bool) (connector, error) {
+// connecting makes the links of a tunnel.
+type connecting struct {
+	t     *Tunnel
+	ssh   sshlink.Config
+	claim *claim
+	links int  // that were tried, on a plain proxy
+	held  bool // slots of a prepared proxy
+}
+
+// newConnecting reads what is known of host keys, once; keys are read again for each login.
+func newConnecting(t *Tunnel) (*connecting, error) {
+	cfg, srv := &t.cfg, t.server
 	ssh, err := cfg.machine(srv, cfg.HostKey)
 	if err != nil {
 		return nil, err
@@ -55,26 +72,88 @@ func newConnector(cfg Config, srv server, loggedIn func(context.Context, *sshlin
 		at.Jump = &hop
 		at = &hop
 	}
-	claim := newClaim(cfg.slot(), ssh.Keys.ID())
-	links := 0
-	return func(ctx context.Context, _ int) (link, error) {
-		links++
-		l, err := sshlink.Dial(ctx, ssh)
-		if err != nil {
-			return nil, err
-		}
-		claim.key = l.Key() // of several, the one that the server took
-		claim.newer = func(ctx context.Context) bool { return newer(ctx, l.Dial) }
-		loggedIn(ctx, ssh.Keys)
-		slot, err := claim.take(ctx, l, links)
-		if err != nil {
-			_ = l.Close()
-			return nil, err
-		}
-		claim.held, claim.taken = true, nil
-		return plainLink{l, slot}, nil
-	}, nil
+	return &connecting{t: t, ssh: ssh, claim: newClaim(cfg.slot(), ssh.Keys.ID())}, nil
 }
+
+// connect is a connector. Until one link has learnt what the proxy is, it is called for one only.
+func (c *connecting) connect(ctx context.Context, index int) (link, error) {
+	l, err := sshlink.Dial(ctx, c.ssh)
+	if err != nil {
+		return nil, err
+	}
+	made, err := c.serve(ctx, l, index)
+	if err != nil {
+		_ = l.Close()
+		return nil, err
+	}
+	return made, nil
+}
+
+// serve has a link that has logged in take its slots.
+func (c *connecting) serve(ctx context.Context, l *sshlink.Link, index int) (link, error) {
+	p, err := c.place(ctx, l)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.t.door.open(ctx, c.ssh.Keys); err != nil {
+		return nil, err
+	}
+	if p.prepared {
+		return c.takePrepared(ctx, l, p, index)
+	}
+	c.links++
+	c.claim.key = l.Key() // of several, the one that the server took
+	c.claim.newer = func(ctx context.Context) bool { return c.t.newer(ctx, l.Dial) }
+	slot, err := c.claim.take(ctx, l, c.links)
+	if err != nil {
+		return nil, err
+	}
+	c.claim.held, c.claim.taken = true, nil
+	return plainLink{l, slot}, nil
+}
+
+// place is where visitors arrive; the first link finds out.
+func (c *connecting) place(ctx context.Context, l *sshlink.Link) (*place, error) {
+	if p := c.t.place.Load(); p.known {
+		return p, nil
+	}
+	p, err := c.t.cfg.find(ctx, l, c.t.server)
+	if err == nil {
+		c.t.arriveAt(p)
+	}
+	return p, err
+}
+
+// takePrepared takes every slot that is for the keeper with the given index. A tunnel that held them
+// before, and has no link that holds them still, does not take them from a newer one.
+func (c *connecting) takePrepared(ctx context.Context, l *sshlink.Link, p *place, index int) (link, error) {
+	if open, _ := c.t.sup.alive(); c.held && open == 0 && c.t.newer(ctx, l.Dial) {
+		return nil, fault.Replaced(p.slots[0], time.Time{})
+	}
+	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
+	defer cancel()
+	if err := l.Hold(ctx, ""); err != nil { // the session that has sshd turn Nagle's algorithm off
+		return nil, err
+	}
+	made := newPreparedLink(c.t, l, p.slots)
+	for slot := index; slot < len(p.slots); slot += c.t.cfg.connections(len(p.slots)) {
+		if err := made.take(ctx, slot); err != nil {
+			return nil, err
+		}
+	}
+	c.held = true
+	return made, nil
+}
+
+// connections is how many links to hold for so many slots.
+func (cfg *Config) connections(slots int) int {
+	if cfg.Connections == 0 {
+		return min(defaultConnections, slots)
+	}
+	return min(cfg.Connections, slots)
+}
+
+const defaultConnections = 2
 
 // machine says how to log in to one machine.
 func (cfg *Config) machine(s server, hostKey string) (sshlink.Config, error) {

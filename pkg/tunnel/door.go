@@ -8,9 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/gate"
@@ -69,15 +71,15 @@ const passwordLeast = 8 // characters
 // checkAccess refuses what would leave the app open by mistake.
 func (cfg *Config) checkAccess() error {
 	switch {
-	case len(cfg.Allow) > 0:
-		return fault.Config("leave allow= out, or have the proxy's admin restrict addresses in nginx (allow, deny)",
-			"allow needs a proxy that is known to overwrite the visitor's address; here a visitor could forge it")
 	case cfg.Access.Public && cfg.Access.Passwords != nil:
 		return fault.Config("choose one", "access is public and has passwords")
 	case cfg.Access.Passwords != nil:
 		if err := checkPasswords(cfg.Access.Passwords); err != nil {
 			return err
 		}
+	}
+	if _, err := cfg.allowed(); err != nil {
+		return err
 	}
 	if cfg.Raw && !cfg.Access.Public {
 		return fault.Config(`pass access="public" as well to open the port to everybody who can reach it, or leave raw= out`,
@@ -103,6 +105,27 @@ func (cfg *Config) checkAccess() error {
 	return nil
 }
 
+// allowed reads Allow.
+func (cfg *Config) allowed() (nets []netip.Prefix, err error) {
+	for _, text := range cfg.Allow {
+		if !strings.Contains(text, "/") {
+			if addr, err := netip.ParseAddr(text); err == nil {
+				nets = append(nets, netip.PrefixFrom(addr, addr.BitLen()))
+				continue
+			}
+		}
+		network, err := netip.ParsePrefix(text)
+		if err != nil {
+			return nil, fault.Config(`write allow=["10.0.0.0/8"]`, "allow has %q, which is not a network", text)
+		}
+		nets = append(nets, network.Masked())
+	}
+	if len(nets) > 0 && cfg.plainGiven {
+		_, err = cfg.plain()
+	}
+	return nets, err
+}
+
 func checkPasswords(users map[string]string) error {
 	if len(users) == 0 {
 		return fault.Config(`pass access=("user", "password")`, "access names no user")
@@ -118,82 +141,99 @@ func checkPasswords(users map[string]string) error {
 	return nil
 }
 
-// door is what visitors go through: the gate, and the token that it asks for.
+// door is what visitors go through: the gate, and the token that it asks for. There is none before
+// the first link has told where visitors arrive.
 type door struct {
 	t    *Tunnel
-	gate *gate.Gate
+	gate atomic.Pointer[gate.Gate]
 
-	mu     sync.Mutex
-	labels string // the tunnel's identity
-	made   bool   // the token
-	kept   bool   // and it is the same after a restart
+	mu   sync.Mutex
+	kept bool // the token is the same after a restart
 }
 
-// newDoor returns nil for a tunnel that has no gate.
-func newDoor(t *Tunnel) (*door, error) {
-	cfg := &t.cfg
-	d := &door{t: t, labels: fmt.Sprintf("%s\x00%s", t.server, t.Addr())}
-	var err error
-	d.gate, err = gate.New(gate.Config{
-		Target: t.target, URL: cfg.URL, Identity: d.labels, Access: gate.Access(cfg.Access), WellKnown: http.HandlerFunc(t.check.serve),
+// open makes the gate and serves it, once a key has logged in and before the first visitor comes.
+func (d *door) open(ctx context.Context, keys *sshlink.Keys) error {
+	if d == nil || d.gate.Load() != nil {
+		return nil
+	}
+	t, cfg, p := d.t, &d.t.cfg, d.t.place.Load()
+	allowed, err := cfg.allowed()
+	if err != nil {
+		return err
+	}
+	identity := fmt.Sprintf("%s\x00%s", t.server, p.identity())
+	g, err := gate.New(gate.Config{
+		Target: t.target, URL: p.url, Identity: identity, Access: gate.Access(cfg.Access), WellKnown: http.HandlerFunc(t.check.serve),
+		Allow: allowed, TrustProxy: p.prepared,
 		Busy: cfg.Busy, Dialled: func(addr string, err error) { t.sup.dialled(addr, err) }, Log: t.log, Panicked: t.tasks.Panicked,
 	})
 	if err != nil {
-		return nil, fault.Config("", "%w", err)
+		return fault.Config("", "%w", err)
 	}
+	if cfg.Access.String() == "token" {
+		token, err := d.token(ctx, keys, identity)
+		if err != nil {
+			return err
+		}
+		g.SetToken(token)
+	}
+	d.gate.Store(g)
+	t.tasks.Go(func() { _ = g.Serve(t) })
+	if !t.tasks.Go(func() { <-t.life.Done(); _ = g.Close() }) {
+		_ = g.Close()
+	}
+	return nil
+}
+
+// token makes the first token: the given one, or one from the key, so that the link is the same after
+// a restart and is stored nowhere, or else one at random.
+func (d *door) token(ctx context.Context, keys *sshlink.Keys, identity string) (*gate.Token, error) {
+	cfg := &d.t.cfg
+	d.keep(true)
 	if cfg.Token != "" {
 		token, err := gate.GivenToken(cfg.Token, cfg.Expires)
 		if err != nil {
 			return nil, fault.Config("", "%w", err)
 		}
-		d.set(token, true)
-	}
-	return d, nil
-}
-
-func (d *door) set(token *gate.Token, kept bool) {
-	d.made, d.kept = true, kept
-	d.gate.SetToken(token)
-}
-
-// open makes the token, once a key has logged in and before the first visitor comes: from the key,
-// so that the link is the same after a restart and is stored nowhere, or else at random.
-func (d *door) open(ctx context.Context, keys *sshlink.Keys) {
-	if d == nil || d.t.cfg.Access.String() != "token" {
-		return
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.made {
-		return
+		return token, nil
 	}
 	secret, err := keys.Secret(ctx, "visitors")
 	if err == nil {
-		label := fmt.Sprintf("%s\x00%d", d.labels, d.t.cfg.TokenVersion)
 		var token *gate.Token
-		if token, err = gate.DeriveToken(secret, label, d.t.cfg.Expires); err == nil {
-			d.set(token, true)
-			return
+		if token, err = gate.DeriveToken(secret, fmt.Sprintf("%s\x00%d", identity, cfg.TokenVersion), cfg.Expires); err == nil {
+			return token, nil
 		}
 	}
+	d.keep(false)
 	d.t.log.Warn("the link to the app will be another one after a restart", "reason", err.Error(), "hint", "store a token and pass it as token=")
-	d.set(gate.RandomToken(d.t.cfg.Expires), false)
+	return gate.RandomToken(cfg.Expires), nil
 }
 
-// renew makes the token a new one, at random.
-func (d *door) renew() {
+func (d *door) keep(kept bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.set(gate.RandomToken(d.t.cfg.Expires), false)
+	d.kept = kept
+}
+
+// renew makes the token a new one, at random; false while there is none.
+func (d *door) renew() bool {
+	g := d.gate.Load()
+	if g == nil {
+		return false
+	}
+	d.keep(false)
+	g.SetToken(gate.RandomToken(d.t.cfg.Expires))
+	return true
 }
 
 // linked is the URL with the token behind its #, where no server on the way sees it.
 func (d *door) linked() string {
-	base := d.t.cfg.URL
-	if d.t.cfg.Access.String() != "token" {
+	base := d.t.place.Load().url
+	g := d.gate.Load()
+	if d.t.cfg.Access.String() != "token" || g == nil {
 		return base
 	}
-	token := d.gate.Token()
+	token := g.Token()
 	u, err := url.Parse(base)
 	if token == nil || err != nil {
 		return base
@@ -207,13 +247,35 @@ func (d *door) linked() string {
 
 // count fills in what the gate knows.
 func (d *door) count(s *Status) {
-	if d == nil {
+	if d == nil || d.gate.Load() == nil {
 		return
 	}
-	g := d.gate.Stats()
+	g := d.gate.Load().Stats()
 	s.Visitors, s.VisitorsToday = g.Visitors, g.VisitorsToday
 	s.Requests, s.Refused, s.Failed, s.Slow = g.Requests, g.Refused, g.Failed, g.Slow
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	s.TokenKept = d.kept
+}
+
+// moved: the app is somewhere else now.
+func (d *door) moved() {
+	if g := d.gate.Load(); g != nil {
+		g.Moved()
+	}
+}
+
+// requests are the newest n, oldest first.
+func (d *door) requests(n int) []Request {
+	if g := d.gate.Load(); g != nil {
+		return g.Requests(n)
+	}
+	return nil
+}
+
+// drain ends what is idle.
+func (d *door) drain() {
+	if g := d.gate.Load(); g != nil {
+		g.Drain()
+	}
 }

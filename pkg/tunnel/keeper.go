@@ -82,11 +82,11 @@ func (k *keeper) arrived(l link, err error, cut bool) {
 		k.up(l)
 	case errors.Is(err, context.Canceled): // by restart, or because all has failed
 		k.attempt()
-	case fault.IsPermanent(err) && !k.mayPass(err):
+	case errors.Is(err, fault.ErrReplaced), fault.IsPermanent(err) && !k.mayPass(err) && k.s.up() == 0:
 		k.s.fail(fault.From(err))
 	default:
 		wait := k.backoff.Failed
-		if errors.Is(err, fault.ErrPatience) {
+		if errors.Is(err, fault.ErrPatience) || fault.IsPermanent(err) && k.s.up() > 0 {
 			wait = k.backoff.Refused
 		}
 		why := fault.From(err)
@@ -108,6 +108,7 @@ func (k *keeper) up(l link) {
 	s.links++
 	k.upSince, k.why, k.retryAt, k.complained = time.Now(), nil, time.Time{}, ""
 	k.setLink(l)
+	s.arrange(k, l)
 	s.t.tasks.Go(func() { s.t.accept(l) })
 	s.t.tasks.Go(func() {
 		<-l.Done()
@@ -138,6 +139,7 @@ func (k *keeper) lost(l link) {
 func (k *keeper) drop() {
 	l := k.link
 	k.setLink(nil)
+	k.s.takeOver(k)
 	k.close(l)
 }
 
@@ -185,6 +187,7 @@ func (k *keeper) restart() {
 	case k.link != nil:
 		l := k.link
 		k.setLink(nil)
+		k.s.takeOver(k)
 		k.replace(l)
 	default:
 		k.attempt()

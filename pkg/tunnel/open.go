@@ -11,7 +11,6 @@ import (
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/forward"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
-	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshlink"
 )
 
 // open starts a tunnel and waits until it is ready. forwards: it serves cfg.Target itself.
@@ -21,17 +20,14 @@ func open(ctx context.Context, cfg Config, forwards bool) (*Tunnel, error) {
 	if err != nil {
 		return nil, err
 	}
-	var t *Tunnel
-	connect, err := newConnector(cfg, srv, func(ctx context.Context, keys *sshlink.Keys) { t.door.open(ctx, keys) },
-		func(ctx context.Context, proxy dialer) bool { return t.newer(ctx, proxy) })
+	t := newTunnel(cfg, srv, nil)
+	links, err := newConnecting(t)
 	if err != nil {
 		return nil, err
 	}
-	t = newTunnel(cfg, srv, connect)
+	t.sup.connect = links.connect
 	if forwards && !cfg.Raw {
-		if t.door, err = newDoor(t); err != nil {
-			return nil, err
-		}
+		t.door = &door{t: t}
 	}
 	t.sup.setupBy, _ = ctx.Deadline()
 	t.run(forwards)
@@ -50,6 +46,7 @@ func open(ctx context.Context, cfg Config, forwards bool) (*Tunnel, error) {
 func newTunnel(cfg Config, srv server, connect connector) *Tunnel {
 	t := &Tunnel{cfg: cfg, server: srv, log: cfg.Log, target: &forward.Target{}, accepted: make(chan net.Conn)}
 	t.check.exposed = time.Now()
+	t.place.Store(cfg.firstPlace(cfg.plainGiven))
 	if t.log == nil {
 		t.log = slog.New(slog.DiscardHandler)
 	}
@@ -64,6 +61,17 @@ func newTunnel(cfg Config, srv server, connect connector) *Tunnel {
 	return t
 }
 
+// arriveAt takes what the first link has learnt of the proxy.
+func (t *Tunnel) arriveAt(p *place) {
+	t.place.Store(p)
+	t.board.edit(func(s *Status) {
+		s.URL, s.Name = p.url, p.name
+		if p.prepared {
+			s.Remote, s.RemoteSocket = 0, p.slots[0].String()
+		}
+	})
+}
+
 // run starts the supervisor and, for Expose, what serves the visitors.
 func (t *Tunnel) run(forwards bool) {
 	t.tasks.Go(t.sup.run)
@@ -71,19 +79,16 @@ func (t *Tunnel) run(forwards bool) {
 		t.sup.tell(func() { t.sup.appAnswers(nil) })
 		return
 	}
-	var serve interface {
-		Serve(net.Listener) error
-		Close() error
-	} = &forward.Forwarder{Target: t.target, Dialled: t.sup.dialled, Panicked: t.tasks.Panicked}
 	if t.door != nil {
-		serve = t.door.gate
 		t.board.edit(func(s *Status) { s.Access, s.Expires = t.cfg.Access.String(), t.cfg.Expires })
 		if t.cfg.Access.Public {
-			t.log.Warn("the app is open to everybody who can reach the URL", "url", t.cfg.URL)
+			t.log.Warn("the app is open to everybody who can reach the URL", "url", t.place.Load().url)
 		}
+	} else {
+		f := &forward.Forwarder{Target: t.target, Dialled: t.sup.dialled, Panicked: t.tasks.Panicked}
+		t.tasks.Go(func() { _ = f.Serve(t) })
+		t.tasks.Go(func() { <-t.life.Done(); _ = f.Close() })
 	}
-	t.tasks.Go(func() { _ = serve.Serve(t) })
-	t.tasks.Go(func() { <-t.life.Done(); _ = serve.Close() })
 	t.sup.tell(func() { t.sup.moved(t.cfg.Target) })
 }
 
@@ -94,7 +99,7 @@ func (t *Tunnel) ready(ctx context.Context) error {
 		switch s.State {
 		case Failed, Replaced:
 			return s.LastError
-		case Up, Waiting:
+		case Up, Degraded, Waiting:
 			return t.verify(ctx)
 		case StateClosed:
 			return fault.Closed()

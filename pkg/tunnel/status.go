@@ -18,7 +18,8 @@ const (
 	Connecting   State = "connecting"   // no link yet
 	Waiting      State = "waiting"      // visitors are led here, but no app answers
 	Up           State = "up"           // visitors reach the app
-	Reconnecting State = "reconnecting" // the link was lost; see RetryAt
+	Degraded     State = "degraded"     // they do, but some of several links are missing; see LastError
+	Reconnecting State = "reconnecting" // all links were lost; see RetryAt
 	Failed       State = "failed"       // a permanent error; Reconnect tries again
 	Replaced     State = "replaced"     // a newer tunnel with the same key has the slot
 	StateClosed  State = "closed"       // the end
@@ -34,6 +35,8 @@ type Status struct {
 	// Remote is the port on the proxy, RemoteSocket the path of a socket in its place; as in Config.
 	Remote       int    `json:"remote"`
 	RemoteSocket string `json:"-"`
+	// Name is the app's on a prepared proxy, "" on a plain one.
+	Name string `json:"name"`
 	// Target is where the app listens, "" if nowhere. Always "" for Listen.
 	Target string `json:"target"`
 	// Checked says how URL was seen to lead here: "url" (opened from this machine), "link"

@@ -23,6 +23,7 @@ type supervisor struct {
 	// Owned by the run loop.
 	setupBy  time.Time // while the set-up lasts: when its caller wants to know
 	keepers  []*keeper // of links
+	slots    []*keeper // by slot: who serves it, nil for nobody
 	links    int       // that came up so far
 	failed   *Error    // why nothing is tried any more
 	draining bool
@@ -142,10 +143,8 @@ func (s *supervisor) drain() {
 func (s *supervisor) show() {
 	var why *Error
 	var retryAt time.Time
-	slots := 0
 	for _, k := range s.keepers {
 		if k.link != nil {
-			slots++
 			continue
 		}
 		if why == nil {
@@ -155,7 +154,12 @@ func (s *supervisor) show() {
 			retryAt = k.retryAt
 		}
 	}
-	up := s.up()
+	up, slots := s.up(), 0
+	for _, k := range s.slots {
+		if k != nil {
+			slots++
+		}
+	}
 	s.t.board.edit(func(st *Status) {
 		st.Links, st.Slots, st.Reconnects, st.RetryAt = up, slots, max(0, s.links-1), retryAt
 		switch {
@@ -173,6 +177,8 @@ func (s *supervisor) show() {
 			}
 		case s.app == appSilent:
 			st.State, st.LastError = Waiting, s.appErr
+		case s.app == appAnswering && why != nil:
+			st.State, st.LastError = Degraded, why
 		case s.app == appAnswering:
 			st.State, st.LastError = Up, nil
 		}
@@ -207,13 +213,20 @@ func (s *supervisor) lookedAround(newer bool) {
 
 // dialProxy connects from the proxy over a link that is up.
 func (t *Tunnel) dialProxy(ctx context.Context, addr string) (net.Conn, error) {
-	t.sup.mu.Lock()
-	live := t.sup.live
-	t.sup.mu.Unlock()
-	if len(live) == 0 {
-		return nil, fault.Closed()
+	if _, l := t.sup.alive(); l != nil {
+		return l.Dial(ctx, addr)
 	}
-	return live[0].Dial(ctx, addr)
+	return nil, fault.Closed()
+}
+
+// alive returns how many links there are, and one of them.
+func (s *supervisor) alive() (n int, one link) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.live) > 0 {
+		one = s.live[0]
+	}
+	return len(s.live), one
 }
 
 // counts returns the connections that are open and the bytes carried so far.

@@ -31,6 +31,9 @@ func (l *fakeLink) die(err error) { l.once.Do(func() { l.err = err; close(l.done
 func (l *fakeLink) Accept() (net.Conn, error)                      { <-l.done; return nil, net.ErrClosed }
 func (l *fakeLink) Dial(context.Context, string) (net.Conn, error) { return nil, errors.New("fake") }
 func (l *fakeLink) Stats() (int, int64)                            { return 0, 100 }
+func (l *fakeLink) Slots() int                                     { return 1 }
+func (l *fakeLink) Take(int)                                       {}
+func (l *fakeLink) Give(int)                                       {}
 func (l *fakeLink) Withdraw()                                      {}
 func (l *fakeLink) Done() <-chan struct{}                          { return l.done }
 func (l *fakeLink) Err() error                                     { return l.err }

@@ -32,6 +32,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/forward"
@@ -68,6 +69,7 @@ type Tunnel struct {
 	sup    *supervisor
 	check  checker
 	door   *door // nil: none
+	place  atomic.Pointer[place]
 	tasks  guard.Group
 
 	accepted chan net.Conn // from the slots, for Accept
@@ -106,7 +108,7 @@ func (t *Tunnel) SetTarget(addr string) error {
 // who may see the app, not for logs. Status has the URL without it.
 func (t *Tunnel) URL() string {
 	if t.door == nil {
-		return t.cfg.URL
+		return t.place.Load().url
 	}
 	return t.door.linked()
 }
@@ -118,7 +120,9 @@ func (t *Tunnel) NewToken() error {
 	if t.door == nil || t.cfg.Access.String() != "token" {
 		return fault.Config(`open it with access="token"`, "this tunnel has no token")
 	}
-	t.door.renew()
+	if !t.door.renew() {
+		return fault.Config("wait until it is up", "this tunnel has no token yet")
+	}
 	return nil
 }
 
@@ -127,7 +131,7 @@ func (t *Tunnel) Requests(n int) []Request {
 	if t.door == nil {
 		return nil
 	}
-	return t.door.gate.Requests(n)
+	return t.door.requests(n)
 }
 
 // Status returns what is known now.
@@ -175,15 +179,16 @@ func (t *Tunnel) Accept() (net.Conn, error) {
 	}
 }
 
-// Addr returns the slot's address on the proxy, a *net.TCPAddr or a *net.UnixAddr.
-func (t *Tunnel) Addr() net.Addr { return t.cfg.slot() }
+// Addr returns the address on the proxy of its slot, or the first of them: a *net.TCPAddr or a
+// *net.UnixAddr.
+func (t *Tunnel) Addr() net.Addr { return t.place.Load().slots[0] }
 
 // Shutdown takes no new connection, waits until the open ones have ended or ctx has, and closes.
 // It returns ctx's error if connections were cut.
 func (t *Tunnel) Shutdown(ctx context.Context) error {
 	t.sup.tell(t.sup.drain)
 	if t.door != nil {
-		t.door.gate.Drain()
+		t.door.drain()
 	}
 	idle := time.NewTicker(20 * time.Millisecond)
 	defer idle.Stop()
@@ -209,7 +214,7 @@ func (t *Tunnel) Close() error {
 		t.end()
 		t.tasks.Wait()
 		t.board.edit(func(s *Status) { s.State, s.Links, s.Slots, s.RetryAt = StateClosed, 0, 0, time.Time{} })
-		t.log.Info("closed", "url", t.cfg.URL)
+		t.log.Info("closed", "url", t.place.Load().url)
 	})
 	return nil
 }

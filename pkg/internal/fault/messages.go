@@ -185,6 +185,18 @@ func Replaced(slot net.Addr, since time.Time) *Error {
 		Hint: "the newest expose() wins; run this one's cell again to have it back"}
 }
 
+// Described: what a prepared proxy says of itself cannot be used.
+func Described(addr string, err error) *Error {
+	return &Error{Op: "description", Class: ErrConfig, Permanent: true, Err: fmt.Errorf("what %s says of itself in /proxy.json cannot be used: %w", addr, cause(err)),
+		Hint: "have the proxy's admin run the set-up script again; with remote=8080 the file is passed over"}
+}
+
+// NoSuchName: a prepared proxy has no app of the name that was given, or several and none was given.
+func NoSuchName(addr string, err error) *Error {
+	return &Error{Op: "description", Class: ErrConfig, Permanent: true, Err: fmt.Errorf("%w (on %s)", err, addr),
+		Hint: "pass name=, or have the proxy's admin add the app"}
+}
+
 // Privileged: ports below 1024 are for root.
 func Privileged(port int, user string) *Error {
 	return &Error{Op: "forward", Class: ErrForward, Permanent: true,

@@ -26,9 +26,10 @@ var may = map[string][]string{
 	"pkg/internal/pump":     {},
 	"pkg/forward":           {"pkg/internal/guard", "pkg/internal/pump", "golang.org/x/sys/unix"},
 	"pkg/gate":              {"pkg/internal/guard", "pkg/internal/pump", "github.com/klauspost/compress"},
+	"pkg/proxyhost":         {},
 	"pkg/probe":             {"github.com/hashicorp/go-retryablehttp"},
-	"pkg/sshlink":           {"pkg/internal/fault", "pkg/internal/guard", "golang.org/x/crypto/ssh", "golang.org/x/sys/unix", "github.com/kevinburke/ssh_config"},
-	"pkg/tunnel":            {"pkg/sshlink", "pkg/forward", "pkg/gate", "pkg/probe", "pkg/backoff", "pkg/internal/fault", "pkg/internal/guard"},
+	"pkg/sshlink":           {"pkg/internal/fault", "pkg/internal/guard", "github.com/pkg/sftp", "golang.org/x/crypto/ssh", "golang.org/x/sys/unix", "github.com/kevinburke/ssh_config"},
+	"pkg/tunnel":            {"pkg/sshlink", "pkg/forward", "pkg/gate", "pkg/probe", "pkg/proxyhost", "pkg/backoff", "pkg/internal/fault", "pkg/internal/guard"},
 	"cshared":               {"pkg/tunnel", "pkg/internal/guard", "golang.org/x/sys/unix"},
 	"examples/listen":       {"pkg/tunnel"},
 }

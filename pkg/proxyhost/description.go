@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package proxyhost
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+const (
+	// DescriptionPath is where a tenant's login reads the description of its proxy.
+	DescriptionPath = "/proxy.json"
+	// DescriptionMost is how large it may be, in bytes.
+	DescriptionMost = 256 << 10
+
+	descriptionVersion = 1
+	mostSlots          = 64
+)
+
+// Description is what a prepared proxy says of itself to one of its tenants. It is JSON; fields that
+// are not known here are passed over, so that a newer proxy may say more.
+type Description struct {
+	// Version is 1; another one is not understood.
+	Version int `json:"version"`
+	// Tenant is the account.
+	Tenant string `json:"tenant"`
+	// Check is the one TCP address that the tenant may open, "127.0.0.1:port": it answers questions
+	// at the apps' own addresses (/.well-known/taipy-tunnel) over plain HTTP.
+	Check string `json:"check"`
+	// Apps are those that were declared by the admin.
+	Apps []App `json:"apps"`
+	// SelfService, if the admin allows names that were not declared.
+	SelfService *SelfService `json:"self_service,omitempty"`
+}
+
+// App is a name, and where it leads.
+type App struct {
+	Name string `json:"name"`
+	// URL is what visitors open.
+	URL string `json:"url"`
+	// Slots are the paths of unix sockets, as the tenant sees them, to all of which nginx sends visitors.
+	Slots []string `json:"slots"`
+}
+
+// SelfService says how a name of the tenant's choice becomes an App: {name} stands for it.
+type SelfService struct {
+	URL   string   `json:"url"`
+	Slots []string `json:"slots"`
+}
+
+// NamePattern is that of names and tenants.
+var NamePattern = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$`)
+
+// ParseDescription reads a description, which a server may have made up.
+func ParseDescription(text []byte) (*Description, error) {
+	var d Description
+	if len(text) > DescriptionMost {
+		return nil, errors.New("it is too large")
+	}
+	if err := json.Unmarshal(text, &d); err != nil {
+		return nil, errors.New("it is not the JSON of a description")
+	}
+	if d.Version != descriptionVersion {
+		return nil, fmt.Errorf("it has version %d, and %d is understood", d.Version, descriptionVersion)
+	}
+	if d.Check != "" {
+		if host, port, err := net.SplitHostPort(d.Check); err != nil || host != "127.0.0.1" || port == "" {
+			return nil, fmt.Errorf("its check is not a port of 127.0.0.1")
+		}
+	}
+	for _, app := range d.Apps {
+		if err := app.check(); err != nil {
+			return nil, err
+		}
+	}
+	if d.SelfService != nil {
+		if err := d.SelfService.app("name").check(); err != nil {
+			return nil, err
+		}
+	}
+	return &d, nil
+}
+
+func (a App) check() error {
+	if !NamePattern.MatchString(a.Name) {
+		return errors.New("an app has a name that is none")
+	}
+	u, err := url.Parse(a.URL)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return fmt.Errorf("the app %s has no http or https address", a.Name)
+	}
+	if len(a.Slots) == 0 || len(a.Slots) > mostSlots {
+		return fmt.Errorf("the app %s has %d slots", a.Name, len(a.Slots))
+	}
+	for _, slot := range a.Slots {
+		if !path.IsAbs(slot) || path.Clean(slot) != slot || len(slot) > 107 || strings.ContainsFunc(slot, func(r rune) bool { return r <= ' ' || r > '~' }) {
+			return fmt.Errorf("the app %s has a slot that is not the path of a socket", a.Name)
+		}
+	}
+	return nil
+}
+
+func (s SelfService) app(name string) App {
+	fill := func(text string) string { return strings.ReplaceAll(text, "{name}", name) }
+	a := App{Name: name, URL: fill(s.URL)}
+	for _, slot := range s.Slots {
+		a.Slots = append(a.Slots, fill(slot))
+	}
+	return a
+}
+
+// Find returns the app of that name; with "" the only one. Otherwise the error says which there are.
+func (d *Description) Find(name string) (App, error) {
+	var names []string
+	for _, app := range d.Apps {
+		if app.Name == name || name == "" && len(d.Apps) == 1 {
+			return app, nil
+		}
+		names = append(names, app.Name)
+	}
+	slices.Sort(names)
+	switch {
+	case name != "" && !NamePattern.MatchString(name):
+		return App{}, fmt.Errorf("name %q is none: up to 40 letters (a-z), digits and dashes", name)
+	case name != "" && d.SelfService != nil:
+		return d.SelfService.app(name), nil
+	case name == "" && len(names) > 1:
+		return App{}, fmt.Errorf("there are several names: %s", strings.Join(names, ", "))
+	case name == "" && d.SelfService != nil:
+		return App{}, errors.New("the proxy has names of your own choice, and none was given")
+	case len(names) == 0:
+		return App{}, errors.New("the admin has declared no app")
+	}
+	return App{}, fmt.Errorf("there is no app %q; there is %s", name, strings.Join(names, ", "))
+}
