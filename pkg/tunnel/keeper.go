@@ -106,6 +106,9 @@ func (k *keeper) mayPass(err error) bool {
 func (k *keeper) up(l link) {
 	s := k.s
 	s.links++
+	if !k.upSince.IsZero() {
+		s.again++
+	}
 	k.upSince, k.why, k.retryAt, k.complained = time.Now(), nil, time.Time{}, ""
 	k.setLink(l)
 	s.arrange(k, l)
@@ -119,7 +122,7 @@ func (k *keeper) up(l link) {
 		s.loop.Reset(loopCheck)
 	}
 	s.show()
-	s.t.log.Info("link up", "server", s.t.server.String(), "reconnects", s.links-1)
+	s.t.log.Info("link up", "server", s.t.server.String(), "link", k.index, "reconnects", s.again)
 }
 
 // lost: a link has ended by itself, if it is the present one.

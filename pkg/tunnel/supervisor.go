@@ -25,6 +25,7 @@ type supervisor struct {
 	keepers  []*keeper // of links
 	slots    []*keeper // by slot: who serves it, nil for nobody
 	links    int       // that came up so far
+	again    int       // of them those that were not a keeper's first
 	failed   *Error    // why nothing is tried any more
 	draining bool
 	app      appState
@@ -41,8 +42,9 @@ type supervisor struct {
 }
 
 const (
-	// A socket may be taken from a tunnel that goes on believing it has it (StreamLocalBindUnlink).
-	loopCheck   = 10 * time.Second
+	// A socket may be taken from a tunnel that goes on believing it has it (StreamLocalBindUnlink), and
+	// that is to know it within 10 s.
+	loopCheck   = 8 * time.Second
 	loopConfirm = time.Second // …after a first sign of it, which may be of a link that is just changing
 )
 
@@ -161,7 +163,7 @@ func (s *supervisor) show() {
 		}
 	}
 	s.t.board.edit(func(st *Status) {
-		st.Links, st.Slots, st.Reconnects, st.RetryAt = up, slots, max(0, s.links-1), retryAt
+		st.Links, st.Slots, st.Reconnects, st.RetryAt = up, slots, s.again, retryAt
 		switch {
 		case s.failed != nil:
 			st.State, st.LastError = Failed, s.failed

@@ -17,21 +17,22 @@ import (
 // may says what each package may import besides the standard library: packages of this module by
 // their path below it, others by their whole path (or its beginning). The arrow of imports.
 var may = map[string][]string{
-	"pkg/backoff":           {},
-	"pkg/internal/guard":    {},
-	"pkg/internal/fault":    {},
-	"pkg/internal/leak":     {},
-	"pkg/internal/rules":    {},
-	"pkg/internal/sshdtest": {"golang.org/x/crypto/ssh"},
-	"pkg/internal/pump":     {},
-	"pkg/forward":           {"pkg/internal/guard", "pkg/internal/pump", "golang.org/x/sys/unix"},
-	"pkg/gate":              {"pkg/internal/guard", "pkg/internal/pump", "github.com/klauspost/compress"},
-	"pkg/proxyhost":         {},
-	"pkg/probe":             {"github.com/hashicorp/go-retryablehttp"},
-	"pkg/sshlink":           {"pkg/internal/fault", "pkg/internal/guard", "github.com/pkg/sftp", "golang.org/x/crypto/ssh", "golang.org/x/sys/unix", "github.com/kevinburke/ssh_config"},
-	"pkg/tunnel":            {"pkg/sshlink", "pkg/forward", "pkg/gate", "pkg/probe", "pkg/proxyhost", "pkg/backoff", "pkg/internal/fault", "pkg/internal/guard"},
-	"cshared":               {"pkg/tunnel", "pkg/internal/guard", "golang.org/x/sys/unix"},
-	"examples/listen":       {"pkg/tunnel"},
+	"pkg/backoff":            {},
+	"pkg/internal/guard":     {},
+	"pkg/internal/fault":     {},
+	"pkg/internal/leak":      {},
+	"pkg/internal/rules":     {},
+	"pkg/internal/sshdtest":  {"golang.org/x/crypto/ssh"},
+	"pkg/internal/nginxtest": {},
+	"pkg/internal/pump":      {},
+	"pkg/forward":            {"pkg/internal/guard", "pkg/internal/pump", "golang.org/x/sys/unix"},
+	"pkg/gate":               {"pkg/internal/guard", "pkg/internal/pump", "github.com/klauspost/compress"},
+	"pkg/proxyhost":          {},
+	"pkg/probe":              {"github.com/hashicorp/go-retryablehttp"},
+	"pkg/sshlink":            {"pkg/internal/fault", "pkg/internal/guard", "github.com/pkg/sftp", "golang.org/x/crypto/ssh", "golang.org/x/sys/unix", "github.com/kevinburke/ssh_config"},
+	"pkg/tunnel":             {"pkg/sshlink", "pkg/forward", "pkg/gate", "pkg/probe", "pkg/proxyhost", "pkg/backoff", "pkg/internal/fault", "pkg/internal/guard"},
+	"cshared":                {"pkg/tunnel", "pkg/internal/guard", "golang.org/x/sys/unix"},
+	"examples/listen":        {"pkg/tunnel"},
 }
 
 func TestImportsPointOneWay(t *testing.T) {

@@ -28,6 +28,17 @@ func (s *Server) KillLinks() {
 	}
 }
 
+// KillLink kills the processes that handle one connection, that of the lowest number, and reports
+// whether there was one.
+func (s *Server) KillLink() bool {
+	links := children(s.pid())
+	if len(links) == 0 {
+		return false
+	}
+	killTree(slices.Min(links))
+	return true
+}
+
 // StopLinks lets every process that handles a connection say nothing more: their kernel still
 // acknowledges what it has room for, and that is all.
 func (s *Server) StopLinks() { freeze(s.pid()) }
@@ -93,6 +104,17 @@ func killTree(pid int) {
 		_ = syscall.Kill(child, syscall.SIGKILL)
 	}
 	_ = syscall.Kill(pid, syscall.SIGKILL)
+}
+
+// children returns the processes directly below pid.
+func children(pid int) (below []int) {
+	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, stat := range stats {
+		if self, parent, state := process(stat); parent == pid && state != "" && state != "Z" {
+			below = append(below, self)
+		}
+	}
+	return below
 }
 
 // freeze stops the descendants of a process, those that came meanwhile included: what is

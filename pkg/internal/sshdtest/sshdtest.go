@@ -59,6 +59,18 @@ type Options struct {
 	// Unprivileged has the server run as an account without privileges, so that ports below 1024
 	// are refused. Its shell is nologin(8): sessions end at once, forwarding works. Needs root.
 	Unprivileged bool
+	// Tenant has the server let an account without privileges in, as a prepared proxy does, while it
+	// runs as root itself. Needs root.
+	Tenant bool
+}
+
+// TenantID returns the number of the account of Options.Tenant.
+func (s *Server) TenantID() int {
+	account, err := user.Lookup(s.User)
+	s.must(err)
+	uid, err := strconv.Atoi(account.Uid)
+	s.must(err)
+	return uid
 }
 
 // Server is a running sshd.
@@ -90,6 +102,13 @@ func Start(t testing.TB, o Options) *Server {
 	me, err := user.Current()
 	s.must(err)
 	s.User = me.Username
+	if o.Tenant {
+		if os.Getuid() != 0 {
+			missing(t, "sshd shuts accounts in for root only")
+		}
+		s.User = unprivileged
+		s.must(os.Chmod(s.dir, 0o711)) // it reads the list of keys as that account
+	}
 	if o.Unprivileged {
 		if os.Getuid() != 0 {
 			missing(t, "an unprivileged sshd is started by root")

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+// Package nginxtest is for tests: it runs a private nginx, the real one.
+//
+//	nginxtest.Start(t, `server { listen 127.0.0.1:8081; … }`, 8081)
+//
+// It keeps everything in a directory of its own, runs as the user of the test, and ends with it; its
+// log is shown if the test failed. Where there is no nginx a test is skipped, with CI=true it fails.
+package nginxtest
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+)
+
+const readyTimeout = 20 * time.Second
+
+// Start runs nginx with what is given of its http block. It returns when each of the ports of
+// 127.0.0.1 is served.
+func Start(t testing.TB, http string, ports ...int) {
+	t.Helper()
+	nginx, err := exec.LookPath("nginx")
+	if err != nil {
+		if nginx, err = exec.LookPath("/usr/sbin/nginx"); err != nil {
+			missing(t)
+		}
+	}
+	dir, err := os.MkdirTemp("", "nginxtest-")
+	must(t, err)
+	user := ""
+	if os.Getuid() == 0 {
+		user = "user root;\n"
+	}
+	conf := fmt.Sprintf("%sdaemon off;\nworker_processes 1;\npid %[2]s/pid;\nerror_log %[2]s/error.log info;\nevents { worker_connections 4096; }\n"+
+		"http {\naccess_log %[2]s/access.log;\nclient_body_temp_path %[2]s/body;\nproxy_temp_path %[2]s/proxy;\nfastcgi_temp_path %[2]s/f;\nuwsgi_temp_path %[2]s/u;\nscgi_temp_path %[2]s/s;\n%[3]s\n}\n",
+		user, dir, http)
+	must(t, os.WriteFile(filepath.Join(dir, "nginx.conf"), []byte(conf), 0o600))
+	cmd := exec.Command(nginx, "-p", dir, "-e", filepath.Join(dir, "error.log"), "-c", filepath.Join(dir, "nginx.conf"))
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+	must(t, cmd.Start())
+	log := func() string { text, _ := os.ReadFile(filepath.Join(dir, "error.log")); return string(text) }
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM) // the master ends its workers
+		_ = cmd.Wait()
+		if t.Failed() {
+			t.Logf("nginx:\n%s", log())
+		}
+		_ = os.RemoveAll(dir)
+	})
+	for _, port := range ports {
+		for deadline := time.Now().Add(readyTimeout); ; time.Sleep(5 * time.Millisecond) {
+			c, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+			if err == nil {
+				_ = c.Close()
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("nginx does not listen on port %d: %s", port, log())
+			}
+		}
+	}
+}
+
+func missing(t testing.TB) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatal("no nginx is installed")
+	}
+	t.Skip("no nginx is installed")
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}

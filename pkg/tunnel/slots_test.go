@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tunnel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/backoff"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
+)
+
+// slotted is a proxy that has several slots: sshd gives each to whoever asked last, and a link that gives
+// one back loses it only if nobody else has it.
+type slotted struct {
+	mu     sync.Mutex
+	holder []*slottedLink
+	links  []*slottedLink // by keeper, the newest
+	refuse error
+}
+
+type slottedLink struct {
+	*fakeLink
+	on *slotted
+}
+
+func (p *slotted) connect(_ context.Context, index int) (link, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.refuse != nil {
+		return nil, p.refuse
+	}
+	l := &slottedLink{newFakeLink(), p}
+	for slot := index; slot < len(p.holder); slot += len(p.links) {
+		p.holder[slot] = l
+	}
+	p.links[index] = l
+	return l, nil
+}
+
+func (l *slottedLink) Slots() int { return len(l.on.holder) }
+
+func (l *slottedLink) Take(slot int) {
+	l.on.mu.Lock()
+	defer l.on.mu.Unlock()
+	l.on.holder[slot] = l
+}
+
+func (l *slottedLink) Give(slot int) {
+	l.on.mu.Lock()
+	defer l.on.mu.Unlock()
+	if l.on.holder[slot] == l {
+		l.on.holder[slot] = nil
+	}
+}
+
+// served says by which keeper's link each slot is, "-" for nobody who lives.
+func (p *slotted) served() string {
+	synctest.Wait()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	text := ""
+	for _, l := range p.holder {
+		if l == nil || l.closed.Load() || isOver(l) {
+			text += "-"
+		} else {
+			text += fmt.Sprint(slices.Index(p.links, l))
+		}
+	}
+	return text
+}
+
+func isOver(l *slottedLink) bool {
+	select {
+	case <-l.Done():
+		return true
+	default:
+		return false
+	}
+}
+
+// Every slot is served as long as there is one link, and each link has its own as soon as it is there.
+func TestSlotsAreServedByWhoIsThere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &slotted{holder: make([]*slottedLink, 4), links: make([]*slottedLink, 2)}
+		cfg := Config{Server: Servers{"me@proxy"}}
+		srv, err := cfg.resolve()
+		if err != nil {
+			t.Fatal(err)
+		}
+		tun := newTunnel(cfg, srv, p.connect)
+		tun.run(false)
+		defer tun.Close()
+		wantState(t, tun, Up)
+		time.Sleep(time.Minute)
+		for range 20 {
+			for k := range 2 {
+				if got := p.served(); got != "0101" {
+					t.Fatalf("served by %s, want each by its own", got)
+				}
+				if s := tun.Status(); s.State != Up || s.Links != 2 || s.Slots != 4 || s.LastError != nil {
+					t.Fatalf("%+v", s)
+				}
+				p.links[k].die(errDropped)
+				if got, want := p.served(), fmt.Sprint(1-k, 1-k, 1-k, 1-k); got != stripSpaces(want) {
+					t.Fatalf("served by %s when link %d was lost", got, k)
+				}
+				if s := tun.Status(); s.State != Degraded || s.Links != 1 || s.Slots != 4 || s.LastError == nil {
+					t.Fatalf("%+v", s)
+				}
+				time.Sleep(backoff.Spread)
+				if got := p.served(); got != "0101" {
+					t.Fatalf("served by %s when it was back", got)
+				}
+				time.Sleep(time.Minute)
+			}
+		}
+		if s := tun.Status(); s.Reconnects != 40 {
+			t.Errorf("%d reconnects", s.Reconnects)
+		}
+		both := errors.New("both")
+		p.links[0].die(fault.LinkLost(both))
+		p.links[1].die(fault.LinkLost(both))
+		wantState(t, tun, Reconnecting)
+		time.Sleep(time.Minute)
+		if got := p.served(); got != "0101" {
+			t.Errorf("served by %s after both were lost", got)
+		}
+	})
+}
+
+func stripSpaces(s string) string {
+	return string(slices.DeleteFunc([]byte(s), func(c byte) bool { return c == ' ' }))
+}
+
+// What trying again cannot mend stops a tunnel when its last link is gone, not before.
+func TestPermanentErrorWhileAnotherLinkServes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &slotted{holder: make([]*slottedLink, 4), links: make([]*slottedLink, 2)}
+		cfg := Config{Server: Servers{"me@proxy"}}
+		srv, err := cfg.resolve()
+		if err != nil {
+			t.Fatal(err)
+		}
+		tun := newTunnel(cfg, srv, p.connect)
+		tun.run(false)
+		defer tun.Close()
+		wantState(t, tun, Up)
+		time.Sleep(time.Minute)
+		p.refuse = fault.LoginRefused("me", "proxy:22", nil, errors.New("no"))
+		p.links[0].die(errDropped)
+		time.Sleep(time.Hour)
+		wantState(t, tun, Degraded)
+		if got := p.served(); got != "1111" || !errors.Is(tun.Status().LastError, ErrAuth) {
+			t.Errorf("served by %s, %v", got, tun.Status().LastError)
+		}
+		p.links[1].die(errDropped)
+		time.Sleep(time.Minute)
+		wantState(t, tun, Failed)
+		p.refuse = nil
+		if err := tun.Reconnect(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		wantState(t, tun, Up)
+		if got := p.served(); got != "0101" {
+			t.Errorf("served by %s", got)
+		}
+	})
+}

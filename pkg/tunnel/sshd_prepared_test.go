@@ -1,0 +1,304 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package tunnel_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/leak"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/nginxtest"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/proxyhost"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/tunnel"
+)
+
+const slotsOfAnApp = 4
+
+// prepared is a proxy machine that describes itself: an account that is shut in a directory of its
+// own and may do nothing but take slots there, and nginx before them.
+type prepared struct {
+	chain
+	root  string
+	check int
+	desc  proxyhost.Description
+}
+
+// newPrepared has one declared app, "sales".
+func newPrepared(t testing.TB) *prepared {
+	t.Helper()
+	leak.Check(t)
+	p := &prepared{root: fmt.Sprintf("/run/taipy-tunnel-test-%d-%d", os.Getpid(), time.Now().UnixNano())}
+	p.Server = sshdtest.Start(t, sshdtest.Options{Tenant: true, Config: []string{
+		"Subsystem sftp internal-sftp", "ForceCommand internal-sftp -R", "ChrootDirectory " + p.root, "MaxSessions 1",
+		"StreamLocalBindUnlink yes", "PermitListen none"}})
+	t.Cleanup(func() { _ = os.RemoveAll(p.root) })
+	slots := filepath.Join(p.root, "slots")
+	must(t, os.MkdirAll(slots, 0o755)) // sshd wants every part of the path but the last to be root's alone
+	must(t, os.Chown(slots, p.TenantID(), 0))
+	p.port, p.check = p.FreePort(), p.FreePort()
+	p.url = fmt.Sprintf("http://127.0.0.1:%d/", p.port)
+	p.desc = proxyhost.Description{Version: 1, Tenant: p.User, Check: fmt.Sprintf("127.0.0.1:%d", p.check)}
+	p.declare(t, "sales", p.url)
+	nginxtest.Start(t, p.nginx(), p.port, p.check)
+	return p
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// declare adds an app to the description.
+func (p *prepared) declare(t testing.TB, name, url string) {
+	t.Helper()
+	app := proxyhost.App{Name: name, URL: url}
+	for slot := range slotsOfAnApp {
+		app.Slots = append(app.Slots, fmt.Sprintf("/slots/%s.%d.sock", name, slot))
+	}
+	p.desc.Apps = append(p.desc.Apps, app)
+	p.describe(t)
+}
+
+func (p *prepared) describe(t testing.TB) {
+	t.Helper()
+	text, err := json.Marshal(p.desc)
+	must(t, err)
+	must(t, os.WriteFile(filepath.Join(p.root, "proxy.json"), text, 0o644))
+}
+
+func (p *prepared) nginx() string {
+	var servers strings.Builder
+	for slot := range slotsOfAnApp {
+		for range 2 { // each twice: one that was found dead is tried once more
+			fmt.Fprintf(&servers, "server unix:%s/slots/sales.%d.sock max_fails=0;\n", p.root, slot)
+		}
+	}
+	location := `proxy_pass http://sales; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Host $http_host;
+		proxy_set_header X-Forwarded-For $remote_addr; proxy_set_header X-Forwarded-Prefix ""; proxy_set_header X-Taipy-Tunnel-Request $request_id;
+		proxy_next_upstream error timeout non_idempotent; client_body_buffer_size 1m;`
+	// Connections that nginx keeps lead to the tunnel that was there when they were made. Questions
+	// whether another one is there now need new ones.
+	fresh := "location = /.well-known/taipy-tunnel { " + strings.Replace(location, "http://sales", "http://fresh", 1) + " }"
+	return fmt.Sprintf(`upstream sales { least_conn; keepalive 32; %[1]s } upstream fresh { %[1]s }
+		server { listen 127.0.0.1:%[2]d; %[3]s location / { %[4]s } }
+		server { listen 127.0.0.1:%[5]d; %[3]s location / { return 404; } }`,
+		servers.String(), p.port, fresh, location, p.check)
+}
+
+// config leaves everything to the proxy's description.
+func (p *prepared) config(target string) tunnel.Config {
+	return tunnel.Config{Server: tunnel.Servers{fmt.Sprintf("%s@%s", p.User, p.Addr())}, Key: p.KeyFile, HostKey: p.Fingerprint(),
+		Target: target, Log: slog.New(slog.NewJSONHandler(&p.log, &slog.HandlerOptions{Level: slog.LevelDebug}))}
+}
+
+func (p *prepared) expose(t testing.TB, cfg tunnel.Config) *tunnel.Tunnel {
+	t.Helper()
+	tun, err := tunnel.Expose(within(t, 20*time.Second), cfg)
+	if err != nil {
+		t.Fatalf("Expose: %v", err)
+	}
+	t.Cleanup(func() { _ = tun.Close() })
+	return tun
+}
+
+func whole(s tunnel.Status) bool {
+	return s.State == tunnel.Up && s.Links == 2 && s.Slots == slotsOfAnApp
+}
+
+// Nothing but the account has to be given: name, slots and URL are the proxy's.
+func TestPreparedProxyDescribesItself(t *testing.T) {
+	p := newPrepared(t)
+	tun := p.expose(t, p.config(app(t, "company data")))
+	s := await(t, tun, "two links", whole)
+	if s.Name != "sales" || s.URL != p.url || s.Checked != "url" || tun.Addr().String() != "/slots/sales.0.sock" {
+		t.Errorf("%+v", s)
+	}
+	if without, with := p.status(t, ""), p.status(t, tokenOf(tun)); without != 403 || with != 200 {
+		t.Errorf("without the token %d, with it %d", without, with)
+	}
+	if r := tun.Requests(10); len(r) == 0 || r[len(r)-1].Client != "127.0.0.1" {
+		t.Errorf("the visitor's address: %+v", r)
+	}
+	token := tokenOf(tun)
+	_ = tun.Close()
+	if again := p.expose(t, p.config(app(t, "again"))); tokenOf(again) != token {
+		t.Error("the link is another one after a restart")
+	}
+}
+
+// A link that dies takes no request with it, and none runs twice: the other one serves all slots
+// until it is replaced.
+func TestPreparedProxyLosesNoRequest(t *testing.T) {
+	p := newPrepared(t)
+	var runs sync.Map
+	var twice atomic.Int64
+	target := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		if r.Method == http.MethodPost {
+			if _, again := runs.LoadOrStore(string(body), true); again {
+				twice.Add(1)
+			}
+		}
+		time.Sleep(5 * time.Millisecond) // some are under way at any time
+		_, _ = w.Write(body)
+	})
+	tun := p.expose(t, p.config(target))
+	await(t, tun, "two links", whole)
+
+	const kills, visitors = 6, 4
+	ended := make(chan struct{})
+	var asked, failed atomic.Int64
+	var tasks sync.WaitGroup
+	token := tokenOf(tun)
+	for v := range visitors {
+		tasks.Go(func() {
+			client := &http.Client{Transport: &http.Transport{}, Timeout: 20 * time.Second}
+			defer client.CloseIdleConnections()
+			for n := 0; ; n++ {
+				select {
+				case <-ended:
+					return
+				default:
+				}
+				asked.Add(1)
+				if err := p.ask(client, token, n%2 == 0, fmt.Sprintf("%d.%d", v, n)); err != nil {
+					failed.Add(1)
+					t.Errorf("request %d of visitor %d: %v", n, v, err)
+				}
+			}
+		})
+	}
+	for range kills {
+		before := tun.Status().Reconnects
+		if !p.KillLink() {
+			t.Fatal("no link to kill")
+		}
+		await(t, tun, "its return", func(s tunnel.Status) bool { return whole(s) && s.Reconnects > before })
+	}
+	close(ended)
+	tasks.Wait()
+	t.Logf("%d requests, %d failed, %d ran twice", asked.Load(), failed.Load(), twice.Load())
+	if twice.Load() > 0 || asked.Load() < 100 {
+		t.Errorf("of %d requests %d ran twice", asked.Load(), twice.Load())
+	}
+}
+
+// ask sends one request and compares the answer.
+func (p *prepared) ask(client *http.Client, token string, post bool, text string) error {
+	method, body := http.MethodGet, io.Reader(nil)
+	if post {
+		method, body = http.MethodPost, strings.NewReader(text)
+	} else {
+		text = ""
+	}
+	req, err := http.NewRequest(method, p.url, body)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	resp, err := client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	got, err := io.ReadAll(resp.Body)
+	if err == nil && (resp.StatusCode != http.StatusOK || string(got) != text) {
+		err = fmt.Errorf("%s %.80q", resp.Status, got)
+	}
+	return err
+}
+
+// The newest expose() of a name has it at once; the one before learns that and closes.
+func TestPreparedProxyBelongsToTheNewest(t *testing.T) {
+	p := newPrepared(t)
+	older := p.expose(t, p.config(app(t, "old")))
+	await(t, older, "two links", whole)
+	cfg := p.config(app(t, "new"))
+	cfg.Token = "another-token-of-more-than-128-bits"
+	newer := p.expose(t, cfg)
+	if got := p.status(t, tokenOf(newer)); got != http.StatusOK {
+		t.Errorf("the newer one's visitors get %d", got)
+	}
+	replaced(t, older)
+	await(t, newer, "two links", whole)
+	for range 20 {
+		if got := p.status(t, tokenOf(newer)); got != http.StatusOK {
+			t.Fatalf("the newer one's visitors get %d", got)
+		}
+	}
+}
+
+// Names are chosen among those that there are; where the admin allows it, freely.
+func TestNamesOfAPreparedProxy(t *testing.T) {
+	p := newPrepared(t)
+	p.declare(t, "hr", p.url)
+	for name, want := range map[string]string{"": "there are several names: hr, sales", "nosuch": `there is no app "nosuch"; there is hr, sales`, "No": `name "No" is none`} {
+		cfg := p.config("")
+		cfg.Name = name
+		_, err := tunnel.Expose(within(t, 20*time.Second), cfg)
+		if !errors.Is(err, tunnel.ErrConfig) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+	cfg := p.config(app(t, "sales"))
+	cfg.Name, cfg.Allow = "sales", []string{"127.0.0.0/8"}
+	tun := p.expose(t, cfg)
+	if got := p.status(t, tokenOf(tun)); got != http.StatusOK {
+		t.Errorf("sales: %d", got)
+	}
+	_ = tun.Close()
+	p.desc.Check = "" // this nginx knows no such name
+	p.desc.SelfService = &proxyhost.SelfService{URL: p.url, Slots: []string{"/slots/{name}.0.sock", "/slots/{name}.1.sock"}}
+	p.describe(t)
+	cfg.Name, cfg.Allow = "mine", nil
+	cfg.URL = "http://nosuchname.invalid/"
+	tun = p.expose(t, cfg)
+	s := await(t, tun, "two links", func(s tunnel.Status) bool { return s.Links == 2 && s.Slots == 2 })
+	if s.Name != "mine" || tun.Addr().String() != "/slots/mine.0.sock" {
+		t.Errorf("%+v", s)
+	}
+}
+
+// Where this machine cannot open the URL, it is asked at the one address that the account may open.
+func TestPreparedProxyIsCheckedFromWithin(t *testing.T) {
+	p := newPrepared(t)
+	p.desc.Apps[0].URL = "https://nosuchname.invalid/"
+	p.describe(t)
+	tun := p.expose(t, p.config(app(t, "hello")))
+	if s := tun.Status(); s.Checked != "link" || s.URL != "https://nosuchname.invalid/" {
+		t.Errorf("%+v", s)
+	}
+}
+
+// A plain proxy has no names, and what it says of visitors is not believed.
+func TestPlainProxyHasNoNames(t *testing.T) {
+	c := newChain(t, sshdtest.Options{})
+	for what, change := range map[string]func(*tunnel.Config){
+		"name":  func(cfg *tunnel.Config) { cfg.Remote, cfg.Name = 0, "sales" },
+		"allow": func(cfg *tunnel.Config) { cfg.Remote, cfg.Allow = 0, []string{"10.0.0.0/8"} },
+	} {
+		cfg := c.config("")
+		cfg.Raw = false
+		change(&cfg)
+		_, err := tunnel.Expose(within(t, 20*time.Second), cfg)
+		if !errors.Is(err, tunnel.ErrConfig) || !strings.Contains(err.Error(), what) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
