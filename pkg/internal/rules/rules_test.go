@@ -35,6 +35,9 @@ var may = map[string][]string{
 	"examples/listen":        {"pkg/tunnel"},
 }
 
+// forTests are packages that only tests import.
+var forTests = []string{"pkg/internal/sshdtest", "pkg/internal/nginxtest", "pkg/internal/leak"}
+
 func TestImportsPointOneWay(t *testing.T) {
 	for _, s := range sources(t) {
 		if s.test() {
@@ -126,7 +129,7 @@ func receiver(d *ast.FuncDecl) string {
 func TestNoBareGo(t *testing.T) {
 	for _, s := range sources(t) {
 		if s.test() || s.dir() == "pkg/internal/guard" || s.path == "cshared/start.go" || s.within("examples") ||
-			s.dir() == "pkg/internal/sshdtest" || s.dir() == "pkg/internal/leak" {
+			slices.Contains(forTests, s.dir()) {
 			continue
 		}
 		ast.Inspect(s.file, func(n ast.Node) bool {
@@ -144,7 +147,7 @@ func TestTheHostIsSacred(t *testing.T) {
 	forbidden := map[string]string{"os.Stdout": "", "os.Stderr": "", "os.Stdin": "", "os.Exit": "", "os.Setenv": "",
 		"fmt.Print": "", "fmt.Printf": "", "fmt.Println": "", "slog.Default": "", "slog.SetDefault": "", "os.Chdir": ""}
 	for _, s := range sources(t) {
-		if s.test() || s.within("examples") || s.dir() == "pkg/internal/sshdtest" || s.dir() == "pkg/internal/leak" {
+		if s.test() || s.within("examples") || slices.Contains(forTests, s.dir()) {
 			continue
 		}
 		for _, path := range s.imports() {
