@@ -15,4 +15,5 @@ require (
 require (
 	github.com/hashicorp/go-cleanhttp v0.5.2 // indirect
 	github.com/kr/fs v0.1.0 // indirect
+	golang.org/x/text v0.43.0 // indirect
 )

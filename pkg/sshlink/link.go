@@ -52,6 +52,11 @@ type Config struct {
 	HostKeys *HostKeys
 	// HostKeyAlias is looked up in place of Host and Port (ssh_config(5)). "": it is not.
 	HostKeyAlias string
+	// TLS has SSH be inside TLS on Port. Nil: it is not.
+	TLS *TLS
+	// Via is an egress proxy, by way of which to connect. It is not for a machine with a Jump: that
+	// one has it. Nil: there is none.
+	Via *Via
 	// Jump is a bastion, by way of which to connect. It may have one itself. Nil: there is none.
 	Jump *Config
 	// Log takes what a support person wants to see. Nil: nothing is logged.
@@ -142,13 +147,18 @@ func dial(ctx context.Context, cfg Config, algorithms []string, keys *login, und
 	} else {
 		tcp, err = cfg.connect(ctx)
 	}
+	if err == nil && cfg.TLS != nil {
+		if tcp, err = cfg.TLS.over(ctx, tcp, cfg.Host, addr); err != nil && under != nil && under.lost() {
+			err = fault.Hop(under.cfg.Addr(), fault.LinkLost(err))
+		}
+	}
 	if err != nil {
 		if context.Cause(ctx) == context.Canceled {
 			return nil, context.Canceled
 		}
 		return nil, err
 	}
-	setUserTimeout(tcp, userTimeout)
+	setUserTimeout(socket(tcp), userTimeout)
 
 	l := &Link{cfg: cfg, under: under, done: make(chan struct{}), slots: map[string]*Listener{}}
 	l.tasks.Panicked = func(err error) { l.fail(fault.Internal(err)) }
@@ -234,7 +244,7 @@ func (l *Link) classify(err error, trusted bool, keys *login, waited time.Durati
 	case said == "":
 		return fault.Dropped(addr, err)
 	case !strings.HasPrefix(said, "SSH-") && !strings.Contains(said, "\nSSH-"): // RFC 4253, section 4.2
-		return fault.NotSSH(addr, said)
+		return l.notSSH(addr, said)
 	case isNegotiation && negotiation.What == "host key":
 		return fault.HostKeyNone(addr, negotiation.SupportedAlgorithms, err)
 	case trusted && !isNet:
@@ -243,6 +253,21 @@ func (l *Link) classify(err error, trusted bool, keys *login, waited time.Durati
 		return fault.Dropped(addr, err)
 	default:
 		return fault.Handshake(addr, err)
+	}
+}
+
+// notSSH tells what is there in place of SSH.
+func (l *Link) notSSH(addr, said string) error {
+	page := strings.HasPrefix(said, "<") || strings.HasPrefix(said, "HTTP/")
+	switch {
+	case l.cfg.Via != nil && l.cfg.TLS == nil && page:
+		return fault.ViaPage(l.cfg.Via.String(), addr, l.cfg.Via.hide(said))
+	case l.cfg.TLS != nil:
+		return fault.NotSSHInTLS(addr, l.cfg.Via.hide(said))
+	case strings.HasPrefix(said, "\x15\x03"): // an alert (RFC 8446, section 5.1)
+		return fault.NotSSHButTLS(addr)
+	default:
+		return fault.NotSSH(addr, l.cfg.Via.hide(said))
 	}
 }
 

@@ -12,7 +12,7 @@ const (
 	tick        = 100 * time.Millisecond
 	interval    = 5               // ticks without a byte received before a keepalive is sent
 	patience    = 15              // ticks without progress, a keepalive being unanswered, before the link is dead
-	farPatience = 60              // the same for a link by way of a bastion
+	farPatience = 60              // the same for a link by way of a bastion or an egress proxy
 	userTimeout = 2 * time.Second // the kernel's own patience, below that of the watch
 )
 
@@ -24,16 +24,18 @@ const (
 //
 // By way of a bastion no acknowledgement is seen, only the answer counts, and 5.5 s were the longest
 // that one took. Of the bastion's own end such a link learns from the one that carries it, in 1.5 s.
+// By way of an egress proxy the acknowledgements are that proxy's, which may hold megabytes for the
+// server; its own end shows by the kernel's patience.
 func (l *Link) watch() {
 	patience := patience
-	if l.under != nil {
+	if l.under != nil || l.cfg.Via != nil {
 		patience = farPatience
 	}
 	var (
 		ticker   = time.NewTicker(tick)
 		answered chan error // of the keepalive under way
 		read     = l.wire.read.Load()
-		ackd     = acked(l.wire.Conn)
+		ackd     = acked(l.wire.socket)
 		idle     int // ticks since a byte arrived
 		still    int // ticks since progress of any kind, or since the keepalive
 	)
@@ -57,12 +59,12 @@ func (l *Link) watch() {
 		}
 		if answered == nil && idle >= interval {
 			answered = l.keepalive()
-			ackd, idle, still = acked(l.wire.Conn), 0, 0
+			ackd, idle, still = acked(l.wire.socket), 0, 0
 		}
 		if answered == nil {
 			continue
 		}
-		if a := acked(l.wire.Conn); a != ackd {
+		if a := acked(l.wire.socket); a != ackd {
 			ackd, still = a, 0
 		}
 		if still >= patience {

@@ -28,32 +28,44 @@ func resolve(ctx context.Context, host string) ([]netip.Addr, error) {
 	return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 }
 
-// connect makes one TCP connection to the server. Connects overlap: a lost SYN is repeated only
+// connect makes one TCP connection to the server, or by way of an egress proxy.
+func (c *Config) connect(ctx context.Context) (net.Conn, error) {
+	if c.Via != nil {
+		return c.Via.connect(ctx, c)
+	}
+	port := c.Port
+	if port == 0 {
+		port = 22
+	}
+	return c.tcp(ctx, c.Host, port)
+}
+
+// tcp makes one TCP connection to the next machine. Connects overlap: a lost SYN is repeated only
 // after one, two and four seconds, and an address may lead nowhere. Those that lose are dropped
 // while they are still connecting, for sshd counts connections that end without a login
 // (PerSourcePenalties), and only the winner hears a banner.
-func (c *Config) connect(ctx context.Context) (net.Conn, error) {
+func (c *Config) tcp(ctx context.Context, host string, port int) (net.Conn, error) {
+	begin := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	find := c.resolve
 	if find == nil {
 		find = resolve
 	}
-	addrs, err := find(ctx, c.Host)
+	addrs, err := find(ctx, host)
 	if err == nil && len(addrs) == 0 {
 		err = errors.New("no address")
 	}
 	if err != nil {
-		return nil, fault.Resolve(c.Host, err)
+		return nil, fault.Resolve(host, err)
 	}
-	_, port, _ := net.SplitHostPort(c.Addr())
-	n, err := strconv.ParseUint(port, 10, 16)
-	if err != nil {
-		return nil, fault.Connect(c.Addr(), err)
-	}
-	conn, err := c.race(ctx, interleave(addrs), uint16(n))
-	if err != nil {
-		return nil, fault.Connect(c.Addr(), err)
+	conn, err := c.race(ctx, interleave(addrs), uint16(port))
+	addr := net.JoinHostPort(host, strconv.Itoa(port))
+	switch {
+	case err != nil && isTimeout(err):
+		return nil, fault.NoAnswer(addr, time.Since(begin))
+	case err != nil:
+		return nil, fault.Connect(addr, err)
 	}
 	return conn, nil
 }

@@ -20,6 +20,7 @@ const (
 // keeps the server's first words, for the errors that quote them.
 type wire struct {
 	net.Conn
+	socket   net.Conn     // at the bottom of it, for what concerns TCP
 	broke    func()       // called when reading fails, before x/crypto learns it
 	read     atomic.Int64 // bytes received
 	quickack atomic.Bool  // acknowledge at once, see Link.Hold
@@ -36,7 +37,7 @@ type wire struct {
 
 // newWire takes over c; start runs its writer until Close.
 func newWire(c net.Conn, start func(func()) bool, broke func()) *wire {
-	w := &wire{Conn: c, broke: broke, in: make([]byte, wireRead)}
+	w := &wire{Conn: c, socket: socket(c), broke: broke, in: make([]byte, wireRead)}
 	w.work, w.room = sync.NewCond(&w.mu), sync.NewCond(&w.mu)
 	start(w.flush)
 	return w
@@ -56,7 +57,7 @@ func (w *wire) Read(p []byte) (int, error) {
 			w.mu.Unlock()
 		}
 		if w.quickack.Load() {
-			setQuickACK(w.Conn)
+			setQuickACK(w.socket)
 		}
 	}
 	n := copy(p, w.in[w.r:w.w])
@@ -119,13 +120,14 @@ func (w *wire) fail(err error) {
 	w.room.Broadcast()
 }
 
-// Close ends the connection for the server too where a forked child still holds it.
+// Close ends the connection for the server too where a forked child still holds it. TLS's own
+// farewell is left out: it might wait for a dead network, and SSH has its own.
 func (w *wire) Close() error {
 	w.mu.Lock()
 	w.fail(net.ErrClosed)
 	w.mu.Unlock()
-	if tcp, ok := w.Conn.(*net.TCPConn); ok {
+	if tcp, ok := w.socket.(*net.TCPConn); ok {
 		_ = tcp.CloseWrite()
 	}
-	return w.Conn.Close()
+	return w.socket.Close()
 }

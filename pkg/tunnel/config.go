@@ -25,7 +25,8 @@ const DefaultRemote = 8080
 // are the arguments of Python's expose().
 type Config struct {
 	// Server is the proxy, "user@host[:port]" (port 22 unless given; an IPv6 address in
-	// brackets). The host may be an alias of SSHConfig; the user may be left out where that names
+	// brackets), or "tls://user@host[:port]" (443) where SSH is inside TLS: its certificate must be
+	// for that host and trusted by this system, and the host key is checked besides. The host may be an alias of SSHConfig; the user may be left out where that names
 	// one. Exactly one for now. Required.
 	Server Servers `json:"server"`
 	// Name is the app's public name on a prepared proxy. "": the account's only one. Names are up to
@@ -56,6 +57,14 @@ type Config struct {
 	// Jump is a machine by way of which to connect, "user@host[:port]", or several, separated by
 	// commas, in the order in which they are passed. "": ProxyJump of SSHConfig; "none": no machine.
 	Jump string `json:"jump"`
+	// Via is an egress proxy, by way of which the connection leaves this network:
+	// "http://[user:password@]host:port" (CONNECT), the same with https, or socks5. The proxy resolves
+	// the name of Server, or of the first of Jump. "": what Environment says; "none": no proxy.
+	Via string `json:"via"`
+	// Environment holds, by their names, the variables that are asked in place of this process's:
+	// HTTPS_PROXY, else ALL_PROXY, and NO_PROXY, where the names in lower case win; SSL_CERT_FILE, a
+	// file of authorities to trust besides the system's. Nil: this process's.
+	Environment map[string]string `json:"environment,omitempty"`
 	// Remote is the TCP port to take on the 127.0.0.1 of a plain proxy. 0: what a prepared proxy says
 	// of itself, else RemoteSocket or DefaultRemote.
 	Remote int `json:"remote"`
@@ -163,6 +172,9 @@ func (cfg *Config) resolve() (server, error) {
 		return server{}, err
 	}
 	if err := cfg.checkName(); err != nil {
+		return server{}, err
+	}
+	if err := cfg.route(&s); err != nil {
 		return server{}, err
 	}
 	cfg.plainGiven, cfg.urlGiven = cfg.plainGiven || cfg.Remote != 0 || cfg.RemoteSocket != "", cfg.urlGiven || cfg.URL != ""

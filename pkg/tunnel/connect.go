@@ -72,6 +72,7 @@ func newConnecting(t *Tunnel) (*connecting, error) {
 		at.Jump = &hop
 		at = &hop
 	}
+	at.Via = srv.via
 	return &connecting{t: t, ssh: ssh, claim: newClaim(cfg.slot(), ssh.Keys.ID())}, nil
 }
 
@@ -166,6 +167,6 @@ func (cfg *Config) machine(s server, hostKey string) (sshlink.Config, error) {
 	if err != nil {
 		return sshlink.Config{}, err
 	}
-	return sshlink.Config{Host: s.host, Port: s.port, User: s.user, Keys: keys, HostKeys: known, HostKeyAlias: s.ssh.HostKeyAlias,
+	return sshlink.Config{Host: s.host, Port: s.port, User: s.user, Keys: keys, HostKeys: known, HostKeyAlias: s.ssh.HostKeyAlias, TLS: s.tls,
 		Log: cfg.Log, Control: cfg.Control}, nil
 }

@@ -17,14 +17,43 @@ import (
 type server struct {
 	user, host string
 	port       int
+	tls        *sshlink.TLS         // SSH is inside TLS; nil: it is not
+	via        *sshlink.Via         // by way of which the first machine is reached
 	ssh        sshlink.HostSettings // what ssh's configuration says of it
 	jumps      []server             // by way of which to connect, in that order
 }
 
-func (s server) String() string { return s.user + "@" + net.JoinHostPort(s.host, strconv.Itoa(s.port)) }
+func (s server) String() string {
+	text := s.user + "@" + s.addr()
+	if s.tls != nil {
+		text = tlsScheme + text
+	}
+	return text
+}
 
-// parseServer reads "[user@]host[:port]"; what is left out is "" or 0. name is the argument's.
+// tlsScheme is written before a server where SSH is inside TLS.
+const (
+	tlsScheme = "tls://"
+	tlsPort   = 443
+)
+
+// parseServer reads "[user@]host[:port]", after "tls://" or not; what is left out is "" or 0, but the
+// port of TLS. name is the argument's.
 func parseServer(name, text string) (server, error) {
+	rest, inTLS := strings.CutPrefix(text, tlsScheme)
+	s, err := parsePlain(name, rest)
+	if err == nil && inTLS {
+		s.tls = &sshlink.TLS{}
+		if s.port == 0 {
+			s.port = tlsPort // that of ssh's configuration is for SSH alone
+		}
+	}
+	return s, err
+}
+
+func (s server) addr() string { return net.JoinHostPort(s.host, strconv.Itoa(s.port)) }
+
+func parsePlain(name, text string) (server, error) {
 	at := strings.LastIndex(text, "@")
 	if at == 0 {
 		return badServer(name, text, "names no user")

@@ -28,7 +28,14 @@ func Resolve(host string, err error) *Error {
 // Connect: no TCP connection.
 func Connect(addr string, err error) *Error {
 	return unreachable("connect", fmt.Errorf("no connection to %s: %w", addr, cause(err)),
-		"check that sshd listens there and that no firewall between this machine and the proxy drops the port")
+		"check that sshd listens there and that no firewall between this machine and the proxy refuses the port")
+}
+
+// NoAnswer: what is sent there is dropped without a word.
+func NoAnswer(addr string, waited time.Duration) *Error {
+	return unreachable("connect", fmt.Errorf("no connection to %s: no answer at all within %v", addr, waited.Round(100*time.Millisecond)),
+		"a firewall drops it (a network often lets nothing out but port 443, or a proxy's connections), or the machine is down: "+
+			`try server="tls://user@host:443", or via="http://host:port"; the proxy machine's own firewall must let the port in, too`)
 }
 
 // NoBanner: the connection stands but the server says nothing.
@@ -246,7 +253,7 @@ func SocketFailed(path string, err error) *Error {
 // refused keeps its class.
 func Hop(addr string, err error) *Error {
 	e := *From(err)
-	if strings.HasPrefix(e.Op, "jump ") {
+	if strings.HasPrefix(e.Op, "jump ") || strings.HasPrefix(e.Op, "via") {
 		return &e // by the machine before it
 	}
 	e.Op = "jump " + e.Op

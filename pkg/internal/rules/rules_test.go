@@ -29,10 +29,11 @@ var may = map[string][]string{
 	"pkg/gate":               {"pkg/internal/guard", "pkg/internal/pump", "github.com/klauspost/compress"},
 	"pkg/proxyhost":          {},
 	"pkg/probe":              {"github.com/hashicorp/go-retryablehttp"},
-	"pkg/sshlink":            {"pkg/internal/fault", "pkg/internal/guard", "github.com/pkg/sftp", "golang.org/x/crypto/ssh", "golang.org/x/sys/unix", "github.com/kevinburke/ssh_config"},
-	"pkg/tunnel":             {"pkg/sshlink", "pkg/forward", "pkg/gate", "pkg/probe", "pkg/proxyhost", "pkg/backoff", "pkg/internal/fault", "pkg/internal/guard"},
-	"cshared":                {"pkg/tunnel", "pkg/internal/guard", "golang.org/x/sys/unix"},
-	"examples/listen":        {"pkg/tunnel"},
+	"pkg/sshlink": {"pkg/internal/fault", "pkg/internal/guard", "github.com/pkg/sftp", "golang.org/x/crypto/ssh", "golang.org/x/sys/unix", "github.com/kevinburke/ssh_config",
+		"golang.org/x/net/proxy", "golang.org/x/net/http/httpproxy"},
+	"pkg/tunnel":      {"pkg/sshlink", "pkg/forward", "pkg/gate", "pkg/probe", "pkg/proxyhost", "pkg/backoff", "pkg/internal/fault", "pkg/internal/guard"},
+	"cshared":         {"pkg/tunnel", "pkg/internal/guard", "golang.org/x/sys/unix"},
+	"examples/listen": {"pkg/tunnel"},
 }
 
 // forTests are packages that only tests import.
