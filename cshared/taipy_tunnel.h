@@ -63,13 +63,19 @@ int32_t tt_info(char *buf, size_t len);
  *
  * config is a JSON object; a missing field has the default of tunnel.Config (package
  * pkg/tunnel), an unknown one is an error of class "config":
- *   server          "user@host[:port]" or an alias of ssh_config, required
+ *   server          "user@host[:port]" or an alias of ssh_config, required; "tls://user@host[:443]"
+ *                   where SSH is inside TLS
  *   key             path or text of a private key; default: the agent's, then ~/.ssh/id_*
  *   key_passphrase  of that key
  *   host_key        "SHA256:…", known_hosts line or file; default: the known_hosts files
  *   agent           socket of an ssh-agent; default: SSH_AUTH_SOCK; "none": no agent
  *   ssh_config      path of an ssh_config file; default: those of ssh; "none": no file
  *   jump            machines on the way, "user@host[:port],…"; default: ProxyJump; "none"
+ *   via             egress proxy, "http://[user:password@]host:port", or https, socks5; default:
+ *                   what environment says; "none"
+ *   environment     {"HTTPS_PROXY":…,"ALL_PROXY":…,"NO_PROXY":…,"SSL_CERT_FILE":…}, or in lower
+ *                   case, in place of the process's variables, of which Go knows only those that
+ *                   it began with
  *   remote          TCP port on the proxy's 127.0.0.1, or path of a unix socket; default 8080
  *   url             what visitors open; default http://HOST/
  *   target          "host:port" of the app; "" (default): no app yet, state "waiting"
@@ -111,7 +117,7 @@ int32_t tt_reconnect(int64_t handle);
  *   state       "connecting" | "waiting" | "up" | "reconnecting" | "replaced" |
  *               "failed" | "closed"
  *   url         what visitors open
- *   server      "user@host:port"
+ *   server      "user@host:port", or "tls://user@host:port"
  *   remote      port on the proxy, or path of the unix socket there
  *   target      where the app listens now, "" if nowhere
  *   checked     how the URL was seen to lead here: "url" (opened from this machine),

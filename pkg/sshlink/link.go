@@ -231,7 +231,7 @@ func (l *Link) handshake(ctx context.Context, algorithms []string, keys *login, 
 // classify tells why a handshake failed, by how far it came. trusted: the host key was accepted,
 // so what remained was the login.
 func (l *Link) classify(err error, trusted bool, keys *login, waited time.Duration) error {
-	addr, said := l.cfg.Addr(), l.wire.said()
+	addr, said := l.cfg.Addr(), l.cfg.Via.hide(l.wire.said())
 	_, isNet := errors.AsType[net.Error](err)
 	isNet = isNet || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 	negotiation, isNegotiation := errors.AsType[*ssh.AlgorithmNegotiationError](err)
@@ -241,6 +241,8 @@ func (l *Link) classify(err error, trusted bool, keys *login, waited time.Durati
 		return fault.Patience(addr, said)
 	case said == "" && isTimeout(err):
 		return fault.NoBanner(addr, waited)
+	case said == "" && l.cfg.TLS == nil:
+		return fault.DroppedAtOnce(addr, err)
 	case said == "":
 		return fault.Dropped(addr, err)
 	case !strings.HasPrefix(said, "SSH-") && !strings.Contains(said, "\nSSH-"): // RFC 4253, section 4.2
@@ -261,13 +263,13 @@ func (l *Link) notSSH(addr, said string) error {
 	page := strings.HasPrefix(said, "<") || strings.HasPrefix(said, "HTTP/")
 	switch {
 	case l.cfg.Via != nil && l.cfg.TLS == nil && page:
-		return fault.ViaPage(l.cfg.Via.String(), addr, l.cfg.Via.hide(said))
+		return fault.ViaPage(l.cfg.Via.String(), addr, said)
 	case l.cfg.TLS != nil:
-		return fault.NotSSHInTLS(addr, l.cfg.Via.hide(said))
+		return fault.NotSSHInTLS(addr, said)
 	case strings.HasPrefix(said, "\x15\x03"): // an alert (RFC 8446, section 5.1)
 		return fault.NotSSHButTLS(addr)
 	default:
-		return fault.NotSSH(addr, l.cfg.Via.hide(said))
+		return fault.NotSSH(addr, said)
 	}
 }
 

@@ -30,7 +30,7 @@ type answer struct {
 }
 
 // ask asks an HTTP proxy for a connection to addr (RFC 9110, section 9.3.6).
-func (v *Via) ask(conn net.Conn, addr string) error {
+func (v *Via) ask(_ context.Context, conn net.Conn, addr string) error {
 	head := "CONNECT " + addr + " HTTP/1.1\r\nHost: " + addr + "\r\nUser-Agent: taipy-tunnel\r\n"
 	if v.login {
 		head += "Proxy-Authorization: Basic " + v.basic() + "\r\n"
@@ -44,7 +44,7 @@ func (v *Via) ask(conn net.Conn, addr string) error {
 		return fault.ViaNoProxy(v.String(), v.hide(seen))
 	case err != nil:
 		return err
-	case a.status == http.StatusProxyAuthRequired:
+	case a.status == http.StatusProxyAuthRequired, a.status == http.StatusUnauthorized: // as tinyproxy says to a wrong one
 		return fault.ViaPassword(v.String(), v.login, otherThanBasic(a.wants))
 	case a.status/100 == 3, a.status == http.StatusNetworkAuthenticationRequired, a.status/100 == 2 && a.html:
 		return fault.ViaPage(v.String(), addr, line)

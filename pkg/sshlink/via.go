@@ -130,9 +130,10 @@ func (v *Via) basic() string {
 }
 
 // connect has the proxy connect to the server of c.
-func (v *Via) connect(ctx context.Context, c *Config) (conn net.Conn, err error) {
+func (v *Via) connect(ctx context.Context, c *Config) (net.Conn, error) {
 	begin := time.Now()
-	if conn, err = c.tcp(ctx, v.host, v.port); err != nil {
+	conn, err := c.tcp(ctx, v.host, v.port)
+	if err != nil {
 		return nil, fault.Via(v.String(), err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, viaTimeout)
@@ -142,24 +143,31 @@ func (v *Via) connect(ctx context.Context, c *Config) (conn net.Conn, err error)
 			return nil, fault.Via(v.String(), err)
 		}
 	}
+	if err := v.negotiate(ctx, conn, c.Addr()); err != nil {
+		_ = conn.Close()
+		return nil, v.classify(err, c.Addr(), time.Since(begin))
+	}
+	v.proven.Store(true)
+	return conn, nil
+}
+
+// negotiate asks for the connection to addr. ctx has a deadline.
+func (v *Via) negotiate(ctx context.Context, conn net.Conn, addr string) error {
 	deadline, _ := ctx.Deadline()
 	_ = conn.SetDeadline(deadline)
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	ask := v.ask
 	if v.scheme == "socks5" {
-		err = v.socks(ctx, conn, c.Addr())
-	} else {
-		err = v.ask(conn, c.Addr())
+		ask = v.socks
 	}
-	if !stop() && err == nil {
-		err = context.Cause(ctx)
+	if err := ask(ctx, conn, addr); err != nil {
+		return err
 	}
-	if err == nil {
-		_ = conn.SetDeadline(time.Time{})
-		v.proven.Store(true)
-		return conn, nil
+	if !stop() {
+		return ctx.Err()
 	}
-	_ = conn.Close()
-	return nil, v.classify(err, c.Addr(), time.Since(begin))
+	return conn.SetDeadline(time.Time{})
 }
 
 // classify tells what came between the connection to the proxy and that to the server. A definite

@@ -30,7 +30,7 @@ type Status struct {
 	State State `json:"state"`
 	// URL is what visitors open.
 	URL string `json:"url"`
-	// Server is the proxy, "user@host:port".
+	// Server is the proxy, "user@host:port", or "tls://user@host:port".
 	Server string `json:"server"`
 	// Remote is the port on the proxy, RemoteSocket the path of a socket in its place; as in Config.
 	Remote       int    `json:"remote"`

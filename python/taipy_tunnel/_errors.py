@@ -8,7 +8,7 @@
     ├── ForwardError           the port is in use, forbidden or privileged, or nginx leads elsewhere
     ├── AppNotFoundError       several apps run and none was named, or the app's server is dead
     ├── ProxyUnreachableError  no way to the proxy, or none any more
-    ├── ProxyHopError          no way to or past a machine on the way (jump)
+    ├── ProxyHopError          no way to or past a machine on the way (jump, via)
     └── ForkedProcessError     called in a forked process
 
 Each has a `hint`: what to do.
@@ -56,7 +56,7 @@ class ProxyUnreachableError(TunnelError):
 
 
 class ProxyHopError(TunnelError):
-    """There is no way to a machine on the way to the proxy (jump), or past it."""
+    """There is no way to a machine on the way to the proxy (jump, via), or past it."""
 
 
 class ForkedProcessError(TunnelError):

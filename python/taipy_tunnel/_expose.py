@@ -40,6 +40,7 @@ def expose(
     expires: Expires = None,
     allow: list[str] | None = None,
     raw: bool = False,
+    via: str | None = None,
     jump: str | None = None,
     timeout: float = DEFAULT_TIMEOUT,
     **unknown: NoReturn,
@@ -50,7 +51,8 @@ def expose(
     app is taken up when it starts. The tunnel is kept open until it is closed or the process ends.
 
     app             None: the running Taipy app. Or a port, "host:port", or a Taipy Gui.
-    server          The proxy, "user@host[:port]", or an alias of ~/.ssh/config.
+    server          The proxy, "user@host[:port]", or an alias of ~/.ssh/config. "tls://user@host[:443]": SSH
+                    inside TLS, where a network lets nothing else out.
     key             Private key to log in with: its path, or its text. An OpenSSH certificate beside it
                     ("-cert.pub") or after it is used. None: the ssh-agent's, then ~/.ssh/id_*.
     key_passphrase  Opens an encrypted key.
@@ -67,6 +69,8 @@ def expose(
     expires         When the link ends: seconds, a timedelta, or a moment. None: never.
     allow           Networks of visitors, ["10.0.0.0/8"]; needs a proxy that is known to tell addresses.
     raw             True: bytes of any kind instead of HTTP; only with access="public".
+    via             An egress proxy, by way of which to connect: "http://[user:password@]host:port", or https,
+                    socks5. None: HTTPS_PROXY, ALL_PROXY and NO_PROXY; "none": no proxy.
     jump            A machine on the way, "user@bastion[:port]", or several, separated by commas. None:
                     ProxyJump of ~/.ssh/config; "none": no machine.
     timeout         Seconds until a set-up that does not succeed is given up. Default 30.
@@ -90,6 +94,7 @@ def expose(
             host_key=text("host_key", host_key),
             remote=slot("remote", remote),
             url=text("url", url),
+            via=text("via", via),
             jump=text("jump", jump),
             access=_settings.access(access),
             token=text("token", token),
@@ -98,10 +103,10 @@ def expose(
             allow=_settings.texts("allow", allow),
             raw=_settings.flag("raw", raw),
         )
-        del key, key_passphrase, token, access  # a verbose traceback shows what this frame holds
+        del key, key_passphrase, token, access, via  # a verbose traceback shows what this frame holds
         return _expose(settings, App(app), seconds("timeout", timeout, DEFAULT_TIMEOUT))
     except TunnelError as error:
-        key = key_passphrase = token = access = None  # noqa: F841
+        key = key_passphrase = token = access = via = None  # noqa: F841
         raise error.with_traceback(None) from None
 
 

@@ -20,6 +20,9 @@ from ._errors import ConfigError
 DEFAULT_REMOTE = 8080  # the port to which the documentation's nginx hands its requests
 DEFAULT_TIMEOUT = 30.0
 
+# What the engine asks of the environment about the way out of the network.
+_ASKED = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy", "SSL_CERT_FILE")
+
 Key = Union[str, bytes, "os.PathLike[str]", None]
 
 
@@ -33,6 +36,7 @@ class Settings:
     host_key: str
     remote: int | str
     url: str
+    via: str = field(repr=False)  # may hold a password
     jump: str
     access: str | dict[str, str] = field(repr=False)
     token: str = field(repr=False)
@@ -45,14 +49,16 @@ class Settings:
     def identity(self) -> tuple[str, int | str]:
         """What two calls of expose() share if they mean the same tunnel."""
         server = self.server.strip()
-        port = "" if re.search(r"[^:]:\d+$|\]:\d+$", server) else ":22"
+        usual = ":443" if server.startswith("tls://") else ":22"
+        port = "" if re.search(r"[^:]:\d+$|\]:\d+$", server) else usual
         return server + port, self.remote
 
     def config(self, target: str) -> bytes:
         """The `config` of tt_expose."""
         # The library's copy of the environment is as old as the library.
         agent = os.environ.get("SSH_AUTH_SOCK") or "none"
-        config = {**asdict(self), "agent": agent, "target": target}
+        environment = {name: os.environ[name] for name in _ASKED if name in os.environ}
+        config = {**asdict(self), "agent": agent, "environment": environment, "target": target}
         if isinstance(self.expires, float):
             end = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=self.expires)
             config["expires"] = end.isoformat()

@@ -25,7 +25,7 @@ class Status:
 
     state: str
     url: str  # what visitors open
-    server: str  # the proxy, "user@host:port"
+    server: str  # the proxy, "user@host:port", or "tls://user@host:port"
     target: str  # where the app listens, "" if nowhere
     checked: str  # how url was seen to lead here: "url", "link" (from the proxy) or "" (not possible)
     links: int  # SSH connections that are up

@@ -50,6 +50,13 @@ func Dropped(addr string, err error) *Error {
 		"sshd's own log on the proxy says why (journalctl -u ssh)")
 }
 
+// DroppedAtOnce: the server closed the connection without a word.
+func DroppedAtOnce(addr string, err error) *Error {
+	e := Dropped(addr, err)
+	e.Hint += `; if SSH is inside TLS there, write server="tls://user@host:port"`
+	return e
+}
+
 // NotSSH: something else answers on the port. first is the beginning of what it said.
 func NotSSH(addr, first string) *Error {
 	return unreachable("banner", fmt.Errorf("%s is not an SSH server: it answers %q", addr, clip(first)),

@@ -75,7 +75,7 @@ func ViaConnect(name, addr, answer string) *Error {
 // ViaSilent: an egress proxy does not answer.
 func ViaSilent(name, addr string, waited time.Duration) *Error {
 	return via(fmt.Errorf("the proxy %s gave no connection to %s, and no other answer, within %v", name, addr, waited.Round(100*time.Millisecond)), false,
-		"it may be overloaded, or what it sends to that machine is dropped: try its port 443; "+directly)
+		"it may be of another kind (http, https or socks5), overloaded, or what it sends to that machine is dropped: try port 443 there; "+directly)
 }
 
 // ViaEnded: an egress proxy ended the connection without an answer.
