@@ -96,11 +96,18 @@ wheel() {
 	ls -l dist/*.whl
 }
 
+# machines: what tests run in the place of other machines.
+machines() {
+	need sshd=openssh-server nginx=nginx-light tinyproxy=tinyproxy-bin microsocks=microsocks
+	[ -e /usr/lib/nginx/modules/ngx_stream_module.so ] || need no-such-program=libnginx-mod-stream
+	[ "$(id -u)" != 0 ] || mkdir -p /run/sshd # where sshd wants to separate its privileges
+}
+
 # notebook: the environment of a user: Taipy, a Jupyter kernel, and our wheel.
 notebook() {
-	need sshd=openssh-server ssh=openssh-client nginx=nginx-light curl=curl
+	need ssh=openssh-client curl=curl openssl=openssl
+	machines
 	command -v chromium chromium-browser google-chrome >/dev/null || need chromium=chromium
-	[ "$(id -u)" != 0 ] || mkdir -p /run/sshd # where sshd wants to separate its privileges
 	wheel
 	environment "$NOTEBOOK" python/requirements-test.txt
 	"$NOTEBOOK/bin/python" -m pip install -q --disable-pip-version-check --no-deps --force-reinstall dist/*.whl
@@ -128,8 +135,7 @@ lint() {
 
 test_go() {
 	need_languages
-	need sshd=openssh-server
-	[ "$(id -u)" != 0 ] || mkdir -p /run/sshd
+	machines
 	say "Go tests"
 	go test -race ./...
 	fuzz 10s

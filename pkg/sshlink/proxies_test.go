@@ -222,10 +222,24 @@ func TestProxyThatWorkedOnce(t *testing.T) {
 	wantFault(t, try(), fault.ErrHop, false)
 	answer.Store(&password)
 	wantFault(t, try(), fault.ErrHop, true)
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, err := Dial(ctx, cfg); !errors.Is(err, context.Canceled) {
-		t.Errorf("cancelled: %v", err)
+}
+
+// Who gives up while a proxy, or TLS, is silent has not to wait for it.
+func TestSilentProxyIsCancelled(t *testing.T) {
+	for _, way := range []string{"http://", "https://", "socks5://", "tls"} {
+		leak.Check(t)
+		asked := make(chan struct{})
+		at := accepting(t, func(c net.Conn) { _, _ = c.Read(make([]byte, 1)); close(asked); silence(c) })
+		cfg := fakeConfig(t, at, newSigner(t))
+		if cfg.TLS = (&TLS{}); way != "tls" {
+			cfg.TLS, cfg.Via = nil, via(t, way+at.String())
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() { <-asked; cancel() }()
+		begin := time.Now()
+		if _, err := Dial(ctx, cfg); !errors.Is(err, context.Canceled) || time.Since(begin) > viaTimeout/2 {
+			t.Errorf("%s: %v after %v", way, err, time.Since(begin))
+		}
 	}
 }
 

@@ -153,8 +153,8 @@ func TestConnectsAreBounded(t *testing.T) {
 		return nil
 	}}
 	_, err := cfg.connect(within(t, 1500*time.Millisecond))
-	if e := wantFault(t, err, fault.ErrUnreachable, false); e.Op != "connect" {
-		t.Errorf("%v", e)
+	if e := wantFault(t, err, fault.ErrUnreachable, false); e.Op != "connect" || !strings.Contains(e.Error(), "no answer at all") || !strings.Contains(e.Hint, "443") {
+		t.Errorf("%v, hint %s", e, e.Hint)
 	}
 	if len(when) != maxConnects || when[1] < connectStep || when[2] < 2*connectStep {
 		t.Errorf("connects at %v, want %d, %v apart", when, maxConnects, connectStep)

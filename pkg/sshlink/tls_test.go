@@ -120,6 +120,10 @@ func TestTLSAndBastions(t *testing.T) {
 	if err := l.Close(); err != nil {
 		t.Error(err)
 	}
+	cfg.Jump.Port, outer.Port = s.FreePort(), cfg.Jump.Port
+	_, err = Dial(within(t, 20*time.Second), cfg)
+	wantViaFault(t, err, fault.ErrHop, false, "no connection to "+cfg.Jump.Addr()+" from the proxy", "as seen from that proxy")
+	cfg.Jump.Port = outer.Port
 	proxy.Stop()
 	_, err = Dial(within(t, 20*time.Second), cfg)
 	wantViaFault(t, err, fault.ErrHop, false, "on the way, at the proxy http://"+proxy.Addr(), "HTTPS_PROXY")

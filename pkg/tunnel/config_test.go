@@ -13,7 +13,8 @@ import (
 // again, or an error of class ErrConfig that does not quote a secret.
 func FuzzConfig(f *testing.F) {
 	for _, s := range []string{"", "{}", `{"server":"me@h","remote":8080}`, `{"server":["a@[::1]:22"],"url":"https://h/"}`,
-		`{"server":"me@h:99999"}`, `{"server":"me:pw@h"}`, `{"key":"PRIVATE KEY","no":1}`, `{"server":"me@h","target":"x"}`, `{"remote":1e99}`} {
+		`{"server":"me@h:99999"}`, `{"server":"me:pw@h"}`, `{"key":"PRIVATE KEY","no":1}`, `{"server":"me@h","target":"x"}`, `{"remote":1e99}`,
+		`{"server":"tls://me@h","via":"http://a:b@c:1"}`, `{"server":"me@h","via":"socks5://[::1]","environment":{"NO_PROXY":"*"}}`} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {

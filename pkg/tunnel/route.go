@@ -12,28 +12,35 @@ import (
 
 // route fills in how the connection to s, or to the first machine on the way, leaves the network.
 func (cfg *Config) route(s *server) (err error) {
-	roots := cfg.roots()
-	if s.tls != nil {
-		s.tls.Roots = roots
-	}
 	first := *s
-	for i := range s.jumps {
-		if s.jumps[i].tls != nil {
-			s.jumps[i].tls.Roots = roots
-		}
+	if len(s.jumps) > 0 {
 		first = s.jumps[0]
 	}
-	check := &sshlink.TLS{Roots: roots} // the certificate of an https proxy
+	check := &sshlink.TLS{} // the certificate of an https proxy
 	switch text := strings.TrimSpace(cfg.Via); {
 	case text == "":
 		s.via, err = sshlink.ViaFromEnvironment(cfg.getenv, first.addr(), check)
 	case !strings.EqualFold(text, "none"):
 		s.via, err = sshlink.ParseVia("via", text, check)
 	}
+	roots := cfg.roots()
+	for _, t := range append(ends(s.jumps), s.tls, check) {
+		if t != nil {
+			t.Roots = roots
+		}
+	}
 	if err == nil && s.via != nil && cfg.Log != nil {
 		cfg.Log.Info("the connection leaves this network by way of a proxy", "via", s.via.String())
 	}
 	return err
+}
+
+// ends are those where machines on the way have SSH in TLS, nil where they have not.
+func ends(machines []server) (found []*sshlink.TLS) {
+	for _, m := range machines {
+		found = append(found, m.tls)
+	}
+	return found
 }
 
 func (cfg *Config) getenv(name string) string {

@@ -53,7 +53,7 @@ var (
 	ErrAuth        = fault.ErrAuth        // the proxy refused the login
 	ErrForward     = fault.ErrForward     // the port is in use, forbidden or privileged, or nginx leads elsewhere
 	ErrUnreachable = fault.ErrUnreachable // no way to the proxy, or none any more
-	ErrHop         = fault.ErrHop         // no way past a machine before it (Config.Jump); its host key and login have their own classes
+	ErrHop         = fault.ErrHop         // no way past a machine before it (Config.Jump, Config.Via); its host key and login have their own classes
 	ErrApp         = fault.ErrApp         // the app does not answer
 	ErrClosed      = fault.ErrClosed      // the tunnel was closed
 	ErrInternal    = fault.ErrInternal    // a defect of this package

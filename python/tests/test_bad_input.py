@@ -22,7 +22,7 @@ import pytest
 import taipy_tunnel
 from chain.proxy import Proxy
 from conftest import arguments, eventually, new_key, web_app
-from taipy_tunnel import AuthError, ConfigError, HostKeyError, ProxyUnreachableError, TunnelError
+from taipy_tunnel import AuthError, ConfigError, HostKeyError, ProxyHopError, ProxyUnreachableError, TunnelError
 
 TIMEOUT = 2.0
 
@@ -74,6 +74,19 @@ ROWS: dict[str, tuple[dict[str, Any], type[TunnelError], str, str]] = {
     "port closed": ({"server": "me@127.0.0.1:{closed}"}, ProxyUnreachableError, "no connection", "firewall"),
     "not ssh": ({"server": "me@127.0.0.1:{web}"}, ProxyUnreachableError, "not an SSH server", ""),
     "no banner": ({"server": "me@127.0.0.1:{silent}"}, ProxyUnreachableError, "no SSH banner", ""),
+    "no handshake of TLS": ({"server": "tls://me@127.0.0.1:{silent}"}, ProxyUnreachableError, "TLS handshake", ""),
+    "TLS port closed": ({"server": "tls://me@127.0.0.1:{closed}"}, ProxyUnreachableError, "no connection", "sshd"),
+    "ssh without tls": ({"server": "tls://me@127.0.0.1:{ssh}"}, ProxyUnreachableError, "not speak TLS", "drop the tls"),
+    "user of tls": ({"server": "tls://127.0.0.1"}, ConfigError, "names no user", "user@host"),
+    "kind of via": ({"via": "ftp://proxy:1"}, ConfigError, "via names a kind", "via=\"http://"),
+    "port of via": ({"via": "http://proxy:99999"}, ConfigError, "via", "via=\"http://"),
+    "via of a wrong type": ({"via": 3128}, ConfigError, "via is a int", ""),
+    "via refuses": ({"via": "http://127.0.0.1:{closed}"}, ProxyHopError, "no connection", "via="),
+    "via does not resolve": ({"via": "socks5://no-such-name.invalid:1080"}, ProxyHopError, "resolve", "via="),
+    "via says nothing": ({"via": "http://127.0.0.1:{silent}"}, ProxyHopError, "gave no connection", "kind"),
+    "via is a web server": ({"via": "http://127.0.0.1:{web}"}, ProxyHopError, "is not such a proxy", "kind"),
+    "via is sshd": ({"via": "http://127.0.0.1:{ssh}"}, ProxyHopError, "SSH-2.0-", "kind"),
+    "via is sshd as socks": ({"via": "socks5://127.0.0.1:{ssh}"}, ProxyHopError, "is not such a proxy", "kind"),
     "remote too large": ({"remote": 70000}, ConfigError, "not a TCP port", "8080"),
     "remote below 0": ({"remote": -1}, ConfigError, "not a TCP port", "8080"),
     "remote is text": ({"remote": "http"}, ConfigError, "whole number", ""),
@@ -94,7 +107,7 @@ def test_bad_input(row: str, proxy: Proxy, app: str, listeners: dict[str, int], 
     new_key(tmp_path)
     new_key(tmp_path, "right", "locked")
     filled = {
-        name: value.format(dir=tmp_path, **listeners) if isinstance(value, str) else value
+        name: value.format(dir=tmp_path, ssh=proxy.ssh_port, **listeners) if isinstance(value, str) else value
         for name, value in changed.items()
     }
     links = proxy.links()
@@ -156,6 +169,10 @@ def test_no_secret_is_left(proxy: Proxy, tmp_path: pathlib.Path, caplog: pytest.
         {"host_key": "SHA256:" + 43 * "A"},
         {"server": "nobody@" + proxy.server.split("@")[1]},
         {"server": "me@127.0.0.1:1"},
+        {"via": f"http://me:{SECRET}@127.0.0.1:1"},
+        {"via": f"socks5://me:{SECRET.replace(' ', '%20')}@127.0.0.1:1"},
+        {"via": f"http://me:{SECRET.replace(' ', '%20')}@{proxy.server.split('@')[1]}"},
+        {"via": SECRET.encode() + b"\xff"},
         {"remote": 70000},
         {"url": "ftp://x"},
         {"key": key.replace("A", "!")},

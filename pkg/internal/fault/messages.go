@@ -260,7 +260,11 @@ func SocketFailed(path string, err error) *Error {
 // refused keeps its class.
 func Hop(addr string, err error) *Error {
 	e := *From(err)
-	if strings.HasPrefix(e.Op, "jump ") || strings.HasPrefix(e.Op, "via") {
+	if strings.HasPrefix(e.Op, "via") { // the egress proxy before it
+		e.Class = ErrHop
+		return &e
+	}
+	if strings.HasPrefix(e.Op, "jump ") {
 		return &e // by the machine before it
 	}
 	e.Op = "jump " + e.Op

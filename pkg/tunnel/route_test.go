@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tunnel
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+)
+
+// Which proxy a connection leaves by is decided for the first machine on the way.
+func TestRoutes(t *testing.T) {
+	env := map[string]string{"HTTPS_PROXY": "http://me:hunter2@out:3128", "NO_PROXY": "near"}
+	for _, c := range []struct {
+		server, jump, via string
+		env               map[string]string
+		want              string
+	}{
+		{"me@far", "", "", env, "http://out:3128 (HTTPS_PROXY)"},
+		{"me@near", "", "", env, "<nil>"},
+		{"me@near", "me@far", "", env, "http://out:3128 (HTTPS_PROXY)"},
+		{"me@far", "me@near", "", env, "<nil>"},
+		{"me@far", "me@near,me@middle", "", env, "<nil>"},
+		{"me@127.0.0.1", "", "", env, "<nil>"},
+		{"tls://me@far", "", "", env, "http://out:3128 (HTTPS_PROXY)"},
+		{"me@far", "", "none", env, "<nil>"},
+		{"me@far", "", " NONE ", env, "<nil>"},
+		{"me@near", "", "socks5://me:hunter2@127.0.0.1", env, "socks5://127.0.0.1:1080"},
+		{"me@far", "", "", map[string]string{}, "<nil>"},
+		{"me@far", "", "", nil, "http://own:1 (https_proxy)"},
+	} {
+		t.Setenv("https_proxy", "own:1")
+		t.Setenv("no_proxy", "")
+		var log bytes.Buffer
+		cfg := Config{Server: Servers{c.server}, Jump: c.jump, Via: c.via, Environment: c.env, SSHConfig: "none", Log: slog.New(slog.NewTextHandler(&log, nil))}
+		s, err := cfg.resolve()
+		if got := fmt.Sprint(s.via); err != nil || got != c.want && (s.via != nil || c.want != "<nil>") {
+			t.Errorf("%s by %q, %q: %s, %v; want %s", c.server, c.jump, c.via, got, err, c.want)
+		}
+		if strings.Contains(log.String(), "hunter2") || strings.Contains(log.String(), "by way of") != (s.via != nil) {
+			t.Errorf("%s: logged %s", c.server, log.String())
+		}
+	}
+	for via, says := range map[string]string{"ftp://me:hunter2@h:1": "via names", "": "ALL_PROXY has a port"} {
+		_, err := (&Config{Server: Servers{"me@far"}, Via: via, Environment: map[string]string{"ALL_PROXY": "http://me:hunter2@h:70000"}, SSHConfig: "none"}).resolve()
+		if !errors.Is(err, ErrConfig) || !strings.Contains(err.Error(), says) || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%q: %v, want %q", via, err, says)
+		}
+	}
+}
