@@ -151,6 +151,18 @@ PUBLIC int32_t tt_release(int64_t handle)
 	return go_release(handle);
 }
 
+PUBLIC int64_t tt_ask(const char *question, int32_t timeout_ms)
+{
+	REFUSE_FORKED;
+	return go_ask((char *)question, timeout_ms);
+}
+
+PUBLIC int32_t tt_answer(int64_t handle, char *buf, size_t len)
+{
+	REFUSE_FORKED;
+	return go_answer(handle, buf, len);
+}
+
 PUBLIC int32_t tt_event_fd(void)
 {
 	REFUSE_FORKED;

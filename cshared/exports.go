@@ -32,7 +32,7 @@ func go_abi_version() C.int32_t { return C.TT_ABI_VERSION }
 //export go_info
 func go_info(buf *C.char, size C.size_t) (rc C.int32_t) {
 	defer rescue(&rc)
-	return give(buf, size, map[string]any{"version": version, "handles": tunnels.count(), "goroutines": runtime.NumGoroutine()})
+	return give(buf, size, map[string]any{"version": version, "handles": tunnels.count() + asks.count(), "goroutines": runtime.NumGoroutine()})
 }
 
 //export go_expose
@@ -113,7 +113,30 @@ func go_close(handle C.int64_t, drain C.int32_t) (rc C.int32_t) {
 //export go_release
 func go_release(handle C.int64_t) (rc C.int32_t) {
 	defer rescue(&rc)
+	if asks.release(int64(handle)) {
+		return 0
+	}
 	return with(handle, func(e *entry) C.int32_t { tunnels.release(int64(handle)); return 0 })
+}
+
+//export go_ask
+func go_ask(question *C.char, timeout C.int32_t) (handle C.int64_t) {
+	defer rescue(&handle)
+	text, ok := take(question)
+	if !ok || timeout < 1 || timeout > 3600000 {
+		return C.TT_ARGUMENT
+	}
+	return C.int64_t(asks.begin([]byte(text), time.Duration(timeout)*time.Millisecond))
+}
+
+//export go_answer
+func go_answer(handle C.int64_t, buf *C.char, size C.size_t) (rc C.int32_t) {
+	defer rescue(&rc)
+	q := asks.find(int64(handle))
+	if q == nil {
+		return C.TT_HANDLE
+	}
+	return give(buf, size, q.read())
 }
 
 //export go_event_fd

@@ -42,11 +42,11 @@ extern "C" {
 
 /* Changes whenever a call, a number or a JSON field below changes its meaning.
  * Callers compare it with tt_abi_version() before anything else. */
-#define TT_ABI_VERSION 2
+#define TT_ABI_VERSION 3
 
 /* What a call returns instead of a count or a handle. */
 #define TT_ARGUMENT (-1) /* a NULL pointer, text that is not UTF-8, or a number out of range */
-#define TT_HANDLE   (-2) /* no such tunnel: never opened, or released */
+#define TT_HANDLE   (-2) /* no such tunnel or question: never there, or released */
 #define TT_INTERNAL (-3) /* a defect of ours; the next tt_events() carries a log record of it */
 #define TT_FORKED   (-4) /* this process was forked from the one that loaded the library */
 
@@ -136,16 +136,44 @@ int32_t tt_reconnect(int64_t handle);
  *   since       when the present state began, seconds since 1970 (a float)
  *   retry_at    when the next attempt is made, seconds since 1970; 0 unless "reconnecting"
  *   last_error  null, or {"class":…,"op":…,"message":…,"hint":…}; class is one of
- *               "config" "host_key" "auth" "forward" "unreachable" "hop" "app" "closed"
- *               "internal" */
+ *               "config" "host_key" "auth" "forward" "unreachable" "hop" "app" "workspace"
+ *               "closed" "internal" */
 int32_t tt_status(int64_t handle, char *buf, size_t len);
 
 /* Begins to close: no new connection is taken, open ones get drain_ms to end (0: none), then
  * the link ends. Returns 0 at once; the state becomes "closed" within drain_ms + 500. */
 int32_t tt_close(int64_t handle, int32_t drain_ms);
 
-/* Forgets the handle; closes the tunnel first (no drain) if that was not done. Returns 0. */
+/* Forgets the handle; closes the tunnel first (no drain) if that was not done, and gives up a
+ * question that has no answer yet. Returns 0. */
 int32_t tt_release(int64_t handle);
+
+/* Asks something that takes longer than a call may, and returns a handle (> 0) at once, or a number
+ * below 0. An event of type "answer" tells when tt_answer() has it; tt_release() ends it.
+ *
+ * question is a JSON object, {"ask":NAME,…}; a wrong one shows in the answer, as an error of class
+ * "config". In those of a Databricks workspace host and token say where it is and how to log in
+ * there; without both, profile, or the environment and ~/.databrickscfg as Databricks' own tools
+ * read them. Errors of the workspace are of class "workspace".
+ *   "databricks.secrets"  scope, keys (a list): an object of those keys that the scope has, and
+ *                         their values; null if there is no such scope
+ *   "databricks.secret"   scope, key: the value
+ *   "databricks.cluster"  cluster_id: {"id","name","state","access_mode","autotermination_minutes"};
+ *                         access_mode is "dedicated" "standard" "none" "legacy" or "", state
+ *                         "running" "pending" "terminating" …, 0 minutes never
+ *   "databricks.me"       {"id","name"} of the user
+ *   "databricks.store"    server, host_key, and optionally scope ("taipy-tunnel"), key (text of a
+ *                         private key; default: that of the scope, else a new one), new_key (true:
+ *                         a new one in any case), group ("users"): writes them to the scope, makes it
+ *                         if need be, and lets the group read it: {"scope","group","public_key",
+ *                         "key_kept"}; public_key is for authorized_keys on the proxy, "" if the
+ *                         scope's key was kept and cannot be read here
+ * timeout_ms bounds the work, 1 to 3600000; each request to a workspace ends within 9 s besides. */
+int64_t tt_ask(const char *question, int32_t timeout_ms);
+
+/* The answer, a JSON object: {"done":false} until there is one, then {"done":true,"value":…} or
+ * {"done":true,"error":{"class":…,"op":…,"message":…,"hint":…}}. It may hold secrets: wipe buf. */
+int32_t tt_answer(int64_t handle, char *buf, size_t len);
 
 /* The eventfd (close-on-exec, non-blocking) that becomes readable when tt_events() has
  * something. One for the whole library; never close it. */
@@ -153,6 +181,7 @@ int32_t tt_event_fd(void);
 
 /* Takes what happened since the last call, oldest first, as a JSON array:
  *   {"handle":1,"type":"status"}       ask tt_status(); repeats are folded
+ *   {"handle":2,"type":"answer"}       ask tt_answer()
  *   {"handle":1,"type":"log","time":…,"level":"debug|info|warning|error","message":…}
  * At most 1024 records are kept; older ones give way and the next record carries their
  * number as "lost". Only whole records are taken, as many as fit in len. Returns 2 ("[]")

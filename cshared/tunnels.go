@@ -48,13 +48,20 @@ func (r *registry) find(handle int64) *entry {
 	return r.entries[handle]
 }
 
+// next returns a handle that was never used.
+func (r *registry) next() int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.last++
+	return r.last
+}
+
 // expose starts a tunnel and returns its handle.
 func (r *registry) expose(config []byte, timeout time.Duration) int64 {
 	ctx, stop := context.WithTimeout(context.Background(), timeout)
 	e := &entry{stop: stop, status: tunnel.Status{State: tunnel.Connecting, Since: time.Now()}}
+	e.handle = r.next()
 	r.mu.Lock()
-	r.last++
-	e.handle = r.last
 	r.entries[e.handle] = e
 	r.mu.Unlock()
 	start(e.handle, func() { defer stop(); e.run(ctx, config) })

@@ -22,6 +22,7 @@ from ._errors import (
     ProxyHopError,
     ProxyUnreachableError,
     TunnelError,
+    WorkspaceError,
 )
 from ._expose import close_all, expose, tunnels
 from ._status import Status
@@ -41,6 +42,7 @@ __all__ = [
     "Status",
     "Tunnel",
     "TunnelError",
+    "WorkspaceError",
     "__version__",
     "close_all",
     "expose",

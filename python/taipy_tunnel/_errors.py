@@ -9,6 +9,7 @@
     ├── AppNotFoundError       several apps run and none was named, or the app's server is dead
     ├── ProxyUnreachableError  no way to the proxy, or none any more
     ├── ProxyHopError          no way to or past a machine on the way (jump, via)
+    ├── WorkspaceError         the Databricks workspace refuses, is missing something or does not answer
     └── ForkedProcessError     called in a forked process
 
 Each has a `hint`: what to do.
@@ -59,6 +60,10 @@ class ProxyHopError(TunnelError):
     """There is no way to a machine on the way to the proxy (jump, via), or past it."""
 
 
+class WorkspaceError(TunnelError):
+    """The Databricks workspace refuses, has no such thing, or does not answer. An open tunnel needs none."""
+
+
 class ForkedProcessError(TunnelError):
     """The library was loaded before this process was forked; tunnels stay with the parent."""
 
@@ -71,12 +76,11 @@ _CLASSES: dict[str, type[TunnelError]] = {
     "unreachable": ProxyUnreachableError,
     "hop": ProxyHopError,
     "app": AppNotFoundError,
+    "workspace": WorkspaceError,
 }
 
 
-def from_json(error: dict[str, Any] | None) -> TunnelError | None:
-    """The exception for a `last_error` of the C interface."""
-    if error is None:
-        return None
+def from_json(error: dict[str, Any]) -> TunnelError:
+    """The exception for an error of the C interface."""
     cls = _CLASSES.get(error["class"], TunnelError)
     return cls(error["message"], error["hint"])

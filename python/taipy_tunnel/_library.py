@@ -10,14 +10,15 @@ import pathlib
 import resource
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from ctypes import POINTER, c_char, c_char_p, c_int32, c_int64, c_size_t
 from typing import Any
 
-from ._errors import ForkedProcessError, TunnelError
+from ._errors import ForkedProcessError, TunnelError, from_json
 from ._settings import Settings
 
-ABI_VERSION = 2
+ABI_VERSION = 3
 PATH = pathlib.Path(__file__).with_name("libtaipy_tunnel.so")
 
 TEXT = (POINTER(c_char), c_size_t)  # (buf, len): text that comes out
@@ -36,6 +37,8 @@ FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "tt_status": (c_int32, (c_int64, *TEXT)),
     "tt_close": (c_int32, (c_int64, c_int32)),
     "tt_release": (c_int32, (c_int64,)),
+    "tt_ask": (c_int64, (c_char_p, c_int32)),
+    "tt_answer": (c_int32, (c_int64, *TEXT)),
     "tt_event_fd": (c_int32, ()),
     "tt_events": (c_int32, TEXT),
 }
@@ -45,6 +48,19 @@ _ARGUMENT, _HANDLE, _INTERNAL, _FORKED = -1, -2, -3, -4
 
 class NoSuchTunnelError(TunnelError):
     """A handle that was released."""
+
+
+class _Asking:
+    """What the watcher wakes for a question."""
+
+    def refresh(self) -> None:
+        """Nothing: who waits looks for himself."""
+
+    def follow(self) -> None:
+        """Nothing: a question has no app."""
+
+    def record(self, level: int, moment: float, message: str) -> None:
+        """Nothing: a question logs nothing."""
 
 
 class Library:
@@ -128,6 +144,48 @@ class Library:
 
     def release(self, handle: int) -> None:
         self._call("tt_release", handle)
+
+    def ask(self, question: dict[str, Any], timeout: float) -> Any:
+        """The answer to a question of tt_ask(), or its error; interruptible. `timeout` in seconds."""
+        from ._watcher import TICK, watcher  # which needs this module
+
+        # A buffer, as in expose().
+        text = ctypes.create_string_buffer(json.dumps(question).encode())
+        del question
+        end = time.monotonic() + timeout + 5.0  # of the waiting; the engine ends in time
+        opened: list[int] = []
+        try:
+            opened.extend(map(self._dll.tt_ask, (text,), (max(1, round(timeout * 1000)),)))
+            ctypes.memset(text, 0, len(text))
+            if opened[0] < 0:
+                self._check("tt_ask", opened.pop())
+            with watcher.lock:
+                watcher.add(opened[0], _Asking())
+                while not (answer := self._secret("tt_answer", opened[0]))["done"]:
+                    if time.monotonic() > end:
+                        raise TunnelError("library: no answer")
+                    watcher.changed.wait(TICK)
+        finally:
+            for handle in opened:
+                watcher.remove(handle)
+                with contextlib.suppress(NoSuchTunnelError):
+                    self.release(handle)
+        if "error" in answer:
+            raise from_json(answer["error"])
+        return answer["value"]
+
+    def _secret(self, name: str, *arguments: Any) -> Any:
+        """_text(), and nothing of it is left in memory that was C's."""
+        size = 4096
+        while True:
+            buf = ctypes.create_string_buffer(size)
+            need = self._call(name, *arguments, buf, size)
+            if need < size:
+                try:
+                    return json.loads(buf.value)
+                finally:
+                    ctypes.memset(buf, 0, size)
+            size = need + 1
 
     def event_fd(self) -> int:
         return self._call("tt_event_fd")

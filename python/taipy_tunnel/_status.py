@@ -69,7 +69,7 @@ class Status:
             reconnects=found["reconnects"],
             since=_moment(found["since"]),
             retry_at=_moment(found["retry_at"]) if found["retry_at"] else None,
-            last_error=from_json(found["last_error"]),
+            last_error=from_json(found["last_error"]) if found["last_error"] else None,
         )
 
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package fault holds the errors that people read: their classes, their type and, in
-// messages.go, every sentence of them.
+// messages.go and workspace.go, every sentence of them.
 //
 // A foreign error is classified once, by the package that it enters:
 //
@@ -29,12 +29,16 @@ var (
 	ErrUnreachable = errors.New("proxy unreachable")
 	ErrHop         = errors.New("machine on the way unreachable")
 	ErrApp         = errors.New("app unreachable")
+	ErrWorkspace   = errors.New("workspace unusable")
 	ErrClosed      = errors.New("tunnel closed")
 	ErrInternal    = errors.New("internal error")
 )
 
 // ErrReplaced marks the end of a tunnel whose port a newer one has taken.
 var ErrReplaced = errors.New("replaced by a newer tunnel")
+
+// ErrNoScope marks that a workspace has no secret scope of a name.
+var ErrNoScope = errors.New("no such secret scope")
 
 // ErrPatience marks those transient errors with which a server asks its clients to slow down.
 var ErrPatience = errors.New("the server asks for patience")
@@ -82,7 +86,7 @@ func IsPermanent(err error) bool {
 // classNames are the classes as the C interface and Python know them.
 var classNames = map[error]string{
 	ErrConfig: "config", ErrHostKey: "host_key", ErrAuth: "auth", ErrForward: "forward",
-	ErrUnreachable: "unreachable", ErrHop: "hop", ErrApp: "app", ErrClosed: "closed", ErrInternal: "internal",
+	ErrUnreachable: "unreachable", ErrHop: "hop", ErrApp: "app", ErrWorkspace: "workspace", ErrClosed: "closed", ErrInternal: "internal",
 }
 
 // MarshalJSON gives {"class","op","message","hint"}.

@@ -32,7 +32,8 @@ var may = map[string][]string{
 	"pkg/sshlink": {"pkg/internal/fault", "pkg/internal/guard", "github.com/pkg/sftp", "golang.org/x/crypto/ssh", "golang.org/x/sys/unix", "github.com/kevinburke/ssh_config",
 		"golang.org/x/net/proxy", "golang.org/x/net/http/httpproxy"},
 	"pkg/tunnel":      {"pkg/sshlink", "pkg/forward", "pkg/gate", "pkg/probe", "pkg/proxyhost", "pkg/backoff", "pkg/internal/fault", "pkg/internal/guard"},
-	"cshared":         {"pkg/tunnel", "pkg/internal/guard", "golang.org/x/sys/unix"},
+	"pkg/databricks":  {"pkg/sshlink", "pkg/internal/fault", "pkg/internal/guard", "github.com/databricks/databricks-sdk-go"},
+	"cshared":         {"pkg/tunnel", "pkg/databricks", "pkg/internal/guard", "golang.org/x/sys/unix"},
 	"examples/listen": {"pkg/tunnel"},
 }
 

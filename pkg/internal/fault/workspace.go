@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package fault
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// The Databricks workspace. host is "name" or "name:port"; said is the workspace's own answer, code
+// and words. None of these ever holds a token or the value of a secret.
+
+func workspace(permanent bool, err error, hint string) *Error {
+	return &Error{Op: "workspace", Err: err, Hint: hint, Class: ErrWorkspace, Permanent: permanent}
+}
+
+// WorkspaceUnreachable: no connection, or one that broke off.
+func WorkspaceUnreachable(host string, err error) *Error {
+	return workspace(false, fmt.Errorf("no connection to %s: %w", host, cause(err)),
+		"check the workspace's address and the way there from this machine (a firewall, HTTPS_PROXY)")
+}
+
+// WorkspaceSilent: it was asked and did not answer in time.
+func WorkspaceSilent(host string, waited time.Duration, err error) *Error {
+	return workspace(false, fmt.Errorf("no answer from %s within %v: %w", host, waited.Round(100*time.Millisecond), err),
+		"check the workspace's address and the way there from this machine (a firewall, HTTPS_PROXY)")
+}
+
+// WorkspaceBusy: it cannot answer now, nor could it when it was asked again.
+func WorkspaceBusy(host, said string) *Error {
+	return workspace(false, fmt.Errorf("%s does not answer for now: %s", host, said), "try again in a minute")
+}
+
+// NotWorkspace: something else answers at that address. what says how: "a web page", …
+func NotWorkspace(host, what string) *Error {
+	return workspace(true, fmt.Errorf("%s is not a Databricks workspace's interface: it answers %s", host, what),
+		"give the address that the browser shows for the workspace, https://….databricks.com or https://adb-….azuredatabricks.net; "+
+			"where private access is set up, only its own networks reach it")
+}
+
+// TokenRefused: the workspace does not know the token, or not from this network.
+func TokenRefused(host, said string) *Error {
+	return workspace(true, fmt.Errorf("%s refuses the token: %s", host, said),
+		"the token has ended, was revoked or belongs to another workspace; a notebook's own lasts about an hour and is made anew when its cell is run; "+
+			"an IP access list of the workspace may keep this machine out too")
+}
+
+// NoToken: there was nothing to log in with; err comes from whoever was to give the token.
+func NoToken(err error) *Error {
+	return workspace(false, fmt.Errorf("no token for the workspace: %w", err), "run the cell again")
+}
+
+// NoScope: the secret scope is not there.
+func NoScope(scope, said string) *Error {
+	return &Error{Op: "secret scope", Class: ErrWorkspace, Permanent: true,
+		Err:  fmt.Errorf("%w %q in this workspace: %s", ErrNoScope, scope, said),
+		Hint: "an administrator makes it once: taipy-tunnel databricks store --server … --host-key …"}
+}
+
+// NoSecret: the scope or the key is not there; the workspace does not always tell which.
+func NoSecret(scope, key, said string) *Error {
+	return &Error{Op: "secret", Class: ErrWorkspace, Permanent: true,
+		Err:  fmt.Errorf("there is no secret %q in scope %q: %s", key, scope, said),
+		Hint: "check both names: databricks secrets list-secrets " + scope}
+}
+
+// NoRead: the scope is there and not for this user.
+func NoRead(scope, said string) *Error {
+	return &Error{Op: "secret scope", Class: ErrWorkspace, Permanent: true,
+		Err:  fmt.Errorf("no permission to read secret scope %q: %s", scope, said),
+		Hint: "who made the scope gives it: databricks secrets put-acl " + scope + " USER-OR-GROUP READ"}
+}
+
+// NoManage: the scope may not be made or changed by this user.
+func NoManage(scope, said string) *Error {
+	return &Error{Op: "secret scope", Class: ErrWorkspace, Permanent: true,
+		Err: fmt.Errorf("no permission to make or change secret scope %q: %s", scope, said),
+		Hint: "who made the scope gives it: databricks secrets put-acl " + scope + " USER-OR-GROUP MANAGE; or take another name: --scope; " +
+			"the workspace may let only its administrators make scopes"}
+}
+
+// NotesOnly: the workspace hands the values of secrets to code that runs in it only.
+func NotesOnly(scope, key, said string) *Error {
+	return &Error{Op: "secret", Class: ErrWorkspace, Permanent: true,
+		Err:  fmt.Errorf("the workspace does not give out secret %q of scope %q here: %s", key, scope, said),
+		Hint: fmt.Sprintf("some workspaces give secrets to notebooks only; there: dbutils.secrets.get(%q, %q)", scope, key)}
+}
+
+// NoCluster: no such cluster, or not for this user.
+func NoCluster(id, said string) *Error {
+	return workspace(true, fmt.Errorf("nothing can be learned of cluster %q: %s", id, said), "")
+}
+
+// WorkspaceRefused: any other refusal.
+func WorkspaceRefused(host, said string) *Error {
+	return workspace(true, fmt.Errorf("%s refuses: %s", host, said), "")
+}
+
+// NoWorkspace: it is not known where the workspace is, or how to log in there. The reason is left
+// out: it may quote a line of the file that holds the token.
+func NoWorkspace(profile string) *Error {
+	where := "neither the DATABRICKS_… variables nor ~/.databrickscfg tell where the workspace is and how to log in there"
+	check := "databricks auth describe"
+	if profile != "" {
+		where = fmt.Sprintf("profile %q of ~/.databrickscfg does not tell where the workspace is and how to log in there", profile)
+		check += " --profile " + profile
+	}
+	return workspace(true, errors.New(where), "log in once: databricks auth login --host https://…; what is known shows: "+check)
+}
