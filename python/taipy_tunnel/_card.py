@@ -6,10 +6,11 @@ from __future__ import annotations
 import datetime
 from html import escape
 
-from ._status import Status
+from ._status import Cluster, Status
 
 _COLOURS = {"up": "#1a7f37", "waiting": "#57606a", "connecting": "#bf8700", "reconnecting": "#bf8700"}
 _RED = "#d1242f"
+KEEP_MINUTES = 4  # clusters stop after 10 minutes or more
 _ACCESS = {
     "token": "Whoever has this link can use the app; all visitors share one state.",
     "password": "Visitors need a user name and a password; all of them share one state.",
@@ -71,7 +72,30 @@ def _notes(status: Status) -> list[str]:
         notes.append("The address could not be checked from here: open it to see that it leads to the app.")
     if status.state not in ("failed", "replaced", "closed"):
         notes += _access(status)
+        notes += _life(status.cluster)
     return notes
+
+
+def _life(cluster: Cluster | None) -> list[str]:
+    """When the machine under the notebook ends, and what its owner can do."""
+    if cluster is None:
+        return []
+    if cluster.kind == "job":
+        return ["This run ends with its last cell, and the tunnel with it: tunnel.wait() there keeps both."]
+    if cluster.kept:
+        return [
+            f"A tiny Spark job every {KEEP_MINUTES} minutes keeps the cluster, which costs until you close the tunnel."
+        ]
+    if cluster.kind == "serverless":
+        return [
+            "Serverless compute ends idle sessions, whoever visits: tunnel.wait() in a cell keeps this one, or a job."
+        ]
+    if cluster.idle_minutes:
+        return [
+            f"The cluster stops {cluster.idle_minutes} minutes after its last cell, whoever visits: tunnel.wait() in a "
+            "cell keeps it, or a job, or expose(keep_cluster=True)."
+        ]
+    return []
 
 
 def _access(status: Status) -> list[str]:

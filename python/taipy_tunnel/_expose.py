@@ -9,17 +9,24 @@ import inspect
 import os
 import threading
 import time
+from collections.abc import Mapping
 from typing import NoReturn
 
-from . import _settings
+from . import _databricks, _scope, _settings
+from ._card import KEEP_MINUTES
+from ._cluster import facts, spark
 from ._errors import ProxyUnreachableError, TunnelError
-from ._settings import DEFAULT_TIMEOUT, Access, Expires, Key, Settings, seconds, slot, text
+from ._settings import DEFAULT_TIMEOUT, Access, Expires, Key, Settings, flag, seconds, slot, text, variable
 from ._status import Status
 from ._taipy import App
 from ._tunnel import ENDED, Tunnel
 from ._watcher import watcher
 
 _PROGRESS_AFTER = 1.0  # seconds
+KEEPS = (
+    f"taipy-tunnel: keep_cluster=True sends a tiny Spark job every {KEEP_MINUTES} minutes, so this cluster does not "
+    "stop for idleness, and costs what it costs, until the tunnel is closed or the notebook detached."
+)
 
 _lock = threading.Lock()
 _tunnels: dict[tuple[str, int | str], Tunnel] = {}  # by identity, once and for all; not all are open
@@ -42,6 +49,7 @@ def expose(
     raw: bool = False,
     via: str | None = None,
     jump: str | None = None,
+    keep_cluster: bool = False,
     timeout: float = DEFAULT_TIMEOUT,
     **unknown: NoReturn,
 ) -> Tunnel:
@@ -54,7 +62,8 @@ def expose(
     server          The proxy, "user@host[:port]", or an alias of ~/.ssh/config. "tls://user@host[:443]": SSH
                     inside TLS, where a network lets nothing else out.
     key             Private key to log in with: its path, or its text. An OpenSSH certificate beside it
-                    ("-cert.pub") or after it is used. None: the ssh-agent's, then ~/.ssh/id_*.
+                    ("-cert.pub") or after it is used. "secret:SCOPE/KEY": a secret of Databricks. None:
+                    the ssh-agent's, then ~/.ssh/id_*.
     key_passphrase  Opens an encrypted key.
     host_key        What is known of the proxy's host key: "SHA256:…", a known_hosts line or file.
                     None: the known_hosts files. It is always checked.
@@ -73,41 +82,77 @@ def expose(
                     socks5. None: HTTPS_PROXY, ALL_PROXY and NO_PROXY; "none": no proxy.
     jump            A machine on the way, "user@bastion[:port]", or several, separated by commas. None:
                     ProxyJump of ~/.ssh/config; "none": no machine.
+    keep_cluster    True: keep a Databricks cluster from stopping when it is idle, by a tiny Spark job every
+                    few minutes. The cluster costs as long as the tunnel is open.
     timeout         Seconds until a set-up that does not succeed is given up. Default 30.
 
-    Each argument has an environment variable, TAIPY_TUNNEL_SERVER and so on; an argument wins.
+    Each argument has an environment variable, TAIPY_TUNNEL_SERVER and so on; an argument wins. On
+    Databricks what is in neither is looked for in the secret scope "taipy-tunnel", by the same name.
 
     The same server and remote are the same tunnel: called again with equal arguments (a cell that
     is run again) it returns the same object; with others, the same object with the new settings.
 
     Raises a TunnelError, whose `hint` says what to do: ConfigError, HostKeyError, AuthError,
     ForwardError or AppNotFoundError at once, ProxyUnreachableError, ProxyHopError and a port in use
-    after `timeout`. Nothing of a tunnel that was not open before then goes on.
+    after `timeout`; WorkspaceError if Databricks' secrets cannot be read. Nothing of a tunnel that was
+    not open before then goes on.
     """
     if unknown:
         raise TypeError(_no_such_argument(next(iter(unknown))))
+    settings = None
     try:
-        settings = Settings(
-            server=text("server", server),
-            key=text("key", key),
-            key_passphrase=text("key_passphrase", key_passphrase),
-            host_key=text("host_key", host_key),
-            remote=slot("remote", remote),
-            url=text("url", url),
-            via=text("via", via),
-            jump=text("jump", jump),
-            access=_settings.access(access),
-            token=text("token", token),
-            token_version=_settings.whole("token_version", token_version, 1),
-            expires=_settings.expires(expires),
-            allow=_settings.texts("allow", allow),
-            raw=_settings.flag("raw", raw),
-        )
+        with _scope.looked_up(_left_out(locals()), any(tunnel.state not in ENDED for tunnel in tunnels())):
+            settings = Settings(
+                server=text("server", server),
+                key=_scope.opened(text("key", key)),
+                key_passphrase=text("key_passphrase", key_passphrase),
+                host_key=text("host_key", host_key),
+                remote=slot("remote", remote),
+                url=text("url", url),
+                via=text("via", via),
+                jump=text("jump", jump),
+                access=_settings.access(access),
+                token=text("token", token),
+                token_version=_settings.whole("token_version", token_version, 1),
+                expires=_settings.expires(expires),
+                allow=_settings.texts("allow", allow),
+                raw=flag("raw", raw),
+            )
+            keep = spark() if flag("keep_cluster", keep_cluster) else None
+            shown, patience = App(app), seconds("timeout", timeout, DEFAULT_TIMEOUT)
         del key, key_passphrase, token, access, via  # a verbose traceback shows what this frame holds
-        return _expose(settings, App(app), seconds("timeout", timeout, DEFAULT_TIMEOUT))
+        _scope.check(settings)
+        tunnel = _expose(settings, shown, patience)
     except TunnelError as error:
+        key = key_passphrase = token = access = via = None
+        raise _scope.advised(error, settings).with_traceback(None) from None
+    except BaseException:
         key = key_passphrase = token = access = via = None  # noqa: F841
-        raise error.with_traceback(None) from None
+        raise
+    if tunnel.keep(keep):
+        print(KEEPS, flush=True)
+    facts.look()
+    _show(tunnel)
+    return tunnel
+
+
+def _left_out(given: Mapping[str, object]) -> list[str]:
+    """The arguments that were not passed and do not stand in the environment."""
+    names = []
+    for name, parameter in inspect.signature(expose).parameters.items():
+        if name != "unknown" and (given[name] is None or given[name] is parameter.default):
+            names += [] if os.environ.get(variable(name)) else [name]
+    return names
+
+
+def _show(tunnel: Tunnel) -> None:
+    """On Databricks, what is not shown by itself: nobody looks at the result of a job's cell."""
+    if not _databricks.here():
+        return
+    if _databricks.job():
+        print(tunnel, flush=True)
+    elif not _databricks.shows_html() and callable(display := _databricks.named("displayHTML")):
+        display(tunnel._repr_html_())
 
 
 def _expose(settings: Settings, app: App, timeout: float) -> Tunnel:
@@ -183,6 +228,7 @@ def _in_forked_child() -> None:
     global _lock
     _lock = threading.Lock()
     _tunnels.clear()
+    _scope.forget()
     watcher.reset()
 
 

@@ -149,19 +149,14 @@ class Library:
         """The answer to a question of tt_ask(), or its error; interruptible. `timeout` in seconds."""
         from ._watcher import TICK, watcher  # which needs this module
 
-        # A buffer, as in expose().
-        text = ctypes.create_string_buffer(json.dumps(question).encode())
-        del question
         end = time.monotonic() + timeout + 5.0  # of the waiting; the engine ends in time
         opened: list[int] = []
         try:
-            opened.extend(map(self._dll.tt_ask, (text,), (max(1, round(timeout * 1000)),)))
-            ctypes.memset(text, 0, len(text))
-            if opened[0] < 0:
-                self._check("tt_ask", opened.pop())
+            self.begin(question, timeout, opened)
+            del question
             with watcher.lock:
                 watcher.add(opened[0], _Asking())
-                while not (answer := self._secret("tt_answer", opened[0]))["done"]:
+                while not (answer := self.answer(opened[0]))["done"]:
                     if time.monotonic() > end:
                         raise TunnelError("library: no answer")
                     watcher.changed.wait(TICK)
@@ -173,6 +168,19 @@ class Library:
         if "error" in answer:
             raise from_json(answer["error"])
         return answer["value"]
+
+    def begin(self, question: dict[str, Any], timeout: float, opened: list[int]) -> None:
+        """Ask, and append the handle of the answer to `opened`; as in expose()."""
+        text = ctypes.create_string_buffer(json.dumps(question).encode())
+        del question
+        opened.extend(map(self._dll.tt_ask, (text,), (max(1, round(timeout * 1000)),)))
+        ctypes.memset(text, 0, len(text))
+        if opened[0] < 0:
+            self._check("tt_ask", opened.pop())
+
+    def answer(self, handle: int) -> dict[str, Any]:
+        """What tt_answer() has by now."""
+        return dict(self._secret("tt_answer", handle))
 
     def _secret(self, name: str, *arguments: Any) -> Any:
         """_text(), and nothing of it is left in memory that was C's."""

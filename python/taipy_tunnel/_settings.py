@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The arguments of expose(), completed from the environment.
+"""The arguments of expose(), completed from the environment and from what is stored.
 
 Each argument has a variable, TAIPY_TUNNEL_SERVER and so on; the argument wins, an empty variable
-counts as none. What a value means is decided by the engine, which gets them all as one JSON object.
+counts as none. On Databricks a secret of the argument's name comes next, in the same form. What a
+value means is decided by the engine, which gets them all as one JSON object.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
 from typing import Union
 
@@ -24,6 +26,9 @@ DEFAULT_TIMEOUT = 30.0
 _ASKED = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy", "SSL_CERT_FILE")
 
 Key = Union[str, bytes, "os.PathLike[str]", None]
+
+# Texts of arguments, by name, from outside the environment.
+stored: ContextVar[Mapping[str, str]] = ContextVar("stored", default={})  # noqa: B039  (never changed)
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,7 @@ class Settings:
 def text(name: str, value: object) -> str:
     """An argument that is text, or its variable; "" if there is neither."""
     if value is None:
-        return os.environ.get(variable(name), "")
+        return elsewhere(name)[0]
     if isinstance(value, bytes):
         try:
             return value.decode()
@@ -87,7 +92,8 @@ def slot(name: str, value: object) -> int | str:
     """An argument that is a port or the path of a unix socket, or its variable, or the default port."""
     source = name
     if value is None:
-        value, source = os.environ.get(variable(name)) or DEFAULT_REMOTE, variable(name)
+        value, source = elsewhere(name)
+        value = value or DEFAULT_REMOTE
     if isinstance(value, str) and value.strip().isdecimal():
         value = int(value)
     if isinstance(value, int) and not isinstance(value, bool):
@@ -101,7 +107,8 @@ def seconds(name: str, value: object, default: float) -> float:
     """An argument in seconds; its variable is asked where the default was left alone."""
     source = name
     if value is default or value is None:
-        value, source = os.environ.get(variable(name)) or default, variable(name)
+        value, source = elsewhere(name)
+        value = value or default
     try:
         number = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
@@ -140,7 +147,8 @@ def expires(value: object) -> float | str:
     """When the link ends: in so many seconds, or at a moment."""
     source = "expires"
     if value is None:
-        value, source = text("expires", None) or 0, variable("expires")
+        value, source = elsewhere("expires")
+        value = value or 0
     if isinstance(value, datetime.timedelta):
         value = value.total_seconds()
     if isinstance(value, datetime.datetime):
@@ -167,7 +175,8 @@ def whole(name: str, value: object, default: int) -> int:
     """An argument that is a whole number; its variable is asked where the default was left alone."""
     source = name
     if value is default or value is None:
-        value, source = os.environ.get(variable(name)) or default, variable(name)
+        value, source = elsewhere(name)
+        value = value or default
     if isinstance(value, str) and value.strip().isdecimal():
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool):
@@ -179,7 +188,8 @@ def flag(name: str, value: object) -> bool:
     """An argument that is true or false, or its variable."""
     source = name
     if value is None or value is False:
-        value, source = os.environ.get(variable(name), "").strip().lower(), variable(name)
+        value, source = elsewhere(name)
+        value = value.strip().lower()
         if value in ("", "0", "false", "no", "off"):
             return False
         if value in ("1", "true", "yes", "on"):
@@ -196,6 +206,14 @@ def texts(name: str, value: object) -> tuple[str, ...]:
     if isinstance(value, (tuple, list)) and all(isinstance(part, str) for part in value):
         return tuple(value)
     raise ConfigError(f"configuration: {name} is {_kind(value)}, want a list of texts")
+
+
+def elsewhere(name: str) -> tuple[str, str]:
+    """The text of an argument that was not passed, "" if there is none; and where it stands."""
+    value = os.environ.get(variable(name))
+    if not value and (secret := stored.get().get(name)):
+        return secret.strip("\r\n"), f"secret {name!r}"  # an editor's last newline belongs to nothing
+    return value or "", variable(name)
 
 
 def variable(name: str) -> str:

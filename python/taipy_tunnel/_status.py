@@ -11,6 +11,22 @@ from ._errors import TunnelError, from_json
 
 
 @dataclass(frozen=True)
+class Cluster:
+    """The machine under a Databricks notebook, as far as it can end a tunnel.
+
+    kind: "cluster"     it stops `idle_minutes` after the last cell or Spark job has ended, whoever visits
+          "job"         the run of a job: it ends with its last cell
+          "serverless"  the session ends some time after the last cell has
+    """
+
+    kind: str
+    idle_minutes: int | None = None  # 0: it does not stop; None: not known
+    state: str = ""  # "running", …; "" if not known
+    access_mode: str = ""  # "dedicated", "standard", …; "" if not known
+    kept: bool = False  # keep_cluster=True: it is kept from stopping
+
+
+@dataclass(frozen=True)
 class Status:
     """A tunnel at one moment. It does not change; ask `tunnel.status` again.
 
@@ -44,9 +60,10 @@ class Status:
     since: datetime.datetime  # when the state began, UTC
     retry_at: datetime.datetime | None  # when the next attempt is made, None unless one is due
     last_error: TunnelError | None  # the newest, None once all is well again
+    cluster: Cluster | None = None  # on Databricks, once it is known
 
     @classmethod
-    def from_json(cls, found: dict[str, Any]) -> Status:
+    def from_json(cls, found: dict[str, Any], cluster: Cluster | None = None) -> Status:
         """The Status for the object of tt_status."""
         return cls(
             state=found["state"],
@@ -70,6 +87,7 @@ class Status:
             since=_moment(found["since"]),
             retry_at=_moment(found["retry_at"]) if found["retry_at"] else None,
             last_error=from_json(found["last_error"]) if found["last_error"] else None,
+            cluster=cluster,
         )
 
 

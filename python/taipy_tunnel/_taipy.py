@@ -19,7 +19,7 @@ import sys
 from typing import Any
 
 from ._errors import AppNotFoundError, ConfigError
-from ._settings import variable
+from ._settings import elsewhere
 
 REST_PORT = 5000  # werkzeug's default, which Rest().run() leaves alone
 _REGISTRY = "taipy.gui.utils._runtime_manager"
@@ -36,7 +36,7 @@ class App:
         self._gui: object | None = None
         self._declared: int | None = None  # the port by which Taipy knows the app that we follow
         if spec is None:
-            spec = os.environ.get(variable("app")) or None
+            spec = elsewhere("app")[0] or None
         if spec is not None and _is_gui(spec):
             self._gui = spec
         elif spec is not None:

@@ -15,16 +15,18 @@ from types import TracebackType
 from typing import Any
 
 from . import _card, _taipy
+from ._cluster import Keeper, facts
 from ._errors import AppNotFoundError, ConfigError, TunnelError
 from ._library import NoSuchTunnelError, library
 from ._resync import Resync
 from ._settings import Settings
-from ._status import Status
+from ._status import Cluster, Status
 from ._taipy import App
 from ._watcher import TICK, logger, watcher
 
 KEPT_LOGS = 1000
 ENDED = ("failed", "replaced", "closed")
+CARD_WAIT = 1.0  # seconds that a card waits for what the workspace knows of the cluster
 
 
 class Tunnel:
@@ -41,6 +43,7 @@ class Tunnel:
         self._closing = False  # a close() was begun, and may have been interrupted
         self._complained = ""
         self._resync = Resync()
+        self._keeper: Keeper | None = None
 
     # What it is.
 
@@ -85,9 +88,11 @@ class Tunnel:
             return f"<Tunnel: {error.message}>"
 
     def __str__(self) -> str:
+        facts.settle(CARD_WAIT)
         return _card.text(self.status, self.url)
 
     def _repr_html_(self) -> str:
+        facts.settle(CARD_WAIT)
         return _card.html(self.status, self.url)
 
     # What can be done with it.
@@ -212,7 +217,25 @@ class Tunnel:
             with contextlib.suppress(NoSuchTunnelError):
                 library().release(self._handle)
             self._handle = 0
+            self.keep(None)
+            facts.drop()
             watcher.changed.notify_all()
+
+    def keep(self, spark: object) -> bool:
+        """Keep the cluster from stopping while the tunnel is open; None: no longer. Whether that is new."""
+        with watcher.lock:
+            new = spark is not None and self._keeper is None
+            if new:
+                self._keeper = Keeper(spark, lambda: self._known is not None and self._known.state not in ENDED)
+            elif spark is None and self._keeper is not None:
+                self._keeper.stop()
+                self._keeper = None
+            return new
+
+    def _cluster(self) -> Cluster | None:
+        if self._keeper is None:
+            return facts.known
+        return dataclasses.replace(facts.known or Cluster("cluster"), kept=True)
 
     def refresh(self) -> None:
         """Take the newest status; one that is closed gives its handle back."""
@@ -220,7 +243,7 @@ class Tunnel:
             if not self._handle:
                 return
             try:
-                self._known = Status.from_json(library().status(self._handle))
+                self._known = Status.from_json(library().status(self._handle), self._cluster())
             except NoSuchTunnelError:
                 self.release()
                 return

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The machine under a Databricks notebook: when it stops, and keeping it from that.
+
+Threads in the background are no activity to Databricks, nor are visitors. What the workspace knows of
+the cluster is asked for once the URL is up, without waiting for it: a workspace that does not answer
+changes nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from . import _databricks
+from ._card import KEEP_MINUTES
+from ._errors import ConfigError
+from ._library import NoSuchTunnelError, deaf, library
+from ._status import Cluster
+from ._watcher import TICK, logger, watcher
+
+PATIENCE = 9.0  # seconds
+
+
+class Facts:
+    """What is known of this process's cluster."""
+
+    def __init__(self) -> None:
+        self.known: Cluster | None = None
+        self._handle = 0  # of the question, while there is no answer; guarded by watcher.lock
+        self._awaited = False  # by a card
+
+    def look(self) -> None:
+        """Find out, unless that is known, or being done; the answer comes in the background."""
+        if not _databricks.here() or self._handle or self.known is not None:
+            return
+        if _databricks.job() or _databricks.serverless():
+            self.known = Cluster("job" if _databricks.job() else "serverless")
+            return
+        question = {"ask": "databricks.cluster", "cluster_id": _databricks.cluster()}
+        if not question["cluster_id"] or not _databricks.workspace():
+            return
+        opened: list[int] = []
+        try:
+            library().begin({**question, **_databricks.workspace()}, PATIENCE, opened)
+        finally:
+            if opened:
+                with watcher.lock:
+                    self.drop()
+                    self._handle, self._awaited = opened[0], False
+                    watcher.add(self._handle, self)
+
+    def settle(self, timeout: float) -> None:
+        """Wait for an answer that is under way; once, for the first card is drawn before it is there."""
+        with watcher.lock:
+            end = time.monotonic() + timeout
+            while self._handle and not self._awaited and time.monotonic() < end:
+                watcher.changed.wait(TICK)
+            self._awaited = True
+
+    def drop(self) -> None:
+        """Wait for no answer any more."""
+        with watcher.lock:
+            if self._handle:
+                watcher.remove(self._handle)
+                with contextlib.suppress(NoSuchTunnelError):
+                    library().release(self._handle)
+                self._handle = 0
+
+    def refresh(self) -> None:
+        """Take the answer, if there is one."""
+        with watcher.lock:
+            if not self._handle or not (answer := library().answer(self._handle))["done"]:
+                return
+            self.drop()
+            if found := answer.get("value"):
+                minutes = int(found["autotermination_minutes"])
+                self.known = Cluster("cluster", minutes, str(found["state"]), str(found["access_mode"]))
+            else:
+                logger.debug("the cluster: %s", answer["error"]["message"])
+            watcher.changed.notify_all()
+
+    def follow(self) -> None:
+        """Look again: news may have been lost."""
+        self.refresh()
+
+    def record(self, level: int, moment: float, message: str) -> None:
+        """Nothing: a question logs nothing."""
+
+
+facts = Facts()
+
+
+def spark() -> Any:
+    """The notebook's, for keep_cluster=True."""
+    found = _databricks.named("spark")
+    if found is None:
+        raise ConfigError(
+            "configuration: keep_cluster=True needs a notebook's `spark`, and there is none",
+            "it is for clusters of Databricks that stop when they are idle; elsewhere leave it out",
+        )
+    return found
+
+
+class Keeper:
+    """Has the cluster run a tiny Spark job every few minutes, which counts as activity, until stop().
+
+    wanted: asked before each. The thread is a daemon: a job that hangs holds up nobody, and no exit.
+    """
+
+    every = 60.0 * KEEP_MINUTES  # seconds
+
+    def __init__(self, spark: Any, wanted: Callable[[], bool]) -> None:
+        self._spark = spark
+        self._wanted = wanted
+        self._ended = threading.Event()
+        self._failing = False
+        thread = threading.Thread(target=self._run, name="taipy-tunnel-keeper", daemon=True)
+        with deaf():
+            thread.start()
+
+    def stop(self) -> None:
+        """Send no more of them. The thread ends at once, or with the job that is running."""
+        self._ended.set()
+
+    def _run(self) -> None:
+        while not self._ended.wait(self.every):
+            try:
+                if self._wanted():
+                    self._spark.range(1).count()
+                self._failing = False
+            except Exception as error:
+                if not self._failing:
+                    logger.warning("the Spark job that keeps the cluster failed: %s", type(error).__name__)
+                self._failing = True

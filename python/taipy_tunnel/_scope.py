@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Arguments from a secret scope of the Databricks workspace.
+
+What was neither passed nor stands in the environment is looked for in the scope "taipy-tunnel", under
+the argument's name. What was found, or was not there, is remembered while a tunnel is open: a cell that
+is run again asks for nothing, and a workspace that is down does not matter to it. It is put into
+nobody's environment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+
+from . import _databricks
+from ._errors import ConfigError, HostKeyError, TunnelError
+from ._secrets import Reading, Secret
+from ._settings import Settings, stored, variable
+
+SCOPE = "taipy-tunnel"
+STORE = "taipy-tunnel databricks store --server USER@HOST --host-key SHA256:…"
+
+_found: dict[tuple[str, str], Secret | None] = {}  # by scope and key; None: it is not there
+_why: dict[str, str] = {}  # by scope: why it could not be read
+
+
+@contextlib.contextmanager
+def looked_up(names: Iterable[str], live: bool) -> Iterator[None]:
+    """Let the scope stand behind the environment, for arguments of these names.
+
+    live: whether a tunnel is open; if not, all is asked for anew.
+    """
+    if not _databricks.here():
+        yield
+        return
+    names = list(names)
+    if not live:
+        _found.clear()
+    _read(SCOPE, names, "server")
+    before = stored.set({name: _found.get((SCOPE, name)) or "" for name in names})
+    try:
+        yield
+    finally:
+        stored.reset(before)
+
+
+def opened(key: str) -> str:
+    """The text of a key: of "secret:scope/key" that secret's, else itself."""
+    if not key.startswith("secret:"):
+        return key
+    scope, _, name = key[len("secret:") :].strip().partition("/")
+    if not scope or not name:
+        raise ConfigError("configuration: key names no secret", 'write key="secret:SCOPE/KEY"')
+    if not _databricks.here():
+        raise ConfigError("configuration: key names a secret, and this is not Databricks", 'write key="PATH"')
+    _read(scope, [name], name)
+    found = _found[scope, name]
+    if found is None:
+        del _found[scope, name]
+        raise ConfigError(
+            f"configuration: there is no secret {name!r} in scope {scope!r}{_because(scope)}",
+            f"what there is: databricks secrets list-secrets {scope}",
+        )
+    return found
+
+
+def check(settings: Settings) -> None:
+    """Raise ConfigError if nothing tells where the proxy is."""
+    if not settings.server.strip() and _databricks.here():
+        raise ConfigError(f"configuration: no server was given{_looked_at('server')}", _remedy())
+
+
+def advised(error: TunnelError, settings: Settings | None) -> TunnelError:
+    """An error, on Databricks with the places where what is missing was looked for."""
+    if settings is None or not _databricks.here():
+        return error
+    if not settings.key and isinstance(error, ConfigError) and "no private key" in error.message:
+        return ConfigError(error.message + _looked_at("key"), f"{error.hint}; {_remedy()}")
+    if not settings.host_key and isinstance(error, HostKeyError):
+        error.hint += f"; for all notebooks: {STORE}"
+    return error
+
+
+def forget() -> None:
+    """What was found is none of a forked child's business."""
+    _found.clear()
+
+
+def _read(scope: str, keys: list[str], needed: str) -> None:
+    keys = [key for key in keys if (scope, key) not in _found]
+    if not keys:
+        return
+    reading = Reading(scope, keys)
+    reading.read(needed if needed in keys else "")
+    _why[scope] = reading.why
+    for key in keys:
+        _found[scope, key] = reading.found.get(key)
+
+
+def _looked_at(name: str) -> str:
+    return (
+        f": not as {name}=, not in the variable {variable(name)}, "
+        f"and not as key {name!r} of secret scope {SCOPE!r}{_because(SCOPE)}"
+    )
+
+
+def _because(scope: str) -> str:
+    return f" ({_why[scope]})" if _why.get(scope) else ""
+
+
+def _remedy() -> str:
+    here = 'or here: expose(server="user@host", host_key="SHA256:…", key="secret:SCOPE/KEY")'
+    rest = (
+        "serverless compute has no environment variables"
+        if _databricks.serverless()
+        else f"or in the cluster's environment variables: {variable('server')} and so on"
+    )
+    return f"an administrator stores it once for all notebooks: {STORE}; {here}; {rest}"

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Secrets of the Databricks workspace, as a notebook gets them.
+
+By dbutils where the notebook has it: one secrets.get for each key, of which a missing one raises; there
+is no list on every access mode. Else by the workspace's REST interface: one list, and one get for each
+key that is there, side by side.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from . import _databricks
+from ._errors import TunnelError, WorkspaceError
+from ._library import deaf, library
+
+PATIENCE = 9.0  # seconds without an answer: a person waits less than 10
+
+# What dbutils raises has no type in common over the access modes, only words. Tried in this order.
+_KINDS = (
+    ("no scope", r"scope:? \S+ does ?n[o']t exist|no such scope"),
+    ("missing", r"does ?n[o']t exist|not ?found|no such"),
+    ("denied", r"permission|denied|forbidden|unauthori[sz]ed"),
+    ("down", r"\b(429|5\d\d)\b|time[d ]*out|unavailable|too ?many ?requests|request_limit|deadline|connection"),
+    ("thread", r"context not valid|main thread"),
+)
+
+
+class Secret(str):
+    """Text that no traceback shows."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "<secret>"
+
+
+class Reading:
+    """What a scope has of some keys. `why` is the reason if it could not be read."""
+
+    def __init__(self, scope: str, keys: list[str]) -> None:
+        self._scope = scope
+        self._keys = keys
+        self.found: dict[str, Secret] = {}
+        self.why = ""
+
+    def read(self, needed: str) -> None:
+        """Read it. WorkspaceError if the workspace is down; or refuses, and `needed` is not there.
+
+        needed: the key without which nothing can be done; "": none.
+        """
+        get = getattr(getattr(_databricks.named("dbutils"), "secrets", None), "get", None)
+        answered = callable(get) and self._by_dbutils(get)
+        if not answered and (not callable(get) or (needed and needed not in self.found)):
+            self._by_rest(needed)
+
+    def _by_rest(self, needed: str) -> None:
+        if not _databricks.workspace():
+            self.why = self.why or "this notebook has neither dbutils nor a login to its workspace"
+            return
+        question: dict[str, Any] = {"ask": "databricks.secrets", "scope": self._scope, "keys": self._keys}
+        try:
+            # No frame has a name for the token, or for what comes back.
+            found = library().ask({**question, **_databricks.workspace()}, PATIENCE) or {}
+            self.found.update((key, Secret(found.pop(key))) for key in list(found))
+            self.why = ""
+        except TunnelError as error:
+            if needed or _kind(error) != "denied":
+                raise
+            self.why = "no permission to read it"
+
+    def _by_dbutils(self, get: Callable[[str, str], str]) -> bool:
+        """Whether dbutils told of each key, be it that it is not there."""
+        getting = _Getting(get, self._scope, self._keys)
+        getting.in_time()
+        if "thread" in getting.kinds:  # it wants to be called by the notebook's own thread
+            getting = _Getting(get, self._scope, self._keys)
+            getting.run()
+        self.found.update(getting.found)
+        if "down" in getting.kinds:
+            raise _down(self._scope, f"dbutils.secrets.get raised {getting.raised}")
+        if "denied" in getting.kinds:
+            self.why = "no permission to read it"
+        elif "other" in getting.kinds:
+            self.why = f"dbutils.secrets.get raised {getting.raised}"
+        return "other" not in getting.kinds
+
+
+class _Getting:
+    """One call of dbutils.secrets.get after another."""
+
+    def __init__(self, get: Callable[[str, str], str], scope: str, keys: list[str]) -> None:
+        self._get, self._scope, self._keys = get, scope, keys
+        self._news = threading.Event()
+        self._done = self._given_up = False
+        self.found: dict[str, Secret] = {}
+        self.kinds: set[str] = set()  # of what was raised
+        self.raised = ""  # the type of the last one
+
+    def run(self) -> None:
+        for key in self._keys:
+            if self._given_up or self.kinds & {"no scope", "denied", "down", "thread"}:
+                break
+            try:
+                self.found[key] = Secret(self._get(self._scope, key))
+            except Exception as error:
+                self.raised = type(error).__name__
+                self.kinds.add(_kind(error))
+            self._news.set()
+        self._done = True
+        self._news.set()
+
+    def in_time(self) -> None:
+        """run() in a thread that ends with it, for dbutils may wait for ever. Interruptible."""
+        thread = threading.Thread(target=self.run, name="taipy-tunnel-secrets", daemon=True)
+        try:
+            with deaf():
+                thread.start()
+            while not self._done:
+                if not self._news.wait(PATIENCE):
+                    raise _down(self._scope, f"no answer to dbutils.secrets.get within {PATIENCE:g} s")
+                self._news.clear()
+        finally:
+            self._given_up = True
+
+
+def _down(scope: str, what: str) -> WorkspaceError:
+    return WorkspaceError(
+        f"secret scope: the workspace does not give {scope!r} for now: {what}",
+        "try again in a minute; or pass the arguments: expose(server=…, host_key=…, key=…)",
+    )
+
+
+def _kind(error: Exception) -> str:
+    """Of which kind a failure is, by its words; those of a Java stack below it do not count."""
+    lines = [line for line in str(error).splitlines() if not re.match(r"\s+(at|\.\.\.) ", line)]
+    words = f"{type(error).__name__} {' '.join(lines[:4])}"
+    return next((kind for kind, pattern in _KINDS if re.search(pattern, words, re.I)), "other")
