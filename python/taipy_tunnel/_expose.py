@@ -127,7 +127,7 @@ def expose(
         key = key_passphrase = token = access = via = None
         raise _scope.advised(error, settings).with_traceback(None) from None
     except BaseException:
-        key = key_passphrase = token = access = via = None  # noqa: F841
+        key = key_passphrase = token = access = via = None
         raise
     if tunnel.keep(keep):
         print(KEEPS, flush=True)

@@ -112,14 +112,19 @@ class Notebook:
     """A Jupyter kernel of `python`, in a directory of its own."""
 
     def __init__(
-        self, python: str = sys.executable, env: Mapping[str, str] | None = None, port: int | None = None
+        self,
+        python: str = sys.executable,
+        env: Mapping[str, str] | None = None,
+        port: int | None = None,
+        startup: str = "",
     ) -> None:
         """env: added to this process's own. port: that of Taipy apps, whatever a cell says; None: a
-        cell's own.
+        cell's own. startup: what a kernel runs before its first cell.
         """
         self._python = python
         self._env = dict(env or {})
         self._port = port
+        self._startup = startup
         self._stack = contextlib.ExitStack()
         self._cells: dict[str, Cell] = {}
 
@@ -135,6 +140,7 @@ class Notebook:
             startup = self.directory / "ipython" / "profile_default" / "startup"
             startup.mkdir(parents=True)
             (startup / "00-ports.py").write_text(STARTUP)
+            (startup / "01-startup.py").write_text(self._startup)
             ours = {"IPYTHONDIR": str(self.directory / "ipython"), "TAIPY_CONFIG_PATH": str(taipy)}
             # Open for as long as the kernel may be restarted: jupyter_client starts it with it again.
             log = stack.enter_context(open(self.directory / "kernel.log", "ab"))
