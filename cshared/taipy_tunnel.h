@@ -65,6 +65,8 @@ int32_t tt_info(char *buf, size_t len);
  * pkg/tunnel), an unknown one is an error of class "config":
  *   server          "user@host[:port]" or an alias of ssh_config, required; "tls://user@host[:443]"
  *                   where SSH is inside TLS
+ *   name            the app's on a prepared proxy; default: the account's only one
+ *   connections     links to hold to a prepared proxy; default 2
  *   key             path or text of a private key; default: the agent's, then ~/.ssh/id_*
  *   key_passphrase  of that key
  *   host_key        "SHA256:…", known_hosts line or file; default: the known_hosts files
@@ -76,8 +78,9 @@ int32_t tt_info(char *buf, size_t len);
  *   environment     {"HTTPS_PROXY":…,"ALL_PROXY":…,"NO_PROXY":…,"SSL_CERT_FILE":…}, or in lower
  *                   case, in place of the process's variables, of which Go knows only those that
  *                   it began with
- *   remote          TCP port on the proxy's 127.0.0.1, or path of a unix socket; default 8080
- *   url             what visitors open; default http://HOST/
+ *   remote          TCP port on a plain proxy's 127.0.0.1, or path of a unix socket; default: what a
+ *                   prepared proxy says of itself, else 8080
+ *   url             what visitors open; default: what the proxy says, else http://HOST/
  *   target          "host:port" of the app; "" (default): no app yet, state "waiting"
  *   access          "token" (default), "public", or {"user":"password",…}
  *   token           at least 128 bits; default: derived from the key that logs in
@@ -114,11 +117,12 @@ int32_t tt_requests(int64_t handle, int32_t n, char *buf, size_t len);
 int32_t tt_reconnect(int64_t handle);
 
 /* The status, a JSON object:
- *   state       "connecting" | "waiting" | "up" | "reconnecting" | "replaced" |
+ *   state       "connecting" | "waiting" | "up" | "degraded" | "reconnecting" | "replaced" |
  *               "failed" | "closed"
  *   url         what visitors open
  *   server      "user@host:port", or "tls://user@host:port"
  *   remote      port on the proxy, or path of the unix socket there
+ *   name        the app's on a prepared proxy, "" on a plain one
  *   target      where the app listens now, "" if nowhere
  *   checked     how the URL was seen to lead here: "url" (opened from this machine),
  *               "link" (through the link to the proxy's own port), "" (could not be checked)

@@ -8,7 +8,13 @@ from html import escape
 
 from ._status import Cluster, Status
 
-_COLOURS = {"up": "#1a7f37", "waiting": "#57606a", "connecting": "#bf8700", "reconnecting": "#bf8700"}
+_COLOURS = {
+    "up": "#1a7f37",
+    "degraded": "#1a7f37",
+    "waiting": "#57606a",
+    "connecting": "#bf8700",
+    "reconnecting": "#bf8700",
+}
 _RED = "#d1242f"
 KEEP_MINUTES = 4  # clusters stop after 10 minutes or more
 _ACCESS = {
@@ -68,7 +74,7 @@ def _notes(status: Status) -> list[str]:
     if status.retry_at:
         wait = status.retry_at - datetime.datetime.now(datetime.timezone.utc)
         notes.append(f"Next attempt in {_age(max(wait, datetime.timedelta()))}.")
-    if status.state in ("up", "waiting") and not status.checked:
+    if status.state in ("up", "degraded", "waiting") and not status.checked:
         notes.append("The address could not be checked from here: open it to see that it leads to the app.")
     if status.state not in ("failed", "replaced", "closed"):
         notes += _access(status)
@@ -127,7 +133,7 @@ def _hops(status: Status) -> list[tuple[str, str, bool]]:
         ("visitors", f"{status.visitors} now", False),
         (_clip(host, 40), "nginx", False),
         ("ssh", _count(status.links, "link"), not linked),
-        ("app", _clip(app, 30), linked and status.state != "up"),
+        ("app", _clip(app, 30), linked and status.state not in ("up", "degraded")),
     ]
 
 

@@ -36,6 +36,8 @@ def expose(
     app: object = None,
     *,
     server: str | None = None,
+    name: str | None = None,
+    connections: int | None = None,
     key: Key = None,
     key_passphrase: str | bytes | None = None,
     host_key: str | os.PathLike[str] | None = None,
@@ -61,22 +63,25 @@ def expose(
     app             None: the running Taipy app. Or a port, "host:port", or a Taipy Gui.
     server          The proxy, "user@host[:port]", or an alias of ~/.ssh/config. "tls://user@host[:443]": SSH
                     inside TLS, where a network lets nothing else out.
+    name            The app's public name on a prepared proxy. None: the account's only one.
+    connections     How many links to hold to a prepared proxy: while one is replaced the others serve all
+                    visitors. None: 2.
     key             Private key to log in with: its path, or its text. An OpenSSH certificate beside it
                     ("-cert.pub") or after it is used. "secret:SCOPE/KEY": a secret of Databricks. None:
                     the ssh-agent's, then ~/.ssh/id_*.
     key_passphrase  Opens an encrypted key.
     host_key        What is known of the proxy's host key: "SHA256:…", a known_hosts line or file.
                     None: the known_hosts files. It is always checked.
-    remote          TCP port to take on the proxy's 127.0.0.1, or the path of a unix socket there.
-                    None: 8080.
-    url             What visitors open. None: http://HOST/ of the server.
+    remote          TCP port to take on the 127.0.0.1 of a plain proxy, or the path of a unix socket there.
+                    None: what a prepared proxy says of itself, else 8080.
+    url             What visitors open. None: what a prepared proxy says, else http://HOST/ of the server.
     access          Whom to admit: "token" (default), who has the link `tunnel.url`; ("user", "password")
                     or a mapping of several; "public", everybody.
     token           Admits visitors, 22 random letters and digits or more. None: one that is derived
                     from the key, the server and the slot, the same after a restart of the kernel.
     token_version   Count it up, and earlier links admit nobody.
     expires         When the link ends: seconds, a timedelta, or a moment. None: never.
-    allow           Networks of visitors, ["10.0.0.0/8"]; needs a proxy that is known to tell addresses.
+    allow           Networks of visitors, ["10.0.0.0/8"]; on a prepared proxy, which tells their addresses.
     raw             True: bytes of any kind instead of HTTP; only with access="public".
     via             An egress proxy, by way of which to connect: "http://[user:password@]host:port", or https,
                     socks5. None: HTTPS_PROXY, ALL_PROXY and NO_PROXY; "none": no proxy.
@@ -89,7 +94,7 @@ def expose(
     Each argument has an environment variable, TAIPY_TUNNEL_SERVER and so on; an argument wins. On
     Databricks what is in neither is looked for in the secret scope "taipy-tunnel", by the same name.
 
-    The same server and remote are the same tunnel: called again with equal arguments (a cell that
+    The same server and name (or remote) are the same tunnel: called again with equal arguments (a cell that
     is run again) it returns the same object; with others, the same object with the new settings.
 
     Raises a TunnelError, whose `hint` says what to do: ConfigError, HostKeyError, AuthError,
@@ -104,6 +109,8 @@ def expose(
         with _scope.looked_up(_left_out(locals()), any(tunnel.state not in ENDED for tunnel in tunnels())):
             settings = Settings(
                 server=text("server", server),
+                name=text("name", name),
+                connections=_settings.whole("connections", connections, 0),
                 key=_scope.opened(text("key", key)),
                 key_passphrase=text("key_passphrase", key_passphrase),
                 host_key=text("host_key", host_key),
@@ -187,10 +194,10 @@ def _settle(tunnel: Tunnel, timeout: float) -> None:
         nonlocal shown
         waited = time.monotonic() - start
         said = f"taipy-tunnel: {status.last_error.message if status.last_error else 'connecting to ' + status.server}"
-        if waited > _PROGRESS_AFTER and said != shown and status.state not in ("up", "waiting", *ENDED):
+        if waited > _PROGRESS_AFTER and said != shown and status.state not in ("up", "degraded", "waiting", *ENDED):
             shown = said
             print(said, flush=True)
-        return status.state in ("up", "waiting")
+        return status.state in ("up", "degraded", "waiting")
 
     # The engine ends a set-up by its own clock; an open tunnel that is reconnecting it leaves alone.
     end = start + timeout + 1.0

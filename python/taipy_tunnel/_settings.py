@@ -36,10 +36,12 @@ class Settings:
     """What opens a tunnel. Equal settings are the same tunnel; secrets are not in its repr."""
 
     server: str
+    name: str
+    connections: int
     key: str = field(repr=False)
     key_passphrase: str = field(repr=False)
     host_key: str
-    remote: int | str
+    remote: int | str  # 0: what the proxy says of itself, else DEFAULT_REMOTE
     url: str
     via: str = field(repr=False)  # may hold a password
     jump: str
@@ -56,7 +58,7 @@ class Settings:
         server = self.server.strip()
         usual = ":443" if server.startswith("tls://") else ":22"
         port = "" if re.search(r"[^:]:\d+$|\]:\d+$", server) else usual
-        return server + port, self.remote
+        return server + port, self.name or self.remote or DEFAULT_REMOTE
 
     def config(self, target: str) -> bytes:
         """The `config` of tt_expose."""
@@ -89,11 +91,11 @@ def text(name: str, value: object) -> str:
 
 
 def slot(name: str, value: object) -> int | str:
-    """An argument that is a port or the path of a unix socket, or its variable, or the default port."""
+    """An argument that is a port or the path of a unix socket, or its variable; 0 if there is neither."""
     source = name
     if value is None:
         value, source = elsewhere(name)
-        value = value or DEFAULT_REMOTE
+        value = value or 0
     if isinstance(value, str) and value.strip().isdecimal():
         value = int(value)
     if isinstance(value, int) and not isinstance(value, bool):

@@ -33,7 +33,8 @@ class Status:
     state: "connecting"    no link yet
            "waiting"       visitors are led here, but no app answers
            "up"            visitors reach the app
-           "reconnecting"  the link was lost; the next attempt is made at `retry_at`
+           "degraded"      they do, but one of several links is missing; see `last_error`
+           "reconnecting"  all links were lost; the next attempt is made at `retry_at`
            "replaced"      a newer tunnel with the same key has the slot; run the cell to have it back
            "failed"        an error that trying again cannot mend; tunnel.reconnect() does
            "closed"        the end
@@ -42,6 +43,7 @@ class Status:
     state: str
     url: str  # what visitors open
     server: str  # the proxy, "user@host:port", or "tls://user@host:port"
+    name: str  # the app's on a prepared proxy, "" on a plain one
     target: str  # where the app listens, "" if nowhere
     checked: str  # how url was seen to lead here: "url", "link" (from the proxy) or "" (not possible)
     links: int  # SSH connections that are up
@@ -69,6 +71,7 @@ class Status:
             state=found["state"],
             url=found["url"],
             server=found["server"],
+            name=found["name"],
             target=found["target"],
             checked=found["checked"],
             links=found["links"],

@@ -102,7 +102,7 @@ class Tunnel:
 
         Raises the error that ended the tunnel, if it did.
         """
-        return self._wait_for(lambda status: status.state == "up", timeout)
+        return self._wait_for(lambda status: status.state in ("up", "degraded"), timeout)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Keep the cell running until the tunnel ends; False if `timeout` seconds passed first.
