@@ -45,6 +45,7 @@ var answers = map[string]func(context.Context, []byte) (any, error){
 	"databricks.cluster": clusterOf,
 	"databricks.me":      userOf,
 	"databricks.store":   store,
+	"tunnel.doctor":      doctor,
 }
 
 // begin starts to answer and returns the question's handle, of the same numbers as the tunnels'.

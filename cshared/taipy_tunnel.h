@@ -172,6 +172,8 @@ int32_t tt_release(int64_t handle);
  *                         if need be, and lets the group read it: {"scope","group","public_key",
  *                         "key_kept"}; public_key is for authorized_keys on the proxy, "" if the
  *                         scope's key was kept and cannot be read here
+ *   "tunnel.doctor"       handle: [{"step":"app|link|url","ok":true,"seen":…,"hint":…},…], what is
+ *                         seen along the chain of that tunnel, and what to do
  * timeout_ms bounds the work, 1 to 3600000; each request to a workspace ends within 9 s besides. */
 int64_t tt_ask(const char *question, int32_t timeout_ms);
 

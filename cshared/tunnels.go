@@ -216,3 +216,27 @@ func (e *entry) close(drain time.Duration) {
 		_ = t.Shutdown(ctx)
 	})
 }
+
+// doctor looks along the chain of a tunnel: {"handle"} -> [{"step","ok","seen","hint"}].
+func doctor(ctx context.Context, text []byte) (any, error) {
+	var q struct {
+		Ask    string `json:"ask"`
+		Handle int64  `json:"handle"`
+	}
+	if err := parse(text, &q); err != nil {
+		return nil, err
+	}
+	e := tunnels.find(q.Handle)
+	if e == nil {
+		return nil, notUnderstood(errors.New("no such tunnel"))
+	}
+	if t := e.open(); t != nil {
+		return t.Doctor(ctx), nil
+	}
+	s := e.read()
+	seen := tunnel.Checked{Step: "link", Seen: string(s.State)}
+	if s.LastError != nil {
+		seen.Seen, seen.Hint = s.LastError.Error(), s.LastError.Hint
+	}
+	return []tunnel.Checked{seen}, nil
+}

@@ -12,6 +12,7 @@ package starts nothing. What happens is told by the tunnel (its card, `status`, 
 logging.getLogger("taipy_tunnel"); nothing is printed from the background.
 """
 
+from ._doctor import doctor
 from ._errors import (
     AppNotFoundError,
     AuthError,
@@ -45,6 +46,7 @@ __all__ = [
     "WorkspaceError",
     "__version__",
     "close_all",
+    "doctor",
     "expose",
     "tunnels",
 ]

@@ -193,6 +193,12 @@ class Tunnel:
                 self._handle = opened[0] if opened else 0
                 raise
 
+    def examine(self, timeout: float) -> list[dict[str, Any]]:
+        """What doctor() says of it: objects of step, ok, seen and hint."""
+        with watcher.lock:
+            handle = self._handle
+        return list(library().ask({"ask": "tunnel.doctor", "handle": handle}, timeout)) if handle else []
+
     def begin_close(self, drain: float) -> None:
         """Begin to close, if it is open."""
         with watcher.lock:

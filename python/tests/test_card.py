@@ -17,7 +17,8 @@ EVIL = "<script>alert(1)</script>\"'&" * 400
 
 def status(state: str = "up", **changed: Any) -> Status:
     known: dict[str, Any] = {
-        "state": state, "url": "http://203.0.113.7/", "server": "me@203.0.113.7:22", "target": "127.0.0.1:53211",
+        "state": state, "url": "http://203.0.113.7/", "server": "me@203.0.113.7:22", "name": "",
+        "target": "127.0.0.1:53211",
         "checked": "url", "links": 1, "slots": 1, "access": "token", "token_kept": True, "expires": None,
         "visitors": 3, "visitors_today": 0, "requests": 0, "refused": 0, "failed": 0, "slow": 0,
         "bytes": 0, "reconnects": 1,

@@ -31,7 +31,7 @@ def test_public_names() -> None:
     assert set(taipy_tunnel.__all__) == {
         "AppNotFoundError", "AuthError", "ConfigError", "ForkedProcessError", "ForwardError", "HostKeyError",
         "ProxyHopError",
-        "ProxyUnreachableError", "Status", "Tunnel", "TunnelError", "WorkspaceError", "__version__", "close_all",
+        "ProxyUnreachableError", "Status", "Tunnel", "TunnelError", "WorkspaceError", "__version__", "close_all", "doctor",
         "expose", "tunnels",
     }  # fmt: skip
     public = {name for name in vars(taipy_tunnel) if not name.startswith("_")}

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tunnel
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/probe"
+)
+
+// Checked is what was seen of one step of the chain between the app and its visitors.
+type Checked struct {
+	// Step is "app", "link" or "url".
+	Step string `json:"step"`
+	// OK: visitors get past it.
+	OK bool `json:"ok"`
+	// Seen is what was seen, in a few words; Hint what to do, "" if nothing.
+	Seen string `json:"seen"`
+	Hint string `json:"hint"`
+}
+
+// doctorTimeout bounds each step.
+const doctorTimeout = 10 * time.Second
+
+// Doctor looks along the chain, read-only, from the app to the public URL, and returns what it saw, in
+// that order.
+func (t *Tunnel) Doctor(ctx context.Context) []Checked {
+	ctx, cancel := context.WithTimeout(ctx, doctorTimeout)
+	defer cancel()
+	return []Checked{t.checkApp(ctx), t.checkLink(), t.checkURL(ctx)}
+}
+
+func (t *Tunnel) checkApp(ctx context.Context) Checked {
+	c := Checked{Step: "app", OK: true}
+	addr := t.target.Addr()
+	switch {
+	case t.door == nil && addr == "":
+		c.Seen = "the program serves visitors itself"
+	case addr == "":
+		c.OK, c.Seen, c.Hint = false, "there is no app yet", "run the cell that starts it"
+	default:
+		c.Seen = addr + " answers"
+		if err := probe.App(ctx, addr); err != nil {
+			told := fault.AppRefused(addr, err)
+			c.OK, c.Seen, c.Hint = false, told.Err.Error(), told.Hint
+		}
+	}
+	return c
+}
+
+func (t *Tunnel) checkLink() Checked {
+	s := t.Status()
+	c := Checked{Step: "link", OK: s.Links > 0, Seen: fmt.Sprintf("%d to %s, %d listening there (%s)", s.Links, s.Server, s.Slots, t.Addr())}
+	if s.LastError != nil && (!c.OK || s.State == Degraded) {
+		c.Seen, c.Hint = fmt.Sprintf("%s; %s: %s", c.Seen, s.State, s.LastError.Error()), s.LastError.Hint
+	}
+	return c
+}
+
+// checkURL asks from this machine, and where that is not possible from the proxy.
+func (t *Tunnel) checkURL(ctx context.Context) Checked {
+	question, end := t.question()
+	defer end()
+	question.Once = true
+	how, f := "from this machine", probe.URL(ctx, question)
+	if f.Kind == probe.Unreachable {
+		if within := probe.URL(ctx, t.fromProxy(question, t.dialProxy)); within.Kind != probe.Unreachable {
+			how, f = "from the proxy", within
+		}
+	}
+	p := t.place.Load()
+	c := Checked{Step: "url", Seen: fmt.Sprintf("%s, asked %s, answers %s", p.url, how, f.Answer)}
+	switch f.Kind {
+	case probe.Ours:
+		c.OK, c.Seen = true, fmt.Sprintf("%s leads here, asked %s", p.url, how)
+	case probe.Newer, probe.Older:
+		c.Hint = "the newest expose() wins; close the other tunnel, or run this one's cell again to have it back"
+	case probe.Elsewhere:
+		c.Hint = fault.NotOurs(p.url, f.Answer, t.Addr()).Hint
+	case probe.Guarded:
+		c.OK, c.Hint = true, "a login or another host stands before it, so it cannot be told whether it leads here: open it"
+	default:
+		c.Seen, c.Hint = fmt.Sprintf("%s cannot be opened from here, nor from the proxy: %s", p.url, f.Answer), "open it in a browser; if it fails there too, look at nginx on the proxy, or pass url="
+	}
+	return c
+}

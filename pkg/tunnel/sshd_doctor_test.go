@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package tunnel_test
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/probe"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/tunnel"
+)
+
+// Each answer at the URL has its own words.
+func TestDoctorLooksAtTheURL(t *testing.T) {
+	c := newChain(t, sshdtest.Options{})
+	inner := c.url
+	var instead atomic.Pointer[http.HandlerFunc]
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if h := instead.Load(); h != nil {
+			(*h)(w, r)
+			return
+		}
+		resp, err := ask(inner, r)
+		if err != nil {
+			w.WriteHeader(http.StatusBadGateway)
+			return
+		}
+		defer func() { _ = resp.Body.Close() }()
+		for name, values := range resp.Header {
+			w.Header()[name] = values
+		}
+		w.WriteHeader(resp.StatusCode)
+	}))
+	defer front.Close()
+	c.url = front.URL + "/"
+	tun := c.gated(t, nil)
+	for _, row := range tun.Doctor(within(t, 10*time.Second)) {
+		if !row.OK || row.Hint != "" {
+			t.Errorf("all is well, but %+v", row)
+		}
+	}
+	for name, c := range map[string]struct {
+		answer     http.HandlerFunc
+		ok         bool
+		seen, hint string
+	}{
+		"a newer tunnel": {func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set(probe.AgeHeader, probe.SaysNewer)
+			w.WriteHeader(http.StatusNotFound)
+		}, false, "a newer taipy-tunnel", "newest expose() wins"},
+		"another page": {func(http.ResponseWriter, *http.Request) {}, false, "200 OK", "proxy_pass"},
+		"a login":      {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) }, true, "401", "cannot be told"},
+	} {
+		instead.Store(&c.answer)
+		rows := tun.Doctor(within(t, 10*time.Second))
+		row := rows[len(rows)-1]
+		if row.Step != "url" || row.OK != c.ok || !strings.Contains(row.Seen, c.seen) || !strings.Contains(row.Hint, c.hint) {
+			t.Errorf("%s: %+v", name, row)
+		}
+	}
+	if err := tun.SetTarget(""); err != nil {
+		t.Fatal(err)
+	}
+	await(t, tun, "no app", func(s tunnel.Status) bool { return s.State == tunnel.Waiting })
+	if row := tun.Doctor(within(t, 10*time.Second))[0]; row.OK || !strings.Contains(row.Hint, "cell") {
+		t.Errorf("%+v", row)
+	}
+}
+
+// ask passes a request on.
+func ask(base string, r *http.Request) (*http.Response, error) {
+	out, err := http.NewRequest(r.Method, strings.TrimSuffix(base, "/")+r.URL.Path, nil)
+	if err != nil {
+		return nil, err
+	}
+	out.Header = r.Header.Clone()
+	return (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(out)
+}

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""doctor(): what stands between the app and its visitors, step by step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+
+from ._errors import TunnelError
+from ._expose import tunnels
+from ._taipy import App
+
+_PATIENCE = 12.0  # seconds for one tunnel; the engine looks for 10
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of the chain, as it was seen."""
+
+    tunnel: str  # the URL, "" if no tunnel is open
+    step: str  # "app", "link", "url"
+    ok: bool  # visitors get past it
+    seen: str
+    hint: str  # what to do, "" if nothing
+
+
+class Diagnosis(list[Step]):
+    """The steps of each open tunnel, in the order of the chain; print it, or end a cell with it."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether visitors get through."""
+        return all(step.ok for step in self)
+
+    def __repr__(self) -> str:
+        lines, tunnel = [], None
+        for step in self:
+            if step.tunnel != tunnel:
+                tunnel = step.tunnel
+                lines += [tunnel] if tunnel else []
+            lines.append(f"{'ok' if step.ok else 'FAIL':<5}{step.step:<6}{step.seen}")
+            lines += [f"{'':11}-> {step.hint}"] if step.hint else []
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(repr(self))}</pre>"
+
+
+def doctor() -> Diagnosis:
+    """Look along the chain of each open tunnel, from the app to the public URL, and say what to do.
+
+    It reads only, sends one small request a step, and takes at most ten seconds a tunnel.
+    """
+    found = Diagnosis()
+    for tunnel in tunnels():
+        for row in tunnel.examine(_PATIENCE):
+            found.append(Step(tunnel.status.url, row["step"], row["ok"], row["seen"], row["hint"]))
+    if not found:
+        found.append(_app())
+        found.append(Step("", "link", False, "no tunnel is open in this process", "call taipy_tunnel.expose()"))
+    return found
+
+
+def _app() -> Step:
+    """The app without a tunnel."""
+    try:
+        address = App(None).address()
+    except TunnelError as error:
+        return Step("", "app", False, error.message, error.hint)
+    if not address:
+        return Step("", "app", False, "no Taipy app runs in this process", "run the cell that starts it")
+    return Step("", "app", True, f"it listens on {address}", "")

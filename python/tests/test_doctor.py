@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""doctor(): each broken step is the one that it names, with what to do."""
+
+from __future__ import annotations
+
+import taipy_tunnel
+from chain.proxy import Proxy
+from conftest import arguments, eventually, web_app
+
+
+def seen() -> dict[str, tuple[bool, str, str]]:
+    return {step.step: (step.ok, step.seen, step.hint) for step in taipy_tunnel.doctor()}
+
+
+def test_nothing_is_open() -> None:
+    found = taipy_tunnel.doctor()
+    assert not found.ok
+    assert [step.step for step in found] == ["app", "link"]
+    assert "expose()" in found[1].hint
+    assert "FAIL link" in repr(found)
+
+
+def test_each_step_is_looked_at(proxy: Proxy) -> None:
+    with web_app("hello") as app:
+        tunnel = taipy_tunnel.expose(app, **arguments(proxy))
+        found = taipy_tunnel.doctor()
+        assert found.ok, found
+        assert [step.step for step in found] == ["app", "link", "url"]
+        assert {step.tunnel for step in found} == {proxy.url}
+        assert repr(found).startswith(proxy.url + "\nok   app")
+        assert "<pre>" in found._repr_html_()
+    ok, what, hint = seen()["app"]
+    assert (ok, "nothing answers" in what, "expose(5000)" in hint) == (False, True, True)
+    assert seen()["url"][0]  # the gate answers for itself
+    tunnel.close(0)
+
+
+def test_a_link_that_is_lost(proxy: Proxy, app: str) -> None:
+    tunnel = taipy_tunnel.expose(app, **arguments(proxy))
+    proxy.stop_sshd()
+    try:
+        eventually(lambda: tunnel.state == "reconnecting")
+        ok, what, _ = seen()["link"]
+        assert (ok, "reconnecting" in what) == (False, True)
+        assert not taipy_tunnel.doctor().ok
+    finally:
+        proxy.start_sshd()
+    eventually(lambda: tunnel.state == "up", 30)
