@@ -31,8 +31,8 @@ def test_public_names() -> None:
     assert set(taipy_tunnel.__all__) == {
         "AppNotFoundError", "AuthError", "ConfigError", "ForkedProcessError", "ForwardError", "HostKeyError",
         "ProxyHopError",
-        "ProxyUnreachableError", "Status", "Tunnel", "TunnelError", "WorkspaceError", "__version__", "close_all", "doctor",
-        "expose", "tunnels",
+        "ProxyUnreachableError", "Status", "Tunnel", "TunnelError", "WorkspaceError", "__version__", "close_all",
+        "doctor", "expose", "tunnels",
     }  # fmt: skip
     public = {name for name in vars(taipy_tunnel) if not name.startswith("_")}
     assert public == {name for name in taipy_tunnel.__all__ if not name.startswith("_")}
