@@ -9,6 +9,9 @@
 //	slot, err := link.Listen(ctx, 8080)     // a net.Listener on the proxy's 127.0.0.1
 //	<-link.Done()                           // link.Err() says why
 //
+// The way there may lead by bastions (Config.Jump), out of the network by an egress proxy (Via), and
+// through TLS.
+//
 // It knows everything about SSH and nothing about retrying: an error of its calls is an Error
 // of package tunnel (class, step, cause, remedy, permanent or not), and what to do next is the
 // supervisor's decision. A dead link is noticed within two seconds by lack of progress, not by

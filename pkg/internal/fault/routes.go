@@ -12,7 +12,7 @@ import (
 // Ways out of the network: egress proxies, and SSH inside TLS. A proxy is named without its password.
 
 // ErrPassword marks those errors in which an egress proxy refuses the login: it is not asked again.
-var ErrPassword = errors.New("the proxy wants another login")
+var ErrPassword = errors.New("wants a password")
 
 const directly = `via="none" connects directly`
 
@@ -38,12 +38,12 @@ func ViaPassword(name string, given bool, other string) *Error {
 	hint := `pass via="http://user:password@host:port" (in a password %40 for @ and so on)`
 	switch {
 	case other != "":
-		return via(fmt.Errorf("the proxy %s wants a password in a way that is not spoken here, %q: %w", name, clip(other), ErrPassword), true,
+		return via(fmt.Errorf("the proxy %s %w in a way that is not spoken here, %q", name, ErrPassword, clip(other)), true,
 			"only Basic is spoken; ask who runs the proxy for an address that takes it, or one that asks for no password; "+directly)
 	case given:
-		return via(fmt.Errorf("the proxy %s wants a password, and refuses the one that was given: %w", name, ErrPassword), true, hint)
+		return via(fmt.Errorf("the proxy %s %w, and refuses the one that was given", name, ErrPassword), true, hint)
 	default:
-		return via(fmt.Errorf("the proxy %s wants a password: %w", name, ErrPassword), true, hint+"; "+directly)
+		return via(fmt.Errorf("the proxy %s %w", name, ErrPassword), true, hint+"; "+directly)
 	}
 }
 
@@ -111,7 +111,7 @@ func NotTLS(addr, first string) *Error {
 	return e
 }
 
-const foreignCA = "where the organisation's own authority signs (or a proxy looks into TLS), name its file in SSL_CERT_FILE"
+const foreignCA = "Where the organisation's own authority signs (or a proxy looks into TLS), name its file in SSL_CERT_FILE"
 
 // CertificateUntrusted: nobody known vouches for the certificate.
 func CertificateUntrusted(addr string, why error) *Error {
