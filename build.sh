@@ -21,8 +21,8 @@ usage() {
 		./build.sh lib     builds $LIBRARY for this machine's architecture (glibc $GLIBC)
 		./build.sh wheel   builds dist/*.whl with it
 		./build.sh test    tests everything: test go, test python [pytest's arguments]
-		./build.sh compat  the notebook's side on older Taipys, and on the oldest and newest Python there is;
-		                   apps of Streamlit, Gradio and Dash
+		./build.sh compat  the notebook's side on older Taipys, on Databricks' kernels, and on the oldest and
+		                   newest Python there is; apps of Streamlit, Gradio and Dash
 		./build.sh bench   what is measured: gil, gate, taipy; bench gate: that alone
 		./build.sh fuzz    fuzzes every parser of untrusted text for a minute; fuzz 1h: for an hour each
 		./build.sh lint    formats, vet, staticcheck, go.mod, ruff, mypy
@@ -181,6 +181,19 @@ compat() {
 		say "Taipy $version"
 		"$dir/bin/pytest" -c python/pyproject.toml "${tests[@]/#/python/tests/}"
 	done
+	pythons=()
+	for version in 6.17.1 6.29.5; do # of Databricks' runtimes 13.3 to 17.3, the oldest and the newest
+		dir=.venv/ipykernel-$version
+		pins=("ipykernel==$version" 'ipython<8.30')
+		{ grep '^taipy' python/requirements-test.txt && printf '%s\n' "${pins[@]}"; } >"$dir.txt"
+		environment "$dir" "$dir.txt"
+		"$dir/bin/python" -m pip install -q --no-deps --force-reinstall "$wheel"
+		pythons+=("$PWD/$dir/bin/python")
+	done
+	say "ipykernel 6.17 and 6.29"
+	COMPAT_PYTHONS=$(IFS=: && echo "${pythons[*]}") "$NOTEBOOK/bin/pytest" -c python/pyproject.toml \
+		python/tests/test_databricks.py
+	pythons=()
 	dir=.venv/apps
 	pins=(streamlit==1.65.0 gradio==6.31.0 dash==4.4.1) # the newest for Python 3.10
 	{ grep -E '^(playwright|pytest)=' python/requirements-test.txt && printf '%s\n' "${pins[@]}"; } >"$dir.txt"

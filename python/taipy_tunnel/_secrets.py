@@ -130,7 +130,7 @@ class _Getting:
 def _down(scope: str, what: str) -> WorkspaceError:
     return WorkspaceError(
         f"secret scope: the workspace does not give {scope!r} for now: {what}",
-        "try again in a minute; or pass the arguments: expose(server=…, host_key=…, key=…)",
+        "try again in a minute; a tunnel that is open is not affected",
     )
 
 

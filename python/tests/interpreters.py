@@ -14,13 +14,22 @@ from typing import Any
 # Interpreters that have the wheel; ":" between their paths.
 PYTHONS = [path for path in os.environ.get("COMPAT_PYTHONS", "").split(":") if path] or [sys.executable]
 
+VERSIONS = """
+import importlib.metadata, platform
+print(platform.python_version())
+try:
+    print("ipykernel", importlib.metadata.version("ipykernel"))
+except importlib.metadata.PackageNotFoundError:
+    pass
+"""
+
 
 def version(python: str) -> str:
     """How an interpreter is named in the list of tests."""
     if python == sys.executable:
         return "this"
-    show = "import platform; print(platform.python_version())"
-    return subprocess.run([python, "-c", show], capture_output=True, text=True, check=True).stdout.strip()
+    ran = subprocess.run([python, "-c", VERSIONS], capture_output=True, text=True, check=True)
+    return " ".join(ran.stdout.split())
 
 
 def script(*parts: str, **values: object) -> str:

@@ -4,18 +4,23 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import json
+import pathlib
+import urllib.request
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import taipy_tunnel
-from chain import databricks
+from chain import databricks, processes
+from chain.browser import Browser
 from chain.databricks import BROKEN, MODES, SCOPE, Workspace
-from chain.notebook import Notebook
+from chain.notebook import Cell, Notebook
+from chain.notebook import cells as source
 from chain.proxy import Proxy
-from conftest import visit
+from conftest import eventually, visit
 
 SENTENCE = "import taipy_tunnel; taipy_tunnel.expose()"
 NAMES = [name for name in inspect.signature(taipy_tunnel.expose).parameters if name != "unknown"]
@@ -25,9 +30,9 @@ LIST, GET = "2.0/secrets/list", "2.0/secrets/get"
 
 
 @pytest.fixture
-def notebook() -> Make:
+def notebook(python: str) -> Make:
     """chain.databricks.notebook(mode, workspace, …): what is tested is in the kernel's process."""
-    return databricks.notebook
+    return functools.partial(databricks.notebook, python=python)
 
 
 @pytest.fixture
@@ -86,3 +91,301 @@ def test_a_workspace_that_is_down(notebook: Make, mode: str, how: str, workspace
         assert (workspace.gets, workspace.rest) == ([], [])
         assert proxy.url in again.html
         assert visit(proxy.url) == "hello"
+
+
+def failure(cells: Notebook, code: str) -> tuple[str, str]:
+    """The class of what a cell raises, and its words."""
+    error = cells.run(code).error
+    assert error is not None
+    return error.ename, error.evalue
+
+
+@pytest.mark.parametrize("mode", [*MODES, "bare"])
+def test_what_is_missing_is_told(mode: str, notebook: Make, workspace: Workspace, proxy: Proxy) -> None:
+    with notebook(mode, workspace) as cells:
+        workspace.secrets.clear()
+        for why in ("", "no permission to read it"):
+            kind, words = failure(cells, SENTENCE)
+            if not why or mode != "bare":
+                assert kind == "ConfigError"
+                assert all(f"not {place}" in words for place in ("as server=", "in the variable TAIPY_TUNNEL_SERVER"))
+                assert f"key 'server' of secret scope '{SCOPE}'{why and f' ({why})'}\n" in words
+                assert "taipy-tunnel databricks store --server" in words
+                assert ("serverless compute has no environment" in words) == (mode == "serverless")
+                assert ("the cluster's environment variables" in words) == (mode != "serverless")
+            else:  # the workspace's own words say it best
+                assert (kind, "no permission to read secret scope" in words) == ("WorkspaceError", True)
+            workspace.secrets[SCOPE] = {}
+            workspace.unreadable.add(SCOPE)
+        # Who may not read it, or has none, passes the arguments.
+        given = f"taipy_tunnel.expose(server={proxy.server!r}, host_key={proxy.host_key!r}, remote={proxy.remote},"
+        given += f"url={proxy.url!r}, app={workspace.host.removeprefix('http://')!r}, access='public'"
+        cells.run(f"{given}, key={proxy.key!r}).close()").ok()
+        kind, words = failure(cells, f"import os; os.environ['HOME'] = '/nowhere'; {given})")
+        assert (kind, "not as key 'key' of secret scope" in words) == ("ConfigError", True)
+
+
+FORMS = {
+    "stripped": lambda text: text.rstrip("\n"),
+    "CRLF": lambda text: text.replace("\n", "\r\n"),
+    "one line": lambda text: text.replace("\n", "\\n"),
+    "spaces": lambda text: " ".join(text.split("\n")),
+}
+
+
+@pytest.mark.parametrize("mode", ["standard", "bare"])
+def test_forms(mode: str, notebook: Make, workspace: Workspace, proxy: Proxy) -> None:
+    """Secrets have the forms of the environment's variables; the text of a key survives what is done to it."""
+    key = pathlib.Path(proxy.key).read_text()
+    scope = workspace.secrets[SCOPE]
+    del scope["access"]
+    users = "ann:long enough,bob:long enough"
+    scope.update(server=scope["server"] + "\n", host_key=scope["host_key"] + "\r\n", access=users, timeout="20")
+    with notebook(mode, workspace) as cells:
+        for form in FORMS.values():
+            scope["key"] = form(key)
+            cells.run("import taipy_tunnel; tunnel = taipy_tunnel.expose()").ok()
+            assert ask(cells, "[tunnel.status.access, tunnel.state]") == ["password", "up"]
+            cells.run("tunnel.close()").ok()
+        scope["raw"] = "perhaps"
+        assert "secret 'raw' is a str, want True or False" in failure(cells, SENTENCE)[1]
+        scope.update(raw="true", access="public")
+        cells.run(SENTENCE).ok()
+        assert ask(cells, "taipy_tunnel.tunnels()[0].status.access") == ""
+
+
+@pytest.mark.parametrize("mode", ["serverless", "bare"])
+def test_a_key_by_the_name_of_its_secret(mode: str, notebook: Make, workspace: Workspace) -> None:
+    workspace.secrets["team.keys"] = {"login": workspace.secrets[SCOPE].pop("key")}
+    with notebook(mode, workspace) as cells:
+        cells.run("import taipy_tunnel; tunnel = taipy_tunnel.expose(key='secret:team.keys/login')").ok()
+        assert ask(cells, "tunnel.state") == "up"
+        workspace.break_down("500")
+        cells.run("taipy_tunnel.expose(key='secret:team.keys/login')").ok()
+        workspace.misbehave = None
+        cells.run("tunnel.close()").ok()
+        assert "'nobody'" in failure(cells, "taipy_tunnel.expose(key='secret:team.keys/nobody')")[1]
+        kind, words = failure(cells, "taipy_tunnel.expose(key='secret:hunter2')")
+        assert (kind, "hunter2" in words) == ("ConfigError", False)
+
+
+def test_a_token_is_asked_for_at_each_use(notebook: Make, workspace: Workspace) -> None:
+    with notebook("bare", workspace) as cells:
+        cells.run(SENTENCE + ".close()").ok()
+        workspace.token = "dapi-the-next-hours-token"
+        cells.run(SENTENCE).ok()
+        assert workspace.asked(LIST)[-1].token == workspace.token
+
+
+STRAY = {
+    "ARM_CLIENT_ID": "x", "ARM_CLIENT_SECRET": "x", "ARM_TENANT_ID": "x", "ARM_USE_MSI": "true",
+    "GOOGLE_CREDENTIALS": "{broken", "DATABRICKS_HOST": "https://elsewhere.invalid", "DATABRICKS_TOKEN": "dapi-stray",
+    "DATABRICKS_CLIENT_ID": "x", "DATABRICKS_CLIENT_SECRET": "x", "DATABRICKS_CONFIG_PROFILE": "no-such",
+    "DATABRICKS_AUTH_TYPE": "azure-cli", "DATABRICKS_CLUSTER_ID": "x",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", ["dedicated", "bare"])
+def test_stray_variables_change_nothing(
+    mode: str, notebook: Make, workspace: Workspace, tmp_path: pathlib.Path
+) -> None:
+    file = tmp_path / ".databrickscfg"
+    file.write_text("[DEFAULT\nhost = https://elsewhere.invalid\ntoken")
+    with notebook(mode, workspace, HOME=str(tmp_path), DATABRICKS_CONFIG_FILE=str(file), **STRAY) as cells:
+        assert "stops 60 minutes after" in cells.run(SENTENCE).ok().html
+        assert workspace.rest[-1] == CLUSTER
+        assert {r.token for r in workspace.asked() if r.path.startswith("/api/")} == {workspace.token}
+
+
+@pytest.mark.parametrize("mode", [*MODES, "bare"])
+def test_the_same_url_after_a_restart(mode: str, notebook: Make, workspace: Workspace, proxy: Proxy) -> None:
+    """The kernel is killed, as by a restart of the cluster, and its cell is run again."""
+    del workspace.secrets[SCOPE]["access"]
+    with notebook(mode, workspace) as cells:
+        show = "import taipy_tunnel; print(taipy_tunnel.expose().url)"
+        url = cells.run(show).ok().stdout.split()[-1]
+        cells.restart()
+        assert cells.run(show).ok().stdout.split()[-1] == url
+        bearer = {"Authorization": "Bearer " + url.partition("#token=")[2]}
+        assert visit(urllib.request.Request(proxy.url, headers=bearer)) == "hello"
+
+
+KEEP = """
+import logging, taipy_tunnel, threading, time
+from taipy_tunnel import _cluster
+_cluster.Keeper.every = 0.02
+said = []
+class Said(logging.Handler):
+    def emit(self, record):
+        said.append(record.getMessage())
+logging.getLogger("taipy_tunnel").addHandler(Said())
+def more(n):
+    end = spark.jobs + n
+    while spark.jobs < end:
+        time.sleep(0.01)
+    return True
+def keepers():
+    return [thread for thread in threading.enumerate() if "keeper" in thread.name]
+tunnel = taipy_tunnel.expose(keep_cluster=True)
+"""
+
+
+def test_keep_cluster(notebook: Make, workspace: Workspace) -> None:
+    with notebook("dedicated", workspace) as cells:
+        cell = cells.run(KEEP).ok()
+        assert "a tiny Spark job every 4 minutes" in cell.stdout
+        assert "costs" in cells.run("tunnel").ok().html
+        assert ask(cells, "[more(3), len(keepers()), tunnel.status.cluster.kept]") == [True, 1, True]
+        assert cells.run("taipy_tunnel.expose(keep_cluster=True)").ok().stdout == ""
+        assert len(ask(cells, "[t.name for t in keepers()]")) == 1
+        cells.run("spark.broken = True").ok()
+        assert ask(cells, "more(5)")
+        failed = [line for line in ask(cells, "said") if "Spark job" in line]
+        assert failed == ["the Spark job that keeps the cluster failed: RuntimeError"]
+        cells.run("kept = keepers()[0]; taipy_tunnel.expose()").ok()
+        assert ask(cells, "[kept.join(10), kept.is_alive(), tunnel.state, tunnel.status.cluster.kept]") == [
+            None, False, "up", False,
+        ]  # fmt: skip
+        cells.run("taipy_tunnel.expose(keep_cluster=True); kept = keepers()[0]; tunnel.close()").ok()
+        assert ask(cells, "[kept.join(10), kept.is_alive()]") == [None, False]
+        cells.run("taipy_tunnel.expose(keep_cluster=True); tunnel.close(); del spark").ok()
+        kind, words = failure(cells, "taipy_tunnel.expose(keep_cluster=True)")
+        assert (kind, "`spark`" in words) == ("ConfigError", True)
+        assert ask(cells, "taipy_tunnel.tunnels()") == []
+
+
+def test_the_card_where_results_are_not_shown(notebook: Make, workspace: Workspace, proxy: Proxy) -> None:
+    with notebook("dedicated", workspace) as cells:
+        cells.run("get_ipython().display_formatter.active_types = ['text/plain']").ok()
+        cells.run(SENTENCE).ok()
+        shown = ask(cells, "__import__('dbruntime.notebook').notebook.shown")
+        assert [proxy.url in card for card in shown] == [True]
+
+
+LOGGED = """
+%xmode Verbose
+import logging
+logging.basicConfig(filename="debug.log", level=logging.DEBUG, force=True)
+import subprocess, taipy_tunnel
+"""
+LEFT = """
+tunnel = taipy_tunnel.expose()
+child = subprocess.Popen(["sleep", "60"])
+import sys, gc
+for module in [m for name, m in sys.modules.items() if name.startswith("taipy_tunnel")]:
+    print(vars(module))
+print(repr(tunnel), tunnel, vars(tunnel), tunnel.status, tunnel.logs(1000), tunnel._repr_html_(), tunnel.requests())
+"""
+
+
+@pytest.mark.parametrize("mode", ["dedicated", "bare"])
+def test_no_secret_is_left(
+    mode: str, notebook: Make, workspace: Workspace, proxy: Proxy, tmp_path: pathlib.Path
+) -> None:
+    """No token and no key in anything that a run leaves, be it a success or any failure."""
+    right = dict(workspace.secrets[SCOPE])
+    left: list[str] = []
+
+    def take(cell: Cell) -> Cell:
+        left.extend([cell.stdout, cell.stderr, cell.text, cell.html, *(cell.error.traceback if cell.error else [])])
+        return cell
+
+    with notebook(mode, workspace, HOME=str(tmp_path), TMPDIR=str(tmp_path)) as cells:
+        cells.run(LOGGED).ok()
+        for wrong in (
+            {"key": right["key"].replace("A", "!")}, {"key": right["key"][:150]}, {"key_passphrase": right["key"]},
+            {"host_key": "SHA256:" + 43 * "A"}, {"server": "nobody@" + proxy.server.split("@")[1]}, {"raw": "maybe"},
+        ):  # fmt: skip
+            workspace.secrets[SCOPE] = {**right, "timeout": "3", **wrong}
+            error = take(cells.run("taipy_tunnel.expose()")).error
+            assert (error is None) == ("key_passphrase" in wrong)
+            cells.run("taipy_tunnel.close_all()").ok()
+        workspace.secrets[SCOPE] = right
+        for how in BROKEN:
+            workspace.break_down(how)
+            workspace.forget()
+            running = cells.run_nowait("taipy_tunnel.expose()")
+            if how == "hang":
+                eventually(lambda: workspace.gets or workspace.rest)
+                cells.interrupt()
+            assert take(running.wait()).error is not None
+        workspace.misbehave = None
+        assert "Tunnel" in take(cells.run(LEFT).ok()).stdout
+        for process in [cells.pid, *(p.pid for p in processes.descendants(cells.pid))]:
+            left += [pathlib.Path(f"/proc/{process}/{name}").read_text() for name in ("environ", "cmdline")]
+        files = [path for top in (cells.directory, tmp_path) for path in top.rglob("*") if path.is_file()]
+        left += [path.read_bytes().decode(errors="replace") for path in files]
+        left += [proxy.sshd_log(), proxy.nginx_log()]
+    everything = "\n".join(left)
+    assert "debug.log" in {path.name for path in files}
+    assert all(word in everything for word in ("WorkspaceError", "KeyboardInterrupt", "HostKeyError", "sleep"))
+    secrets = [workspace.token, *[line for line in right["key"].splitlines() if "-----" not in line]]
+    for secret in secrets:
+        found = everything.find(secret)
+        assert found < 0, everything[max(0, found - 400) : found]
+
+
+def run_example(cells: Notebook, name: str) -> list[Cell]:
+    """Run the cells of an example from top to bottom."""
+    return [cells.run(code, timeout=120).ok() for code in source(databricks.EXAMPLES / f"{name}.py")]
+
+
+@pytest.mark.parametrize(("name", "mode", "words"), [
+    ("gui_and_rest", "dedicated", "Getting started"), ("gui_and_rest", "serverless", "Getting started"),
+    ("scenario", "standard", "Sales plan"),
+])  # fmt: skip
+def test_example_apps(name: str, mode: str, words: str, notebook: Make, workspace: Workspace, proxy: Proxy) -> None:
+    del workspace.secrets[SCOPE]["app"]
+    with notebook(mode, workspace, port=processes.app_port()) as cells, Browser() as browser:
+        ran = run_example(cells, name)
+        assert any(proxy.url in cell.html for cell in ran)
+        assert not any(cell.error for cell in ran)
+        page = browser.open(proxy.url)
+        page.wait_text("h1", words, timeout=30, exactly=False)
+        if name == "scenario":
+            page.click("#compute")
+            page.wait_text("#expected", "120", timeout=30)
+        else:
+            page.wait_text("#text", "Set in a cell", timeout=30)
+
+
+def test_example_job(notebook: Make, workspace: Workspace, proxy: Proxy) -> None:
+    del workspace.secrets[SCOPE]["app"]
+    workspace.widgets["hours"] = "1"
+    with notebook("job", workspace, port=processes.app_port()) as cells:
+        *first, last = source(databricks.EXAMPLES / "job.py")
+        for code in first:
+            cells.run(code, timeout=120).ok()
+        running = cells.run_nowait(last)
+        eventually(lambda: running.poll().stdout.count("up for") == 2, 60)
+        assert proxy.url in running.cell.stdout
+        assert "This run ends with its last cell" in running.cell.stdout
+        assert "Today" in visit(proxy.url)
+        cells.interrupt()
+        assert running.wait().error is not None
+
+
+def test_example_setup_admin(notebook: Make, workspace: Workspace, proxy: Proxy) -> None:
+    """The administrator's notebook stores what the others need, and shows the public half of the key."""
+    known = workspace.secrets.pop(SCOPE)
+    workspace.widgets.update(server=known["server"], host_key=known["host_key"], group="analysts")
+    with notebook("dedicated", workspace, **STRAY) as cells:
+        shown = run_example(cells, "setup_admin")[-1].stdout
+        assert workspace.acls == {SCOPE: {"analysts": "READ"}}
+        assert "PRIVATE KEY" in workspace.secrets[SCOPE]["key"]
+        assert "PRIVATE" not in shown
+        proxy.add_key(next(line for line in shown.splitlines() if line.startswith("ssh-ed25519 ")))
+        workspace.secrets[SCOPE].update({name: known[name] for name in ("remote", "url", "access", "app")})
+        cells.run(SENTENCE).ok()
+        assert visit(proxy.url) == "hello"
+
+
+@pytest.mark.parametrize("mode", [*MODES, "bare"])
+def test_example_probe(mode: str, notebook: Make, workspace: Workspace) -> None:
+    with notebook(mode, workspace) as cells:
+        shown = run_example(cells, "probe")[-1].stdout
+        print(shown)
+        assert f"runtime                      {databricks.VERSIONS.get(mode, '15.4')}\n" in shown
+        assert ("characters" in shown) == (mode != "bare")
+        known = workspace.secrets[SCOPE]
+        assert not any(value in shown for value in (workspace.token, known["server"], known["host_key"], known["key"]))

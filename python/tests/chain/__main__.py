@@ -50,7 +50,7 @@ def stay(python: str, stub: bool) -> int:
         proxy = demo.proxy
         print(f"{demo.ask('str(tunnel)')}\n")
         print(f"expose() took {took * 1000:.0f} ms. Started for this:")
-        print(f"  notebook  examples/databricks_notebook.py in a Jupyter kernel, pid {demo.notebook.pid}")
+        print(f"  notebook  examples/databricks/gui_and_rest.py in a Jupyter kernel, pid {demo.notebook.pid}")
         print(f"  sshd      {proxy.server}, which leads 127.0.0.1:{proxy.remote} to the notebook")
         print(f"  nginx     configured as docs/proxy.md says: {proxy.directory / 'nginx.conf'}")
         print("Ctrl-C ends all of it.", flush=True)

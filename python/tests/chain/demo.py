@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The demo: examples/databricks_notebook.py in a kernel, with a proxy for it."""
+"""The demo: examples/databricks/gui_and_rest.py in a kernel, with a proxy for it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from . import processes
 from .notebook import Cell, Notebook, cells
 from .proxy import ROOT, Proxy
 
-NOTEBOOK = ROOT / "examples" / "databricks_notebook.py"
+NOTEBOOK = ROOT / "examples" / "databricks" / "gui_and_rest.py"
 EXPOSE = "tunnel = taipy_tunnel.expose()"
 
 # Stands in for the package where a check has to fail: it promises everything and opens nothing.

@@ -107,6 +107,11 @@ class Running:
         self._notebook._cells.pop(self._id, None)
         return self.cell
 
+    def poll(self) -> Cell:
+        """The cell as far as it is now; waits up to a second for news of it."""
+        self._notebook._pump(time.monotonic() + 1)
+        return self.cell
+
 
 class Notebook:
     """A Jupyter kernel of `python`, in a directory of its own."""

@@ -4,7 +4,7 @@
 # MAGIC # A Taipy app in a notebook, open to a browser
 # MAGIC
 # MAGIC Import this file into a workspace (*Import* > *File*) and run its cells from top to bottom. It needs
-# MAGIC a proxy machine, which [docs/proxy.md](../docs/proxy.md) describes.
+# MAGIC a proxy machine (docs/proxy.md) and, once for the workspace, the notebook setup_admin (docs/databricks.md).
 
 # COMMAND ----------
 
@@ -52,9 +52,8 @@ tp.run(gui, rest, title="Taipy on Databricks")
 # COMMAND ----------
 
 # MAGIC %md
-# MAGIC Where the proxy is may also stand in the cluster's environment variables: `TAIPY_TUNNEL_SERVER`,
-# MAGIC `TAIPY_TUNNEL_HOST_KEY` and so on. Without them:
-# MAGIC `expose(server="me@203.0.113.7", host_key="SHA256:…", key="/Workspace/…/id_ed25519")`
+# MAGIC Where the proxy is and how to log in there an administrator stored in the secret scope `taipy-tunnel`.
+# MAGIC Without it: `expose(server="me@203.0.113.7", host_key="SHA256:…", key="secret:MY-SCOPE/MY-KEY")`
 
 # COMMAND ----------
 

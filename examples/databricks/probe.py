@@ -1,0 +1,42 @@
+# Databricks notebook source
+# SPDX-License-Identifier: Apache-2.0
+# MAGIC %md
+# MAGIC # What this compute offers to taipy_tunnel
+# MAGIC
+# MAGIC For a report of a problem: it names what is there, and shows no token, no secret and no name of yours.
+
+# COMMAND ----------
+
+import importlib.metadata
+import os
+import platform
+
+
+def look(what, found):
+    try:
+        print(f"{what:28} {found()}")
+    except Exception as error:
+        print(f"{what:28} - {type(error).__name__}")
+
+
+def context():
+    from dbruntime.databricks_repl_context import get_context
+
+    return get_context()
+
+
+look("runtime", lambda: os.environ["DATABRICKS_RUNTIME_VERSION"])
+look("Python, machine", lambda: f"{platform.python_version()} {platform.machine()} {'.'.join(platform.libc_ver())}")
+look("ipykernel, taipy", lambda: [importlib.metadata.version(name) for name in ("ipykernel", "taipy")])
+look("names of a notebook", lambda: [n for n in ("dbutils", "spark", "displayHTML") if n in get_ipython().user_ns])
+look(
+    "context", lambda: sorted(name for name in ("apiUrl", "apiToken", "clusterId", "jobId") if getattr(context(), name))
+)
+look("entry point's context", lambda: bool(dbutils.notebook.entry_point.getDbutils().notebook().getContext()))
+look("cluster in Spark's settings", lambda: bool(spark.conf.get("spark.databricks.clusterUsageTags.clusterId")))
+look("secrets.list", lambda: callable(dbutils.secrets.list))
+for name in ("server", "host_key", "key"):
+    look(f"secret {name!r}", lambda name=name: f"{len(dbutils.secrets.get('taipy-tunnel', name))} characters")
+look("variables TAIPY_TUNNEL_…", lambda: sorted(name for name in os.environ if name.startswith("TAIPY_TUNNEL_")))
+look("on the way out", lambda: sorted(name for name in os.environ if name.upper().endswith("_PROXY")))
+look("HTML of results", lambda: "text/html" in get_ipython().display_formatter.active_types)
