@@ -27,6 +27,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -97,6 +98,8 @@ type Link struct {
 	tasks guard.Group
 	host  host
 	done  chan struct{}
+
+	hadSession atomic.Bool
 
 	mu    sync.Mutex
 	err   error

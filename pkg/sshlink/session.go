@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 
@@ -81,17 +82,31 @@ func (l *Link) Run(ctx context.Context, command string) ([]byte, error) {
 	}
 }
 
+// sessionWaits are the waits before a session is asked for again: an earlier one counts (MaxSessions)
+// until the server has seen its process end, shortly after its channel was closed.
+var sessionWaits = []time.Duration{5 * time.Millisecond, 20 * time.Millisecond, 80 * time.Millisecond}
+
 // session opens a session channel.
 func (l *Link) session(ctx context.Context) (ch ssh.Channel, reqs <-chan *ssh.Request, err error) {
-	err = l.await(ctx, func() (err error) {
-		ch, reqs, err = l.ssh.OpenChannel("session", nil)
-		return err
-	})
-	if refused, ok := errors.AsType[*ssh.OpenChannelError](err); ok {
-		return nil, nil, fmt.Errorf("%w: %w", ErrNoSession, refused)
+	for try := 0; ; try++ {
+		err = l.await(ctx, func() (err error) {
+			ch, reqs, err = l.ssh.OpenChannel("session", nil)
+			return err
+		})
+		refused, ok := errors.AsType[*ssh.OpenChannelError](err)
+		switch {
+		case err == nil:
+			l.hadSession.Store(true)
+			return ch, reqs, nil
+		case !ok:
+			return nil, nil, fault.LinkLost(err)
+		case try == len(sessionWaits) || !l.hadSession.Load():
+			return nil, nil, fmt.Errorf("%w: %w", ErrNoSession, refused)
+		}
+		select {
+		case <-time.After(sessionWaits[try]):
+		case <-ctx.Done():
+			return nil, nil, fmt.Errorf("%w: %w", ErrNoSession, refused)
+		}
 	}
-	if err != nil {
-		return nil, nil, fault.LinkLost(err)
-	}
-	return ch, reqs, nil
 }
