@@ -36,8 +36,7 @@ def looked_up(names: Iterable[str], live: bool) -> Iterator[None]:
     names = list(names)
     if not live:
         _found.clear()
-    _read(SCOPE, names, "server")
-    before = stored.set({name: _found.get((SCOPE, name)) or "" for name in names})
+    before = stored.set({name: value or "" for name, value in _read(SCOPE, names, "server").items()})
     try:
         yield
     finally:
@@ -53,10 +52,9 @@ def opened(key: str) -> str:
         raise ConfigError("configuration: key names no secret", 'write key="secret:SCOPE/KEY"')
     if not _databricks.here():
         raise ConfigError("configuration: key names a secret, and this is not Databricks", 'write key="PATH"')
-    _read(scope, [name], name)
-    found = _found[scope, name]
+    found = _read(scope, [name], name)[name]
     if found is None:
-        del _found[scope, name]
+        _found.pop((scope, name), None)
         raise ConfigError(
             f"configuration: there is no secret {name!r} in scope {scope!r}{_because(scope)}",
             f"what there is: databricks secrets list-secrets {scope}",
@@ -86,15 +84,17 @@ def forget() -> None:
     _found.clear()
 
 
-def _read(scope: str, keys: list[str], needed: str) -> None:
-    keys = [key for key in keys if (scope, key) not in _found]
-    if not keys:
-        return
-    reading = Reading(scope, keys)
-    reading.read(needed if needed in keys else "")
-    _why[scope] = reading.why
-    for key in keys:
-        _found[scope, key] = reading.found.get(key)
+def _read(scope: str, keys: list[str], needed: str) -> dict[str, Secret | None]:
+    """What a scope has of the keys; asks for those that are not known. Several threads may be here."""
+    known = dict(_found)
+    found = {key: known[scope, key] for key in keys if (scope, key) in known}
+    if missing := [key for key in keys if key not in found]:
+        reading = Reading(scope, missing)
+        reading.read(needed if needed in missing else "")
+        _why[scope] = reading.why
+        found.update((key, reading.found.get(key)) for key in missing)
+        _found.update(((scope, key), value) for key, value in found.items())
+    return found
 
 
 def _looked_at(name: str) -> str:

@@ -64,6 +64,7 @@ ROWS: dict[str, tuple[dict[str, Any], type[TunnelError], str, str]] = {
     ),
     "public key": ({"key": "{dir}/key.pub"}, ConfigError, "public", ""),
     "bytes that are not text": ({"key": b"\xff\xfe"}, ConfigError, "not text", ""),
+    "secret of Databricks": ({"key": "secret:team/key"}, ConfigError, "not Databricks", "PATH"),
     "no passphrase": ({"key": "{dir}/locked"}, ConfigError, "passphrase", "key_passphrase"),
     "wrong passphrase": ({"key": "{dir}/locked", "key_passphrase": "wrong"}, ConfigError, "passphrase", ""),
     "refused key": ({"key": "{dir}/key"}, AuthError, "refused", "authorized_keys"),

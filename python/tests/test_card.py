@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from taipy_tunnel import HostKeyError, ProxyUnreachableError, Status, _card
+from taipy_tunnel._status import Cluster
 
 NOW = datetime.datetime.now(datetime.timezone.utc)
 EVIL = "<script>alert(1)</script>\"'&" * 400
@@ -66,6 +67,25 @@ def test_access_is_told() -> None:
     assert "The link ends on 2030-01-02 at 03:04 UTC" in told(expires=datetime.datetime(2030, 1, 2, 3, 4))
     counted = told(requests=12, visitors_today=1, refused=2, failed=0, slow=1)
     assert "1 visitor today; 12 requests, 2 refused, 1 slow." in counted
+
+
+LIVES = {
+    "60 minutes after its last cell": Cluster("cluster", 60),
+    "keeps the cluster, which costs": Cluster("cluster", 60, kept=True),
+    "ends with its last cell": Cluster("job"),
+    "ends idle sessions": Cluster("serverless"),
+}
+
+
+@pytest.mark.parametrize("words", LIVES)
+def test_the_life_of_the_cluster_is_told(words: str) -> None:
+    shown = status(cluster=LIVES[words])
+    assert words in _card.text(shown, "http://h/")
+    card = _card.html(shown, "http://h/")
+    xml.etree.ElementTree.fromstring(card)
+    assert words in card
+    assert words not in _card.text(status("closed", cluster=LIVES[words]), "http://h/")
+    assert _card.text(status(cluster=Cluster("cluster", 0)), "h") == _card.text(status(), "h")
 
 
 def test_everything_is_escaped_and_short() -> None:

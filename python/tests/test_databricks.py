@@ -177,6 +177,50 @@ def test_a_token_is_asked_for_at_each_use(notebook: Make, workspace: Workspace) 
         assert workspace.asked(LIST)[-1].token == workspace.token
 
 
+CROWD = """
+import concurrent.futures, taipy_tunnel
+with concurrent.futures.ThreadPoolExecutor(8) as pool:
+    made = list(pool.map(lambda _: taipy_tunnel.expose(), range(8)))
+print(len(set(map(id, made))), made[0].state)
+"""
+
+
+@pytest.mark.parametrize("mode", ["dedicated", "bare"])
+def test_many_at_once_are_one_tunnel(mode: str, notebook: Make, workspace: Workspace) -> None:
+    with notebook(mode, workspace) as cells:
+        assert cells.run(CROWD).ok().stdout == "1 up\n"
+
+
+FUSSY = """
+import threading, taipy_tunnel
+get = dbutils.secrets.get
+def fussy(scope, key):
+    if threading.current_thread() is not threading.main_thread():
+        raise RuntimeError("Context not valid. If you are calling this outside the main thread, you must set it")
+    return get(scope, key)
+dbutils.secrets.get = fussy
+"""
+
+
+def test_a_dbutils_that_wants_the_main_thread(notebook: Make, workspace: Workspace) -> None:
+    with notebook("standard", workspace) as cells:
+        cells.run(FUSSY).ok()
+        cells.run(SENTENCE).ok()
+        assert workspace.rest == [CLUSTER]
+        assert ask(cells, "[t.name for t in threading.enumerate() if 'secrets' in t.name]") == []
+
+
+def test_other_notebooks_are_asked_nothing(notebook: Make, workspace: Workspace, proxy: Proxy) -> None:
+    """Jupyter and VS Code: no stand-in is there, and nothing but the card is shown."""
+    known = {f"TAIPY_TUNNEL_{name.upper()}": value for name, value in workspace.secrets[SCOPE].items()}
+    with Notebook(env=known) as cells:
+        cell = cells.run(SENTENCE).ok()
+        assert (cell.stdout, cell.stderr, proxy.url in cell.html) == ("", "", True)
+        assert ask(cells, "[taipy_tunnel.tunnels()[0].status.cluster, 'dbruntime' in __import__('sys').modules]") == [
+            None, False,
+        ]  # fmt: skip
+
+
 STRAY = {
     "ARM_CLIENT_ID": "x", "ARM_CLIENT_SECRET": "x", "ARM_TENANT_ID": "x", "ARM_USE_MSI": "true",
     "GOOGLE_CREDENTIALS": "{broken", "DATABRICKS_HOST": "https://elsewhere.invalid", "DATABRICKS_TOKEN": "dapi-stray",
@@ -271,7 +315,8 @@ import subprocess, taipy_tunnel
 LEFT = """
 tunnel = taipy_tunnel.expose()
 child = subprocess.Popen(["sleep", "60"])
-import sys, gc
+import os, sys
+print(os.environ)
 for module in [m for name, m in sys.modules.items() if name.startswith("taipy_tunnel")]:
     print(vars(module))
 print(repr(tunnel), tunnel, vars(tunnel), tunnel.status, tunnel.logs(1000), tunnel._repr_html_(), tunnel.requests())
