@@ -209,7 +209,8 @@ def _settle(tunnel: Tunnel, timeout: float) -> None:
 def tunnels() -> list[Tunnel]:
     """The tunnels that are open in this process."""
     with _lock:
-        return [tunnel for tunnel in _tunnels.values() if tunnel._handle]
+        known = list(_tunnels.values())
+    return [tunnel for tunnel in known if tunnel._handle]
 
 
 def close_all(drain: float = 5.0) -> None:
