@@ -20,7 +20,7 @@ const (
 	appIdle     = 1500 * time.Millisecond
 	appIdleMost = 64        // kept-alive connections to the app
 	appHead     = 256 << 10 // bytes of an answer's head
-	copySize    = 256 << 10
+	copySize    = 128 << 10
 )
 
 // identity are the headers by which a proxy that asks visitors to log in says who they are
