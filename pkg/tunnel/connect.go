@@ -4,6 +4,7 @@ package tunnel
 
 import (
 	"context"
+	"errors"
 	"net"
 	"slices"
 	"strings"
@@ -50,6 +51,7 @@ type connecting struct {
 	claim *claim
 	links int  // that were tried, on a plain proxy
 	held  bool // slots of a prepared proxy
+	doubt bool // the proxy refused a slot that its description names: it may have changed
 }
 
 // newConnecting reads what is known of host keys, once; keys are read again for each login.
@@ -115,14 +117,20 @@ func (c *connecting) serve(ctx context.Context, l *sshlink.Link, index int) (lin
 
 // place is where visitors arrive; the first link finds out.
 func (c *connecting) place(ctx context.Context, l *sshlink.Link) (*place, error) {
-	if p := c.t.place.Load(); p.known {
-		return p, nil
+	known := c.t.place.Load()
+	if known.known && !c.doubt {
+		return known, nil
 	}
 	p, err := c.t.cfg.find(ctx, l, c.t.server)
-	if err == nil {
-		c.t.arriveAt(p)
+	if err != nil {
+		return nil, err
 	}
-	return p, err
+	if known.known && !known.same(p) {
+		return nil, fault.DescriptionChanged(c.t.server.String())
+	}
+	c.doubt = false
+	c.t.arriveAt(p)
+	return p, nil
 }
 
 // takePrepared takes every slot that is for the keeper with the given index. A tunnel that held them
@@ -139,6 +147,8 @@ func (c *connecting) takePrepared(ctx context.Context, l *sshlink.Link, p *place
 	made := newPreparedLink(c.t, l, p.slots)
 	for slot := index; slot < len(p.slots); slot += c.t.cfg.connections(len(p.slots)) {
 		if err := made.take(ctx, slot); err != nil {
+			open, _ := c.t.sup.alive()
+			c.doubt = open == 0 && errors.Is(err, fault.ErrForward)
 			return nil, err
 		}
 	}

@@ -7,7 +7,7 @@ import (
 	"errors"
 	"net"
 	"net/url"
-	"strings"
+	"slices"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/proxyhost"
@@ -31,6 +31,12 @@ func (p *place) identity() string {
 		return p.name
 	}
 	return p.slots[0].String()
+}
+
+// same reports whether visitors arrive there in the same way.
+func (p *place) same(o *place) bool {
+	return p.prepared == o.prepared && p.url == o.url && p.check == o.check &&
+		slices.EqualFunc(p.slots, o.slots, func(a, b net.Addr) bool { return a.String() == b.String() })
 }
 
 // firstPlace is what is known before there is a link. given: the configuration names a slot of a
@@ -84,6 +90,3 @@ func (cfg *Config) plain() (*place, error) {
 	}
 	return cfg.firstPlace(true), nil
 }
-
-// secure: whether the way from the browser is.
-func (p *place) secure() bool { return strings.HasPrefix(p.url, "https:") }

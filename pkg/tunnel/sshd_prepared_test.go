@@ -286,6 +286,42 @@ func TestPreparedProxyIsCheckedFromWithin(t *testing.T) {
 	}
 }
 
+// What the admin has changed is told when the links are made anew.
+func TestPreparedProxyChanges(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(p *prepared)
+		want   string
+	}{
+		"the app is gone": {func(p *prepared) { p.desc.Apps = nil }, "no app"},
+		"other slots":     {func(p *prepared) { p.desc.Apps[0].Slots = []string{"/other/sales.0.sock"} }, "other slots"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPrepared(t)
+			tun := p.expose(t, p.config(app(t, "hello")))
+			await(t, tun, "two links", whole)
+			must(t, os.RemoveAll(filepath.Join(p.root, "slots")))
+			c.change(p)
+			p.describe(t)
+			p.KillLinks()
+			s := await(t, tun, "the end", func(s tunnel.Status) bool { return s.State == tunnel.Failed })
+			if !errors.Is(s.LastError, tunnel.ErrConfig) || !strings.Contains(s.LastError.Error(), c.want) {
+				t.Errorf("%v", s.LastError)
+			}
+		})
+	}
+	// Emptied by a restart, and made again from the same description: it comes back by itself.
+	p := newPrepared(t)
+	tun := p.expose(t, p.config(app(t, "hello")))
+	await(t, tun, "two links", whole)
+	slots := filepath.Join(p.root, "slots")
+	must(t, os.RemoveAll(slots))
+	p.KillLinks()
+	await(t, tun, "a refusal", func(s tunnel.Status) bool { return s.LastError != nil && errors.Is(s.LastError, tunnel.ErrForward) })
+	must(t, os.Mkdir(slots, 0o755))
+	must(t, os.Chown(slots, p.TenantID(), 0))
+	await(t, tun, "its return", whole)
+}
+
 // A plain proxy has no names, and what it says of visitors is not believed.
 func TestPlainProxyHasNoNames(t *testing.T) {
 	c := newChain(t, sshdtest.Options{})

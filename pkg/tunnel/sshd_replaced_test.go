@@ -77,7 +77,7 @@ func TestAPortInUseIsNotReplaced(t *testing.T) {
 	if err := tun.Reconnect(); err != nil {
 		t.Fatal(err)
 	}
-	await(t, tun, "a port in use", func(s tunnel.Status) bool { return errors.Is(s.LastError, tunnel.ErrForward) })
+	await(t, tun, "a port in use", func(s tunnel.Status) bool { return s.LastError != nil && errors.Is(s.LastError, tunnel.ErrForward) })
 	if s := tun.Status(); s.State != tunnel.Reconnecting {
 		t.Errorf("state %s, %v", s.State, s.LastError)
 	}

@@ -205,6 +205,12 @@ func Described(addr string, err error) *Error {
 		Hint: "have the proxy's admin run the set-up script again; with remote=8080 the file is passed over"}
 }
 
+// DescriptionChanged: what a prepared proxy says of itself is not what it said before.
+func DescriptionChanged(addr string) *Error {
+	return &Error{Op: "description", Class: ErrConfig, Permanent: true, Err: fmt.Errorf("%s has another address or other slots for this app than before", addr),
+		Hint: "run the cell with expose() again, and give visitors the new address"}
+}
+
 // NoSuchName: a prepared proxy has no app of the name that was given, or several and none was given.
 func NoSuchName(addr string, err error) *Error {
 	return &Error{Op: "description", Class: ErrConfig, Permanent: true, Err: fmt.Errorf("%w (on %s)", err, addr),
