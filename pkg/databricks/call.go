@@ -109,16 +109,20 @@ func (w *Workspace) refused(words refusals, e *apierr.APIError) error {
 // said is the workspace's answer for people: status, code and words, on one line, without the token.
 func (w *Workspace) said(words refusals, e *apierr.APIError) string {
 	text := fmt.Sprintf("%d %s", e.StatusCode, http.StatusText(e.StatusCode))
-	if e.ErrorCode == "" || e.ErrorCode == "UNKNOWN" || words.quiet { // not in the workspace's own format
+	switch e.ErrorCode {
+	case "", "UNKNOWN", "<nil>": // not in the workspace's own format
 		return text
 	}
-	said := []rune(fmt.Sprintf("%s (%s)", e.Message, e.ErrorCode))
+	if words.quiet {
+		return text
+	}
+	all := fmt.Sprintf("%s (%s)", e.Message, e.ErrorCode)
+	if token := w.wire.token.Load(); token != nil {
+		all = strings.ReplaceAll(all, *token, hidden) // before it is cut: half a token is one too
+	}
+	said := []rune(all)
 	if len(said) > 300 {
 		said = append(said[:300], '…')
 	}
-	text += ": " + string(said)
-	if token := w.token.Load(); token != nil {
-		text = strings.ReplaceAll(text, *token, hidden)
-	}
-	return text
+	return text + ": " + string(said)
 }

@@ -28,7 +28,6 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/databricks/databricks-sdk-go/client"
@@ -90,7 +89,6 @@ type Workspace struct {
 	cfg    *config.Config
 	client *client.DatabricksClient
 	wire   *wire
-	token  atomic.Pointer[string] // the last one; to keep it out of what a server says
 }
 
 // Open prepares for asking a workspace. Nothing is sent yet.
@@ -116,7 +114,7 @@ func Open(cfg Config) (*Workspace, error) {
 		}
 		w.cfg.Host = host
 		w.cfg.Loaders = []config.Loader{nothing{}}
-		w.cfg.Credentials = strategy{w, cfg.Token}
+		w.cfg.Credentials = strategy{cfg.Token}
 	}
 	c, err := client.New(w.cfg)
 	if err != nil || w.cfg.Host == "" && w.cfg.AzureResourceID == "" {
@@ -164,10 +162,7 @@ func address(host string) (string, error) {
 }
 
 // strategy has the token source asked for each request.
-type strategy struct {
-	w     *Workspace
-	token TokenSource
-}
+type strategy struct{ token TokenSource }
 
 func (strategy) Name() string { return "pat" }
 
@@ -181,7 +176,6 @@ func (s strategy) Configure(context.Context, *config.Config) (credentials.Creden
 		if token == "" || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
 			return fault.Config("", "the workspace's token is empty, or holds a character that no token has")
 		}
-		s.w.token.Store(&token)
 		r.Header.Set("Authorization", "Bearer "+token)
 		return nil
 	}), nil

@@ -142,7 +142,7 @@ func TestClusterAndUser(t *testing.T) {
 		t.Errorf("%+v, %v, want %+v", me, err, want)
 	}
 	_, err = w.Cluster(t.Context(), "1124-000000-zzzzzzzz")
-	if e := asError(t, err); !e.Permanent || !strings.Contains(e.Error(), "does not exist") {
+	if e := asError(t, err); !e.Permanent || !strings.Contains(e.Error(), "does not exist") || !strings.Contains(e.Hint, "id") {
 		t.Errorf("no such cluster: %v", e)
 	}
 	f.refusing(map[string]refusal{"GET /api/2.1/clusters/get": {403, "PERMISSION_DENIED", "no Can Attach To"}})

@@ -8,6 +8,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
@@ -17,10 +19,13 @@ import (
 // maxAnswer bytes, before the SDK sees any of it; and a redirect is an answer of somebody else: the
 // SDK would follow it with the body that was sent, the token too where only the port or the scheme
 // differs.
-type wire struct{ base *http.Transport }
+type wire struct {
+	base  *http.Transport
+	token atomic.Pointer[string] // the last one; to keep it out of what a server says
+}
 
 func newWire() *wire {
-	return &wire{&http.Transport{
+	return &wire{base: &http.Transport{
 		Proxy:                  http.ProxyFromEnvironment,
 		DialContext:            (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
 		TLSHandshakeTimeout:    5 * time.Second,
@@ -33,6 +38,9 @@ func newWire() *wire {
 
 // RoundTrip implements http.RoundTripper.
 func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
+	if _, token, ok := strings.Cut(req.Header.Get("Authorization"), " "); ok && token != "" {
+		w.token.Store(&token)
+	}
 	ctx, cancel := context.WithTimeout(req.Context(), patience)
 	defer cancel()
 	resp, err := w.base.RoundTrip(req.WithContext(ctx))

@@ -89,7 +89,8 @@ func NotesOnly(scope, key, said string) *Error {
 
 // NoCluster: no such cluster, or not for this user.
 func NoCluster(id, said string) *Error {
-	return workspace(true, fmt.Errorf("nothing can be learned of cluster %q: %s", id, said), "")
+	return workspace(true, fmt.Errorf("nothing can be learned of cluster %q: %s", id, said),
+		"check its id; who made the cluster lets others attach to it")
 }
 
 // WorkspaceRefused: any other refusal.
