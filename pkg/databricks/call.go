@@ -69,37 +69,37 @@ func (w *Workspace) explain(ctx context.Context, words refusals, started time.Ti
 		if ended == nil {
 			ended = context.DeadlineExceeded
 		}
-		return fault.WorkspaceSilent(w.host(), time.Since(started), ended)
+		return fault.WorkspaceSilent(w.name, time.Since(started), ended)
 	}
 	if e, ok := errors.AsType[*url.Error](err); ok {
-		return fault.WorkspaceUnreachable(w.host(), e.Err)
+		return fault.WorkspaceUnreachable(w.name, e.Err)
 	}
-	if w.cfg.AuthType == "" {
+	if !w.wire.asked.Load() { // it never came to a login
 		return fault.NoWorkspace(w.cfg.Profile)
 	}
-	return fault.NotWorkspace(w.host(), "something that is not what was asked for")
+	return fault.NotWorkspace(w.name, "something that is not what was asked for")
 }
 
 func (w *Workspace) refused(words refusals, e *apierr.APIError) error {
 	said := w.said(words, e)
 	or := func(f func(string) *fault.Error) error {
 		if f == nil {
-			return fault.WorkspaceRefused(w.host(), said)
+			return fault.WorkspaceRefused(w.name, said)
 		}
 		return f(said)
 	}
 	switch {
 	case e.StatusCode == http.StatusTooManyRequests || e.StatusCode >= 500:
-		return fault.WorkspaceBusy(w.host(), said)
+		return fault.WorkspaceBusy(w.name, said)
 	case e.StatusCode == http.StatusUnauthorized,
 		e.StatusCode == http.StatusForbidden && e.ErrorCode != "PERMISSION_DENIED":
-		return fault.TokenRefused(w.host(), said)
+		return fault.TokenRefused(w.name, said)
 	case e.StatusCode == http.StatusForbidden:
 		return or(words.forbidden)
 	case errors.Is(e, apierr.ErrResourceDoesNotExist):
 		return or(words.missing)
 	case e.StatusCode == http.StatusNotFound:
-		return fault.NotWorkspace(w.host(), said)
+		return fault.NotWorkspace(w.name, said)
 	case e.StatusCode == http.StatusBadRequest:
 		return or(words.bad)
 	}

@@ -42,7 +42,7 @@ func (w *Workspace) Cluster(ctx context.Context, id string) (Cluster, error) {
 		return Cluster{}, err
 	}
 	if c.ClusterId != id {
-		return Cluster{}, fault.NotWorkspace(w.host(), "something that is not a cluster")
+		return Cluster{}, fault.NotWorkspace(w.name, "something that is not a cluster")
 	}
 	return Cluster{
 		ID: id, Name: c.ClusterName, State: strings.ToLower(string(c.State)),
@@ -84,7 +84,7 @@ func (w *Workspace) Me(ctx context.Context) (User, error) {
 		return User{}, err
 	}
 	if u.UserName == "" {
-		return User{}, fault.NotWorkspace(w.host(), "something that is not a user")
+		return User{}, fault.NotWorkspace(w.name, "something that is not a user")
 	}
 	return User{ID: u.Id, Name: u.UserName}, nil
 }

@@ -89,6 +89,7 @@ type Workspace struct {
 	cfg    *config.Config
 	client *client.DatabricksClient
 	wire   *wire
+	name   string // of the host; the SDK writes cfg while it logs in, under a lock of its own
 }
 
 // Open prepares for asking a workspace. Nothing is sent yet.
@@ -120,7 +121,10 @@ func Open(cfg Config) (*Workspace, error) {
 	if err != nil || w.cfg.Host == "" && w.cfg.AzureResourceID == "" {
 		return nil, fault.NoWorkspace(cfg.Profile)
 	}
-	w.client = c
+	w.client, w.name = c, "the workspace"
+	if u, err := url.Parse(w.cfg.Host); err == nil && u.Host != "" {
+		w.name = u.Host
+	}
 	return w, nil
 }
 
@@ -128,17 +132,10 @@ func Open(cfg Config) (*Workspace, error) {
 func (w *Workspace) Close() { w.wire.base.CloseIdleConnections() }
 
 // String is the workspace's address.
-func (w *Workspace) String() string { return w.host() }
+func (w *Workspace) String() string { return w.name }
 
 // GoString is String, for %#v.
-func (w *Workspace) GoString() string { return w.host() }
-
-func (w *Workspace) host() string {
-	if u, err := url.Parse(w.cfg.Host); err == nil && u.Host != "" {
-		return u.Host
-	}
-	return "the workspace"
-}
+func (w *Workspace) GoString() string { return w.name }
 
 // address checks that of a workspace. Its query may say which one of several at that address.
 func address(host string) (string, error) {

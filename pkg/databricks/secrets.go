@@ -106,7 +106,7 @@ func (w *Workspace) Secret(ctx context.Context, scope, key string) (Value, error
 	}
 	text, err := base64.StdEncoding.DecodeString(answer.Value)
 	if err != nil || answer.Key != key {
-		return "", fault.NotWorkspace(w.host(), "something that is not a secret")
+		return "", fault.NotWorkspace(w.name, "something that is not a secret")
 	}
 	if !utf8.Valid(text) {
 		return "", fault.Config("store it as text: databricks secrets put-secret "+scope+" "+key, "secret %q of scope %q is not text", key, scope)

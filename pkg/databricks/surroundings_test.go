@@ -157,6 +157,9 @@ func TestNobodyKnowsTheWorkspace(t *testing.T) {
 			if !e.Permanent || !strings.Contains(e.Hint, "databricks auth login") {
 				t.Errorf("%v; %s", e, e.Hint)
 			}
+			if strings.Contains(e.Error(), "not a Databricks workspace") {
+				t.Errorf("%v", e)
+			}
 			holdsNone(t, name, e, "hunter2", "hunter3")
 		})
 	}

@@ -22,6 +22,7 @@ import (
 type wire struct {
 	base  *http.Transport
 	token atomic.Pointer[string] // the last one; to keep it out of what a server says
+	asked atomic.Bool            // for what is not itself part of a login
 }
 
 func newWire() *wire {
@@ -40,6 +41,9 @@ func newWire() *wire {
 func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
 	if _, token, ok := strings.Cut(req.Header.Get("Authorization"), " "); ok && token != "" {
 		w.token.Store(&token)
+	}
+	if strings.HasPrefix(req.URL.Path, "/api/") {
+		w.asked.Store(true)
 	}
 	ctx, cancel := context.WithTimeout(req.Context(), patience)
 	defer cancel()
