@@ -175,6 +175,24 @@ func TestTheHostIsSacred(t *testing.T) {
 	}
 }
 
+// TestFewLinkTheWorkspace: Databricks' SDK, which is larger than all the rest, is linked only into what
+// asks a workspace.
+func TestFewLinkTheWorkspace(t *testing.T) {
+	const sdk = "github.com/databricks/"
+	asks := []string{"pkg/databricks", "cshared"}
+	for dir := range may {
+		c := exec.CommandContext(t.Context(), "go", "list", "-deps", "./"+dir)
+		c.Dir = root(t)
+		out, err := c.Output()
+		if err != nil {
+			t.Fatalf("%s: %v", c, err)
+		}
+		if has := strings.Contains(string(out), sdk); has != slices.Contains(asks, dir) {
+			t.Errorf("%s links %s: %v", dir, sdk, has)
+		}
+	}
+}
+
 // TestCryptoFloor: v0.56.0 of x/crypto mended two deadlocks that a server can bring about.
 func TestCryptoFloor(t *testing.T) {
 	mod, err := os.ReadFile(filepath.Join(root(t), "go.mod"))
