@@ -27,7 +27,7 @@ var may = map[string][]string{
 	"pkg/internal/pump":      {},
 	"pkg/forward":            {"pkg/internal/guard", "pkg/internal/pump", "golang.org/x/sys/unix"},
 	"pkg/gate":               {"pkg/internal/guard", "pkg/internal/pump", "github.com/klauspost/compress"},
-	"pkg/proxyhost":          {},
+	"pkg/proxyhost":          {"pkg/internal/fault", "golang.org/x/crypto/ssh"},
 	"pkg/probe":              {"github.com/hashicorp/go-retryablehttp"},
 	"pkg/sshlink": {"pkg/internal/fault", "pkg/internal/guard", "github.com/pkg/sftp", "golang.org/x/crypto/ssh", "golang.org/x/sys/unix", "github.com/kevinburke/ssh_config",
 		"golang.org/x/net/proxy", "golang.org/x/net/http/httpproxy"},

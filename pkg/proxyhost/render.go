@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package proxyhost
+
+import (
+	"bytes"
+	"embed"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"text/template"
+)
+
+//go:embed templates
+var templates embed.FS
+
+// File is one that the machine needs. All belong to root and are readable by everybody: none holds a secret.
+type File struct {
+	Path string
+	Text string
+}
+
+// Files are all of a machine, sorted by path.
+type Files []File
+
+// Text returns the text of the file at path; "" if there is none.
+func (f Files) Text(path string) string {
+	for _, file := range f {
+		if file.Path == path {
+			return file.Text
+		}
+	}
+	return ""
+}
+
+// Render gives the files of a machine, or says what of h cannot be used.
+func Render(h Host) (Files, error) {
+	p, err := prepare(h)
+	if err != nil {
+		return nil, err
+	}
+	return p.files()
+}
+
+func (p *plan) files() (Files, error) {
+	etc := p.Layout.Etc
+	var files Files
+	for path, name := range map[string]string{p.Layout.SSHD: "sshd.conf", p.Layout.Site: "site.conf", p.Layout.Tmpfiles: "tmpfiles.conf",
+		p.Layout.Limits: "limits.conf", etc + "/nginx/listen.conf": "listen.conf", etc + "/nginx/server.conf": "server.conf",
+		etc + "/nginx/proxy.conf": "proxy.conf", etc + "/away.html": "away.html", etc + "/status.html": "status.html"} {
+		if name == "status.html" && p.Status.Port == 0 {
+			continue
+		}
+		text, err := p.fill(name, p)
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, File{path, text})
+	}
+	for _, t := range p.Tenants {
+		for kind, lines := range map[string][]string{"keys": t.Keys, "ca": t.UserCA, "principals": t.Principals, "revoked": t.Revoked} {
+			if len(lines) == 0 && kind != "keys" {
+				continue
+			}
+			options := ""
+			if kind == "keys" || kind == "principals" {
+				options = "restrict,port-forwarding "
+			}
+			var text strings.Builder
+			for _, line := range lines {
+				text.WriteString(options + line + "\n")
+			}
+			files = append(files, File{etc + "/" + kind + "/" + t.Name, text.String()})
+		}
+		files = append(files, File{etc + "/proxy/" + t.Name + ".json", p.description(t)})
+	}
+	slices.SortFunc(files, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
+	return files, nil
+}
+
+// fill fills one template. They are read here and not when the program starts, for most
+// programs that import this package render nothing.
+func (p *plan) fill(name string, data any) (string, error) {
+	t, err := template.New(name).Funcs(template.FuncMap{
+		"dashed":  func(prefix string) string { return strings.ReplaceAll(prefix, "/", "-") },
+		"headers": newHeaders,
+	}).Option("missingkey=error").ParseFS(templates, "templates/"+name)
+	if err != nil {
+		return "", fmt.Errorf("template %s: %w", name, err)
+	}
+	var text bytes.Buffer
+	if err := t.Execute(&text, data); err != nil {
+		return "", fmt.Errorf("template %s: %w", name, err)
+	}
+	return text.String(), nil
+}
+
+// headers are those that differ from app to app.
+type headers struct {
+	Etc, Prefix, User string
+	HideAuthorization bool
+}
+
+func newHeaders(p *plan, t *tenant, a *app) headers {
+	h := headers{Etc: p.Layout.Etc, Prefix: a.Prefix, User: `""`, HideAuthorization: t.Access.BasicAuth != ""}
+	switch {
+	case t.Access.AuthRequest != "":
+		h.User = "$taipy_user"
+	case t.Access.BasicAuth != "":
+		h.User = "$remote_user"
+	}
+	return h
+}
+
+// Users is the list of sshd's Match User.
+func (p *plan) Users() string {
+	var names []string
+	for _, t := range p.Tenants {
+		names = append(names, t.Name)
+	}
+	return strings.Join(names, ",")
+}
+
+// ManyNames reports whether nginx has to be told that there are many or long ones. Only then, for
+// it takes that setting once, and nginx.conf may have it.
+func (p *plan) ManyNames() bool {
+	return len(p.Names) > 60 || slices.ContainsFunc(p.Names, func(name string) bool { return len(name) > 40 })
+}
+
+// Certificate is where nginx finds it. That of certbot is a link, which leads to a self-signed one
+// until there is another.
+func (p *plan) Certificate() string {
+	if p.TLS.Mode == "files" {
+		return p.TLS.Certificate
+	}
+	return p.Layout.Etc + "/tls/certificate.pem"
+}
+
+// CertificateKey is where nginx finds the certificate's key.
+func (p *plan) CertificateKey() string {
+	if p.TLS.Mode == "files" {
+		return p.TLS.Key
+	}
+	return p.Layout.Etc + "/tls/key.pem"
+}
+
+// StatusAccess is who sees the status page.
+func (p *plan) StatusAccess() Access {
+	return Access{BasicAuth: p.Status.BasicAuth, Allow: p.Status.Allow}
+}
+
+// IdentityVariable is nginx's name of the header that says who a visitor is.
+func (a Access) IdentityVariable() string {
+	return "$upstream_http_" + strings.ReplaceAll(strings.ToLower(a.Identity), "-", "_")
+}
+
+// description is what the tenant reads: one app on each line, so that the script sees which are gone.
+func (p *plan) description(t *tenant) string {
+	d := Description{Version: descriptionVersion, Tenant: t.Name, Check: fmt.Sprintf("127.0.0.1:%d", t.CheckPort)}
+	var lines []string
+	for _, s := range t.Sites {
+		for _, a := range s.Apps {
+			if s.Self {
+				d.SelfService = &SelfService{URL: a.URL, Slots: a.Slots}
+				continue
+			}
+			lines = append(lines, line(App{Name: a.Name, URL: a.URL, Slots: a.Slots}))
+		}
+	}
+	slices.Sort(lines)
+	text := fmt.Sprintf("{\n\"version\": %d,\n\"tenant\": %s,\n\"check\": %s,\n", d.Version, line(d.Tenant), line(d.Check))
+	if d.SelfService != nil {
+		text += "\"self_service\": " + line(d.SelfService) + ",\n"
+	}
+	return text + "\"apps\": [\n" + strings.Join(lines, ",\n") + "\n]\n}\n"
+}
+
+func line(v any) string {
+	text, err := json.Marshal(v)
+	if err != nil {
+		return "null" // no value here has anything that JSON has not
+	}
+	return string(text)
+}
