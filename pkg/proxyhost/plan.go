@@ -53,7 +53,7 @@ type site struct {
 
 type app struct {
 	Name, Prefix, Upstream, URL string
-	Etc, Fresh                  string
+	Fresh                       string
 	Slots                       []string // as the tenant sees them
 	Sockets                     []string // as nginx does
 }
@@ -210,7 +210,7 @@ func (p *plan) layOut(t *tenant, what string) error {
 			return fault.Config("", "%s: the app %s is declared twice", what, d.Name)
 		}
 		names[d.Name] = true
-		a := p.newApp(t, d.Name, slotsOfApp)
+		a := t.newApp(d.Name, slotsOfApp)
 		if d.Host != "" {
 			if err := checkHost(what+": app "+d.Name+": host", d.Host); err != nil {
 				return err
@@ -244,7 +244,7 @@ func (p *plan) layOut(t *tenant, what string) error {
 	if p.TLS.Mode == "certbot" {
 		return fault.Config(`get a certificate for *.`+t.SelfService+` by DNS, and give it with mode "files"`, "%s: certbot's webroot gives no certificate for all names of a domain", what)
 	}
-	a := p.newApp(t, "{name}", slotsOfSelfService)
+	a := t.newApp("{name}", slotsOfSelfService)
 	a.URL = p.address("{name}--"+t.Name+"."+t.SelfService) + "/"
 	for i := range a.Sockets {
 		a.Sockets[i] = strings.ReplaceAll(a.Sockets[i], "{name}", "$taipy_name")
@@ -256,8 +256,8 @@ func (p *plan) layOut(t *tenant, what string) error {
 	return nil
 }
 
-func (p *plan) newApp(t *tenant, name string, slots int) *app {
-	a := &app{Name: name, Upstream: "taipy_" + t.Name + "." + name, Etc: p.Layout.Etc}
+func (t *tenant) newApp(name string, slots int) *app {
+	a := &app{Name: name, Upstream: "taipy_" + t.Name + "." + name}
 	a.Fresh = a.Upstream + ".fresh"
 	for i := range slots {
 		slot := fmt.Sprintf("/s/%s.%d.sock", name, i)

@@ -48,7 +48,7 @@ func (p *plan) files() (Files, error) {
 	var files Files
 	for path, name := range map[string]string{p.Layout.SSHD: "sshd.conf", p.Layout.Site: "site.conf", p.Layout.Tmpfiles: "tmpfiles.conf",
 		p.Layout.Limits: "limits.conf", etc + "/nginx/listen.conf": "listen.conf", etc + "/nginx/server.conf": "server.conf",
-		etc + "/nginx/proxy.conf": "proxy.conf", etc + "/away.html": "away.html", etc + "/status.html": "status.html"} {
+		etc + "/away.html": "away.html", etc + "/status.html": "status.html"} {
 		if name == "status.html" && p.Status.Port == 0 {
 			continue
 		}
@@ -83,8 +83,7 @@ func (p *plan) files() (Files, error) {
 // programs that import this package render nothing.
 func (p *plan) fill(name string, data any) (string, error) {
 	t, err := template.New(name).Funcs(template.FuncMap{
-		"dashed":  func(prefix string) string { return strings.ReplaceAll(prefix, "/", "-") },
-		"headers": newHeaders,
+		"odd": func(n int) bool { return n%2 == 1 },
 	}).Option("missingkey=error").ParseFS(templates, "templates/"+name)
 	if err != nil {
 		return "", fmt.Errorf("template %s: %w", name, err)
@@ -94,23 +93,6 @@ func (p *plan) fill(name string, data any) (string, error) {
 		return "", fmt.Errorf("template %s: %w", name, err)
 	}
 	return text.String(), nil
-}
-
-// headers are those that differ from app to app.
-type headers struct {
-	Etc, Prefix, User string
-	HideAuthorization bool
-}
-
-func newHeaders(p *plan, t *tenant, a *app) headers {
-	h := headers{Etc: p.Layout.Etc, Prefix: a.Prefix, User: `""`, HideAuthorization: t.Access.BasicAuth != ""}
-	switch {
-	case t.Access.AuthRequest != "":
-		h.User = "$taipy_user"
-	case t.Access.BasicAuth != "":
-		h.User = "$remote_user"
-	}
-	return h
 }
 
 // Users is the list of sshd's Match User.
@@ -145,6 +127,9 @@ func (p *plan) CertificateKey() string {
 	return p.Layout.Etc + "/tls/key.pem"
 }
 
+// OwnCertificate reports whether the script makes a self-signed one.
+func (p *plan) OwnCertificate() bool { return p.TLS.Mode == "self-signed" || p.TLS.Mode == "certbot" }
+
 // StatusAccess is who sees the status page.
 func (p *plan) StatusAccess() Access {
 	return Access{BasicAuth: p.Status.BasicAuth, Allow: p.Status.Allow}
@@ -169,11 +154,11 @@ func (p *plan) description(t *tenant) string {
 		}
 	}
 	slices.Sort(lines)
-	text := fmt.Sprintf("{\n\"version\": %d,\n\"tenant\": %s,\n\"check\": %s,\n", d.Version, line(d.Tenant), line(d.Check))
+	text := fmt.Sprintf("{\"version\": %d, \"tenant\": %s, \"check\": %s,\n", d.Version, line(d.Tenant), line(d.Check))
 	if d.SelfService != nil {
 		text += "\"self_service\": " + line(d.SelfService) + ",\n"
 	}
-	return text + "\"apps\": [\n" + strings.Join(lines, ",\n") + "\n]\n}\n"
+	return text + "\"apps\": [\n" + strings.Join(lines, ",\n") + "\n]}\n"
 }
 
 func line(v any) string {

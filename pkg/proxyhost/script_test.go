@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package proxyhost_test
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/proxyhost"
+)
+
+// A script that an admin is to read before it runs has to be short.
+func TestScriptIsShortAndClean(t *testing.T) {
+	for name, h := range map[string]proxyhost.Host{"typical": typical(t), "everything": everything(t)} {
+		text, err := proxyhost.Script(h)
+		must(t, err)
+		if n := strings.Count(text, "\n"); name == "typical" && n >= 300 {
+			t.Errorf("it has %d lines", n)
+		}
+		for _, f := range render(t, h) {
+			if strings.Contains(f.Text, "TAIPY_TUNNEL_END") || f.Text != "" && !strings.HasSuffix(f.Text, "\n") || !strings.Contains(text, f.Text) {
+				t.Errorf("%s is not as it should be in the script", f.Path)
+			}
+		}
+		path := t.TempDir() + "/install.sh"
+		must(t, os.WriteFile(path, []byte(text), 0o644))
+		run(t, "shellcheck", "--shell=sh", path)
+		if name == "typical" {
+			golden(t, "typical.sh.txt", text)
+		}
+	}
+}
+
+func TestCloudInit(t *testing.T) {
+	text, err := proxyhost.CloudInit(typical(t))
+	must(t, err)
+	script, err := proxyhost.Script(typical(t))
+	must(t, err)
+	_, block, _ := strings.Cut(text, "content: |\n")
+	block, _, _ = strings.Cut(block, "runcmd:")
+	if got := strings.TrimPrefix(strings.ReplaceAll("\n"+block, "\n      ", "\n"), "\n"); got != script || !strings.HasPrefix(text, "#cloud-config\n") {
+		t.Errorf("%s", text)
+	}
+}
