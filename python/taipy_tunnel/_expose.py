@@ -106,7 +106,7 @@ def expose(
         raise TypeError(_no_such_argument(next(iter(unknown))))
     settings = None
     try:
-        with _scope.looked_up(_left_out(locals()), any(tunnel.state not in ENDED for tunnel in tunnels())):
+        with _scope.looked_up(_left_out(locals()), _live):
             settings = Settings(
                 server=text("server", server),
                 name=text("name", name),
@@ -144,12 +144,19 @@ def expose(
 
 
 def _left_out(given: Mapping[str, object]) -> list[str]:
-    """The arguments that were not passed and do not stand in the environment."""
-    names = []
+    """On Databricks, the arguments that were not passed and do not stand in the environment."""
+    names: list[str] = []
+    if not _databricks.here():
+        return names
     for name, parameter in inspect.signature(expose).parameters.items():
         if name != "unknown" and (given[name] is None or given[name] is parameter.default):
             names += [] if os.environ.get(variable(name)) else [name]
     return names
+
+
+def _live() -> bool:
+    """Whether a tunnel is open, or will be again by itself."""
+    return any(tunnel.state not in ENDED for tunnel in tunnels())
 
 
 def _show(tunnel: Tunnel) -> None:

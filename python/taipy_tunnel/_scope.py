@@ -10,7 +10,7 @@ nobody's environment.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 
 from . import _databricks
 from ._errors import ConfigError, HostKeyError, TunnelError
@@ -25,16 +25,15 @@ _why: dict[str, str] = {}  # by scope: why it could not be read
 
 
 @contextlib.contextmanager
-def looked_up(names: Iterable[str], live: bool) -> Iterator[None]:
+def looked_up(names: list[str], live: Callable[[], bool]) -> Iterator[None]:
     """Let the scope stand behind the environment, for arguments of these names.
 
     live: whether a tunnel is open; if not, all is asked for anew.
     """
-    if not _databricks.here():
+    if not names:
         yield
         return
-    names = list(names)
-    if not live:
+    if not live():
         _found.clear()
     before = stored.set({name: value or "" for name, value in _read(SCOPE, names, "server").items()})
     try:
