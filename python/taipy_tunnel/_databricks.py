@@ -35,7 +35,8 @@ def here() -> bool:
     if _importable is None:
         with contextlib.suppress(Exception):
             _importable = importlib.util.find_spec("dbruntime") is not None
-    return bool(_importable) or named("dbutils") is not None
+    dbutils = named("dbutils")  # that of Databricks' SDK is on a laptop that talks to a workspace
+    return bool(_importable) or not (dbutils is None or type(dbutils).__module__.startswith("databricks.sdk"))
 
 
 def shell() -> Any:

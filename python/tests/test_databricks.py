@@ -7,7 +7,9 @@ import contextlib
 import functools
 import inspect
 import json
+import os
 import pathlib
+import signal
 import urllib.request
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -91,6 +93,43 @@ def test_a_workspace_that_is_down(notebook: Make, mode: str, how: str, workspace
         assert (workspace.gets, workspace.rest) == ([], [])
         assert proxy.url in again.html
         assert visit(proxy.url) == "hello"
+
+
+QUIET = """
+import threading
+from taipy_tunnel._cluster import facts
+from taipy_tunnel._library import library
+from taipy_tunnel._watcher import watcher
+taipy_tunnel.close_all(0)
+watcher.join(10)
+print(library().info()["handles"], [t.name for t in threading.enumerate() if "taipy" in t.name], facts._handle)
+"""
+
+
+@pytest.mark.parametrize("how", BROKEN)
+def test_a_workspace_that_does_not_tell_of_the_cluster(
+    how: str, notebook: Make, workspace: Workspace, proxy: Proxy
+) -> None:
+    """It is not noticed: no note on the card, no line in the log, and nothing that goes on."""
+    with notebook("dedicated", workspace) as cells:
+        workspace.break_down(how)
+        broken = workspace.misbehave
+        assert callable(broken)
+
+        def only_the_cluster(request: databricks.Request) -> tuple[int, dict[str, str], bytes]:
+            if request.path.endswith(CLUSTER):
+                return broken(request)
+            status, found = workspace.answer(request)
+            return status, {}, json.dumps(found).encode()
+
+        workspace.misbehave = only_the_cluster
+        cell = cells.run(SENTENCE).ok()
+        assert (proxy.url in cell.html, "stops" in cell.html, cell.stdout, cell.stderr) == (True, False, "", "")
+        assert workspace.rest
+        assert visit(proxy.url) == "hello"
+        assert ask(cells, "[taipy_tunnel.tunnels()[0].state, taipy_tunnel.tunnels()[0].status.cluster]") == ["up", None]
+        assert not [line for line in ask(cells, "taipy_tunnel.tunnels()[0].logs()") if "luster" in line]
+        assert cells.run(QUIET).ok().stdout == "0 [] 0\n"
 
 
 def failure(cells: Notebook, code: str) -> tuple[str, str]:
@@ -248,6 +287,7 @@ def test_the_same_url_after_a_restart(mode: str, notebook: Make, workspace: Work
     with notebook(mode, workspace) as cells:
         show = "import taipy_tunnel; print(taipy_tunnel.expose().url)"
         url = cells.run(show).ok().stdout.split()[-1]
+        os.kill(cells.pid, signal.SIGKILL)
         cells.restart()
         assert cells.run(show).ok().stdout.split()[-1] == url
         bearer = {"Authorization": "Bearer " + url.partition("#token=")[2]}
