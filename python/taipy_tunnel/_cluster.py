@@ -16,7 +16,7 @@ from typing import Any
 
 from . import _databricks
 from ._card import KEEP_MINUTES
-from ._errors import ConfigError
+from ._errors import ConfigError, TunnelError
 from ._library import NoSuchTunnelError, deaf, library
 from ._status import Cluster
 from ._watcher import TICK, logger, watcher
@@ -45,6 +45,8 @@ class Facts:
         opened: list[int] = []
         try:
             library().begin({**question, **_databricks.workspace()}, PATIENCE, opened)
+        except TunnelError as error:  # the tunnel is open all the same
+            logger.debug("the cluster: %s", error.message)
         finally:
             if opened:
                 with watcher.lock:

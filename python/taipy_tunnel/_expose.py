@@ -130,12 +130,13 @@ def expose(
         del key, key_passphrase, token, access, via  # a verbose traceback shows what this frame holds
         _scope.check(settings)
         tunnel = _expose(settings, shown, patience)
-    except TunnelError as error:
+    except BaseException as error:
         key = key_passphrase = token = access = via = None
-        raise _scope.advised(error, settings).with_traceback(None) from None
-    except BaseException:
-        key = key_passphrase = token = access = via = None
-        raise
+        if isinstance(error, TunnelError):
+            error = _scope.advised(error, settings)
+        elif isinstance(error, Exception):
+            raise  # a defect of ours, to be shown with its frames
+        raise error.with_traceback(None) from None
     if tunnel.keep(keep):
         print(KEEPS, flush=True)
     facts.look()
@@ -163,9 +164,10 @@ def _show(tunnel: Tunnel) -> None:
     """On Databricks, what is not shown by itself: nobody looks at the result of a job's cell."""
     if not _databricks.here():
         return
+    display = _databricks.named("displayHTML")
     if _databricks.job():
         print(tunnel, flush=True)
-    elif not _databricks.shows_html() and callable(display := _databricks.named("displayHTML")):
+    elif callable(display) and not _databricks.shows_html():
         display(tunnel._repr_html_())
 
 
