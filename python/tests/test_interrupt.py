@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import socket
 
+import pytest
 from chain.proxy import Proxy
 from conftest import arguments
 from interpreters import EXPOSE, outcome, run, script, talk
@@ -110,6 +111,17 @@ EVERYWHERE = """
 """
 
 
-def test_ctrl_c_anywhere_leaves_nothing(python: str) -> None:
+# Arguments come from secrets: a thread, and a login that nothing is asked with.
+SECRETS = """
+    import os, types
+    def get(scope, key):
+        raise KeyError("Secret does not exist")
+    os.environ["DATABRICKS_RUNTIME_VERSION"] = "15.4"
+    dbutils = types.SimpleNamespace(secrets=types.SimpleNamespace(get=get))
+"""
+
+
+@pytest.mark.parametrize("before", ["", SECRETS], ids=["", "Databricks"])
+def test_ctrl_c_anywhere_leaves_nothing(python: str, before: str) -> None:
     """A tunnel that opened while its caller was interrupted would have had no owner."""
-    assert outcome(run(python, script(EVERYWHERE))) == (0, "True\n", "")
+    assert outcome(run(python, script(before, EVERYWHERE))) == (0, "True\n", "")
