@@ -10,6 +10,8 @@
 import importlib.metadata
 import os
 import platform
+import socket
+from concurrent.futures import ThreadPoolExecutor
 
 
 def look(what, found):
@@ -25,18 +27,27 @@ def context():
     return get_context()
 
 
+def secret(name):
+    return dbutils.secrets.get("taipy-tunnel", name)
+
+
+def address():
+    host, _, port = secret("server").strip().rpartition("@")[2].partition(":")
+    return host, int(port or 22)
+
+
 look("runtime", lambda: os.environ["DATABRICKS_RUNTIME_VERSION"])
 look("Python, machine", lambda: f"{platform.python_version()} {platform.machine()} {'.'.join(platform.libc_ver())}")
 look("ipykernel, taipy", lambda: [importlib.metadata.version(name) for name in ("ipykernel", "taipy")])
 look("names of a notebook", lambda: [n for n in ("dbutils", "spark", "displayHTML") if n in get_ipython().user_ns])
-look(
-    "context", lambda: sorted(name for name in ("apiUrl", "apiToken", "clusterId", "jobId") if getattr(context(), name))
-)
+look("context", lambda: [n for n in ("apiUrl", "apiToken", "clusterId", "jobId") if getattr(context(), n, None)])
 look("entry point's context", lambda: bool(dbutils.notebook.entry_point.getDbutils().notebook().getContext()))
 look("cluster in Spark's settings", lambda: bool(spark.conf.get("spark.databricks.clusterUsageTags.clusterId")))
 look("secrets.list", lambda: callable(dbutils.secrets.list))
 for name in ("server", "host_key", "key"):
-    look(f"secret {name!r}", lambda name=name: f"{len(dbutils.secrets.get('taipy-tunnel', name))} characters")
+    look(f"secret {name!r}", lambda name=name: f"{len(secret(name))} characters")
+look("secrets from a thread", lambda: len(ThreadPoolExecutor().submit(secret, "server").result()) > 0)
+look("way to the proxy", lambda: socket.create_connection(address(), timeout=5).close() is None)
 look("variables TAIPY_TUNNEL_…", lambda: sorted(name for name in os.environ if name.startswith("TAIPY_TUNNEL_")))
 look("on the way out", lambda: sorted(name for name in os.environ if name.upper().endswith("_PROXY")))
 look("HTML of results", lambda: "text/html" in get_ipython().display_formatter.active_types)

@@ -471,6 +471,7 @@ def test_example_probe(mode: str, notebook: Make, workspace: Workspace) -> None:
         shown = run_example(cells, "probe")[-1].stdout
         print(shown)
         assert f"runtime                      {databricks.VERSIONS.get(mode, '15.4')}\n" in shown
-        assert ("characters" in shown) == (mode != "bare")
+        for what in ("characters", "secrets from a thread        True", "way to the proxy             True"):
+            assert (what in shown) == (mode != "bare")
         known = workspace.secrets[SCOPE]
         assert not any(value in shown for value in (workspace.token, known["server"], known["host_key"], known["key"]))
