@@ -44,7 +44,7 @@ class Facts:
             return
         opened: list[int] = []
         try:
-            library().begin({**question, **_databricks.workspace()}, PATIENCE, opened)
+            library().begin(question, PATIENCE, opened)
         except TunnelError as error:  # the tunnel is open all the same
             logger.debug("the cluster: %s", error.message)
         finally:

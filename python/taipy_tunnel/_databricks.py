@@ -55,13 +55,20 @@ def named(name: str) -> Any:
     return None
 
 
-def workspace() -> dict[str, str]:
-    """How to ask the workspace: "host" and "token", now; {} where the notebook does not tell."""
+class Login(dict[str, str]):
+    """The fields "host" and "token" of a question to the workspace; no traceback shows them."""
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} fields>"
+
+
+def workspace() -> Login:
+    """The notebook's login to its workspace, now; empty where it does not tell."""
     host = _fact("apiUrl", "spark.databricks.workspaceUrl")
     if host and "://" not in host:
         host = f"https://{host}"
-    login = {"host": host, "token": _fact("apiToken")}
-    return login if all(login.values()) else {}
+    login = Login(host=host, token=_fact("apiToken"))
+    return login if all(login.values()) else Login()
 
 
 def cluster() -> str:

@@ -15,7 +15,8 @@ from collections.abc import Iterator
 from ctypes import POINTER, c_char, c_char_p, c_int32, c_int64, c_size_t
 from typing import Any
 
-from ._errors import ForkedProcessError, TunnelError, from_json
+from . import _databricks
+from ._errors import ForkedProcessError, TunnelError, WorkspaceError, from_json
 from ._settings import Settings
 
 ABI_VERSION = 3
@@ -170,9 +171,18 @@ class Library:
         return answer["value"]
 
     def begin(self, question: dict[str, Any], timeout: float, opened: list[int]) -> None:
-        """Ask, and append the handle of the answer to `opened`; as in expose()."""
-        text = ctypes.create_string_buffer(json.dumps(question).encode())
-        del question
+        """Ask, and append the handle of the answer to `opened`; as in expose().
+
+        A workspace that is not named is, in a notebook on Databricks, the notebook's own, by the login
+        that it has now; only a question with an empty "profile" may fall back on what is configured.
+        """
+        login = _databricks.Login()
+        if _databricks.here() and not question.get("host") and not question.get("profile"):
+            login = _databricks.workspace()
+            if not login and "profile" not in question:
+                raise WorkspaceError("workspace: this notebook has no login to it", "pass the arguments: expose(…)")
+        text = ctypes.create_string_buffer(json.dumps({**question, **login}).encode())
+        del question, login
         opened.extend(map(self._dll.tt_ask, (text,), (max(1, round(timeout * 1000)),)))
         ctypes.memset(text, 0, len(text))
         if opened[0] < 0:

@@ -63,8 +63,7 @@ class Reading:
             return
         question: dict[str, Any] = {"ask": "databricks.secrets", "scope": self._scope, "keys": self._keys}
         try:
-            # No frame has a name for the token, or for what comes back.
-            found = library().ask({**question, **_databricks.workspace()}, PATIENCE) or {}
+            found = library().ask(question, PATIENCE) or {}
             self.found.update((key, Secret(found.pop(key))) for key in list(found))
             self.why = ""
         except TunnelError as error:
