@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import re
 import xml.etree.ElementTree
@@ -43,6 +44,8 @@ STATES = {
 @pytest.mark.parametrize("name", STATES)
 def test_states(name: str) -> None:
     shown, words = STATES[name]
+    late = datetime.datetime.now(datetime.timezone.utc) - NOW  # what ran since this file was read
+    shown = dataclasses.replace(shown, since=shown.since + late)
     card = _card.html(shown, shown.url)
     xml.etree.ElementTree.fromstring(card)  # well-formed
     assert len(card.encode()) < 8192
