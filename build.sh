@@ -192,7 +192,7 @@ compat() {
 	done
 	say "ipykernel 6.17 and 6.29"
 	COMPAT_PYTHONS=$(IFS=: && echo "${pythons[*]}") "$NOTEBOOK/bin/pytest" -c python/pyproject.toml \
-		python/tests/test_databricks.py
+		python/tests/test_{databricks,examples}.py
 	pythons=()
 	dir=.venv/apps
 	pins=(streamlit==1.65.0 gradio==6.31.0 dash==4.4.1) # the newest for Python 3.10

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import http.server
 import os
 import pathlib
@@ -19,11 +20,14 @@ from typing import Any
 import interpreters
 import pytest
 import taipy_tunnel
-from chain import processes
+from chain import databricks, processes
+from chain.databricks import Workspace
+from chain.notebook import Notebook
 from chain.proxy import Missing, Proxy
 from taipy_tunnel._library import library
 
 Arguments = dict[str, Any]
+MakeNotebook = Callable[..., contextlib.AbstractContextManager[Notebook]]
 
 
 @pytest.fixture(scope="session")
@@ -65,6 +69,21 @@ def app() -> Iterator[str]:
     """An app that answers "hello"."""
     with web_app("hello") as address:
         yield address
+
+
+@pytest.fixture
+def notebook(python: str) -> MakeNotebook:
+    """chain.databricks.notebook(mode, workspace, …): what is tested is in the kernel's process."""
+    return functools.partial(databricks.notebook, python=python)
+
+
+@pytest.fixture
+def workspace(proxy: Proxy, app: str) -> Iterator[Workspace]:
+    """A workspace whose scope knows the proxy and an app; it looks whether the slot is held."""
+    with Workspace() as workspace:
+        workspace.store(proxy, access="public", app=app)
+        workspace.look = proxy.slot_held
+        yield workspace
 
 
 @contextlib.contextmanager

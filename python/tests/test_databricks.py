@@ -3,47 +3,26 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import inspect
 import json
 import os
 import pathlib
 import signal
 import urllib.request
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import taipy_tunnel
 from chain import databricks, processes
-from chain.browser import Browser
 from chain.databricks import BROKEN, MODES, SCOPE, Workspace
 from chain.notebook import Cell, Notebook
-from chain.notebook import cells as source
 from chain.proxy import Proxy
-from conftest import eventually, visit
+from conftest import MakeNotebook, eventually, visit
 
 SENTENCE = "import taipy_tunnel; taipy_tunnel.expose()"
 NAMES = [name for name in inspect.signature(taipy_tunnel.expose).parameters if name != "unknown"]
 CLUSTER = "2.1/clusters/get"
-Make = Callable[..., contextlib.AbstractContextManager[Notebook]]
 LIST, GET = "2.0/secrets/list", "2.0/secrets/get"
-
-
-@pytest.fixture
-def notebook(python: str) -> Make:
-    """chain.databricks.notebook(mode, workspace, …): what is tested is in the kernel's process."""
-    return functools.partial(databricks.notebook, python=python)
-
-
-@pytest.fixture
-def workspace(proxy: Proxy, app: str) -> Iterator[Workspace]:
-    """A workspace whose scope knows the proxy and an app; it looks whether the slot is held."""
-    with Workspace() as workspace:
-        workspace.store(proxy, access="public", app=app)
-        workspace.look = proxy.slot_held
-        yield workspace
 
 
 def ask(cells: Notebook, expression: str) -> Any:
@@ -52,7 +31,7 @@ def ask(cells: Notebook, expression: str) -> Any:
 
 
 @pytest.mark.parametrize("mode", [*MODES, "bare", "entry point"])
-def test_the_sentence_needs_no_argument(notebook: Make, mode: str, workspace: Workspace, proxy: Proxy) -> None:
+def test_the_sentence_needs_no_argument(notebook: MakeNotebook, mode: str, workspace: Workspace, proxy: Proxy) -> None:
     with notebook(mode, workspace) as cells:
         cell = cells.run(SENTENCE).ok()
         assert visit(proxy.url) == "hello"
@@ -77,7 +56,9 @@ def test_the_sentence_needs_no_argument(notebook: Make, mode: str, workspace: Wo
 
 @pytest.mark.parametrize("how", BROKEN)
 @pytest.mark.parametrize("mode", ["dedicated", "serverless", "bare"])
-def test_a_workspace_that_is_down(notebook: Make, mode: str, how: str, workspace: Workspace, proxy: Proxy) -> None:
+def test_a_workspace_that_is_down(
+    notebook: MakeNotebook, mode: str, how: str, workspace: Workspace, proxy: Proxy
+) -> None:
     with notebook(mode, workspace) as cells:
         workspace.break_down(how)
         cell = cells.run(SENTENCE)
@@ -108,7 +89,7 @@ print(library().info()["handles"], [t.name for t in threading.enumerate() if "ta
 
 @pytest.mark.parametrize("how", BROKEN)
 def test_a_workspace_that_does_not_tell_of_the_cluster(
-    how: str, notebook: Make, workspace: Workspace, proxy: Proxy
+    how: str, notebook: MakeNotebook, workspace: Workspace, proxy: Proxy
 ) -> None:
     """It is not noticed: no note on the card, no line in the log, and nothing that goes on."""
     with notebook("dedicated", workspace) as cells:
@@ -140,7 +121,7 @@ def failure(cells: Notebook, code: str) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("mode", [*MODES, "bare"])
-def test_what_is_missing_is_told(mode: str, notebook: Make, workspace: Workspace, proxy: Proxy) -> None:
+def test_what_is_missing_is_told(mode: str, notebook: MakeNotebook, workspace: Workspace, proxy: Proxy) -> None:
     with notebook(mode, workspace) as cells:
         workspace.secrets.clear()
         for why in ("", "no permission to read it"):
@@ -173,7 +154,7 @@ FORMS = {
 
 
 @pytest.mark.parametrize("mode", ["standard", "bare"])
-def test_forms(mode: str, notebook: Make, workspace: Workspace, proxy: Proxy) -> None:
+def test_forms(mode: str, notebook: MakeNotebook, workspace: Workspace, proxy: Proxy) -> None:
     """Secrets have the forms of the environment's variables; the text of a key survives what is done to it."""
     key = pathlib.Path(proxy.key).read_text()
     scope = workspace.secrets[SCOPE]
@@ -194,7 +175,7 @@ def test_forms(mode: str, notebook: Make, workspace: Workspace, proxy: Proxy) ->
 
 
 @pytest.mark.parametrize("mode", ["serverless", "bare"])
-def test_a_key_by_the_name_of_its_secret(mode: str, notebook: Make, workspace: Workspace) -> None:
+def test_a_key_by_the_name_of_its_secret(mode: str, notebook: MakeNotebook, workspace: Workspace) -> None:
     workspace.secrets["team.keys"] = {"login": workspace.secrets[SCOPE].pop("key")}
     with notebook(mode, workspace) as cells:
         cells.run("import taipy_tunnel; tunnel = taipy_tunnel.expose(key='secret:team.keys/login')").ok()
@@ -208,7 +189,7 @@ def test_a_key_by_the_name_of_its_secret(mode: str, notebook: Make, workspace: W
         assert (kind, "hunter2" in words) == ("ConfigError", False)
 
 
-def test_a_token_is_asked_for_at_each_use(notebook: Make, workspace: Workspace) -> None:
+def test_a_token_is_asked_for_at_each_use(notebook: MakeNotebook, workspace: Workspace) -> None:
     with notebook("bare", workspace) as cells:
         cells.run(SENTENCE + ".close()").ok()
         workspace.token = "dapi-the-next-hours-token"
@@ -225,7 +206,7 @@ print(len(set(map(id, made))), made[0].state)
 
 
 @pytest.mark.parametrize("mode", ["dedicated", "bare"])
-def test_many_at_once_are_one_tunnel(mode: str, notebook: Make, workspace: Workspace) -> None:
+def test_many_at_once_are_one_tunnel(mode: str, notebook: MakeNotebook, workspace: Workspace) -> None:
     with notebook(mode, workspace) as cells:
         assert cells.run(CROWD).ok().stdout == "1 up\n"
 
@@ -241,7 +222,7 @@ dbutils.secrets.get = fussy
 """
 
 
-def test_a_dbutils_that_wants_the_main_thread(notebook: Make, workspace: Workspace) -> None:
+def test_a_dbutils_that_wants_the_main_thread(notebook: MakeNotebook, workspace: Workspace) -> None:
     with notebook("standard", workspace) as cells:
         cells.run(FUSSY).ok()
         cells.run(SENTENCE).ok()
@@ -249,7 +230,7 @@ def test_a_dbutils_that_wants_the_main_thread(notebook: Make, workspace: Workspa
         assert ask(cells, "[t.name for t in threading.enumerate() if 'secrets' in t.name]") == []
 
 
-def test_other_notebooks_are_asked_nothing(notebook: Make, workspace: Workspace, proxy: Proxy) -> None:
+def test_other_notebooks_are_asked_nothing(notebook: MakeNotebook, workspace: Workspace, proxy: Proxy) -> None:
     """Jupyter and VS Code: no stand-in is there, and nothing but the card is shown."""
     known = {f"TAIPY_TUNNEL_{name.upper()}": value for name, value in workspace.secrets[SCOPE].items()}
     with Notebook(env=known) as cells:
@@ -270,7 +251,7 @@ STRAY = {
 
 @pytest.mark.parametrize("mode", ["dedicated", "bare"])
 def test_stray_variables_change_nothing(
-    mode: str, notebook: Make, workspace: Workspace, tmp_path: pathlib.Path
+    mode: str, notebook: MakeNotebook, workspace: Workspace, tmp_path: pathlib.Path
 ) -> None:
     file = tmp_path / ".databrickscfg"
     file.write_text("[DEFAULT\nhost = https://elsewhere.invalid\ntoken")
@@ -281,7 +262,7 @@ def test_stray_variables_change_nothing(
 
 
 @pytest.mark.parametrize("mode", [*MODES, "bare"])
-def test_the_same_url_after_a_restart(mode: str, notebook: Make, workspace: Workspace, proxy: Proxy) -> None:
+def test_the_same_url_after_a_restart(mode: str, notebook: MakeNotebook, workspace: Workspace, proxy: Proxy) -> None:
     """The kernel is killed, as by a restart of the cluster, and its cell is run again."""
     del workspace.secrets[SCOPE]["access"]
     with notebook(mode, workspace) as cells:
@@ -314,7 +295,7 @@ tunnel = taipy_tunnel.expose(keep_cluster=True)
 """
 
 
-def test_keep_cluster(notebook: Make, workspace: Workspace) -> None:
+def test_keep_cluster(notebook: MakeNotebook, workspace: Workspace) -> None:
     with notebook("dedicated", workspace) as cells:
         cell = cells.run(KEEP).ok()
         assert "a tiny Spark job every 4 minutes" in cell.stdout
@@ -338,7 +319,7 @@ def test_keep_cluster(notebook: Make, workspace: Workspace) -> None:
         assert ask(cells, "taipy_tunnel.tunnels()") == []
 
 
-def test_the_card_where_results_are_not_shown(notebook: Make, workspace: Workspace, proxy: Proxy) -> None:
+def test_the_card_where_results_are_not_shown(notebook: MakeNotebook, workspace: Workspace, proxy: Proxy) -> None:
     with notebook("dedicated", workspace) as cells:
         cells.run("get_ipython().display_formatter.active_types = ['text/plain']").ok()
         cells.run(SENTENCE).ok()
@@ -365,7 +346,7 @@ print(repr(tunnel), tunnel, vars(tunnel), tunnel.status, tunnel.logs(1000), tunn
 
 @pytest.mark.parametrize("mode", ["dedicated", "bare"])
 def test_no_secret_is_left(
-    mode: str, notebook: Make, workspace: Workspace, proxy: Proxy, tmp_path: pathlib.Path
+    mode: str, notebook: MakeNotebook, workspace: Workspace, proxy: Proxy, tmp_path: pathlib.Path
 ) -> None:
     """No token and no key in anything that a run leaves, be it a success or any failure."""
     right = dict(workspace.secrets[SCOPE])
@@ -408,70 +389,3 @@ def test_no_secret_is_left(
     for secret in secrets:
         found = everything.find(secret)
         assert found < 0, everything[max(0, found - 400) : found]
-
-
-def run_example(cells: Notebook, name: str) -> list[Cell]:
-    """Run the cells of an example from top to bottom."""
-    return [cells.run(code, timeout=120).ok() for code in source(databricks.EXAMPLES / f"{name}.py")]
-
-
-@pytest.mark.parametrize(("name", "mode", "words"), [
-    ("gui_and_rest", "dedicated", "Getting started"), ("gui_and_rest", "serverless", "Getting started"),
-    ("scenario", "standard", "Sales plan"),
-])  # fmt: skip
-def test_example_apps(name: str, mode: str, words: str, notebook: Make, workspace: Workspace, proxy: Proxy) -> None:
-    del workspace.secrets[SCOPE]["app"]
-    with notebook(mode, workspace, port=processes.app_port()) as cells, Browser() as browser:
-        ran = run_example(cells, name)
-        assert any(proxy.url in cell.html for cell in ran)
-        assert not any(cell.error for cell in ran)
-        page = browser.open(proxy.url)
-        page.wait_text("h1", words, timeout=30, exactly=False)
-        if name == "scenario":
-            page.click("#compute")
-            page.wait_text("#expected", "120", timeout=30)
-        else:
-            page.wait_text("#text", "Set in a cell", timeout=30)
-
-
-def test_example_job(notebook: Make, workspace: Workspace, proxy: Proxy) -> None:
-    del workspace.secrets[SCOPE]["app"]
-    workspace.widgets["hours"] = "1"
-    with notebook("job", workspace, port=processes.app_port()) as cells:
-        *first, last = source(databricks.EXAMPLES / "job.py")
-        for code in first:
-            cells.run(code, timeout=120).ok()
-        running = cells.run_nowait(last)
-        eventually(lambda: running.poll().stdout.count("up for") == 2, 60)
-        assert proxy.url in running.cell.stdout
-        assert "This run ends with its last cell" in running.cell.stdout
-        assert "Today" in visit(proxy.url)
-        cells.interrupt()
-        assert running.wait().error is not None
-
-
-def test_example_setup_admin(notebook: Make, workspace: Workspace, proxy: Proxy) -> None:
-    """The administrator's notebook stores what the others need, and shows the public half of the key."""
-    known = workspace.secrets.pop(SCOPE)
-    workspace.widgets.update(server=known["server"], host_key=known["host_key"], group="analysts")
-    with notebook("dedicated", workspace, **STRAY) as cells:
-        shown = run_example(cells, "setup_admin")[-1].stdout
-        assert workspace.acls == {SCOPE: {"analysts": "READ"}}
-        assert "PRIVATE KEY" in workspace.secrets[SCOPE]["key"]
-        assert "PRIVATE" not in shown
-        proxy.add_key(next(line for line in shown.splitlines() if line.startswith("ssh-ed25519 ")))
-        workspace.secrets[SCOPE].update({name: known[name] for name in ("remote", "url", "access", "app")})
-        cells.run(SENTENCE).ok()
-        assert visit(proxy.url) == "hello"
-
-
-@pytest.mark.parametrize("mode", [*MODES, "bare"])
-def test_example_probe(mode: str, notebook: Make, workspace: Workspace) -> None:
-    with notebook(mode, workspace) as cells:
-        shown = run_example(cells, "probe")[-1].stdout
-        print(shown)
-        assert f"runtime                      {databricks.VERSIONS.get(mode, '15.4')}\n" in shown
-        for what in ("characters", "secrets from a thread        True", "way to the proxy             True"):
-            assert (what in shown) == (mode != "bare")
-        known = workspace.secrets[SCOPE]
-        assert not any(value in shown for value in (workspace.token, known["server"], known["host_key"], known["key"]))
