@@ -15,19 +15,21 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import interpreters
 import pytest
 import taipy_tunnel
-from chain import databricks, processes
-from chain.databricks import Workspace
-from chain.notebook import Notebook
+from chain import processes
 from chain.proxy import Missing, Proxy
 from taipy_tunnel._library import library
 
+if TYPE_CHECKING:  # which need a Jupyter client, and apps of other frameworks have none
+    from chain.databricks import Workspace
+    from chain.notebook import Notebook
+
 Arguments = dict[str, Any]
-MakeNotebook = Callable[..., contextlib.AbstractContextManager[Notebook]]
+MakeNotebook = Callable[..., "contextlib.AbstractContextManager[Notebook]"]
 
 
 @pytest.fixture(scope="session")
@@ -74,12 +76,16 @@ def app() -> Iterator[str]:
 @pytest.fixture
 def notebook(python: str) -> MakeNotebook:
     """chain.databricks.notebook(mode, workspace, …): what is tested is in the kernel's process."""
+    from chain import databricks
+
     return functools.partial(databricks.notebook, python=python)
 
 
 @pytest.fixture
 def workspace(proxy: Proxy, app: str) -> Iterator[Workspace]:
     """A workspace whose scope knows the proxy and an app; it looks whether the slot is held."""
+    from chain.databricks import Workspace
+
     with Workspace() as workspace:
         workspace.store(proxy, access="public", app=app)
         workspace.look = proxy.slot_held
