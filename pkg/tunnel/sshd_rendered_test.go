@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package tunnel_test
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/leak"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/nginxtest"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/proxyhost"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/tunnel"
+)
+
+// rendered is a proxy machine whose sshd and nginx read what proxyhost renders, beside the machine's own.
+type rendered struct {
+	chain
+	layout       proxyhost.Layout
+	files        proxyhost.Files
+	http, status int
+}
+
+const neighbour = "neighbour" // a tenant without an account
+
+func newRendered(t testing.TB) *rendered {
+	t.Helper()
+	leak.Check(t)
+	dir, err := os.MkdirTemp("", "rendered-")
+	must(t, err)
+	must(t, os.Chmod(dir, 0o755))
+	run := fmt.Sprintf("/run/taipy-tunnel-test-%d-%d", os.Getpid(), time.Now().UnixNano())
+	t.Cleanup(func() { _, _ = os.RemoveAll(dir), os.RemoveAll(run) })
+	r := &rendered{layout: proxyhost.Layout{Etc: dir + "/etc", Run: run, SSHD: dir + "/sshd.conf", Site: dir + "/site.conf", Log: dir,
+		Tmpfiles: dir + "/tmpfiles", Limits: dir + "/limits", Loopback: true}}
+	r.Server = sshdtest.Start(t, sshdtest.Options{Tenant: true, Config: []string{"Include " + dir + "/sshd*.conf", "Subsystem sftp internal-sftp"}})
+	r.http, r.status = r.FreePort(), r.FreePort()
+	r.port, r.url = r.http, fmt.Sprintf("http://127.0.0.1:%d/sales/", r.http)
+	public, err := os.ReadFile(r.KeyFile + ".pub")
+	must(t, err)
+	r.files, err = proxyhost.Render(proxyhost.Host{HTTP: r.http, Layout: r.layout, Tenants: []proxyhost.Tenant{
+		{Name: r.User, Keys: []string{string(public)}, Host: "127.0.0.1", SelfService: "apps.invalid", Check: r.FreePort(),
+			Apps: []proxyhost.Declared{{Name: "sales"}, {Name: "board", Host: "board.invalid"}}},
+		{Name: neighbour, Keys: []string{string(public)}, Check: r.FreePort(), Apps: []proxyhost.Declared{{Name: "theirs", Host: "theirs.invalid"}}},
+	}})
+	must(t, err)
+	for _, f := range r.files {
+		must(t, os.MkdirAll(filepath.Dir(f.Path), 0o755))
+		must(t, os.WriteFile(f.Path, []byte(f.Text), 0o644))
+	}
+	for tenant, id := range map[string]int{r.User: r.TenantID(), neighbour: 0} {
+		slots := filepath.Join(run, tenant, "s")
+		must(t, os.MkdirAll(slots, 0o755))
+		must(t, os.Chown(slots, id, 0))
+		text := r.files.Text(r.layout.Etc + "/proxy/" + tenant + ".json")
+		must(t, os.WriteFile(filepath.Join(run, tenant, "proxy.json"), []byte(text), 0o644))
+	}
+	r.Restart()
+	nginxtest.Start(t, "include "+r.layout.Site+";", r.http, r.check(t))
+	return r
+}
+
+// check is the tenant's check port.
+func (r *rendered) check(t testing.TB) int {
+	t.Helper()
+	d, err := proxyhost.ParseDescription([]byte(r.files.Text(r.layout.Etc + "/proxy/" + r.User + ".json")))
+	must(t, err)
+	_, port, _ := strings.Cut(d.Check, ":")
+	var n int
+	_, err = fmt.Sscan(port, &n)
+	must(t, err)
+	return n
+}
+
+func (r *rendered) exposed(t testing.TB, name, target string) *tunnel.Tunnel {
+	t.Helper()
+	tun, err := tunnel.Expose(within(t, 20*time.Second), tunnel.Config{Name: name, Server: tunnel.Servers{fmt.Sprintf("%s@%s", r.User, r.Addr())},
+		Key: r.KeyFile, HostKey: r.Fingerprint(), Target: target, Log: slog.New(slog.NewJSONHandler(&r.log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
+	if err != nil {
+		t.Fatalf("Expose: %v", err)
+	}
+	t.Cleanup(func() { _ = tun.Close() })
+	return tun
+}
+
+// visit asks for a path of a host.
+func (r *rendered) visit(t testing.TB, method, host, path, token string, body io.Reader, header ...string) (*http.Response, string) {
+	t.Helper()
+	req, err := http.NewRequest(method, fmt.Sprintf("http://127.0.0.1:%d%s", r.http, path), body)
+	must(t, err)
+	req.Host = host
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
+	for i := 0; i < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	transport := &http.Transport{DisableKeepAlives: true}
+	resp, err := (&http.Client{Transport: transport, Timeout: 20 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}).Do(req)
+	must(t, err)
+	defer func() { _ = resp.Body.Close() }()
+	text, err := io.ReadAll(resp.Body)
+	must(t, err)
+	return resp, string(text)
+}
+
+// mirror answers with what it was asked.
+func mirror(w http.ResponseWriter, r *http.Request) {
+	n, _ := io.Copy(io.Discard, r.Body)
+	_, _ = fmt.Fprintf(w, "%s %s %d prefix=%s for=%s user=%s host=%s", r.Method, r.RequestURI, n, r.Header.Get("X-Forwarded-Prefix"),
+		r.Header.Get("X-Forwarded-For"), r.Header.Get("X-Forwarded-User"), r.Host)
+}
+
+// By path, by host and by a name of one's own, through the configuration that admins get.
+func TestRenderedProxy(t *testing.T) {
+	r := newRendered(t)
+	target := serve(t, mirror)
+	forged := []string{"X-Forwarded-For", "192.0.2.66", "X-Forwarded-User", "boss", "X-Forwarded-Prefix", "/x", "X-Forwarded-Email", "boss@example.com"}
+	for _, c := range []struct{ name, host, prefix, checked string }{
+		{"sales", fmt.Sprintf("127.0.0.1:%d", r.http), "/sales", "url"},
+		{"board", "board.invalid", "", "link"},
+		{"mine", "mine--" + r.User + ".apps.invalid", "", "link"},
+	} {
+		tun := r.exposed(t, c.name, target)
+		s := await(t, tun, "two links", func(s tunnel.Status) bool { return s.State == tunnel.Up && s.Links == 2 })
+		if s.Checked != c.checked {
+			t.Errorf("%s: checked by %q", c.name, s.Checked)
+		}
+		token := tokenOf(tun)
+		resp, got := r.visit(t, "GET", c.host, c.prefix+"/a%2Fb?c=d", token, nil, forged...)
+		if want := fmt.Sprintf("GET /a%%2Fb?c=d 0 prefix=%s for=127.0.0.1 user= host=%s", c.prefix, c.host); got != want || resp.Header.Get("X-Content-Type-Options") != "nosniff" {
+			t.Errorf("%s: %s %q, want %q", c.name, resp.Status, got, want)
+		}
+		for _, size := range []int{5, 3 << 20} {
+			resp, got = r.visit(t, "POST", c.host, c.prefix+"/up?q", token, bytes.NewReader(make([]byte, size)))
+			if want := fmt.Sprintf("POST /up?q %d ", size); !strings.HasPrefix(got, want) {
+				t.Errorf("%s: %s %q, want %q", c.name, resp.Status, got, want)
+			}
+		}
+		if resp, _ = r.visit(t, "GET", c.host, c.prefix+"/", "", nil); resp.StatusCode != http.StatusForbidden {
+			t.Errorf("%s: without the token %s", c.name, resp.Status)
+		}
+		_ = tun.Close()
+		for _, method := range []string{"GET", "POST"} {
+			resp, got = r.visit(t, method, c.host, c.prefix+"/", token, nil)
+			if resp.StatusCode != http.StatusServiceUnavailable || !strings.Contains(got, "The app is away") || resp.Header.Get("Cache-Control") != "no-store" {
+				t.Errorf("%s: when closed, %s: %s %q", c.name, method, resp.Status, got)
+			}
+		}
+	}
+	if resp, _ := r.visit(t, "GET", "127.0.0.1", "/sales?x", "", nil); resp.StatusCode != http.StatusMovedPermanently || resp.Header.Get("Location") != "/sales/?x" {
+		t.Errorf("without the slash: %s %s", resp.Status, resp.Header.Get("Location"))
+	}
+	log, err := os.ReadFile(r.layout.Log + "/taipy-tunnel.access.log")
+	must(t, err)
+	if bytes.Contains(log, []byte("c=d")) || bytes.Contains(log, []byte("?")) || !bytes.Contains(log, []byte("/sales/a%2Fb")) {
+		t.Errorf("the log has queries, or no paths:\n%s", log)
+	}
+}
+
+// Taipy's pages speak by websockets.
+func TestRenderedProxyUpgrades(t *testing.T) {
+	r := newRendered(t)
+	target := serve(t, echo(t))
+	for _, c := range []struct{ name, host, path string }{{"sales", "127.0.0.1", "/sales/"}, {"mine", "mine--" + r.User + ".apps.invalid", "/"}} {
+		tun := r.exposed(t, c.name, target)
+		conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", r.http))
+		must(t, err)
+		must(t, conn.SetDeadline(time.Now().Add(20*time.Second)))
+		_, err = fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n", c.path, c.host, tokenOf(tun))
+		must(t, err)
+		reader := bufio.NewReader(conn)
+		resp, err := http.ReadResponse(reader, nil)
+		if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
+			t.Fatalf("%s: %v, %v", c.name, resp, err)
+		}
+		converse(t, conn, reader)
+		_ = conn.Close()
+	}
+}
