@@ -98,7 +98,7 @@ wheel() {
 
 # machines: what tests run in the place of other machines.
 machines() {
-	need sshd=openssh-server nginx=nginx-light tinyproxy=tinyproxy-bin microsocks=microsocks
+	need sshd=openssh-server nginx=nginx-light tinyproxy=tinyproxy-bin microsocks=microsocks shellcheck=shellcheck
 	[ -e /usr/lib/nginx/modules/ngx_stream_module.so ] || need no-such-program=libnginx-mod-stream
 	[ "$(id -u)" != 0 ] || mkdir -p /run/sshd # where sshd wants to separate its privileges
 }

@@ -46,6 +46,8 @@ var answers = map[string]func(context.Context, []byte) (any, error){
 	"databricks.me":      userOf,
 	"databricks.store":   store,
 	"tunnel.doctor":      doctor,
+	"proxy.script":       proxyScript,
+	"proxy.cloud-init":   proxyCloudInit,
 }
 
 // begin starts to answer and returns the question's handle, of the same numbers as the tunnels'.

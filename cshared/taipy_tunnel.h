@@ -174,6 +174,9 @@ int32_t tt_release(int64_t handle);
  *                         scope's key was kept and cannot be read here
  *   "tunnel.doctor"       handle: [{"step":"app|link|url","ok":true,"seen":…,"hint":…},…], what is
  *                         seen along the chain of that tunnel, and what to do
+ *   "proxy.script"        host: the text of a script that makes a machine the prepared proxy that
+ *                         the object describes (package pkg/proxyhost, Host)
+ *   "proxy.cloud-init"    host: the same as user data of cloud-init
  * timeout_ms bounds the work, 1 to 3600000; each request to a workspace ends within 9 s besides. */
 int64_t tt_ask(const char *question, int32_t timeout_ms);
 

@@ -98,7 +98,7 @@ func Open(cfg Config) (*Workspace, error) {
 	w.cfg = &config.Config{
 		HTTPTransport:       w.wire,
 		RetryTimeoutSeconds: retrying,
-		HTTPTimeoutSeconds:  int(patience / time.Second),
+		HTTPTimeoutSeconds:  int(patience/time.Second) + 1, // of inactivity: the context of a request ends before
 		RateLimitPerSecond:  perSecond,
 		// The SDK would ask the host what it is, for up to five minutes, without a context.
 		HostMetadataResolver: func(context.Context, string) (*config.HostMetadata, error) { return nil, nil },

@@ -8,6 +8,7 @@ is told on standard error with what to do, or 2 if the arguments are wrong.
 from __future__ import annotations
 
 import argparse
+import json
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from ._errors import ConfigError, TunnelError
 from ._library import library
 
 STORE_TIMEOUT = 60.0  # seconds
+RENDER_TIMEOUT = 30.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,7 +41,37 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _databricks(commands)
+    _proxy(commands)
     return parser
+
+
+def _proxy(commands: Any) -> None:
+    group = commands.add_parser("proxy", help="the proxy machine").add_subparsers(
+        title="commands", metavar="COMMAND", required=True
+    )
+    for name, what in (
+        ("script", "a script that the machine's administrator runs (sudo sh)"),
+        ("cloud-init", "user data of cloud-init"),
+    ):
+        command = group.add_parser(
+            name,
+            help=f"print {what}",
+            description=f"Prints {what}, which makes a machine a prepared proxy: its tenants' accounts can do nothing "
+            "but serve their apps. It can be run again after a change, and undoes itself (sh FILE remove).",
+        )
+        command.add_argument("file", help="the machine, as JSON (docs/proxy.md); -: standard input")
+        command.set_defaults(run=_render, ask=f"proxy.{name}")
+
+
+def _render(options: argparse.Namespace) -> str:
+    text = sys.stdin.read() if options.file == "-" else _read("FILE", options.file)
+    try:
+        host = json.loads(text)
+    except ValueError as error:
+        raise ConfigError(
+            f"configuration: the machine is not JSON: {error}", "compare with the example in docs/proxy.md"
+        ) from None
+    return str(library().ask({"ask": options.ask, "host": host}, RENDER_TIMEOUT))
 
 
 def _databricks(commands: Any) -> None:

@@ -33,7 +33,7 @@ var may = map[string][]string{
 		"golang.org/x/net/proxy", "golang.org/x/net/http/httpproxy"},
 	"pkg/tunnel":      {"pkg/sshlink", "pkg/forward", "pkg/gate", "pkg/probe", "pkg/proxyhost", "pkg/backoff", "pkg/internal/fault", "pkg/internal/guard"},
 	"pkg/databricks":  {"pkg/sshlink", "pkg/internal/fault", "pkg/internal/guard", "github.com/databricks/databricks-sdk-go"},
-	"cshared":         {"pkg/tunnel", "pkg/databricks", "pkg/internal/guard", "golang.org/x/sys/unix"},
+	"cshared":         {"pkg/tunnel", "pkg/databricks", "pkg/proxyhost", "pkg/internal/guard", "golang.org/x/sys/unix"},
 	"examples/listen": {"pkg/tunnel"},
 }
 
