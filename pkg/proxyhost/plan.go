@@ -371,6 +371,11 @@ func (p *plan) checkHosts() error {
 			}
 		}
 	}
+	for _, name := range p.Names {
+		if _, err := netip.ParseAddr(name); err == nil && p.TLS.Mode == "certbot" {
+			return fault.Config(`choose mode "self-signed", or "files"`, "certbot gives no certificate for an address, %s", name)
+		}
+	}
 	slices.Sort(p.Names)
 	p.Names = slices.Compact(p.Names)
 	return nil
