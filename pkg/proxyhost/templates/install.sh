@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # Makes this machine a prepared proxy of taipy-tunnel, or brings it up to date. Run as root; again and
 # again does no harm. What sshd or nginx refuses is taken back.
 #   sh FILE: installs. sh FILE remove: undoes it, packages stay. sh FILE files DIR: only shows the files, below DIR
