@@ -92,7 +92,7 @@ class Running:
     def __init__(self, notebook: Notebook, code: str) -> None:
         self._notebook = notebook
         self._started = time.perf_counter()
-        self._id = notebook._client.execute(code, allow_stdin=False)
+        self._id = notebook._client.execute(code, allow_stdin=False, stop_on_error=False)
         self.cell = notebook._cells[self._id] = Cell()
 
     def wait(self, timeout: float = 60.0) -> Cell:
