@@ -211,7 +211,7 @@ func TestNothingSecretIsFormatted(t *testing.T) {
 	for name, v := range map[string]any{
 		"a workspace": w, "a value": one, "its address": &one, "several": found, "a list": []Value{one}, "an array": [1]any{one},
 		"a configuration": Config{Host: f.address, Token: fixed(token)}, "what is to be stored": StoreConfig{Key: one}, "in a struct": struct{ V *Value }{&one},
-		"an error": fmt.Errorf("no %v: %w", one, errors.New(fmt.Sprintf("%s", one))),
+		"an error": fmt.Errorf("no %v: %w", one, fmt.Errorf("%s", one)),
 	} {
 		holdsNone(t, name, v, token, "hunter2")
 		var line strings.Builder

@@ -2,10 +2,13 @@
 
 package proxyhost
 
-import "strings"
+import (
+	"strings"
 
-// scriptEnd ends each file in the script. No file has such a line: nothing in a Host may hold an underscore
-// and begin a line.
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
+)
+
+// scriptEnd ends each file in the script, whose lines are the shell's from there on.
 const scriptEnd = "TAIPY_TUNNEL_END"
 
 // Script gives one POSIX shell script that makes a Debian or Ubuntu machine what h says, or
@@ -18,6 +21,11 @@ func Script(h Host) (string, error) {
 	files, err := p.files()
 	if err != nil {
 		return "", err
+	}
+	for _, f := range files { // nothing that a Host may hold makes such a line; and if something does, no script
+		if strings.Contains(f.Text, scriptEnd) {
+			return "", fault.Config("", "a file holds the mark of its own end")
+		}
 	}
 	return p.fill("install.sh", struct {
 		*plan

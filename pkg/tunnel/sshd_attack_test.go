@@ -5,6 +5,7 @@
 package tunnel_test
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -173,7 +174,7 @@ func TestAttacksOnTheRenderedProxy(t *testing.T) {
 // checkPort: the one permitted address answers one question, of the tenant's own names.
 func checkPort(t *testing.T, c *ssh.Client, r *rendered, check string) {
 	t.Helper()
-	client := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, Dial: func(string, string) (net.Conn, error) { return c.Dial("tcp", check) }}}
+	client := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return c.DialContext(ctx, "tcp", check) }}}
 	for where, want := range map[string]int{
 		"board.invalid/.well-known/taipy-tunnel":                     503, // nobody is there
 		"mine--" + r.User + ".apps.invalid/.well-known/taipy-tunnel": 503,
