@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -42,7 +43,34 @@ func TestACommandThatHangs(t *testing.T) {
 	if e := asError(t, <-done); !errors.Is(e, context.Canceled) {
 		t.Errorf("%v", e)
 	}
-	if err := os.WriteFile(end, nil, 0); err != nil {
+	// The SDK may run it again: then it ends at once. With both ends open nobody waits any more.
+	command := filepath.Join(home, "databricks")
+	if err := errors.Join(os.WriteFile(command+".new", []byte("#!/bin/sh\nexit 1\n"+strings.Repeat("#", 2<<20)), 0o700), os.Rename(command+".new", command)); err != nil {
 		t.Error(err)
 	}
+	for _, fifo := range []string{asked, end} {
+		f, err := os.OpenFile(fifo, os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = f.Close() }()
+	}
+	for deadline := time.Now().Add(20 * time.Second); children(t) != "" && time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		continue
+	}
+}
+
+// children are the processes that this one has started and not yet buried.
+func children(t *testing.T) string {
+	t.Helper()
+	lists, err := filepath.Glob("/proc/self/task/*/children")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all strings.Builder
+	for _, list := range lists {
+		text, _ := os.ReadFile(list) // of a thread that has ended since
+		all.Write(text)
+	}
+	return all.String()
 }
