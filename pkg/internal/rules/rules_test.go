@@ -25,6 +25,7 @@ var may = map[string][]string{
 	"pkg/internal/sshdtest":  {"golang.org/x/crypto/ssh"},
 	"pkg/internal/nginxtest": {},
 	"pkg/internal/pump":      {},
+	"pkg/internal/roottest":  {},
 	"pkg/forward":            {"pkg/internal/guard", "pkg/internal/pump", "golang.org/x/sys/unix"},
 	"pkg/gate":               {"pkg/internal/guard", "pkg/internal/pump", "github.com/klauspost/compress"},
 	"pkg/proxyhost":          {"pkg/internal/fault", "golang.org/x/crypto/ssh"},

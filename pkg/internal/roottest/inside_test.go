@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package roottest
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/proxyhost"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/tunnel"
+)
+
+// within finds the root that TestRoots has mounted.
+func within(t *testing.T) *machine {
+	t.Helper()
+	if os.Getenv(insideVariable) == "" {
+		t.Skip("TestRoots runs it")
+	}
+	mounts, err := os.ReadFile("/proc/self/mounts")
+	must(t, err)
+	m := &machine{t: t, key: filepath.Join(t.TempDir(), "key")}
+	for line := range strings.Lines(string(mounts)) {
+		if f := strings.Fields(line); f[2] == "overlay" && strings.HasSuffix(f[1], "/root") {
+			m.root = f[1]
+		}
+	}
+	for _, name := range []string{m.key, m.key + "2"} {
+		must(t, exec.Command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", name).Run())
+	}
+	m.must("mkdir -p /run/sshd && /usr/sbin/sshd && /usr/sbin/nginx")
+	return m
+}
+
+func (m *machine) public(suffix string) string {
+	text, err := os.ReadFile(m.key + suffix + ".pub")
+	must(m.t, err)
+	return string(text)
+}
+
+// A machine's life: made, made again, broken, changed, and what was made removed.
+func TestInside(t *testing.T) {
+	m := within(t)
+	m.must("useradd -m visitor") // somebody who has an account there
+	fresh := m.etc()
+	sales := proxyhost.Tenant{Name: "sales", Keys: []string{m.public("")}, SelfService: "apps.example.com",
+		Apps: []proxyhost.Declared{{Name: "forecast", Host: "forecast.example.com"}, {Name: "board", Host: "board.example.com"}}}
+	h := proxyhost.Host{TLS: proxyhost.TLS{Mode: "self-signed"}, Tenants: []proxyhost.Tenant{sales}}
+
+	taken := h
+	taken.Tenants = []proxyhost.Tenant{{Name: "visitor", Keys: sales.Keys, Apps: sales.Apps}}
+	if said, err := m.install(taken); err == nil || !strings.Contains(said, "visitor exists and is not ours") {
+		t.Errorf("somebody's account: %v\n%s", err, said)
+	}
+	for _, c := range [][]string{{"least_conn;", "least_con;"}, {"MaxSessions 1", "MaxSesions 1"}, {"Match all", "Match all\nX11Forwarding no"}} {
+		if said, err := m.install(h, c...); err == nil || !strings.Contains(said, "taken back") {
+			t.Errorf("%s: %v\n%s", c[1], err, said)
+		}
+		m.unchanged("a first run that was refused", fresh)
+	}
+	m.installs(h, "changed:")
+	m.installs(h, "unchanged")
+	made := m.etc()
+
+	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "figures") }))
+	defer app.Close()
+	tun, err := m.expose("sales", "forecast", app.Listener.Addr().String())
+	must(t, err)
+	defer func() { _ = tun.Close() }()
+	await(t, tun, func(s tunnel.Status) bool { return s.State == tunnel.Up && s.Links == 2 })
+	_, token, _ := strings.Cut(tun.URL(), "#token=")
+	serves := func(what string) {
+		t.Helper()
+		if status, said := m.visit("forecast.example.com", token); status != 200 || said != "figures" {
+			t.Errorf("%s: %d %q", what, status, said)
+		}
+	}
+	serves("made")
+
+	// Another tenant comes, a key comes: nobody's link ends.
+	h.Tenants = append(h.Tenants, proxyhost.Tenant{Name: "hr", Keys: sales.Keys, Host: "hr.example.com", Apps: []proxyhost.Declared{{Name: "staff"}}})
+	h.Tenants[0].Keys = []string{m.public(""), m.public("2")}
+	m.installs(h, "changed:")
+	serves("with another tenant")
+	for _, c := range [][]string{{"least_conn;", "least_con;"}, {"MaxSessions 1", "MaxSesions 1"}} {
+		before := m.etc()
+		if said, err := m.install(h, c...); err == nil || !strings.Contains(said, "taken back") {
+			t.Errorf("%s: %v\n%s", c[1], err, said)
+		}
+		m.unchanged("a run that was refused", before)
+	}
+	serves("after refusals")
+	if s := tun.Status(); s.Reconnects != 0 || s.Links != 2 {
+		t.Errorf("links were not kept: %+v", s)
+	}
+	other, err := m.expose("hr", "", app.Listener.Addr().String())
+	must(t, err)
+	defer func() { _ = other.Close() }()
+
+	// A start of the machine: /run is empty.
+	m.must("rm -rf /run/taipy-tunnel && systemd-tmpfiles --create taipy-tunnel.conf")
+	if said := m.must("stat -c '%U:%G %a' /run/taipy-tunnel/sales /run/taipy-tunnel/sales/s && cat /run/taipy-tunnel/sales/proxy.json"); !strings.HasPrefix(said, "root:root 755\nsales:www-data 2750\n{") {
+		t.Errorf("after a start: %s", said)
+	}
+	must(t, tun.Reconnect())
+
+	// Its key goes, and its links with it; the other's stay.
+	h.Tenants[0].Keys = []string{m.public("2")}
+	m.installs(h, "ended the links of sales")
+	s := await(t, tun, func(s tunnel.Status) bool { return s.State == tunnel.Failed })
+	if !errors.Is(s.LastError, tunnel.ErrAuth) {
+		t.Errorf("without its key: %v", s.LastError)
+	}
+	if status, said := m.visit("forecast.example.com", token); status != 503 || !strings.Contains(said, "The app is away") {
+		t.Errorf("without its key: %d %q", status, said)
+	}
+
+	// Back to one tenant as it was at first: what is there is what was there.
+	h.Tenants = []proxyhost.Tenant{sales}
+	m.installs(h, "account:hr")
+	m.unchanged("the first set-up again", made)
+	if said, err := m.sh("id hr || ls /run/taipy-tunnel/hr"); err == nil {
+		t.Errorf("hr is still there: %s", said)
+	}
+	m.must("sh /root/install.sh remove")
+	m.unchanged("removed", fresh)
+	if said := m.must("ls -d /run/taipy-tunnel /var/log/nginx/taipy* 2>/dev/null; getent group taipy-tunnel; id visitor"); !strings.HasPrefix(said, "uid=") {
+		t.Errorf("removed, and still there: %s", said)
+	}
+	m.must("nginx -t -q && sshd -t")
+}
+
+func await(t *testing.T, tun *tunnel.Tunnel, pleases func(tunnel.Status) bool) tunnel.Status {
+	t.Helper()
+	deadline := time.After(60 * time.Second)
+	for s := range tun.Watch(t.Context()) {
+		if pleases(s) {
+			return s
+		}
+		select {
+		case <-deadline:
+			t.Fatalf("it stays %+v", s)
+		default:
+		}
+	}
+	s := tun.Status()
+	if !pleases(s) {
+		t.Fatalf("it ended as %+v", s)
+	}
+	return s
+}
