@@ -17,24 +17,6 @@ import (
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
 )
 
-func dialTo(t *testing.T, s *sshdtest.Server) *Link {
-	t.Helper()
-	keys, err := LoadKeys(s.KeyFile, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	known, err := NewHostKeys(s.Fingerprint())
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := Dial(t.Context(), Config{Host: s.Host, Port: s.Port, User: s.User, Keys: keys, HostKeys: known})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = l.Close() })
-	return l
-}
-
 // A file is read whole or not at all, and the one session that an account may have is free afterwards.
 func TestReadFile(t *testing.T) {
 	leak.Check(t)
@@ -44,7 +26,7 @@ func TestReadFile(t *testing.T) {
 	if err := os.WriteFile(path, []byte(want), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	l := dialTo(t, s)
+	l := dialLink(t, s)
 	for range 5 {
 		got, err := l.ReadFile(t.Context(), path, 1<<20)
 		if err != nil || string(got) != want {
@@ -72,7 +54,7 @@ func TestReadFileWithoutSFTP(t *testing.T) {
 		"no end":       {"Subsystem sftp internal-sftp", "ForceCommand exec sleep 20"},
 	} {
 		s := sshdtest.Start(t, sshdtest.Options{Config: config})
-		l := dialTo(t, s)
+		l := dialLink(t, s)
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		if _, err := l.ReadFile(ctx, "/etc/hostname", 1<<20); !errors.Is(err, ErrNoFile) {
 			t.Errorf("%s: %v", name, err)

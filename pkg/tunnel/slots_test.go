@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -85,20 +87,27 @@ func isOver(l *slottedLink) bool {
 	}
 }
 
+// startSlotted opens a tunnel to a proxy with four slots, and waits until both links are there.
+func startSlotted(t *testing.T) (*slotted, *Tunnel) {
+	t.Helper()
+	p := &slotted{holder: make([]*slottedLink, 4), links: make([]*slottedLink, 2)}
+	cfg := Config{Server: Servers{"me@proxy"}}
+	srv, err := cfg.resolve()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tun := newTunnel(cfg, srv, p.connect)
+	tun.run(false)
+	wantState(t, tun, Up)
+	time.Sleep(time.Minute)
+	return p, tun
+}
+
 // Every slot is served as long as there is one link, and each link has its own as soon as it is there.
 func TestSlotsAreServedByWhoIsThere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := &slotted{holder: make([]*slottedLink, 4), links: make([]*slottedLink, 2)}
-		cfg := Config{Server: Servers{"me@proxy"}}
-		srv, err := cfg.resolve()
-		if err != nil {
-			t.Fatal(err)
-		}
-		tun := newTunnel(cfg, srv, p.connect)
-		tun.run(false)
+		p, tun := startSlotted(t)
 		defer tun.Close()
-		wantState(t, tun, Up)
-		time.Sleep(time.Minute)
 		for range 20 {
 			for k := range 2 {
 				if got := p.served(); got != "0101" {
@@ -108,7 +117,7 @@ func TestSlotsAreServedByWhoIsThere(t *testing.T) {
 					t.Fatalf("%+v", s)
 				}
 				p.links[k].die(errDropped)
-				if got, want := p.served(), fmt.Sprint(1-k, 1-k, 1-k, 1-k); got != stripSpaces(want) {
+				if got := p.served(); got != strings.Repeat(strconv.Itoa(1-k), 4) {
 					t.Fatalf("served by %s when link %d was lost", got, k)
 				}
 				if s := tun.Status(); s.State != Degraded || s.Links != 1 || s.Slots != 4 || s.LastError == nil {
@@ -135,24 +144,11 @@ func TestSlotsAreServedByWhoIsThere(t *testing.T) {
 	})
 }
 
-func stripSpaces(s string) string {
-	return string(slices.DeleteFunc([]byte(s), func(c byte) bool { return c == ' ' }))
-}
-
 // What trying again cannot mend stops a tunnel when its last link is gone, not before.
 func TestPermanentErrorWhileAnotherLinkServes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := &slotted{holder: make([]*slottedLink, 4), links: make([]*slottedLink, 2)}
-		cfg := Config{Server: Servers{"me@proxy"}}
-		srv, err := cfg.resolve()
-		if err != nil {
-			t.Fatal(err)
-		}
-		tun := newTunnel(cfg, srv, p.connect)
-		tun.run(false)
+		p, tun := startSlotted(t)
 		defer tun.Close()
-		wantState(t, tun, Up)
-		time.Sleep(time.Minute)
 		p.refuse = fault.LoginRefused("me", "proxy:22", nil, errors.New("no"))
 		p.links[0].die(errDropped)
 		time.Sleep(time.Hour)
