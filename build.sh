@@ -23,6 +23,7 @@ usage() {
 		./build.sh test    tests everything: test go, test python [pytest's arguments]
 		./build.sh compat  the notebook's side on older Taipys, on Databricks' kernels, and on the oldest and
 		                   newest Python there is; apps of Streamlit, Gradio and Dash
+		./build.sh roots   the script that makes a proxy machine, in fresh Debian 12 and 13 roots; as root
 		./build.sh bench   what is measured: gil, gate, taipy; bench gate: that alone
 		./build.sh fuzz    fuzzes every parser of untrusted text for a minute; fuzz 1h: for an hour each
 		./build.sh lint    formats, vet, staticcheck, go.mod, ruff, mypy
@@ -98,7 +99,7 @@ wheel() {
 
 # machines: what tests run in the place of other machines.
 machines() {
-	need sshd=openssh-server nginx=nginx-light tinyproxy=tinyproxy-bin microsocks=microsocks shellcheck=shellcheck
+	need sshd=openssh-server nginx=nginx-light shellcheck=shellcheck openssl=openssl tinyproxy=tinyproxy-bin microsocks=microsocks
 	[ -e /usr/lib/nginx/modules/ngx_stream_module.so ] || need no-such-program=libnginx-mod-stream
 	[ "$(id -u)" != 0 ] || mkdir -p /run/sshd # where sshd wants to separate its privileges
 }
@@ -157,6 +158,26 @@ test_python() {
 	# Not from python/: what is tested is the wheel, not the folder beside it.
 	[ $# -gt 0 ] || set -- python/tests
 	"$NOTEBOOK/bin/pytest" -c python/pyproject.toml "$@"
+}
+
+# roots: two Debians that nothing was done to, below .venv/roots.
+roots() {
+	local release dir roots=()
+	need_languages
+	[ "$(id -u)" = 0 ] || die "roots are made, and entered, as root"
+	need debootstrap=debootstrap unshare=util-linux ip=iproute2 ssh-keygen=openssh-client
+	for release in bookworm trixie; do
+		dir=$PWD/.venv/roots/$release
+		if [ ! -e "$dir.made" ]; then
+			say "$dir"
+			rm -rf "$dir" && mkdir -p "$dir"
+			debootstrap --variant=minbase --include=openssh-server,nginx-light,openssl,systemd "$release" "$dir" >"$dir.log" || die "see $dir.log"
+			touch "$dir.made"
+		fi
+		roots+=("$dir")
+	done
+	say "the script in ${roots[*]}"
+	CI=true TAIPY_TUNNEL_ROOTS=$(IFS=: && echo "${roots[*]}") go test -count=1 ./pkg/internal/roottest
 }
 
 # compat: other versions of Taipy, and other Pythons (in PATH, or pyenv's).
@@ -226,7 +247,7 @@ demo() {
 clean() { rm -rf .venv dist "$LIBRARY" python/build python/*.egg-info python/.*_cache .ruff_cache; }
 
 case "${1:-help}" in
-lib | wheel | lint | compat | clean) "$1" ;;
+lib | wheel | lint | compat | roots | clean) "$1" ;;
 demo | fuzz | bench) "$1" "${@:2}" ;;
 test)
 	case "${2:-all}" in
