@@ -8,6 +8,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
@@ -49,9 +50,11 @@ type connecting struct {
 	t     *Tunnel
 	ssh   sshlink.Config
 	claim *claim
-	links int  // that were tried, on a plain proxy
-	held  bool // slots of a prepared proxy
-	doubt bool // the proxy refused a slot that its description names: it may have changed
+	links int // that were tried, on a plain proxy
+
+	// Of a prepared proxy, where several links are made at a time.
+	held  atomic.Bool // slots
+	doubt atomic.Bool // it refused a slot that its description names: that may have changed
 }
 
 // newConnecting reads what is known of host keys, once; keys are read again for each login.
@@ -118,7 +121,7 @@ func (c *connecting) serve(ctx context.Context, l *sshlink.Link, index int) (lin
 // place is where visitors arrive; the first link finds out.
 func (c *connecting) place(ctx context.Context, l *sshlink.Link) (*place, error) {
 	known := c.t.place.Load()
-	if known.known && !c.doubt {
+	if known.known && !c.doubt.Load() {
 		return known, nil
 	}
 	p, err := c.t.cfg.find(ctx, l, c.t.server)
@@ -128,7 +131,7 @@ func (c *connecting) place(ctx context.Context, l *sshlink.Link) (*place, error)
 	if known.known && !known.same(p) {
 		return nil, fault.DescriptionChanged(c.t.server.String())
 	}
-	c.doubt = false
+	c.doubt.Store(false)
 	c.t.arriveAt(p)
 	return p, nil
 }
@@ -136,7 +139,7 @@ func (c *connecting) place(ctx context.Context, l *sshlink.Link) (*place, error)
 // takePrepared takes every slot that is for the keeper with the given index. A tunnel that held them
 // before, and has no link that holds them still, does not take them from a newer one.
 func (c *connecting) takePrepared(ctx context.Context, l *sshlink.Link, p *place, index int) (link, error) {
-	if open, _ := c.t.sup.alive(); c.held && open == 0 && c.t.newer(ctx, l.Dial) {
+	if open, _ := c.t.sup.alive(); c.held.Load() && open == 0 && c.t.newer(ctx, l.Dial) {
 		return nil, fault.Replaced(p.slots[0], time.Time{})
 	}
 	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
@@ -148,11 +151,11 @@ func (c *connecting) takePrepared(ctx context.Context, l *sshlink.Link, p *place
 	for slot := index; slot < len(p.slots); slot += c.t.cfg.connections(len(p.slots)) {
 		if err := made.take(ctx, slot); err != nil {
 			open, _ := c.t.sup.alive()
-			c.doubt = open == 0 && errors.Is(err, fault.ErrForward)
+			c.doubt.Store(open == 0 && errors.Is(err, fault.ErrForward))
 			return nil, err
 		}
 	}
-	c.held = true
+	c.held.Store(true)
 	return made, nil
 }
 
