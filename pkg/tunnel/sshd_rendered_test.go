@@ -15,6 +15,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -188,5 +190,90 @@ func TestRenderedProxyUpgrades(t *testing.T) {
 		}
 		converse(t, conn, reader)
 		_ = conn.Close()
+	}
+}
+
+// A link that dies takes no request with it, and none runs twice.
+func TestRenderedProxyLosesNoRequest(t *testing.T) {
+	r := newRendered(t)
+	var runs sync.Map
+	var twice, asked atomic.Int64
+	tun := r.exposed(t, "sales", serve(t, func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		if _, again := runs.LoadOrStore(string(body), true); again && r.Method == http.MethodPost {
+			twice.Add(1)
+		}
+		time.Sleep(5 * time.Millisecond) // some are under way at any time
+		_, _ = w.Write(body)
+	}))
+	await(t, tun, "two links", whole)
+	p := &prepared{chain: chain{url: r.url}}
+	token, ended := tokenOf(tun), make(chan struct{})
+	var tasks sync.WaitGroup
+	for v := range 4 {
+		tasks.Go(func() {
+			client := &http.Client{Transport: &http.Transport{}, Timeout: 20 * time.Second}
+			defer client.CloseIdleConnections()
+			for n := 0; ; n++ {
+				select {
+				case <-ended:
+					return
+				default:
+				}
+				asked.Add(1)
+				if err := p.ask(client, token, n%2 == 0, fmt.Sprintf("%d.%d", v, n)); err != nil {
+					t.Errorf("request %d of visitor %d: %v", n, v, err)
+				}
+			}
+		})
+	}
+	for range 6 {
+		before := tun.Status().Reconnects
+		if !r.KillLink() {
+			t.Fatal("no link to kill")
+		}
+		await(t, tun, "its return", func(s tunnel.Status) bool { return whole(s) && s.Reconnects > before })
+	}
+	close(ended)
+	tasks.Wait()
+	if twice.Load() > 0 || asked.Load() < 100 {
+		t.Errorf("of %d requests %d ran twice", asked.Load(), twice.Load())
+	}
+}
+
+// sshd queues 128 connections for each socket (its listen(2)): four of them, and nginx tries the next.
+func TestRenderedProxyTakesACrowd(t *testing.T) {
+	const crowd = 1000
+	r := newRendered(t)
+	tun := r.exposed(t, "sales", serve(t, echo(t)))
+	await(t, tun, "two links", whole)
+	token := tokenOf(tun)
+	var tasks sync.WaitGroup
+	var refused atomic.Int64
+	conns := make([]net.Conn, crowd)
+	for i := range crowd {
+		tasks.Go(func() {
+			conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", r.http))
+			if err != nil {
+				refused.Add(1)
+				return
+			}
+			conns[i] = conn
+			_ = conn.SetDeadline(time.Now().Add(60 * time.Second))
+			_, _ = fmt.Fprintf(conn, "GET /sales/ HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer %s\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n", token)
+			resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+			if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
+				refused.Add(1)
+			}
+		})
+	}
+	tasks.Wait()
+	for _, conn := range conns {
+		if conn != nil {
+			_ = conn.Close()
+		}
+	}
+	if refused.Load() != 0 {
+		t.Errorf("%d of %d were refused", refused.Load(), crowd)
 	}
 }
