@@ -6,6 +6,8 @@ package tunnel_test
 
 import (
 	"context"
+	"crypto/ed25519"
+	"crypto/rand"
 	"fmt"
 	"io"
 	"net"
@@ -18,6 +20,8 @@ import (
 
 	"github.com/pkg/sftp"
 	"golang.org/x/crypto/ssh"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/proxyhost"
 )
 
 // thief logs in with a tenant's stolen key, by a client that does what it is told.
@@ -194,4 +198,66 @@ func checkPort(t *testing.T, c *ssh.Client, r *rendered, check string) {
 			t.Errorf("%s by the check port: %s, want %d", where, resp.Status, want)
 		}
 	}
+}
+
+// A certificate logs in if the tenant's authority signed it, for a principal of the tenant's, for now,
+// and if neither it nor its key was revoked.
+func TestCertificatesOfTenants(t *testing.T) {
+	authority, stranger := signer(t), signer(t)
+	notebook, lost := signer(t), signer(t)
+	line := func(s ssh.Signer) string { return string(ssh.MarshalAuthorizedKey(s.PublicKey())) }
+	r := newRendered(t, func(own *proxyhost.Tenant) {
+		own.Keys, own.UserCA, own.Principals, own.Revoked = nil, []string{line(authority)}, []string{"team"}, []string{line(lost)}
+	})
+	login := func(key ssh.Signer) error {
+		c, err := ssh.Dial("tcp", r.Addr(), &ssh.ClientConfig{User: r.User, Auth: []ssh.AuthMethod{ssh.PublicKeys(key)},
+			HostKeyCallback: ssh.FixedHostKey(r.HostKey), Timeout: 20 * time.Second})
+		if err == nil {
+			defer func() { _ = c.Close() }()
+			if !bind(c, "/s/sales.0.sock") || bind(c, "/x.sock") || func() bool { _, err := c.Listen("tcp", "127.0.0.1:0"); return err == nil }() {
+				t.Error("a certificate may do something else than a key")
+			}
+		}
+		return err
+	}
+	hour := time.Hour
+	for what, c := range map[string]struct {
+		by, key   ssh.Signer
+		principal string
+		from, to  time.Duration
+		good      bool
+	}{
+		"a good one":            {authority, notebook, "team", -hour, hour, true},
+		"a stranger's":          {stranger, notebook, "team", -hour, hour, false},
+		"another principal's":   {authority, notebook, "others", -hour, hour, false},
+		"the account's name":    {authority, notebook, r.User, -hour, hour, false},
+		"nobody in particular":  {authority, notebook, "", -hour, hour, false},
+		"one that is over":      {authority, notebook, "team", -2 * hour, -hour, false},
+		"one that is not begun": {authority, notebook, "team", hour, 2 * hour, false},
+		"one of a revoked key":  {authority, lost, "team", -hour, hour, false},
+	} {
+		cert := &ssh.Certificate{Key: c.key.PublicKey(), CertType: ssh.UserCert, KeyId: what, ValidAfter: uint64(time.Now().Add(c.from).Unix()),
+			ValidBefore: uint64(time.Now().Add(c.to).Unix()), Permissions: ssh.Permissions{Extensions: map[string]string{"permit-pty": "", "permit-port-forwarding": ""}}}
+		if c.principal != "" {
+			cert.ValidPrincipals = []string{c.principal}
+		}
+		must(t, cert.SignCert(rand.Reader, c.by))
+		with, err := ssh.NewCertSigner(cert, c.key)
+		must(t, err)
+		if err := login(with); (err == nil) != c.good {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if login(notebook) == nil || login(authority) == nil {
+		t.Error("a key without a certificate logs in")
+	}
+}
+
+func signer(t testing.TB) ssh.Signer {
+	t.Helper()
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	must(t, err)
+	s, err := ssh.NewSignerFromKey(key)
+	must(t, err)
+	return s
 }

@@ -37,7 +37,8 @@ type rendered struct {
 
 const neighbour = "neighbour" // a tenant without an account
 
-func newRendered(t testing.TB) *rendered {
+// newRendered has two declared apps, "sales" by path and "board" by host, and free names, unless change says otherwise.
+func newRendered(t testing.TB, change ...func(*proxyhost.Tenant)) *rendered {
 	t.Helper()
 	leak.Check(t)
 	dir, err := os.MkdirTemp("", "rendered-")
@@ -52,9 +53,12 @@ func newRendered(t testing.TB) *rendered {
 	r.port, r.url = r.http, fmt.Sprintf("http://127.0.0.1:%d/sales/", r.http)
 	public, err := os.ReadFile(r.KeyFile + ".pub")
 	must(t, err)
-	r.files, err = proxyhost.Render(proxyhost.Host{HTTP: r.http, Layout: r.layout, Tenants: []proxyhost.Tenant{
-		{Name: r.User, Keys: []string{string(public)}, Host: "127.0.0.1", SelfService: "apps.invalid", Check: r.FreePort(),
-			Apps: []proxyhost.Declared{{Name: "sales"}, {Name: "board", Host: "board.invalid"}}},
+	own := proxyhost.Tenant{Name: r.User, Keys: []string{string(public)}, Host: "127.0.0.1", SelfService: "apps.invalid", Check: r.FreePort(),
+		Apps: []proxyhost.Declared{{Name: "sales"}, {Name: "board", Host: "board.invalid"}}}
+	for _, c := range change {
+		c(&own)
+	}
+	r.files, err = proxyhost.Render(proxyhost.Host{HTTP: r.http, Layout: r.layout, Tenants: []proxyhost.Tenant{own,
 		{Name: neighbour, Keys: []string{string(public)}, Check: r.FreePort(), Apps: []proxyhost.Declared{{Name: "theirs", Host: "theirs.invalid"}}},
 	}})
 	must(t, err)

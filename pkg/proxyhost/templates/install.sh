@@ -142,7 +142,7 @@ for t in $gone; do
 done
 if [ "$DO" = remove ]; then
 	! getent group taipy-tunnel >/dev/null || groupdel taipy-tunnel
-	rm -rf $ETC $RUN $LOG/taipy-tunnel.*.log* && say "removed; packages stay" && exit 0
+	rm -rf $ETC $RUN $LOG/taipy-tunnel.*.log* /run/taipy-tunnel.lock && say "removed; packages stay" && exit 0
 fi
 say "${TOUCHED:+changed:}${TOUCHED:-unchanged}"
 {{ if eq .TLS.Mode "certbot"}}
