@@ -154,6 +154,9 @@ func (a *Access) check(what string) (err error) {
 			return err
 		}
 	}
+	if strings.Contains(a.SignIn, "?") {
+		return bad(what+": sign_in", a.SignIn, "without a query: ?rd= and the visitor's address are added")
+	}
 	if a.AuthRequest == "" && a.SignIn+a.Identity != "" {
 		return fault.Config("", "%s: sign_in and identity belong to auth_request, which is not given", what)
 	}

@@ -82,6 +82,9 @@ func TestUnusableHosts(t *testing.T) {
 		"no port":                {"cannot be used", func(h *host) { h.HTTP = 70000 }},
 		"the layout":             {"layout", func(h *host) { h.Layout.Run = "/run/a b" }},
 		"a long socket":          {"too long", func(h *host) { h.Layout.Run = "/" + strings.Repeat("x", 100) }},
+		"a sign-in's query": {"without a query", func(h *host) {
+			h.Access.AuthRequest, h.Access.SignIn = "http://127.0.0.1/", "https://x.example.com/?a=b"
+		}},
 	} {
 		h := proxyhost.Host{Tenants: []proxyhost.Tenant{{Name: "alice", Keys: []string{key(t, 1)}, Apps: []proxyhost.Declared{{Name: "sales", Host: "x.example.com"}}}}}
 		if _, err := proxyhost.Render(h); err != nil {

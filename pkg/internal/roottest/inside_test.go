@@ -85,6 +85,9 @@ func TestInside(t *testing.T) {
 		}
 	}
 	serves("made")
+	if said, err := m.sh("su -s /bin/sh visitor -c 'ls /run/taipy-tunnel/sales/s'"); err == nil || !strings.Contains(said, "Permission denied") {
+		t.Errorf("another local user goes around nginx: %v\n%s", err, said)
+	}
 
 	// Another tenant comes, a key comes: nobody's link ends.
 	h.Tenants = append(h.Tenants, proxyhost.Tenant{Name: "hr", Keys: sales.Keys, Host: "hr.example.com", Apps: []proxyhost.Declared{{Name: "staff"}}})
