@@ -268,9 +268,9 @@ func TestForeignChannelsAreRefused(t *testing.T) {
 }
 
 // Connections that nobody accepts queue up to a limit; then they are refused, and nothing stalls.
-func TestQueueOfASlotIsBounded(t *testing.T) {
+func TestQueueOfALinkIsBounded(t *testing.T) {
 	leak.Check(t)
-	const promised = 128
+	const promised = 1024
 	answers := make(chan error, promised+10)
 	l, err := Dial(within(t, 10*time.Second), opener(t, func(s *ssh.ServerConn) {
 		var tasks sync.WaitGroup

@@ -105,6 +105,8 @@ type Link struct {
 	err   error
 	slots map[string]*Listener // by the address that sshd names in a channel open
 	open  int                  // channels accepted and not closed
+
+	waiting int // channels for Accept, of all slots
 }
 
 // Dial connects, checks the host key and logs in. ctx bounds all of it, besides the limits of

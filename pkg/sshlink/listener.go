@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	backlog     = 128  // connections waiting for Accept, as sshd's own listen(2)
+	backlog     = 1024 // connections of a link that wait for Accept, at a few KiB each: sshd hands on its own queues, of 128 for each slot, at once
 	maxChannels = 4096 // connections open at once; each may hold 2 MiB of the server's data
 )
 
@@ -60,7 +60,7 @@ type Listener struct {
 }
 
 // Listen takes the TCP port on the proxy's loopback address. Connections that arrive before
-// Accept wait, up to 128; further ones are refused. The handler is in place before the request
+// Accept wait, up to 1024 of a link; further ones are refused. The handler is in place before the request
 // is sent: x/crypto's own Client.Listen lost 4 of 200 connections that came in that instant.
 //
 // A refusal says neither why nor for how long, so a second request asks for any free port: if
@@ -182,12 +182,19 @@ func (l *Link) offer(nc ssh.NewChannel) ssh.RejectionReason {
 	if s == nil {
 		return ssh.Prohibited
 	}
-	select {
-	case s.pending <- nc:
-		return 0
-	default:
+	if l.waiting >= backlog {
 		return ssh.ResourceShortage
 	}
+	l.waiting++
+	s.pending <- nc // which has room for all that may wait
+	return 0
+}
+
+// taken: one that waited does no more.
+func (l *Link) taken() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.waiting--
 }
 
 // Accept returns the next connection; its RemoteAddr is what connected to the slot (nginx). The
@@ -200,6 +207,7 @@ func (s *Listener) Accept() (net.Conn, error) {
 		case <-s.link.done:
 			return nil, net.ErrClosed
 		case nc := <-s.pending:
+			s.link.taken()
 			if c, err := s.link.accept(nc, s.addr); err == nil {
 				return c, nil
 			}
@@ -249,6 +257,7 @@ func (s *Listener) Close() error {
 		for waiting := true; waiting; {
 			select {
 			case nc := <-s.pending:
+				s.link.taken()
 				_ = nc.Reject(ssh.ConnectionFailed, "closed")
 			default:
 				waiting = false
