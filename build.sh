@@ -123,6 +123,7 @@ lint() {
 	[ -z "$unformatted" ] || die "run gofmt -w on: $unformatted"
 	say "go vet"
 	go vet ./...
+	go vet -tags roots ./pkg/internal/roottest
 	say "staticcheck"
 	go run "$STATICCHECK" ./...
 	say "go mod tidy"
@@ -187,7 +188,7 @@ roots() {
 		roots+=("$dir")
 	done
 	say "the script in ${roots[*]}"
-	CI=true TAIPY_TUNNEL_ROOTS=$(IFS=: && echo "${roots[*]}") go test -count=1 ./pkg/internal/roottest
+	CI=true TAIPY_TUNNEL_ROOTS=$(IFS=: && echo "${roots[*]}") go test -count=1 -tags roots -run TestRoots ./pkg/internal/roottest
 }
 
 # compat: other versions of Taipy, and other Pythons (in PATH, or pyenv's).
