@@ -25,12 +25,7 @@ func (c *chain) gated(t testing.TB, change func(*tunnel.Config)) *tunnel.Tunnel 
 	if change != nil {
 		change(&cfg)
 	}
-	tun, err := tunnel.Expose(within(t, 20*time.Second), cfg)
-	if err != nil {
-		t.Fatalf("Expose: %v", err)
-	}
-	t.Cleanup(func() { _ = tun.Close() })
-	return tun
+	return open(t, cfg)
 }
 
 // status is that of an answer to a visitor with a token, "" for none.

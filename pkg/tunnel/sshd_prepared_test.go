@@ -101,20 +101,10 @@ func (p *prepared) nginx() string {
 		servers.String(), p.port, fresh, location, p.check)
 }
 
-// config leaves everything to the proxy's description.
-func (p *prepared) config(target string) tunnel.Config {
-	return tunnel.Config{Server: tunnel.Servers{fmt.Sprintf("%s@%s", p.User, p.Addr())}, Key: p.KeyFile, HostKey: p.Fingerprint(),
-		Target: target, Log: slog.New(slog.NewJSONHandler(&p.log, &slog.HandlerOptions{Level: slog.LevelDebug}))}
-}
-
-func (p *prepared) expose(t testing.TB, cfg tunnel.Config) *tunnel.Tunnel {
-	t.Helper()
-	tun, err := tunnel.Expose(within(t, 20*time.Second), cfg)
-	if err != nil {
-		t.Fatalf("Expose: %v", err)
-	}
-	t.Cleanup(func() { _ = tun.Close() })
-	return tun
+// described leaves everything to the proxy's description; name is the app's, "" for the only one.
+func (c *chain) described(name, target string) tunnel.Config {
+	return tunnel.Config{Name: name, Server: tunnel.Servers{fmt.Sprintf("%s@%s", c.User, c.Addr())}, Key: c.KeyFile, HostKey: c.Fingerprint(),
+		Target: target, Log: slog.New(slog.NewJSONHandler(&c.log, &slog.HandlerOptions{Level: slog.LevelDebug}))}
 }
 
 func whole(s tunnel.Status) bool {
@@ -124,7 +114,7 @@ func whole(s tunnel.Status) bool {
 // Nothing but the account has to be given: name, slots and URL are the proxy's.
 func TestPreparedProxyDescribesItself(t *testing.T) {
 	p := newPrepared(t)
-	tun := p.expose(t, p.config(app(t, "company data")))
+	tun := open(t, p.described("", app(t, "company data")))
 	s := await(t, tun, "two links", whole)
 	if s.Name != "sales" || s.URL != p.url || s.Checked != "url" || tun.Addr().String() != "/slots/sales.0.sock" {
 		t.Errorf("%+v", s)
@@ -137,7 +127,7 @@ func TestPreparedProxyDescribesItself(t *testing.T) {
 	}
 	token := tokenOf(tun)
 	_ = tun.Close()
-	if again := p.expose(t, p.config(app(t, "again"))); tokenOf(again) != token {
+	if again := open(t, p.described("", app(t, "again"))); tokenOf(again) != token {
 		t.Error("the link is another one after a restart")
 	}
 }
@@ -158,7 +148,7 @@ func TestPreparedProxyLosesNoRequest(t *testing.T) {
 		time.Sleep(5 * time.Millisecond) // some are under way at any time
 		_, _ = w.Write(body)
 	})
-	tun := p.expose(t, p.config(target))
+	tun := open(t, p.described("", target))
 	await(t, tun, "two links", whole)
 
 	const kills, visitors = 6, 4
@@ -227,11 +217,11 @@ func (p *prepared) ask(client *http.Client, token string, post bool, text string
 // The newest expose() of a name has it at once; the one before learns that and closes.
 func TestPreparedProxyBelongsToTheNewest(t *testing.T) {
 	p := newPrepared(t)
-	older := p.expose(t, p.config(app(t, "old")))
+	older := open(t, p.described("", app(t, "old")))
 	await(t, older, "two links", whole)
-	cfg := p.config(app(t, "new"))
+	cfg := p.described("", app(t, "new"))
 	cfg.Token = "another-token-of-more-than-128-bits"
-	newer := p.expose(t, cfg)
+	newer := open(t, cfg)
 	if got := p.status(t, tokenOf(newer)); got != http.StatusOK {
 		t.Errorf("the newer one's visitors get %d", got)
 	}
@@ -249,16 +239,16 @@ func TestNamesOfAPreparedProxy(t *testing.T) {
 	p := newPrepared(t)
 	p.declare(t, "hr", p.url)
 	for name, want := range map[string]string{"": "there are several names: hr, sales", "nosuch": `there is no app "nosuch"; there is hr, sales`, "No": `name "No" is none`} {
-		cfg := p.config("")
+		cfg := p.described("", "")
 		cfg.Name = name
 		_, err := tunnel.Expose(within(t, 20*time.Second), cfg)
 		if !errors.Is(err, tunnel.ErrConfig) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v", name, err)
 		}
 	}
-	cfg := p.config(app(t, "sales"))
+	cfg := p.described("", app(t, "sales"))
 	cfg.Name, cfg.Allow = "sales", []string{"127.0.0.0/8"}
-	tun := p.expose(t, cfg)
+	tun := open(t, cfg)
 	if got := p.status(t, tokenOf(tun)); got != http.StatusOK {
 		t.Errorf("sales: %d", got)
 	}
@@ -268,7 +258,7 @@ func TestNamesOfAPreparedProxy(t *testing.T) {
 	p.describe(t)
 	cfg.Name, cfg.Allow = "mine", nil
 	cfg.URL = "http://nosuchname.invalid/"
-	tun = p.expose(t, cfg)
+	tun = open(t, cfg)
 	s := await(t, tun, "two links", func(s tunnel.Status) bool { return s.Links == 2 && s.Slots == 2 })
 	if s.Name != "mine" || tun.Addr().String() != "/slots/mine.0.sock" {
 		t.Errorf("%+v", s)
@@ -280,7 +270,7 @@ func TestPreparedProxyIsCheckedFromWithin(t *testing.T) {
 	p := newPrepared(t)
 	p.desc.Apps[0].URL = "https://nosuchname.invalid/"
 	p.describe(t)
-	tun := p.expose(t, p.config(app(t, "hello")))
+	tun := open(t, p.described("", app(t, "hello")))
 	if s := tun.Status(); s.Checked != "link" || s.URL != "https://nosuchname.invalid/" {
 		t.Errorf("%+v", s)
 	}
@@ -297,7 +287,7 @@ func TestPreparedProxyChanges(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := newPrepared(t)
-			tun := p.expose(t, p.config(app(t, "hello")))
+			tun := open(t, p.described("", app(t, "hello")))
 			await(t, tun, "two links", whole)
 			must(t, os.RemoveAll(filepath.Join(p.root, "slots")))
 			c.change(p)
@@ -311,7 +301,7 @@ func TestPreparedProxyChanges(t *testing.T) {
 	}
 	// Emptied by a restart, and made again from the same description: it comes back by itself.
 	p := newPrepared(t)
-	tun := p.expose(t, p.config(app(t, "hello")))
+	tun := open(t, p.described("", app(t, "hello")))
 	await(t, tun, "two links", whole)
 	slots := filepath.Join(p.root, "slots")
 	must(t, os.RemoveAll(slots))

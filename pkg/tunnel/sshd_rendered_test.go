@@ -9,7 +9,6 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -92,13 +91,7 @@ func (r *rendered) check(t testing.TB) int {
 
 func (r *rendered) exposed(t testing.TB, name, target string) *tunnel.Tunnel {
 	t.Helper()
-	tun, err := tunnel.Expose(within(t, 20*time.Second), tunnel.Config{Name: name, Server: tunnel.Servers{fmt.Sprintf("%s@%s", r.User, r.Addr())},
-		Key: r.KeyFile, HostKey: r.Fingerprint(), Target: target, Log: slog.New(slog.NewJSONHandler(&r.log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
-	if err != nil {
-		t.Fatalf("Expose: %v", err)
-	}
-	t.Cleanup(func() { _ = tun.Close() })
-	return tun
+	return open(t, r.described(name, target))
 }
 
 // visit asks for a path of a host.

@@ -55,7 +55,13 @@ func (c *chain) config(target string) tunnel.Config {
 // expose opens a tunnel that is closed with the test.
 func (c *chain) expose(t testing.TB, target string) *tunnel.Tunnel {
 	t.Helper()
-	tun, err := tunnel.Expose(within(t, 20*time.Second), c.config(target))
+	return open(t, c.config(target))
+}
+
+// open opens a tunnel that is closed with the test.
+func open(t testing.TB, cfg tunnel.Config) *tunnel.Tunnel {
+	t.Helper()
+	tun, err := tunnel.Expose(within(t, 20*time.Second), cfg)
 	if err != nil {
 		t.Fatalf("Expose: %v", err)
 	}
