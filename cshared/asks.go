@@ -46,6 +46,7 @@ var answers = map[string]func(context.Context, []byte) (any, error){
 	"databricks.me":      userOf,
 	"databricks.store":   store,
 	"tunnel.doctor":      doctor,
+	"proxy.render":       proxyRender,
 	"proxy.script":       proxyScript,
 	"proxy.cloud-init":   proxyCloudInit,
 }

@@ -15,6 +15,10 @@ type machine struct {
 	Host json.RawMessage `json:"host"`
 }
 
+func proxyRender(_ context.Context, text []byte) (any, error) {
+	return rendered(text, proxyhost.Render)
+}
+
 func proxyScript(_ context.Context, text []byte) (any, error) {
 	return rendered(text, proxyhost.Script)
 }
@@ -23,7 +27,7 @@ func proxyCloudInit(_ context.Context, text []byte) (any, error) {
 	return rendered(text, proxyhost.CloudInit)
 }
 
-func rendered(text []byte, render func(proxyhost.Host) (string, error)) (any, error) {
+func rendered[T any](text []byte, render func(proxyhost.Host) (T, error)) (any, error) {
 	var q machine
 	if err := parse(text, &q); err != nil {
 		return nil, err

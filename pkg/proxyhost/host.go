@@ -27,7 +27,7 @@ type Host struct {
 	HTTPS int `json:"https,omitempty"`
 
 	// Layout is where the files go. Zero: where Debian has them.
-	Layout Layout `json:"-"`
+	Layout Layout `json:"layout,omitzero"`
 }
 
 // Tenant is an account of one owner or team. It has no shell and can do nothing but serve its apps.
@@ -98,20 +98,23 @@ type Status struct {
 	BasicAuth string   `json:"basic_auth,omitempty"`
 }
 
-// Layout is where files go, so that tests can have theirs beside the machine's own.
+// Layout is where files go: on a machine that has them elsewhere, or beside its own, as tests have them.
 type Layout struct {
 	// Etc and Run hold what is ours. "": /etc/taipy-tunnel and /run/taipy-tunnel.
-	Etc, Run string
+	Etc string `json:"etc,omitempty"`
+	Run string `json:"run,omitempty"`
 	// SSHD is the drop-in of sshd, Site that of nginx, in its http block.
 	// "": /etc/ssh/sshd_config.d/60-taipy-tunnel.conf, /etc/nginx/sites-enabled/zz-taipy-tunnel.conf.
-	SSHD, Site string
+	SSHD string `json:"sshd,omitempty"`
+	Site string `json:"site,omitempty"`
 	// Tmpfiles and Limits are files of tmpfiles.d(5) and limits.d (pam_limits(8)).
 	// "": /etc/tmpfiles.d/taipy-tunnel.conf, /etc/security/limits.d/60-taipy-tunnel.conf.
-	Tmpfiles, Limits string
+	Tmpfiles string `json:"tmpfiles,omitempty"`
+	Limits   string `json:"limits,omitempty"`
 	// Log is the directory of nginx's logs. "": /var/log/nginx.
-	Log string
+	Log string `json:"log,omitempty"`
 	// Loopback has nginx listen on 127.0.0.1 only.
-	Loopback bool
+	Loopback bool `json:"loopback,omitempty"`
 }
 
 // hostMost is how long the text of a Host may be, in bytes.

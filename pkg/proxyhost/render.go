@@ -17,8 +17,8 @@ var templates embed.FS
 
 // File is one that the machine needs. All belong to root and are readable by everybody: none holds a secret.
 type File struct {
-	Path string
-	Text string
+	Path string `json:"path"`
+	Text string `json:"text"`
 }
 
 // Files are all of a machine, sorted by path.

@@ -60,10 +60,31 @@ def _proxy(commands: Any) -> None:
             "but serve their apps. It can be run again after a change, and undoes itself (sh FILE remove).",
         )
         command.add_argument("file", help="the machine, as JSON (docs/proxy.md); -: standard input")
-        command.set_defaults(run=_render, ask=f"proxy.{name}")
+        command.set_defaults(run=lambda options, ask=f"proxy.{name}": str(_rendered(options, ask)))
+    render = group.add_parser(
+        "render",
+        help="write the files that the machine needs below a directory",
+        description="Writes the files of a prepared proxy below a directory, to be read, or put in place by other "
+        "means than the script. Accounts, and the directories below /run, are in none of them.",
+    )
+    render.add_argument("file", help="the machine, as JSON (docs/proxy.md); -: standard input")
+    render.add_argument("directory", type=pathlib.Path, help="where to; made if it is not there")
+    render.set_defaults(run=_render)
 
 
 def _render(options: argparse.Namespace) -> str:
+    files = _rendered(options, "proxy.render")
+    for file in files:
+        path = options.directory / file["path"].lstrip("/")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(file["text"], encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(f"{path} cannot be written: {error.strerror}", "choose another directory") from None
+    return f"{len(files)} files below {options.directory}"
+
+
+def _rendered(options: argparse.Namespace, ask: str) -> Any:
     text = sys.stdin.read() if options.file == "-" else _read("FILE", options.file)
     try:
         host = json.loads(text)
@@ -71,7 +92,7 @@ def _render(options: argparse.Namespace) -> str:
         raise ConfigError(
             f"configuration: the machine is not JSON: {error}", "compare with the example in docs/proxy.md"
         ) from None
-    return str(library().ask({"ask": options.ask, "host": host}, RENDER_TIMEOUT))
+    return library().ask({"ask": ask, "host": host}, RENDER_TIMEOUT)
 
 
 def _databricks(commands: Any) -> None:

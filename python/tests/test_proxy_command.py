@@ -33,6 +33,20 @@ def test_script(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], monk
     assert capsys.readouterr().out.startswith("#cloud-config\n")
 
 
+def test_render(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "machine.json"
+    described = json.loads(machine(tmp_path))
+    described["layout"] = {"etc": "/opt/taipy-tunnel", "sshd": "/opt/sshd.conf"}
+    path.write_text(json.dumps(described))
+    assert main(["proxy", "render", str(path), str(tmp_path / "below")]) == 0
+    assert "Match User sales" in (tmp_path / "below/opt/sshd.conf").read_text()
+    assert "forecast" in (tmp_path / "below/opt/taipy-tunnel/proxy/sales.json").read_text()
+    assert str(tmp_path / "below") in capsys.readouterr().out
+    (tmp_path / "file").touch()
+    assert main(["proxy", "render", str(path), str(tmp_path / "file")]) == 1
+    assert "file" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("changed", "said"), [
     ({"name": "../root"}, "account"), ({"keys": ["command=\"sh\" ssh-ed25519 AAAA"]}, "key"),
     ({"misspelt": 1}, "misspelt"),
