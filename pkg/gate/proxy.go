@@ -116,15 +116,16 @@ func (g *Gate) modify(resp *http.Response) error {
 		body := resp.Body
 		resp.Body = stream{body, t.outlasts(func() { _ = body.Close() })}
 	}
-	if !g.cfg.Access.Public {
-		personal(h)
-	}
 	if t.ambient && h.Get("Access-Control-Allow-Origin") != g.origin {
 		for name := range h { // another site's script must not read what our cookie opened
 			if strings.HasPrefix(name, "Access-Control-") {
 				delete(h, name)
 			}
 		}
+	}
+	g.mark(resp)
+	if !g.cfg.Access.Public {
+		personal(h)
 	}
 	if t.prefix != "" {
 		return underPrefix(resp, t)

@@ -113,6 +113,8 @@ type Layout struct {
 	Limits   string `json:"limits,omitempty"`
 	// Log is the directory of nginx's logs. "": /var/log/nginx.
 	Log string `json:"log,omitempty"`
+	// Cache is the directory of what nginx keeps. "": /var/cache/taipy-tunnel.
+	Cache string `json:"cache,omitempty"`
 	// Loopback has nginx listen on 127.0.0.1 only.
 	Loopback bool `json:"loopback,omitempty"`
 }

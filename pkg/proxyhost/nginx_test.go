@@ -45,7 +45,7 @@ func newWeb(t testing.TB, h proxyhost.Host) *web {
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	w := &web{t: t, port: port(t), dir: dir}
 	h.HTTP = w.port
-	h.Layout = proxyhost.Layout{Etc: dir + "/etc", Run: dir + "/run", SSHD: dir + "/sshd", Site: dir + "/site", Log: dir,
+	h.Layout = proxyhost.Layout{Etc: dir + "/etc", Run: dir + "/run", SSHD: dir + "/sshd", Site: dir + "/site", Log: dir, Cache: dir + "/cache",
 		Tmpfiles: dir + "/tmpfiles", Limits: dir + "/limits", Loopback: true}
 	ports := []int{w.port}
 	if h.Status.Port != 0 {

@@ -45,7 +45,7 @@ func newRendered(t testing.TB, change ...func(*proxyhost.Tenant)) *rendered {
 	must(t, os.Chmod(dir, 0o755))
 	run := fmt.Sprintf("/run/taipy-tunnel-test-%d-%d", os.Getpid(), time.Now().UnixNano())
 	t.Cleanup(func() { _, _ = os.RemoveAll(dir), os.RemoveAll(run) })
-	r := &rendered{layout: proxyhost.Layout{Etc: dir + "/etc", Run: run, SSHD: dir + "/sshd.conf", Site: dir + "/site.conf", Log: dir,
+	r := &rendered{layout: proxyhost.Layout{Etc: dir + "/etc", Run: run, SSHD: dir + "/sshd.conf", Site: dir + "/site.conf", Log: dir, Cache: dir + "/cache",
 		Tmpfiles: dir + "/tmpfiles", Limits: dir + "/limits", Loopback: true}}
 	r.Server = sshdtest.Start(t, sshdtest.Options{Tenant: true, Config: []string{"Include " + dir + "/sshd*.conf", "Subsystem sftp internal-sftp"}})
 	r.http, r.status = r.FreePort(), r.FreePort()

@@ -3,14 +3,12 @@
 # Makes this machine a prepared proxy of taipy-tunnel, or brings it up to date. Run as root; again and
 # again does no harm. What sshd or nginx refuses is taken back.
 #   sh FILE: installs. sh FILE remove: undoes it, packages stay. sh FILE files DIR: only shows the files, below DIR
-set -eu
-umask 022
+set -eu; umask 022
 export LC_ALL=C PATH="/usr/sbin:/usr/bin:/sbin:/bin"
 TENANTS='{{.TenantList}}' ETC={{.Layout.Etc}} RUN={{.Layout.Run}} SSHD={{.Layout.SSHD}} SITE={{.Layout.Site}} LOG={{.Layout.Log}}
 {{if eq .TLS.Mode "certbot"}}LIVE=/etc/letsencrypt/live/taipy-tunnel
 {{end}}{{if .OwnCertificate}}NAMES='{{.Addresses}}'
-{{end}}NGINX=/etc/nginx/nginx.conf DO=${1:-install} WORK=$(mktemp -d) TOUCHED='' DONE=''
-NEW=$WORK/new
+{{end}}NGINX=/etc/nginx/nginx.conf DO=${1:-install} WORK=$(mktemp -d) TOUCHED='' DONE=''; NEW=$WORK/new
 say() { printf '%s\n' "taipy-tunnel: $*"; }
 die() { say "$*" >&2 && exit 1; }
 file() { mkdir -p "$NEW${1%/*}"; cat >"$NEW$1"; } # what is to be at a path
@@ -75,10 +73,9 @@ if [ "$DO" = install ]; then
 	# shellcheck disable=SC2086 # several packages
 	[ -z "$packages" ] || { say "installing$packages" && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $packages; } >"$WORK/apt" 2>&1 || die "$(cat "$WORK/apt")"
 fi
-mkdir -p /run/sshd
+mkdir -p /run/sshd "$NEW/etc/nginx"
 OTHERS=$(effective root)
 # what lies in a file of others: marked lines
-mkdir -p "$NEW/etc/nginx"
 sed '/# taipy-tunnel$/d; s/worker_connections 16384; # taipy-tunnel instead of //' $NGINX >"$NEW$NGINX"
 if [ "$DO" = install ]; then
 	grep -qE '^[[:space:]]*Include[[:space:]]+/etc/ssh/sshd_config\.d/\*\.conf' /etc/ssh/sshd_config ||
@@ -142,7 +139,7 @@ for t in $gone; do
 done
 if [ "$DO" = remove ]; then
 	! getent group taipy-tunnel >/dev/null || groupdel taipy-tunnel
-	rm -rf $ETC $RUN $LOG/taipy-tunnel.*.log* /run/taipy-tunnel.lock && say "removed; packages stay" && exit 0
+	rm -rf $ETC $RUN {{.Layout.Cache}} $LOG/taipy-tunnel.*.log* /run/taipy-tunnel.lock && say "removed; packages stay" && exit 0
 fi
 say "${TOUCHED:+changed:}${TOUCHED:-unchanged}"
 {{ if eq .TLS.Mode "certbot"}}
