@@ -177,6 +177,9 @@ func (g *Gate) own(w http.ResponseWriter, r *http.Request, t *trip) {
 		w.WriteHeader(http.StatusForbidden)
 	default:
 		private(w.Header())
+		if r.Method == http.MethodHead && g.cfg.TrustProxy {
+			w.Header().Set(Since, g.since)
+		}
 		w.WriteHeader(http.StatusNotFound)
 	}
 }

@@ -37,8 +37,12 @@ const (
 )
 
 // Path is the gate's own address (RFC 8615). A GET is answered by Config.WellKnown before access
-// is checked, a POST hands a token over.
-const Path = "/.well-known/taipy-tunnel"
+// is checked, a POST hands a token over. To a HEAD, as a prepared proxy's status page asks it, the
+// answer is 404 and has the header Since, when the gate was made (RFC 3339, UTC); its nginx passes that on to nobody.
+const (
+	Path  = "/.well-known/taipy-tunnel"
+	Since = "X-Taipy-Tunnel-Since"
+)
 
 // Target is where the app listens; *forward.Target is one.
 type Target interface {
@@ -85,6 +89,7 @@ type Gate struct {
 	origin string // of URL
 	cookie string // its name
 	secure bool   // cookies are for https alone
+	since  string // when it was made, RFC 3339
 
 	token    atomic.Pointer[Token]
 	valid    atomic.Pointer[span] // of the token; nil before the first
@@ -119,7 +124,7 @@ func New(cfg Config) (*Gate, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	g := &Gate{cfg: cfg, origin: originOf(u), cookie: cookieName(cfg.Identity), secure: u.Scheme == "https",
-		words: newPasswords(cfg.Access.Passwords), stats: newStats()}
+		since: time.Now().UTC().Format(time.RFC3339), words: newPasswords(cfg.Access.Passwords), stats: newStats()}
 	g.tasks.Panicked = cfg.Panicked
 	g.life, g.end = context.WithCancel(context.Background())
 	g.transport = g.newTransport()
@@ -186,7 +191,7 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	defer g.handlers.Done()
 	t := &trip{prefix: g.prefix(r), valid: g.valid.Load()}
-	if r.URL.Path == Path && r.Method == http.MethodGet { // of the tunnel's own, not a visitor's
+	if r.URL.Path == Path && (r.Method == http.MethodGet || r.Method == http.MethodHead) { // of the tunnel's own or the admin's, not a visitor's
 		g.own(w, r, t)
 		return
 	}

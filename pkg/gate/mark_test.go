@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 )
 
 // Code and fonts with a validator are marked; what is somebody's, or the app's own words to nginx, is not passed on.
@@ -59,5 +60,21 @@ func TestMarks(t *testing.T) {
 	}
 	if got := ask(t, plain, "GET", "/a.js?h="+script, "", admitted(g)); got.StatusCode == 200 && got.Header.Get("X-Accel-Expires") != "" {
 		t.Errorf("to a proxy that is not known: %v", got.Header)
+	}
+}
+
+// A prepared proxy's status page asks since when; others are not told.
+func TestSince(t *testing.T) {
+	check(t)
+	for _, trusted := range []bool{true, false} {
+		g, addr := open(t, Config{Target: at(""), TrustProxy: trusted})
+		got := ask(t, addr, "HEAD", Path, "")
+		_, err := time.Parse(time.RFC3339, got.Header.Get(Since))
+		if got.StatusCode != http.StatusNotFound || (err == nil) != trusted {
+			t.Errorf("trusted %t: %s %v", trusted, got.Status, got.Header)
+		}
+		if requests := g.Requests(1); len(requests) != 0 {
+			t.Errorf("it counts as a visit: %v", requests)
+		}
 	}
 }

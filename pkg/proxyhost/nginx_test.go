@@ -163,16 +163,23 @@ func TestStatusPage(t *testing.T) {
 	must(t, os.Chmod(filepath.Dir(filepath.Dir(htpasswd)), 0o755))
 	must(t, os.WriteFile(htpasswd, []byte("admin:{PLAIN}secret\n"), 0o644))
 	h := proxyhost.Host{Status: proxyhost.Status{Port: port(t), BasicAuth: htpasswd}, Tenants: []proxyhost.Tenant{{Name: "alice", Keys: []string{key(t, 1)}, Host: "192.0.2.1",
-		Apps: []proxyhost.Declared{{Name: "tunnel"}, {Name: "raw"}, {Name: "gone"}}}}}
+		Apps: []proxyhost.Declared{{Name: "tunnel"}, {Name: "raw"}, {Name: "liar"}, {Name: "gone"}}}}}
 	w := newWeb(t, h)
-	w.slot("alice/s/tunnel.0.sock", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotFound) }) // as the gate does
+	w.slot("alice/s/tunnel.0.sock", func(w http.ResponseWriter, _ *http.Request) { // as the gate does
+		w.Header().Set("X-Taipy-Tunnel-Since", "2026-11-25T12:00:01Z")
+		w.WriteHeader(http.StatusNotFound)
+	})
+	w.slot("alice/s/liar.0.sock", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("X-Taipy-Tunnel-Since", "2026-11-25T12:00:01Z<script>evil()</script>")
+		w.WriteHeader(http.StatusNotFound)
+	})
 	w.slot("alice/s/raw.0.sock", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<script>evil()</script>") })
 	if status, _ := w.ask(h.Status.Port, "x", "/"); status != 401 {
 		t.Errorf("without a password: %d", status)
 	}
 	admin := []string{"Authorization", "Basic YWRtaW46c2VjcmV0"}
 	status, page := w.ask(h.Status.Port, "x", "/", admin...)
-	for _, want := range []string{`/tunnel/">tunnel</a></td><td><b>answers</b>`, `/raw/">raw</a></td><td><b></b>`, `/gone/">gone</a></td><td><b>away</b>`} {
+	for _, want := range []string{`/tunnel/">tunnel</a></td><td><b>answers since 2026-11-25 12:00:01 UTC</b>`, `/liar/">liar</a></td><td><b>answers</b>`, `/raw/">raw</a></td><td><b></b>`, `/gone/">gone</a></td><td><b>away</b>`} {
 		if status != 200 || !strings.Contains(page, want) || strings.Contains(page, "evil") {
 			t.Errorf("%d, no %s in\n%s", status, want, page)
 		}

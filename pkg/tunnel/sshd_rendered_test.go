@@ -151,6 +151,9 @@ func TestRenderedProxy(t *testing.T) {
 		if resp, _ = r.visit(t, "GET", c.host, c.prefix+"/", "", nil); resp.StatusCode != http.StatusForbidden {
 			t.Errorf("%s: without the token %s", c.name, resp.Status)
 		}
+		if resp, _ = r.visit(t, "HEAD", c.host, c.prefix+"/.well-known/taipy-tunnel", "", nil); resp.StatusCode != http.StatusNotFound || resp.Header.Get("X-Taipy-Tunnel-Since") != "" {
+			t.Errorf("%s: a visitor is told since when: %s %v", c.name, resp.Status, resp.Header)
+		}
 		_ = tun.Close()
 		for _, method := range []string{"GET", "POST"} {
 			resp, got = r.visit(t, method, c.host, c.prefix+"/", token, nil)
