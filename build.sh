@@ -14,13 +14,14 @@ VERSION=$(sed -n 's/^__version__ = "\(.*\)"$/\1/p' python/taipy_tunnel/__init__.
 LIBRARY=python/taipy_tunnel/libtaipy_tunnel.so
 TOOLS=.venv/tools       # what builds and lints
 NOTEBOOK=.venv/notebook # where the wheel is installed and run
+ROOTS=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/taipy-tunnel/roots # fresh Debians
 export GOFLAGS=-mod=readonly
 
 usage() {
 	cat <<-END
 		./build.sh lib     builds $LIBRARY for this machine's architecture (glibc $GLIBC)
 		./build.sh wheel   builds dist/*.whl with it
-		./build.sh test    tests everything: test go, test python [pytest's arguments]
+		./build.sh test    tests everything: test go, test python [pytest's arguments]; as root, roots too
 		./build.sh compat  the notebook's side on older Taipys, on Databricks' kernels, and on the oldest and
 		                   newest Python there is; apps of Streamlit, Gradio and Dash
 		./build.sh roots   the script that makes a proxy machine, in fresh Debian 12 and 13 roots; as root
@@ -140,7 +141,7 @@ test_go() {
 	machines
 	say "Go tests"
 	go test -race ./...
-	fuzz 10s
+	fuzz 5s
 }
 
 fuzz() {
@@ -171,14 +172,18 @@ test_python() {
 	"$NOTEBOOK/bin/pytest" -c python/pyproject.toml "$@"
 }
 
-# roots: two Debians that nothing was done to, below .venv/roots.
+# roots: two Debians that nothing was done to. They are entered by way of an overlay and stay as they
+# are, so all checkouts share them.
 roots() {
 	local release dir roots=()
 	need_languages
 	[ "$(id -u)" = 0 ] || die "roots are made, and entered, as root"
 	need debootstrap=debootstrap unshare=util-linux ip=iproute2 ssh-keygen=openssh-client
+	if [ "${CI:-}" != true ] && ! unshare --mount --pid --fork --net true 2>/dev/null; then
+		say "no fresh Debians: this machine gives its root no namespaces (a container?)" && return
+	fi
 	for release in bookworm trixie; do
-		dir=$PWD/.venv/roots/$release
+		dir=$ROOTS/$release
 		if [ ! -e "$dir.made" ]; then
 			say "$dir"
 			rm -rf "$dir" && mkdir -p "$dir"
@@ -255,7 +260,7 @@ demo() {
 	PYTHONPATH=python/tests exec "$NOTEBOOK/bin/python" -m chain "$@"
 }
 
-clean() { rm -rf .venv dist "$LIBRARY" python/build python/*.egg-info python/.*_cache .ruff_cache; }
+clean() { rm -rf .venv "$ROOTS" dist "$LIBRARY" python/build python/*.egg-info python/.*_cache .ruff_cache; }
 
 case "${1:-help}" in
 lib | wheel | lint | compat | roots | clean) "$1" ;;
@@ -266,6 +271,7 @@ test)
 	python) test_python "${@:3}" ;;
 	all)
 		test_go
+		[ "$(id -u)" != 0 ] || roots
 		test_python
 		;;
 	*) usage && exit 2 ;;
