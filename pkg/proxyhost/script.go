@@ -3,6 +3,10 @@
 package proxyhost
 
 import (
+	"compress/gzip"
+	"encoding/base64"
+	"errors"
+	"io"
 	"strings"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
@@ -43,7 +47,24 @@ func CloudInit(h Host) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return p.fill("cloud-init.yaml", struct{ Script string }{"      " + strings.ReplaceAll(strings.TrimSuffix(script, "\n"), "\n", "\n      ")})
+	packed, err := pack(script)
+	if err != nil {
+		return "", err
+	}
+	return p.fill("cloud-init.yaml", struct{ Script string }{packed})
+}
+
+// pack is cloud-init's encoding gz+b64.
+func pack(text string) (string, error) {
+	var packed strings.Builder
+	encoder := base64.NewEncoder(base64.StdEncoding, &packed)
+	zip, err := gzip.NewWriterLevel(encoder, gzip.BestCompression)
+	if err != nil {
+		return "", err
+	}
+	_, err = io.WriteString(zip, text)
+	err = errors.Join(err, zip.Close(), encoder.Close())
+	return packed.String(), err
 }
 
 // TenantList is what the script goes through.

@@ -5,6 +5,10 @@
 package proxyhost_test
 
 import (
+	"bytes"
+	"compress/gzip"
+	"encoding/base64"
+	"io"
 	"os"
 	"strings"
 	"testing"
@@ -39,9 +43,16 @@ func TestCloudInit(t *testing.T) {
 	must(t, err)
 	script, err := proxyhost.Script(typical(t))
 	must(t, err)
-	_, block, _ := strings.Cut(text, "content: |\n")
-	block, _, _ = strings.Cut(block, "runcmd:")
-	if got := strings.TrimPrefix(strings.ReplaceAll("\n"+block, "\n      ", "\n"), "\n"); got != script || !strings.HasPrefix(text, "#cloud-config\n") {
-		t.Errorf("%s", text)
+	_, block, _ := strings.Cut(text, "content: ")
+	block, _, _ = strings.Cut(block, "\nruncmd:")
+	packed, err := base64.StdEncoding.DecodeString(block)
+	must(t, err)
+	zip, err := gzip.NewReader(bytes.NewReader(packed))
+	must(t, err)
+	if got, err := io.ReadAll(zip); err != nil || string(got) != script || !strings.HasPrefix(text, "#cloud-config\n") {
+		t.Errorf("%v: %s", err, text)
+	}
+	if len(text) > 16<<10 {
+		t.Errorf("it has %d bytes, and some clouds take 16 KiB", len(text))
 	}
 }

@@ -33,10 +33,10 @@ ours() { # accounts that we made: their group tells
 }
 end_links() { # an account's processes are sshd's, for it can run nothing else
 	uid=$(id -u "$1")
-	for _ in 1 2 3 4 5; do
+	for _ in 1 2 3 4 5 6 7 8 9; do
 		grep -lE "^Uid:[[:space:]]+[0-9]+[[:space:]]+${uid}[[:space:]]" /proc/[0-9]*/status 2>/dev/null | cut -d/ -f3 >"$WORK/pids" || :
 		[ -s "$WORK/pids" ] || return 0
-		xargs kill -KILL <"$WORK/pids" 2>/dev/null || sleep 0.2
+		xargs kill -KILL <"$WORK/pids" 2>/dev/null || :; sleep 0.1 # until sshd has seen their end, as userdel wants
 	done
 }
 lost() { # whether a file has lost a line
@@ -71,7 +71,7 @@ if [ "$DO" = install ]; then
 	packages=''
 	for p in sshd=openssh-server nginx=nginx{{if .OwnCertificate}} openssl=openssl{{end}}; do command -v "${p%=*}" >/dev/null || packages="$packages ${p#*=}"; done
 	# shellcheck disable=SC2086 # several packages
-	[ -z "$packages" ] || { say "installing$packages" && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $packages; } >"$WORK/apt" 2>&1 || die "$(cat "$WORK/apt")"
+	[ -z "$packages" ] || { say "installing$packages" && { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $packages; } >"$WORK/apt" 2>&1; } || die "$(cat "$WORK/apt")"
 fi
 mkdir -p /run/sshd "$NEW/etc/nginx"
 OTHERS=$(effective root)
@@ -135,7 +135,7 @@ for t in $TENANTS; do
 	fi
 done
 for t in $gone; do
-	end_links "$t" && userdel "$t" && rm -rf "${RUN:?}/$t" && TOUCHED="$TOUCHED account:$t"
+	{ end_links "$t" && userdel "$t" && rm -rf "${RUN:?}/$t" && TOUCHED="$TOUCHED account:$t"; } || die "$t can log in no more, and its account could not be removed: run me again"
 done
 if [ "$DO" = remove ]; then
 	! getent group taipy-tunnel >/dev/null || groupdel taipy-tunnel
