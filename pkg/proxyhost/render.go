@@ -83,7 +83,8 @@ func (p *plan) files() (Files, error) {
 // programs that import this package render nothing.
 func (p *plan) fill(name string, data any) (string, error) {
 	t, err := template.New(name).Funcs(template.FuncMap{
-		"odd": func(n int) bool { return n%2 == 1 },
+		"odd":  func(n int) bool { return n%2 == 1 },
+		"join": strings.Join,
 	}).Option("missingkey=error").ParseFS(templates, "templates/"+name)
 	if err != nil {
 		return "", fmt.Errorf("template %s: %w", name, err)

@@ -6,7 +6,7 @@
 set -eu; umask 022
 export LC_ALL=C PATH="/usr/sbin:/usr/bin:/sbin:/bin"
 TENANTS='{{.TenantList}}' ETC={{.Layout.Etc}} RUN={{.Layout.Run}} SSHD={{.Layout.SSHD}} SITE={{.Layout.Site}} LOG={{.Layout.Log}}
-{{if eq .TLS.Mode "certbot"}}LIVE=/etc/letsencrypt/live/taipy-tunnel
+{{if eq .TLS.Mode "certbot"}}LIVE=/etc/letsencrypt/live/taipy-tunnel HOSTS='{{join .Names " "}}'
 {{end}}{{if .OwnCertificate}}NAMES='{{.Addresses}}'
 {{end}}NGINX=/etc/nginx/nginx.conf DO=${1:-install} WORK=$(mktemp -d) TOUCHED='' DONE=''; NEW=$WORK/new
 say() { printf '%s\n' "taipy-tunnel: $*"; }
@@ -143,7 +143,9 @@ if [ "$DO" = remove ]; then
 fi
 say "${TOUCHED:+changed:}${TOUCHED:-unchanged}"
 {{ if eq .TLS.Mode "certbot"}}
-[ -e $LIVE/fullchain.pem ] || { mkdir -p $ETC/webroot && say "the certificate is self-signed until you run this, and me again:
-  certbot certonly --webroot -w $ETC/webroot --cert-name taipy-tunnel{{range .Names}} -d {{.}}{{end}} --deploy-hook 'systemctl reload nginx'"; }
+lacks=''
+for name in $HOSTS; do openssl x509 -noout -checkhost "$name" -in $LIVE/fullchain.pem 2>/dev/null | grep -q 'does match' || lacks="$lacks $name"; done
+[ -z "$lacks" ] || { mkdir -p $ETC/webroot && say "no certificate that browsers trust yet for$lacks; run this, and me again:
+  certbot certonly --webroot -w $ETC/webroot --cert-name taipy-tunnel -d {{join .Names ","}} --deploy-hook 'systemctl reload nginx'"; }
 {{end -}}if effective root | grep -qE '^(allow|deny)(users|groups) '; then say "sshd_config lets only some accounts in (AllowUsers and the like): see that the tenants are among them"; fi
 say "host key $(ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub | cut -d' ' -f2)"
