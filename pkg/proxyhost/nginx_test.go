@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/nginxtest"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/proxyhost"
@@ -195,4 +196,35 @@ func TestStatusPage(t *testing.T) {
 			t.Errorf("%s: %s", path, said)
 		}
 	}
+}
+
+// Who sends a head byte by byte is sent away (client_header_timeout), and others do not wait for it.
+func TestSlowClientsAreEnded(t *testing.T) {
+	t.Parallel()
+	w := newWeb(t, typicalPlain(t))
+	w.slot("sales/s/forecast.0.sock", who)
+	var slow []net.Conn
+	for range 300 {
+		c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", w.port))
+		must(t, err)
+		defer func() { _ = c.Close() }()
+		must(t, c.SetDeadline(time.Now().Add(150*time.Second)))
+		_, err = io.WriteString(c, "GET / HTTP/1.1\r\nHost: forecast.example.com\r\nX-Slow: ")
+		must(t, err)
+		slow = append(slow, c)
+	}
+	if status, said := w.ask(w.port, "forecast.example.com", "/"); status != 200 {
+		t.Errorf("others get %d %s", status, said)
+	}
+	for _, c := range slow {
+		if said, err := io.ReadAll(c); err != nil || strings.Contains(string(said), "200") {
+			t.Fatalf("a slow one: %q, %v", said, err)
+		}
+	}
+}
+
+func typicalPlain(t testing.TB) proxyhost.Host {
+	h := typical(t)
+	h.TLS = proxyhost.TLS{}
+	return h
 }
