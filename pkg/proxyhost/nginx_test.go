@@ -77,7 +77,12 @@ func (w *web) slot(path string, handle http.HandlerFunc) {
 
 func (w *web) ask(port int, host, path string, header ...string) (int, string) {
 	w.t.Helper()
-	req, err := http.NewRequest("GET", fmt.Sprintf("http://127.0.0.1:%d%s", port, path), nil)
+	return w.send("GET", nil, port, host, path, header...)
+}
+
+func (w *web) send(method string, body io.Reader, port int, host, path string, header ...string) (int, string) {
+	w.t.Helper()
+	req, err := http.NewRequest(method, fmt.Sprintf("http://127.0.0.1:%d%s", port, path), body)
 	must(w.t, err)
 	req.Host = host
 	for i := 0; i < len(header); i += 2 {
@@ -154,6 +159,11 @@ func TestAccess(t *testing.T) {
 		name, value, _ := strings.Cut(c.header, " ")
 		if status, said := w.ask(w.port, c.host+".example.com", c.path, name, value); status != c.status || !strings.HasPrefix(said, c.says) {
 			t.Errorf("%s%s with %s: %d %.200q, want %d %q", c.host, c.path, c.header, status, said, c.status, c.says)
+		}
+	}
+	for host, want := range map[string]int{"open": 200, "basic": 401, "list": 403, "sso": 401, "mine--sso.free": 302} { // by another location of nginx
+		if status, said := w.send("POST", strings.NewReader(strings.Repeat("x", 2_000_000)), w.port, host+".example.com", "/"); status != want || want != 200 && strings.Contains(said, "user=") {
+			t.Errorf("an upload to %s: %d %.200q, want %d", host, status, said, want)
 		}
 	}
 }
