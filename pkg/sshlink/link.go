@@ -95,6 +95,7 @@ type Link struct {
 	wire  *wire
 	ssh   ssh.Conn
 	key   string // fingerprint of the one that logged in
+	shown string // fingerprint of the host key
 	tasks guard.Group
 	host  host
 	done  chan struct{}
@@ -202,6 +203,10 @@ func (l *Link) handshake(ctx context.Context, algorithms []string, keys *login, 
 		HostKeyCallback: func(addr string, remote net.Addr, key ssh.PublicKey) error {
 			hostKey = l.cfg.HostKeys.check(addr, remote, key)
 			trusted = hostKey == nil
+			if cert, ok := key.(*ssh.Certificate); ok {
+				key = cert.Key
+			}
+			l.shown = ssh.FingerprintSHA256(key)
 			return hostKey
 		},
 		ClientVersion: "SSH-2.0-taipy-tunnel",
@@ -324,6 +329,9 @@ func (l *Link) await(ctx context.Context, f func() error) error {
 
 // Key returns the SHA256 fingerprint, without its prefix, of the key that logged in.
 func (l *Link) Key() string { return l.key }
+
+// HostKey returns the fingerprint, "SHA256:…", of the host key that the server showed, and that is trusted.
+func (l *Link) HostKey() string { return l.shown }
 
 // Stats returns how many accepted connections are open, and the bytes that they and earlier ones
 // carried both ways.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 
 	"github.com/pkg/sftp"
@@ -16,44 +17,13 @@ import (
 // ErrNoFile is returned by ReadFile where the server has no such file, or no SFTP for this account.
 var ErrNoFile = errors.New("the server shows this account no such file")
 
-// ReadFile reads a file of the server over SFTP (the subsystem of that name, RFC 4254, section 6.5),
-// in a session of its own. More than most bytes are an error. A server that has not answered when
-// ctx ends (a command that it forces may never) has no such file, and the link stays.
+// ReadFile reads a file of the server over SFTP. More than most bytes are an error. A server that has not
+// answered when ctx ends (a command that it forces may never) has no such file, and the link stays.
 func (l *Link) ReadFile(ctx context.Context, path string, most int64) ([]byte, error) {
-	ch, reqs, err := l.session(ctx)
-	if errors.Is(err, ErrNoSession) {
-		return nil, fmt.Errorf("%w (%w)", ErrNoFile, err)
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = ch.Close() }() // which ends what is still read
-	l.wire.quickack.Store(false)
-	l.tasks.Go(func() { ssh.DiscardRequests(reqs) })
-	l.tasks.Go(func() { _, _ = io.Copy(io.Discard, ch.Stderr()) })
-	var text []byte
-	ended := make(chan struct{})
-	l.tasks.Go(func() { defer close(ended); text, err = readFile(ch, path, most) })
-	select {
-	case <-ended:
-		return text, err
-	case <-ctx.Done():
-		return nil, fmt.Errorf("%w (%w)", ErrNoFile, ctx.Err())
-	case <-l.done:
-		return nil, net.ErrClosed
-	}
+	return files(ctx, l, func(c *sftp.Client) ([]byte, error) { return readFile(c, path, most) })
 }
 
-func readFile(ch ssh.Channel, path string, most int64) ([]byte, error) {
-	if ok, err := ch.SendRequest("subsystem", true, ssh.Marshal(struct{ Name string }{"sftp"})); err != nil || !ok {
-		return nil, fmt.Errorf("%w (%v)", ErrNoFile, err)
-	}
-	// One packet, one request at a time: what a hostile server can make it hold is bounded.
-	c, err := sftp.NewClientPipe(ch, ch, sftp.MaxConcurrentRequestsPerFile(1))
-	if err != nil {
-		return nil, fmt.Errorf("%w (%v)", ErrNoFile, err)
-	}
-	defer func() { _ = c.Close() }()
+func readFile(c *sftp.Client, path string, most int64) ([]byte, error) {
 	f, err := c.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("%w (%v)", ErrNoFile, err)
@@ -64,6 +34,69 @@ func readFile(ch ssh.Channel, path string, most int64) ([]byte, error) {
 		err = fmt.Errorf("%s has more than %d bytes", path, most)
 	}
 	return text, err
+}
+
+// FileInfo is what the server says of a file.
+type FileInfo struct {
+	Mode fs.FileMode
+	// UID and GID are the numbers of its owner and its group.
+	UID, GID uint32
+}
+
+// Stat asks what there is at path, as ReadFile does.
+func (l *Link) Stat(ctx context.Context, path string) (FileInfo, error) {
+	return files(ctx, l, func(c *sftp.Client) (FileInfo, error) {
+		st, err := c.Stat(path)
+		if err != nil {
+			return FileInfo{}, fmt.Errorf("%w (%v)", ErrNoFile, err)
+		}
+		info := FileInfo{Mode: st.Mode()}
+		if more, ok := st.Sys().(*sftp.FileStat); ok {
+			info.UID, info.GID = more.UID, more.GID
+		}
+		return info, nil
+	})
+}
+
+// files has use speak SFTP (the subsystem of that name, RFC 4254, section 6.5) in a session of its own.
+// When ctx ends use may still run, until the server has answered or the link has ended.
+func files[T any](ctx context.Context, l *Link, use func(*sftp.Client) (T, error)) (T, error) {
+	var none T
+	ch, reqs, err := l.session(ctx)
+	if errors.Is(err, ErrNoSession) {
+		return none, fmt.Errorf("%w (%w)", ErrNoFile, err)
+	}
+	if err != nil {
+		return none, err
+	}
+	defer func() { _ = ch.Close() }() // which ends what is still read
+	l.wire.quickack.Store(false)
+	l.tasks.Go(func() { ssh.DiscardRequests(reqs) })
+	l.tasks.Go(func() { _, _ = io.Copy(io.Discard, ch.Stderr()) })
+	var got T
+	ended := make(chan struct{})
+	l.tasks.Go(func() { defer close(ended); got, err = speak(ch, use) })
+	select {
+	case <-ended:
+		return got, err
+	case <-ctx.Done():
+		return none, fmt.Errorf("%w (%w)", ErrNoFile, ctx.Err())
+	case <-l.done:
+		return none, net.ErrClosed
+	}
+}
+
+func speak[T any](ch ssh.Channel, use func(*sftp.Client) (T, error)) (none T, err error) {
+	if ok, err := ch.SendRequest("subsystem", true, ssh.Marshal(struct{ Name string }{"sftp"})); err != nil || !ok {
+		return none, fmt.Errorf("%w (%v)", ErrNoFile, err)
+	}
+	// One packet, one request at a time: what a hostile server can make it hold is bounded.
+	c, err := sftp.NewClientPipe(ch, ch, sftp.MaxConcurrentRequestsPerFile(1))
+	if err != nil {
+		return none, fmt.Errorf("%w (%v)", ErrNoFile, err)
+	}
+	defer func() { _ = c.Close() }()
+	return use(c)
 }
 
 // readerOnly hides that a file can write itself elsewhere, for which it would ask how large it is.

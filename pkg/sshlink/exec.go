@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sshlink
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
+)
+
+const (
+	mostLine  = 4 << 10         // bytes; what is longer comes in pieces
+	execGrace = 2 * time.Second // for output after the command's end: what it left running may hold it open for ever
+)
+
+// ErrNoStatus is returned by Exec where the command ended without an exit status.
+var ErrNoStatus = errors.New("it ended without a status")
+
+// Command is what Exec has the server run.
+type Command struct {
+	// Line is for the account's shell. Required.
+	Line string
+	// Stdin is what the command reads. Its end is not told: end of file comes when Exec has returned or the
+	// link has ended, so that a command can tell by it that nobody waits for it any more (sshd sends
+	// no SIGHUP to one without a terminal).
+	Stdin string
+	// Said is called with each line of its output and of its error output, as they come, without
+	// the end of the line; one of more than 4 KiB comes in pieces. The text is the server's, untouched. While Said does not return
+	// the command has to wait, at the latest with the 2 MiB that SSH has under way. Required.
+	Said func(line string)
+}
+
+// exit is how a command ended.
+type exit struct {
+	status uint32
+	signal string
+}
+
+// Exec has the server run a command in a session of its own, and returns its exit status when it has ended.
+// When ctx ends Exec returns at once, and what runs there reads the end of its input. Errors are
+// ErrNoSession, ErrNoStatus, ctx's own, or of class fault.ErrUnreachable if the link ended meanwhile.
+// Said is called by Exec's own goroutine, and no more when it has returned.
+func (l *Link) Exec(ctx context.Context, c Command) (status int, err error) {
+	ch, reqs, err := l.session(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = ch.Close() }()
+	exited, gone := make(chan exit, 1), make(chan struct{})
+	l.tasks.Go(func() { defer close(gone); exits(reqs, exited) })
+	err = l.await(ctx, func() error {
+		if ok, err := ch.SendRequest("exec", true, ssh.Marshal(execPayload{c.Line})); err != nil || !ok {
+			return fmt.Errorf("%w (%v)", ErrNoSession, err)
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	l.wire.quickack.Store(false)
+	stop := make(chan struct{})
+	defer close(stop)
+	l.tasks.Go(func() { _, _ = io.Copy(ch, readerOnly{strings.NewReader(c.Stdin)}) }) // in pieces: not all of it once more
+	lines := make(chan string)
+	var ends []chan struct{}
+	for _, r := range []io.Reader{ch, ch.Stderr()} {
+		end := make(chan struct{})
+		ends = append(ends, end)
+		l.tasks.Go(func() { defer close(end); readLines(r, lines, stop) })
+	}
+	return l.listen(ctx, c.Said, lines, ends, exited, gone)
+}
+
+// listen hands on what a command says until it has ended.
+func (l *Link) listen(ctx context.Context, said func(string), lines <-chan string, ends []chan struct{}, exited <-chan exit, gone <-chan struct{}) (int, error) {
+	var how *exit
+	var grace <-chan time.Time
+	out, err := ends[0], ends[1]
+	for out != nil || err != nil || how == nil && gone != nil {
+		select {
+		case line := <-lines:
+			said(line)
+		case <-out:
+			out = nil
+		case <-err:
+			err = nil
+		case e := <-exited:
+			how, grace = &e, time.After(execGrace)
+		case <-gone:
+			gone = nil
+			select { // both may have come
+			case e := <-exited:
+				how = &e
+			default:
+			}
+		case <-grace:
+			return how.result()
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		}
+	}
+	if how != nil {
+		return how.result()
+	}
+	select { // the channel's end is told before the link's
+	case <-l.done:
+		if err := l.Err(); err != nil {
+			return 0, err
+		}
+		return 0, fault.LinkLost(io.ErrUnexpectedEOF)
+	case <-time.After(execGrace):
+		return 0, ErrNoStatus
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+}
+
+func (e *exit) result() (int, error) {
+	if e.signal != "" {
+		return 0, fmt.Errorf("%w, by signal %q", ErrNoStatus, e.signal)
+	}
+	return int(e.status), nil
+}
+
+// exits takes a command's end from what the server says of its session (RFC 4254, section 6.10).
+func exits(reqs <-chan *ssh.Request, exited chan<- exit) {
+	told := false
+	for req := range reqs {
+		var e exit
+		var status struct{ Status uint32 }
+		var signal struct {
+			Name string
+			Rest []byte `ssh:"rest"`
+		}
+		known := false
+		switch req.Type {
+		case "exit-status":
+			known = ssh.Unmarshal(req.Payload, &status) == nil
+			e.status = status.Status
+		case "exit-signal":
+			known = ssh.Unmarshal(req.Payload, &signal) == nil && signal.Name != ""
+			e.signal = signal.Name
+		}
+		if known && !told {
+			told = true
+			exited <- e
+		}
+		if req.WantReply {
+			_ = req.Reply(known, nil)
+		}
+	}
+}
+
+// readLines sends the lines of r until its end, or until stop is closed.
+func readLines(r io.Reader, to chan<- string, stop <-chan struct{}) {
+	b := bufio.NewReaderSize(r, mostLine)
+	for {
+		line, err := b.ReadSlice('\n')
+		if len(line) > 0 {
+			select {
+			case to <- strings.TrimRight(string(line), "\r\n"):
+			case <-stop:
+				return
+			}
+		}
+		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
+			return
+		}
+	}
+}

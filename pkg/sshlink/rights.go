@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sshlink
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io/fs"
+	"time"
+
+	"github.com/pkg/sftp"
+	"golang.org/x/crypto/ssh"
+)
+
+// What the account may do on the server, asked in ways that change nothing there and leave nothing behind.
+
+// MayRun reports whether the account runs commands of its choice. Where the server forces another
+// one, that is run.
+func (l *Link) MayRun(ctx context.Context) (bool, error) {
+	said, err := l.Run(ctx, "echo taipy-tunnel | tr a-z A-Z") // in any shell; no answer repeats what was asked
+	if errors.Is(err, ErrNoSession) || errors.Is(err, context.DeadlineExceeded) && !isDone(l.done) {
+		return false, nil
+	}
+	return bytes.Contains(said, []byte("TAIPY-TUNNEL")), err
+}
+
+// MayListen reports whether the account may listen on a TCP port of 127.0.0.1. It takes any free
+// one, for a moment.
+func (l *Link) MayListen(ctx context.Context) (bool, error) {
+	granted, answer, err := l.request(ctx, "tcpip-forward", ssh.Marshal(forward{loopback, 0}))
+	if !granted || err != nil {
+		return false, err
+	}
+	var free struct{ Port uint32 }
+	if ssh.Unmarshal(answer, &free) == nil {
+		_, _, err = l.request(ctx, "cancel-tcpip-forward", ssh.Marshal(forward{loopback, free.Port}))
+	}
+	return true, err
+}
+
+// socketWaits are the waits before a socket is asked for again.
+var socketWaits = []time.Duration{50 * time.Millisecond, 200 * time.Millisecond, 500 * time.Millisecond}
+
+// MayListenUnix reports whether the account may listen on unix sockets at all, wherever that be. It asks for
+// the empty path, which OpenSSH binds in Linux's abstract namespace: there is no file. There is one
+// such name for the whole machine, so that somebody else may have it for a moment.
+func (l *Link) MayListenUnix(ctx context.Context) (bool, error) {
+	for try := 0; ; try++ {
+		granted, _, err := l.request(ctx, "streamlocal-forward@openssh.com", ssh.Marshal(streamlocal{}))
+		if granted {
+			_, _, err = l.request(ctx, "cancel-streamlocal-forward@openssh.com", ssh.Marshal(streamlocal{}))
+		}
+		if granted || err != nil || try == len(socketWaits) {
+			return granted, err
+		}
+		select {
+		case <-time.After(socketWaits[try]):
+		case <-ctx.Done():
+			return false, ctx.Err()
+		}
+	}
+}
+
+// MayReach reports whether the server would connect the account to addr, "host:port". Whether anybody
+// answers there makes no difference.
+func (l *Link) MayReach(ctx context.Context, addr string) (bool, error) {
+	c, err := l.Dial(ctx, addr)
+	if err == nil {
+		_ = c.Close()
+		return true, nil
+	}
+	if refused, ok := errors.AsType[*ssh.OpenChannelError](err); ok {
+		return refused.Reason == ssh.ConnectionFailed, nil
+	}
+	return false, err
+}
+
+// MayWrite reports whether the account may change files by SFTP. It asks to remove the directory absent, which must not be
+// there: a server that takes no changes says so before it looks.
+func (l *Link) MayWrite(ctx context.Context, absent string) (bool, error) {
+	refusal, err := files(ctx, l, func(c *sftp.Client) (error, error) { return c.RemoveDirectory(absent), nil })
+	if errors.Is(err, ErrNoFile) {
+		return false, nil
+	}
+	return err == nil && !errors.Is(refusal, fs.ErrPermission), err
+}
