@@ -60,9 +60,18 @@ type connecting struct {
 // newConnecting reads what is known of host keys, once; keys are read again for each login.
 func newConnecting(t *Tunnel) (*connecting, error) {
 	cfg, srv := &t.cfg, t.server
-	ssh, err := cfg.machine(srv, cfg.HostKey)
+	ssh, err := cfg.way(srv)
 	if err != nil {
 		return nil, err
+	}
+	return &connecting{t: t, ssh: ssh, claim: newClaim(cfg.slot(), ssh.Keys.ID())}, nil
+}
+
+// way says how to log in to a machine, and to those on the way to it.
+func (cfg *Config) way(srv server) (sshlink.Config, error) {
+	ssh, err := cfg.machine(srv, cfg.HostKey)
+	if err != nil {
+		return sshlink.Config{}, err
 	}
 	onTheWay := cfg.HostKey
 	if strings.HasPrefix(strings.TrimSpace(onTheWay), "SHA256:") {
@@ -72,13 +81,13 @@ func newConnecting(t *Tunnel) (*connecting, error) {
 	for _, jump := range slices.Backward(srv.jumps) {
 		hop, err := cfg.machine(jump, onTheWay)
 		if err != nil {
-			return nil, err
+			return sshlink.Config{}, err
 		}
 		at.Jump = &hop
 		at = &hop
 	}
 	at.Via = srv.via
-	return &connecting{t: t, ssh: ssh, claim: newClaim(cfg.slot(), ssh.Keys.ID())}, nil
+	return ssh, nil
 }
 
 // connect is a connector. Until one link has learnt what the proxy is, it is called for one only.

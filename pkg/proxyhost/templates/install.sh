@@ -18,14 +18,15 @@ keep() { # before it is changed
 }
 place() { mkdir -p "${2%/*}" && cp -p "$1" "${2%/*}/.taipy-tunnel.new" && mv "${2%/*}/.taipy-tunnel.new" "$2"; } # FROM TO, at once
 put() { cmp -s "$NEW$1" "$1" || { keep "$1" && place "$NEW$1" "$1"; }; }
-finish() {
-	[ $? = 0 ] || [ -n "$DONE" ] || for f in $TOUCHED; do
+finish() { # to its end, though nobody may hear it any more
+	status=$? && trap '' HUP INT TERM PIPE && set +e
+	[ $status = 0 ] || [ -n "$DONE" ] || for f in $TOUCHED; do
 		case $f in account:*) userdel "${f#*:}" && continue ;; esac
 		if [ -e "$WORK/old$f" ]; then place "$WORK/old$f" "$f"; else rm -f "$f"; fi && say "taken back: $f" >&2
 	done
 	rm -rf "$WORK"
 }
-trap finish EXIT && trap 'exit 1' HUP INT TERM
+trap finish EXIT && trap 'exit 1' HUP INT TERM PIPE
 touched() { case " $TOUCHED " in *" $1"*) ;; *) return 1 ;; esac; }
 ours() { # accounts that we made: their group tells
 	gid=$(getent group taipy-tunnel | cut -d: -f3)

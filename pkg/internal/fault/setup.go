@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package fault
+
+import (
+	"fmt"
+	"strconv"
+)
+
+// Setting up a proxy machine. host and port are the machine's.
+
+// NotRoot: the account is not root, and sudo does not make it root without a password.
+func NotRoot(user, host string, port int) *Error {
+	return &Error{Op: "set-up", Class: ErrAuth, Permanent: true,
+		Err: fmt.Errorf("user %q on %s is not root, and sudo lets it do nothing without a password", user, host),
+		Hint: "log in as root, or as an account to which sudo gives root without a password (NOPASSWD in sudoers); or do it by hand: " +
+			byHand(user, host, port)}
+}
+
+// NoCommands: the account runs no commands of ours.
+func NoCommands(user, host string, port int, err error) *Error {
+	return &Error{Op: "set-up", Class: ErrAuth, Permanent: true,
+		Err: fmt.Errorf("user %q on %s runs no commands: %w", user, host, err),
+		Hint: "log in as root or as an account that may use sudo, not as a tenant; or do it by hand: " +
+			byHand("ADMIN", host, port)}
+}
+
+// byHand is for a shell; sudo asks for its password at the second ssh's terminal.
+func byHand(user, host string, port int) string {
+	to := user + "@" + host
+	if port != 22 {
+		to = "-p " + strconv.Itoa(port) + " " + to
+	}
+	return fmt.Sprintf("taipy-tunnel proxy script FILE | ssh %s 'cat >proxy.sh' && ssh -t %s sudo sh proxy.sh", to, to)
+}
+
+// ScriptFailed: the script ended with another status than 0, or with none.
+func ScriptFailed(host string, status int, err error) *Error {
+	how := fmt.Errorf("the script on %s failed with status %d", host, status)
+	if err != nil {
+		how = fmt.Errorf("the script on %s failed: %w", host, err)
+	}
+	return &Error{Op: "set-up", Class: ErrConfig, Permanent: true, Err: how,
+		Hint: "its last lines say why; what sshd or nginx refuse it has taken back. Mend that and run it again, which does no harm"}
+}
+
+// ScriptLost: the link ended before the script did.
+func ScriptLost(host string, err error) *Error {
+	e := *From(err)
+	e.Op, e.Err = "set-up", fmt.Errorf("%w, before the script on %s had ended", e.Err, host)
+	e.Hint = "it is hung up there, and takes back what it has changed, unless it was done. Run it again, which does no harm"
+	return &e
+}

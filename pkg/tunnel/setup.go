@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tunnel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshlink"
+)
+
+// Machine is a proxy machine, as SetUp has left it.
+type Machine struct {
+	// HostKey is the fingerprint to pin, "SHA256:…": what the script says, else the one that was checked.
+	HostKey string
+
+	server server
+}
+
+// Server is what expose() calls server, for an account of the machine: "account@host", with the port unless
+// that is 22. The host is the one that was logged in to, after ssh's configuration.
+func (m *Machine) Server(account string) string {
+	host, scheme, usual := m.server.host, "", 22
+	if m.server.tls != nil {
+		scheme, usual = tlsScheme, tlsPort
+	}
+	if m.server.port != usual {
+		host = net.JoinHostPort(host, strconv.Itoa(m.server.port))
+	} else {
+		host = bracket(host)
+	}
+	return scheme + account + "@" + host
+}
+
+// shownHostKey is the script's last line.
+var shownHostKey = regexp.MustCompile(`^taipy-tunnel: host key (SHA256:[A-Za-z0-9+/]{43})$`)
+
+// SetUp logs in to cfg.Server and runs script there (proxyhost.Script) as root, which the account is or
+// becomes by sudo without a password; with remove the script undoes what it made. Of cfg it heeds what
+// says how to get there and log in. said is called with each line of output as it comes,
+// freed of everything that is not to be printed, and no more when SetUp has returned; while it does not return the script waits.
+//
+// The script is a file for as long as it takes to begin reading it, where only root gets. It sees
+// no input. When ctx ends, or the link does, its processes get SIGHUP; SetUp then returns at once.
+// Errors are an *Error, of a script that fails too, or ctx's own.
+func SetUp(ctx context.Context, cfg Config, script string, remove bool, said func(line string)) (*Machine, error) {
+	srv, err := cfg.resolve()
+	if err != nil {
+		return nil, err
+	}
+	ssh, err := cfg.way(srv)
+	if err != nil {
+		return nil, err
+	}
+	l, err := sshlink.Dial(ctx, ssh)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = l.Close() }()
+	become, err := rootBy(ctx, l, srv)
+	if err != nil {
+		return nil, err
+	}
+	m := &Machine{HostKey: l.HostKey(), server: srv}
+	do := "install"
+	if remove {
+		do = "remove"
+	}
+	status, err := l.Exec(ctx, sshlink.Command{Line: become + fmt.Sprintf(scriptRunner, len(script), do), Stdin: script, Said: func(line string) {
+		line = printable(line)
+		if key := shownHostKey.FindStringSubmatch(line); key != nil {
+			m.HostKey = key[1]
+		}
+		said(line)
+	}})
+	switch {
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case errors.Is(err, fault.ErrUnreachable):
+		return nil, fault.ScriptLost(srv.host, err)
+	case errors.Is(err, sshlink.ErrNoSession):
+		return nil, fault.NoCommands(srv.user, srv.host, srv.port, err)
+	case err != nil || status != 0:
+		return nil, fault.ScriptFailed(srv.host, status, err)
+	}
+	return m, nil
+}
+
+// asRootTimeout is for the question how to become root: sudo may ask a directory service.
+const asRootTimeout = 30 * time.Second
+
+// rootBy returns what is written before a command that is to run as root.
+func rootBy(ctx context.Context, l *sshlink.Link, srv server) (string, error) {
+	asking, cancel := context.WithTimeout(ctx, asRootTimeout)
+	defer cancel()
+	// A shell's start-up files may say something before.
+	said, err := l.Run(asking, `exec sh -c 'echo; echo "taipy-tunnel uid $(id -u)"; sudo -n sh -c : >/dev/null 2>&1 && echo "taipy-tunnel sudo"'`)
+	lines := strings.Split(string(said), "\n")
+	has := func(want string) bool {
+		for _, line := range lines {
+			if strings.TrimRight(line, "\r") == want {
+				return true
+			}
+		}
+		return false
+	}
+	switch {
+	case ctx.Err() != nil:
+		return "", ctx.Err()
+	case errors.Is(err, fault.ErrUnreachable):
+		return "", err
+	case errors.Is(err, net.ErrClosed):
+		return "", fault.LinkLost(err)
+	case err != nil:
+		return "", fault.NoCommands(srv.user, srv.host, srv.port, err)
+	case has("taipy-tunnel uid 0"):
+		return "exec ", nil
+	case has("taipy-tunnel sudo"):
+		return "exec sudo -n ", nil
+	case strings.Contains(string(said), "taipy-tunnel uid "):
+		return "", fault.NotRoot(srv.user, srv.host, srv.port)
+	}
+	return "", fault.NoCommands(srv.user, srv.host, srv.port, fmt.Errorf("it answers %.80q", printable(string(said))))
+}
+
+// scriptRunner is a command, for any shell, that runs the script of so many bytes on its input, with an argument.
+// A script that came in part only is not run. It is removed once it is open, so that not even
+// SIGKILL leaves it. It and what it runs are a process group, which is hung up when the input
+// ends, as a terminal's would be: shells run a trap only when their command has ended, and apt lets dpkg
+// finish. More than once, for a command that began in that instant would go on (1 of 10 runs of a test).
+const scriptRunner = `sh -c 'exec 2>&1; umask 077; d=$(mktemp -d /run/taipy-tunnel.XXXXXXXX) || exit; trap "rm -rf $d" EXIT; ` +
+	`head -c %[1]d >$d/script; [ $(wc -c <$d/script) = %[1]d ] || exit; exec 3<$d/script 4<&0 </dev/null; rm -rf $d; ` +
+	`setsid sh /dev/fd/3 %[2]s 4<&- & p=$!; ` +
+	`{ exec 3<&-; read x <&4; while kill -HUP -$p || kill -HUP $p; do sleep 1; done; } >/dev/null 2>&1 & w=$!; ` +
+	`exec 3<&- 4<&-; wait $p; s=$?; kill $w; exit $s'`
+
+// printable is a line of somebody else's, without what a terminal would take for an order, or show
+// in another place than it stands.
+func printable(line string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case unicode.IsPrint(r):
+			return r
+		case unicode.IsSpace(r):
+			return ' '
+		}
+		return -1
+	}, strings.ToValidUTF8(line, "\uFFFD"))
+}

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package tunnel
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshlink"
+)
+
+// A script that came in part only is not run, and nothing stays, whoever is killed.
+func TestScriptRunner(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("it runs as root")
+	}
+	left := func() []string { found, _ := filepath.Glob("/run/taipy-tunnel.*"); return found }
+	ran := filepath.Join(t.TempDir(), "ran")
+	script := "touch " + ran + "\nexec sleep 60\n"
+	cut := exec.Command("sh", "-c", fmt.Sprintf(scriptRunner, len(script)+1, "install"))
+	cut.Stdin = strings.NewReader(script)
+	if said, err := cut.CombinedOutput(); err == nil || len(said) != 0 || left() != nil {
+		t.Errorf("%v, %q, left %v", err, said, left())
+	}
+	if _, err := os.Stat(ran); err == nil {
+		t.Fatal("a part of the script was run")
+	}
+	whole := exec.Command("sh", "-c", "exec "+fmt.Sprintf(scriptRunner, len(script), "install"))
+	in, err := whole.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = in.Close() }()
+	if err := whole.Start(); err != nil {
+		t.Fatal(err)
+	}
+	_, _ = in.Write([]byte(script))
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		if _, err := os.Stat(ran); err == nil {
+			break
+		} else if time.Now().After(deadline) {
+			t.Fatal("it does not run")
+		}
+	}
+	_ = whole.Process.Kill()
+	_ = whole.Wait()
+	if found := left(); found != nil {
+		t.Errorf("killed, and left %v", found)
+	}
+}
+
+// What a tenant's server is called follows from what the admin logged in to.
+func TestMachineServer(t *testing.T) {
+	for want, s := range map[string]server{
+		"sales@proxy.example.com":       {user: "root", host: "proxy.example.com", port: 22},
+		"sales@proxy.example.com:2222":  {user: "root", host: "proxy.example.com", port: 2222},
+		"sales@[2001:db8::1]":           {user: "root", host: "2001:db8::1", port: 22},
+		"sales@[2001:db8::1]:2222":      {user: "root", host: "2001:db8::1", port: 2222},
+		"tls://sales@proxy.example.com": {user: "root", host: "proxy.example.com", port: 443, tls: &sshlink.TLS{}},
+		"tls://sales@[2001:db8::1]:22":  {user: "root", host: "2001:db8::1", port: 22, tls: &sshlink.TLS{}},
+	} {
+		got := (&Machine{server: s}).Server("sales")
+		again, err := parseServer("server", got)
+		if got != want || err != nil || again.host != s.host || again.user != "sales" || again.port != s.port && again.port != 0 {
+			t.Errorf("%q, want %q; read again %+v, %v", got, want, again, err)
+		}
+	}
+}

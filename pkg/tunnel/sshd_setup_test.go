@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package tunnel_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/leak"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/tunnel"
+)
+
+const madeUpKey = "SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+
+// newMachine is an sshd that root logs in to, as an admin does.
+func newMachine(t testing.TB, o sshdtest.Options) (*sshdtest.Server, tunnel.Config) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("a machine is set up by root")
+		}
+		t.Skip("a machine is set up by root")
+	}
+	leak.Check(t)
+	s := sshdtest.Start(t, o)
+	t.Cleanup(func() {
+		if left, _ := filepath.Glob("/run/taipy-tunnel.*"); len(left) != 0 {
+			t.Errorf("left behind: %v", left)
+		}
+	})
+	return s, tunnel.Config{Server: tunnel.Servers{s.User + "@" + s.Addr()}, Key: s.KeyFile, HostKey: s.Fingerprint()}
+}
+
+// setUp runs a script and returns what it said. The sshd of these tests says something itself, now and then.
+func setUp(t testing.TB, cfg tunnel.Config, script string, remove bool) (m *tunnel.Machine, lines []string, err error) {
+	t.Helper()
+	m, err = tunnel.SetUp(within(t, 20*time.Second), cfg, script, remove, func(line string) {
+		if !strings.HasPrefix(line, "debug1: ") {
+			lines = append(lines, line)
+		}
+	})
+	return m, lines, err
+}
+
+func TestSetUpRunsTheScript(t *testing.T) {
+	s, cfg := newMachine(t, sshdtest.Options{})
+	m, said, err := setUp(t, cfg, `echo "do $1"; read x || echo "no input"; stat -L -c '%a %U %h' /dev/fd/3; echo to stderr >&2; echo last
+		printf 'a\033[31mred\033[0m\a \342\200\256back\r\n\302\233m\377\n'; `+"\n# a long one"+strings.Repeat("\n# x", 100000)+`
+		echo "taipy-tunnel: host key `+madeUpKey+`"`, false)
+	want := []string{"do install", "no input", "600 root 0", "to stderr", "last", "a[31mred[0m back", "m\uFFFD", "taipy-tunnel: host key " + madeUpKey}
+	if err != nil || !slices.Equal(said, want) {
+		t.Errorf("%v\n%q, want\n%q", err, said, want)
+	}
+	if m.HostKey != madeUpKey || m.Server("sales") != fmt.Sprintf("sales@%s", s.Addr()) {
+		t.Errorf("%+v", m)
+	}
+	m, said, err = setUp(t, cfg, `echo "do $1"; printf 'taipy-tunnel: host key SHA256:short\n'`, true)
+	if err != nil || said[0] != "do remove" || m.HostKey != s.Fingerprint() {
+		t.Errorf("%v, %q, %+v", err, said, m)
+	}
+}
+
+func TestSetUpTellsThatTheScriptFailed(t *testing.T) {
+	_, cfg := newMachine(t, sshdtest.Options{})
+	for script, says := range map[string]string{"echo why; exit 3": "status 3", "echo why; kill -KILL $$": "status 137"} {
+		_, said, err := setUp(t, cfg, script, false) // a shell may say "Killed" besides
+		e := tunnel.AsError(err)
+		if !errors.Is(err, tunnel.ErrConfig) || !e.Permanent || !strings.Contains(e.Error(), says) || e.Hint == "" || said[0] != "why" {
+			t.Errorf("%s: %v, %q", script, err, said)
+		}
+	}
+}
+
+// hanging is a script that waits for a command, and that undoes what it did, in a way that can be seen.
+func hanging(dir string) string {
+	return fmt.Sprintf("trap 'trap \"\" HUP; echo undoing; sleep 0.1; echo undone; touch %[1]s/undone; exit 1' HUP\ntrap '' PIPE\necho $$ >%[1]s/pid\necho working\nsleep 60\ntouch %[1]s/finished", dir)
+}
+
+// killServers kills what serves connections, and not what runs in them.
+func killServers(s *sshdtest.Server) {
+	for _, pid := range s.Children() {
+		if name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid)); strings.HasPrefix(string(name), "sshd") {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+	}
+}
+
+// Who waits gives up, or the connection ends: the script is told, and can undo what it did to the end.
+func TestSetUpIsGivenUp(t *testing.T) {
+	for name, c := range map[string]struct {
+		end   func(*sshdtest.Server, context.CancelFunc)
+		class error
+	}{
+		"cancelled": {func(_ *sshdtest.Server, cancel context.CancelFunc) { cancel() }, context.Canceled},
+		"lost":      {func(s *sshdtest.Server, _ context.CancelFunc) { killServers(s) }, tunnel.ErrUnreachable},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, cfg := newMachine(t, sshdtest.Options{Config: []string{"LogLevel QUIET"}})
+			dir := t.TempDir()
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			var began time.Time
+			_, err := tunnel.SetUp(ctx, cfg, hanging(dir), false, func(line string) {
+				if line == "working" {
+					began = time.Now()
+					c.end(s, cancel)
+				}
+			})
+			if took := time.Since(began); !errors.Is(err, c.class) || took > 2*time.Second {
+				t.Errorf("%v, after %v", err, took)
+			}
+			if e := tunnel.AsError(err); name == "lost" && (e.Permanent || !strings.Contains(e.Hint, "hung up") || !strings.Contains(e.Error(), "before the script")) {
+				t.Errorf("%v; %s", e, e.Hint)
+			}
+			for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+				if _, err := os.Stat(dir + "/undone"); err == nil {
+					break
+				} else if time.Now().After(deadline) {
+					t.Fatal("the script was not told")
+				}
+			}
+		})
+	}
+}
+
+// Who is not root has to become it without a password; who cannot learns what to do.
+func TestSetUpNeedsRoot(t *testing.T) {
+	shims := t.TempDir()
+	shim := func(name, text string) {
+		must(t, os.WriteFile(filepath.Join(shims, name), []byte("#!/bin/sh\n"+text+"\n"), 0o755))
+	}
+	shim("id", "echo 1000")
+	_, cfg := newMachine(t, sshdtest.Options{Config: []string{"SetEnv HOME=/nonexistent PATH=" + shims + ":/usr/sbin:/usr/bin:/sbin:/bin"}})
+	for _, c := range []struct{ sudo, says, hint string }{
+		{`echo "sudo: a password is required" >&2; exit 1`, "without a password", "ssh -t -p"},
+		{`[ "$1" = -n ] && shift && echo "by sudo $1" >>` + shims + `/log && exec "$@"`, "", ""},
+	} {
+		shim("sudo", c.sudo)
+		_, said, err := setUp(t, cfg, "echo done", false)
+		if c.says == "" {
+			log, _ := os.ReadFile(shims + "/log")
+			if err != nil || !slices.Equal(said, []string{"done"}) || string(log) != "by sudo sh\nby sudo sh\n" {
+				t.Errorf("%v, %q, %q", err, said, log)
+			}
+			continue
+		}
+		if e := tunnel.AsError(err); !errors.Is(err, tunnel.ErrAuth) || !e.Permanent || !strings.Contains(e.Error(), c.says) || !strings.Contains(e.Hint, c.hint) || said != nil {
+			t.Errorf("%v, %q", err, said)
+		}
+	}
+}
+
+// What is wrong before the script runs has the words that expose() has for it.
+func TestSetUpThatCannotBegin(t *testing.T) {
+	s, cfg := newMachine(t, sshdtest.Options{})
+	tenant, _ := newMachine(t, sshdtest.Options{Config: []string{"Subsystem sftp internal-sftp", "ForceCommand internal-sftp -R"}})
+	none, _ := newMachine(t, sshdtest.Options{Config: []string{"MaxSessions 0"}})
+	at := func(s *sshdtest.Server) func(*tunnel.Config) {
+		return func(cfg *tunnel.Config) {
+			cfg.Server, cfg.Key, cfg.HostKey = tunnel.Servers{s.User + "@" + s.Addr()}, s.KeyFile, s.Fingerprint()
+		}
+	}
+	for name, c := range map[string]struct {
+		spoil     func(*tunnel.Config)
+		class     error
+		permanent bool
+		says      string
+	}{
+		"no user":       {func(cfg *tunnel.Config) { cfg.Server = tunnel.Servers{"127.0.0.1"}; cfg.SSHConfig = "none" }, tunnel.ErrConfig, true, "names no user"},
+		"no server":     {func(cfg *tunnel.Config) { cfg.Server = nil }, tunnel.ErrConfig, true, "no server"},
+		"another host":  {func(cfg *tunnel.Config) { cfg.HostKey = madeUpKey }, tunnel.ErrHostKey, true, s.Fingerprint()},
+		"another key":   {func(cfg *tunnel.Config) { cfg.Key = sshdtest.NewKey(t, "ed25519") }, tunnel.ErrAuth, true, "refused user"},
+		"nobody there":  {func(cfg *tunnel.Config) { cfg.Server = tunnel.Servers{fmt.Sprintf("root@127.0.0.1:%d", s.FreePort())} }, tunnel.ErrUnreachable, false, "no connection"},
+		"a tenant":      {at(tenant), tunnel.ErrAuth, true, "sftp connections only"},
+		"no session":    {at(none), tunnel.ErrAuth, true, "runs no commands"},
+		"a jump nobody": {func(cfg *tunnel.Config) { cfg.Jump = fmt.Sprintf("root@127.0.0.1:%d", s.FreePort()) }, tunnel.ErrHop, false, "on the way"},
+	} {
+		cfg := cfg
+		c.spoil(&cfg)
+		_, said, err := setUp(t, cfg, "echo it runs", false)
+		if e := tunnel.AsError(err); !errors.Is(err, c.class) || e.Permanent != c.permanent || !strings.Contains(e.Error(), c.says) || e.Hint == "" || said != nil {
+			t.Errorf("%s: %v (%v), %q", name, err, e.Permanent, said)
+		}
+	}
+}
