@@ -24,15 +24,19 @@ type asked struct {
 
 // question is one from tt_ask to tt_release.
 type question struct {
-	stop context.CancelFunc
+	handle int64
+	stop   context.CancelFunc
+	room   chan struct{} // there may be some in said again
 
 	mu     sync.Mutex
 	answer answer
+	said   []string // and not taken yet
 }
 
 // answer is what tt_answer gives.
 type answer struct {
 	Done  bool            `json:"done"`
+	Said  []string        `json:"said,omitempty"`
 	Value json.RawMessage `json:"value,omitempty"`
 	Error *tunnel.Error   `json:"error,omitempty"`
 }
@@ -49,19 +53,25 @@ var answers = map[string]func(context.Context, []byte) (any, error){
 	"proxy.render":       proxyRender,
 	"proxy.script":       proxyScript,
 	"proxy.cloud-init":   proxyCloudInit,
+	"proxy.check":        proxyCheck,
+}
+
+// sayers are questions during whose work something is said, line by line.
+var sayers = map[string]func(ctx context.Context, text []byte, say func(line string)) (any, error){
+	"proxy.setup": proxySetUp,
 }
 
 // begin starts to answer and returns the question's handle, of the same numbers as the tunnels'.
 func (a *asked) begin(text []byte, timeout time.Duration) int64 {
 	ctx, stop := context.WithTimeout(context.Background(), timeout)
-	q := &question{stop: stop}
 	handle := tunnels.next()
+	q := &question{handle: handle, stop: stop, room: make(chan struct{}, 1)}
 	a.mu.Lock()
 	a.entries[handle] = q
 	a.mu.Unlock()
 	start(handle, func() {
 		defer stop()
-		got := reply(ctx, text)
+		got := reply(ctx, text, func(line string) { q.say(ctx, line) })
 		clear(text) // it may hold a token
 		q.mu.Lock()
 		q.answer = got
@@ -74,7 +84,7 @@ func (a *asked) begin(text []byte, timeout time.Duration) int64 {
 }
 
 // reply answers a question, whatever comes in between.
-func reply(ctx context.Context, text []byte) (got answer) {
+func reply(ctx context.Context, text []byte, say func(string)) (got answer) {
 	got.Done = true
 	defer func() {
 		if p := recover(); p != nil {
@@ -86,12 +96,14 @@ func reply(ctx context.Context, text []byte) (got answer) {
 	}
 	var value any
 	err := json.Unmarshal(text, &named)
-	if f := answers[named.Ask]; err != nil {
+	if f, g := answers[named.Ask], sayers[named.Ask]; err != nil {
 		err = notUnderstood(err)
-	} else if f == nil {
-		err = notUnderstood(fmt.Errorf("there is no question %q", named.Ask))
-	} else {
+	} else if f != nil {
 		value, err = f(ctx, text)
+	} else if g != nil {
+		value, err = g(ctx, text, say)
+	} else {
+		err = notUnderstood(fmt.Errorf("there is no question %q", named.Ask))
 	}
 	if err == nil {
 		got.Value, err = json.Marshal(value)
@@ -141,8 +153,55 @@ func (a *asked) release(handle int64) bool {
 	return true
 }
 
+// mostSaid is how many lines wait for tt_answer; who says more has to wait too.
+const mostSaid = 256
+
+// say keeps a line until it is taken, unless ctx ends first.
+func (q *question) say(ctx context.Context, line string) {
+	for {
+		q.mu.Lock()
+		n := len(q.said)
+		if n < mostSaid {
+			q.said = append(q.said, line)
+		}
+		q.mu.Unlock()
+		if n < mostSaid {
+			if n == 0 {
+				events.add(record{Handle: q.handle, Type: "answer"})
+			}
+			return
+		}
+		select {
+		case <-q.room:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 func (q *question) read() answer {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.answer
+}
+
+// take is the answer by now, as JSON, with what was said. That is said once, if the text and a NUL fit into
+// size bytes.
+func (q *question) take(size int) []byte {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	now := q.answer
+	now.Said = q.said
+	text, err := json.Marshal(now)
+	if err != nil {
+		panic(err)
+	}
+	if len(text) < size && len(q.said) > 0 {
+		q.said = nil
+		select {
+		case q.room <- struct{}{}:
+		default:
+		}
+	}
+	return text
 }

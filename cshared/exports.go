@@ -136,7 +136,7 @@ func go_answer(handle C.int64_t, buf *C.char, size C.size_t) (rc C.int32_t) {
 	if q == nil {
 		return C.TT_HANDLE
 	}
-	return give(buf, size, q.read())
+	return put(buf, size, q.take(int(size)))
 }
 
 //export go_event_fd

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/proxyhost"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/tunnel"
 )
 
 // machine is a question about a proxy machine: {"host":{…}}, as package proxyhost describes it.
@@ -37,4 +38,68 @@ func rendered[T any](text []byte, render func(proxyhost.Host) (T, error)) (any, 
 		return nil, err
 	}
 	return render(*h)
+}
+
+// made is what a machine's tenants have to be told.
+type made struct {
+	HostKey string       `json:"host_key"`
+	Tenants []madeTenant `json:"tenants"`
+}
+
+type madeTenant struct {
+	Server string   `json:"server"`
+	Names  []string `json:"names"`
+	Free   bool     `json:"free"`
+}
+
+func proxySetUp(ctx context.Context, text []byte, say func(string)) (any, error) {
+	var q struct {
+		machine
+		Config json.RawMessage `json:"config"`
+		Remove bool            `json:"remove"`
+	}
+	if err := parse(text, &q); err != nil {
+		return nil, err
+	}
+	h, err := proxyhost.ParseHost(q.Host)
+	if err != nil {
+		return nil, err
+	}
+	script, err := proxyhost.Script(*h)
+	if err != nil {
+		return nil, err
+	}
+	cfg, err := tunnel.ParseConfig(q.Config)
+	if err != nil {
+		return nil, err
+	}
+	cfg.Control = own
+	m, err := tunnel.SetUp(ctx, cfg, script, q.Remove, say)
+	if err != nil {
+		return nil, err
+	}
+	told := made{HostKey: m.HostKey, Tenants: []madeTenant{}}
+	for _, t := range h.Tenants {
+		if !q.Remove {
+			told.Tenants = append(told.Tenants, madeTenant{m.Server(t.Name), t.Names(), t.SelfService != ""})
+		}
+	}
+	return told, nil
+}
+
+// proxyCheck looks at a machine as one of its tenants: {"config"} -> [{"step","ok","warn","seen","hint"}].
+func proxyCheck(ctx context.Context, text []byte) (any, error) {
+	var q struct {
+		Ask    string          `json:"ask"`
+		Config json.RawMessage `json:"config"`
+	}
+	if err := parse(text, &q); err != nil {
+		return nil, err
+	}
+	cfg, err := tunnel.ParseConfig(q.Config)
+	if err != nil {
+		return nil, err
+	}
+	cfg.Control = own
+	return tunnel.CheckProxy(ctx, cfg)
 }

@@ -174,14 +174,27 @@ int32_t tt_release(int64_t handle);
  *                         scope's key was kept and cannot be read here
  *   "tunnel.doctor"       handle: [{"step":"app|link|url","ok":true,"seen":…,"hint":…},…], what is
  *                         seen along the chain of that tunnel, and what to do
+ *   "proxy.render"        host: the files of a machine, [{"path","text"},…]
  *   "proxy.script"        host: the text of a script that makes a machine the prepared proxy that
  *                         the object describes (package pkg/proxyhost, Host)
  *   "proxy.cloud-init"    host: the same as user data of cloud-init
+ *   "proxy.setup"         host, config (as tt_expose's: server, how to get there and log in), and
+ *                         optionally remove (true): has that machine run the script as root, which says each line of
+ *                         its output meanwhile: {"host_key","tenants":[{"server","names","free"},…]}, what
+ *                         tt_expose() needs: names has "" for an app that needs none, free tells
+ *                         that any name will do; no tenants after remove. tt_release() before it is
+ *                         done hangs the script up, and it takes back what it did
+ *   "proxy.check"         config, of a tenant of a machine: [{"step","ok","warn","seen","hint"},…], what is
+ *                         seen of it by logging in and asking, without a change: ok false means that
+ *                         apps or their visitors would come to harm, warn that somebody should look
  * timeout_ms bounds the work, 1 to 3600000; each request to a workspace ends within 9 s besides. */
 int64_t tt_ask(const char *question, int32_t timeout_ms);
 
 /* The answer, a JSON object: {"done":false} until there is one, then {"done":true,"value":…} or
- * {"done":true,"error":{"class":…,"op":…,"message":…,"hint":…}}. It may hold secrets: wipe buf. */
+ * {"done":true,"error":{"class":…,"op":…,"message":…,"hint":…}}. In each there may be "said", a list of
+ * lines that the work has said since they were last taken, oldest first, at most 256 of at most 4 KiB: the
+ * work waits until they are taken. An event of type "answer" tells that there are some. It may
+ * hold secrets: wipe buf. */
 int32_t tt_answer(int64_t handle, char *buf, size_t len);
 
 /* The eventfd (close-on-exec, non-blocking) that becomes readable when tt_events() has
@@ -190,7 +203,7 @@ int32_t tt_event_fd(void);
 
 /* Takes what happened since the last call, oldest first, as a JSON array:
  *   {"handle":1,"type":"status"}       ask tt_status(); repeats are folded
- *   {"handle":2,"type":"answer"}       ask tt_answer()
+ *   {"handle":2,"type":"answer"}       ask tt_answer(): it is done, or has said something
  *   {"handle":1,"type":"log","time":…,"level":"debug|info|warning|error","message":…}
  * At most 1024 records are kept; older ones give way and the next record carries their
  * number as "lost". Only whole records are taken, as many as fit in len. Returns 2 ("[]")

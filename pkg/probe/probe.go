@@ -11,9 +11,12 @@
 package probe
 
 import (
+	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -76,6 +79,8 @@ type Question struct {
 	Age time.Duration
 	// Once has an address that leads elsewhere asked once, not until it leads to the tunnel.
 	Once bool
+	// AnyCertificate has it ask a site whose certificate is not trusted: nothing is sent that is secret.
+	AnyCertificate bool
 	// Dial connects in place of the network. Nil: as this machine does, by its proxy settings.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 }
@@ -97,13 +102,21 @@ const (
 type Finding struct {
 	Kind   Kind
 	Answer string
+	// Unknown: nginx itself says that it has no such page.
+	Unknown bool
 }
+
+// ownPage is in the error pages that nginx has built in.
+const ownPage = "<hr><center>nginx"
 
 // URL asks q until it is Ours, cannot be told, or ctx ends; an address that cannot be opened is
 // given up after one try.
 func URL(ctx context.Context, q Question) Finding {
-	last := Finding{Unreachable, "no answer"}
+	last := Finding{Kind: Unreachable, Answer: "no answer"}
 	c := client(q.Dial)
+	if q.AnyCertificate {
+		c.HTTPClient.Transport.(*http.Transport).TLSClientConfig = &tls.Config{InsecureSkipVerify: true}
+	}
 	c.RetryMax = 1 << 20 // ctx ends it
 	c.Backoff = func(_, _ time.Duration, n int, _ *http.Response) time.Duration {
 		return min(askAgain<<min(n, 8), askLonger)
@@ -117,7 +130,7 @@ func URL(ctx context.Context, q Question) Finding {
 	}
 	req, err := retryablehttp.NewRequestWithContext(ctx, http.MethodGet, q.URL, nil)
 	if err != nil {
-		return Finding{Unreachable, "not a URL"}
+		return Finding{Kind: Unreachable, Answer: "not a URL"}
 	}
 	req.Header.Set(Header, q.Ask)
 	req.Header.Set(AgeHeader, strconv.FormatInt(q.Age.Milliseconds(), 10))
@@ -134,21 +147,22 @@ func judge(q Question, resp *http.Response, err error) Finding {
 		if u, ok := errors.AsType[*url.Error](err); ok {
 			err = u.Err // without the URL
 		}
-		return Finding{Unreachable, err.Error()}
+		return Finding{Kind: Unreachable, Answer: err.Error()}
 	}
 	answer := fmt.Sprintf("%d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
 	switch {
 	case resp.Header.Get(Header) == q.Reply:
-		return Finding{Ours, answer}
+		return Finding{Kind: Ours, Answer: answer}
 	case resp.Header.Get(AgeHeader) == SaysNewer:
-		return Finding{Newer, "a newer taipy-tunnel"}
+		return Finding{Kind: Newer, Answer: "a newer taipy-tunnel"}
 	case resp.Header.Get(AgeHeader) == SaysOlder:
-		return Finding{Older, "an older taipy-tunnel"}
+		return Finding{Kind: Older, Answer: "an older taipy-tunnel"}
 	case resp.StatusCode/100 == 3, resp.StatusCode == http.StatusUnauthorized, resp.StatusCode == http.StatusForbidden,
 		resp.StatusCode == http.StatusProxyAuthRequired:
-		return Finding{Guarded, answer}
+		return Finding{Kind: Guarded, Answer: answer}
 	default:
-		return Finding{Elsewhere, answer}
+		page, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
+		return Finding{Kind: Elsewhere, Answer: answer, Unknown: resp.StatusCode == http.StatusNotFound && bytes.Contains(page, []byte(ownPage))}
 	}
 }
 

@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tunnel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/proxyhost"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshlink"
+)
+
+// inspection is a look at a proxy machine, as one of its tenants has it.
+type inspection struct {
+	cfg  *Config
+	srv  server
+	link *sshlink.Link
+	rows []Checked
+}
+
+// CheckProxy logs in to cfg.Server, an account of a prepared proxy, and returns what it sees there, in the order of
+// the chain: steps "login", "host key", "description", then what the account may do ("commands", "ports",
+// "addresses", "files", "sockets"), then "slots", and for each app "nginx", "url" and "certificate".
+// Of cfg it heeds what says how to get there and log in, and Name: that app alone.
+//
+// It changes nothing there, leaves nothing, and no tunnel of the account notices. Each step ends within 10 s. The error is
+// one of cfg, or ctx's own; a login that fails is a finding.
+func CheckProxy(ctx context.Context, cfg Config) ([]Checked, error) {
+	srv, err := cfg.resolve()
+	if err != nil {
+		return nil, err
+	}
+	ssh, err := cfg.way(srv)
+	if err != nil {
+		return nil, err
+	}
+	i := &inspection{cfg: &cfg, srv: srv}
+	i.link, err = sshlink.Dial(ctx, ssh)
+	switch {
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case err != nil:
+		told := fault.From(err)
+		i.fail("login", told.Hint, "%s", told.Error())
+		return i.rows, nil
+	}
+	defer func() { _ = i.link.Close() }()
+	i.ok("login", "as %s, with key SHA256:%s", srv.user, i.link.Key())
+	pin := ""
+	if cfg.HostKey != i.link.HostKey() {
+		pin = fmt.Sprintf("to pin it: host_key=%q", i.link.HostKey())
+	}
+	i.add(Checked{Step: "host key", OK: true, Hint: pin}, "%s", i.link.HostKey())
+	d := i.description(ctx)
+	for _, look := range []func(context.Context){i.commands, i.ports, i.addresses, i.files, i.sockets} {
+		i.step(ctx, look)
+	}
+	if d != nil {
+		i.apps(ctx, d)
+	}
+	return i.rows, ctx.Err()
+}
+
+// step bounds a look, unless there is nothing to look at any more.
+func (i *inspection) step(ctx context.Context, look func(context.Context)) {
+	select {
+	case <-i.link.Done():
+		return
+	default:
+	}
+	if ctx.Err() == nil {
+		ctx, cancel := context.WithTimeout(ctx, doctorTimeout)
+		defer cancel()
+		look(ctx)
+	}
+}
+
+// add files what was seen. The machine's own words may be in it.
+func (i *inspection) add(row Checked, format string, args ...any) {
+	row.Seen = printable(fmt.Sprintf(format, args...))
+	i.rows = append(i.rows, row)
+}
+
+func (i *inspection) ok(step, format string, args ...any) {
+	i.add(Checked{Step: step, OK: true}, format, args...)
+}
+
+func (i *inspection) warn(step, hint, format string, args ...any) {
+	i.add(Checked{Step: step, OK: true, Warn: true, Hint: hint}, format, args...)
+}
+
+func (i *inspection) fail(step, hint, format string, args ...any) {
+	i.add(Checked{Step: step, Hint: hint}, format, args...)
+}
+
+const (
+	setUpAgain = "have the machine set up again: taipy-tunnel proxy setup root@MACHINE FILE"
+	tmpfiles   = "on the machine, as root: systemd-tmpfiles --create; or " + setUpAgain
+)
+
+// description reads what the proxy says of itself; nil if that is nothing.
+func (i *inspection) description(ctx context.Context) *proxyhost.Description {
+	const step = "description"
+	reading, cancel := context.WithTimeout(ctx, stepTimeout)
+	defer cancel()
+	text, err := i.link.ReadFile(reading, proxyhost.DescriptionPath, proxyhost.DescriptionMost)
+	if err != nil {
+		select {
+		case <-i.link.Done(): // session.c: safely_chroot() ends the process that serves the connection
+			i.fail(step, tmpfiles, "the connection ends after the login: the account's directory is missing, or others than root may write to it or to one above it")
+			return nil
+		case <-time.After(settle):
+		}
+	}
+	if errors.Is(err, sshlink.ErrNoFile) {
+		i.fail(step, "for a prepared proxy "+setUpAgain+", with this account among its tenants. On a plain one there is nothing to check from here: open a tunnel, and ask taipy_tunnel.doctor()",
+			"%s shows no %s: it is an ordinary account, or its directory is empty", i.srv.user, proxyhost.DescriptionPath)
+		return nil
+	}
+	var d *proxyhost.Description
+	if err == nil {
+		d, err = proxyhost.ParseDescription(text)
+	}
+	switch {
+	case err != nil:
+		i.fail(step, setUpAgain, "%s cannot be used: %v", proxyhost.DescriptionPath, err)
+		return nil
+	case d.Tenant != i.srv.user:
+		i.fail(step, setUpAgain, "%s is that of %q", proxyhost.DescriptionPath, d.Tenant)
+		return nil
+	}
+	names := fmt.Sprintf("%d apps", len(d.Apps))
+	if len(d.Apps) == 1 {
+		names = "1 app, " + d.Apps[0].Name
+	}
+	if d.SelfService != nil {
+		names += ", and names of one's own choice"
+	}
+	i.ok(step, "version %d, %s", d.Version, names)
+	return d
+}
+
+// settle is how long a connection that sshd cuts may take to end.
+const settle = 300 * time.Millisecond
+
+// may files whether the account may do something that it should, or should not.
+func (i *inspection) may(step string, should, may bool, err error, yes, no string) {
+	hint := fmt.Sprintf("%s; if it stays so, another file of sshd's comes first (as root: sshd -T -C user=%s,host=x,addr=192.0.2.1)", setUpAgain, i.srv.user)
+	said := map[bool]string{true: yes, false: no}[may]
+	switch {
+	case err != nil:
+		i.fail(step, "", "no answer: %v", err)
+	case may != should:
+		i.fail(step, hint, "%s", said)
+	default:
+		i.ok(step, "%s", said)
+	}
+}
+
+func (i *inspection) commands(ctx context.Context) {
+	may, err := i.link.MayRun(ctx)
+	i.may("commands", false, may, err, "the account runs commands: who has its key has a shell", "the account runs none")
+}
+
+func (i *inspection) ports(ctx context.Context) {
+	may, err := i.link.MayListen(ctx)
+	i.may("ports", false, may, err, "the account may listen on TCP ports", "the account may listen on no TCP port")
+}
+
+// neverThere are addresses where nobody is: no packet leaves the machine for them.
+var neverThere = []string{"127.0.0.1:9", "255.255.255.255:9"}
+
+func (i *inspection) addresses(ctx context.Context) {
+	for _, addr := range neverThere {
+		if may, err := i.link.MayReach(ctx, addr); may || err != nil {
+			i.may("addresses", false, may, err, "the account may connect to other addresses than its check port, such as "+addr, "")
+			return
+		}
+	}
+	i.may("addresses", false, false, nil, "", "the account may connect to none but its check port")
+}
+
+func (i *inspection) files(ctx context.Context) {
+	may, err := i.link.MayWrite(ctx, "/taipy-tunnel-check-absent")
+	i.may("files", false, may, err, "the account may change files by SFTP", "the account may change none")
+}
+
+func (i *inspection) sockets(ctx context.Context) {
+	may, err := i.link.MayListenUnix(ctx)
+	i.may("sockets", true, may, err, "the account may listen on unix sockets", "the account may not listen on unix sockets, so it can serve nothing")
+}
