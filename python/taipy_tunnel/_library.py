@@ -11,7 +11,7 @@ import resource
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from ctypes import POINTER, c_char, c_char_p, c_int32, c_int64, c_size_t
 from typing import Any
 
@@ -146,8 +146,11 @@ class Library:
     def release(self, handle: int) -> None:
         self._call("tt_release", handle)
 
-    def ask(self, question: dict[str, Any], timeout: float) -> Any:
-        """The answer to a question of tt_ask(), or its error; interruptible. `timeout` in seconds."""
+    def ask(self, question: dict[str, Any], timeout: float, said: Callable[[str], object] | None = None) -> Any:
+        """The answer to a question of tt_ask(), or its error; interruptible. `timeout` in seconds.
+
+        `said` is called, in this thread, with each line that is said meanwhile.
+        """
         from ._watcher import TICK, watcher  # which needs this module
 
         end = time.monotonic() + timeout + 5.0  # of the waiting; the engine ends in time
@@ -157,10 +160,16 @@ class Library:
             del question
             with watcher.lock:
                 watcher.add(opened[0], _Asking())
-                while not (answer := self.answer(opened[0]))["done"]:
-                    if time.monotonic() > end:
-                        raise TunnelError("library: no answer")
-                    watcher.changed.wait(TICK)
+            answer: dict[str, Any] = {"done": False}
+            while not answer["done"]:
+                with watcher.lock:
+                    while not ((answer := self.answer(opened[0]))["done"] or answer.get("said")):
+                        if time.monotonic() > end:
+                            raise TunnelError("library: no answer")
+                        watcher.changed.wait(TICK)
+                for line in answer.get("said", ()):  # without the lock: a terminal may be slow
+                    if said is not None:
+                        said(line)
         finally:
             for handle in opened:
                 watcher.remove(handle)
@@ -177,7 +186,8 @@ class Library:
         that it has now; only a question with an empty "profile" may fall back on what is configured.
         """
         login = _databricks.Login()
-        if _databricks.here() and not question.get("host") and not question.get("profile"):
+        asks_workspace = question["ask"].startswith("databricks.")
+        if asks_workspace and _databricks.here() and not question.get("host") and not question.get("profile"):
             login = _databricks.workspace()
             if not login and "profile" not in question:
                 raise WorkspaceError("workspace: this notebook has no login to it", "pass the arguments: expose(…)")

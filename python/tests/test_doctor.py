@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import pytest
 import taipy_tunnel
 from chain.proxy import Proxy
 from conftest import arguments, eventually, web_app
@@ -32,6 +33,15 @@ def test_each_step_is_looked_at(proxy: Proxy) -> None:
     ok, what, hint = seen()["app"]
     assert (ok, "nothing answers" in what, "expose(5000)" in hint) == (False, True, True)
     assert seen()["url"][0]  # the gate answers for itself
+    tunnel.close(0)
+
+
+def test_on_databricks(proxy: Proxy, app: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A notebook's login is for questions to its workspace; it made the doctor's one that is not understood."""
+    tunnel = taipy_tunnel.expose(app, **arguments(proxy))
+    monkeypatch.setenv("DATABRICKS_RUNTIME_VERSION", "15.4")
+    found = taipy_tunnel.doctor()
+    assert found.ok, found
     tunnel.close(0)
 
 

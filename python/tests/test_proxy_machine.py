@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: Apache-2.0
+"""taipy-tunnel proxy setup and check, against a real sshd.
+
+The script itself is not run here, where it would change the machine that tests run on: what starts it there
+(setsid) starts another one in its place. pkg/internal/roottest runs the real one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pathlib
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+from chain.proxy import Proxy
+from conftest import eventually, machine, new_key
+
+PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+UP = "read x || echo no input\n"
+SHOWN = "SHA256:" + "A" * 43  # the host key that the stand-in says
+
+pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="a machine is set up by root")
+
+
+class Admin:
+    """Who sets up a machine where `script` runs in the place of the real one."""
+
+    def __init__(self, proxy: Proxy, directory: pathlib.Path) -> None:
+        self.proxy, self.directory = proxy, directory
+        self.received = directory / "received"
+        tenant = {"keys": [new_key(directory).with_suffix(".pub").read_text()], "host": "proxy.example.com"}
+        # games: an account that the real script would refuse
+        games = {**tenant, "name": "games", "apps": [{"name": "forecast"}]}
+        hr = {**tenant, "name": "hr", "host": "hr.example.com", "apps": [{"name": "staff"}, {"name": "travel"}]}
+        free = {**tenant, "name": "free", "apps": [], "self_service": "apps.example.com"}
+        self.file = directory / "machine.json"
+        self.file.write_text(json.dumps({"tenants": [games, hr, free]}))
+
+    def script(self, text: str) -> None:
+        (self.directory / "standin").write_text(text)
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        login = ["--key", self.proxy.key, "--host-key", self.proxy.host_key]
+        argv = [sys.executable, "-m", "taipy_tunnel", "proxy", *arguments, *login]
+        pipe = subprocess.PIPE
+        return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True)
+
+    def set_up(self, *arguments: str) -> tuple[int, str, str]:
+        with self.start("setup", self.proxy.server, str(self.file), *arguments) as process:
+            out, err = process.communicate(timeout=60)
+        return process.returncode, out, err
+
+
+@pytest.fixture
+def admin(tmp_path: pathlib.Path) -> Iterator[Admin]:
+    shims = tmp_path / "shims"
+    shims.mkdir()
+    shim = shims / "setsid"
+    shim.write_text(f'#!/bin/sh\ncat /dev/fd/3 >{tmp_path}/received\nexec /usr/bin/setsid sh {tmp_path}/standin "$3"\n')
+    shim.chmod(0o755)
+    with machine(f"SetEnv HOME=/nonexistent PATH={shims}:{PATH}") as proxy:
+        yield Admin(proxy, tmp_path)
+    assert list(pathlib.Path("/run").glob("taipy-tunnel.*")) == []
+
+
+def test_set_up(admin: Admin) -> None:
+    admin.script(f'echo "do $1"; echo wrong >&2; {UP}echo "taipy-tunnel: host key {SHOWN}"')
+    code, out, err = admin.set_up()
+    assert (code, err) == (0, f"do install\nwrong\nno input\ntaipy-tunnel: host key {SHOWN}\n")
+    script = subprocess.run(
+        [sys.executable, "-m", "taipy_tunnel", "proxy", "script", str(admin.file)], capture_output=True, text=True
+    )
+    assert admin.received.read_text() + "\n" == script.stdout
+    at = admin.proxy.server.partition("@")[2]
+    assert [line.strip() for line in out.splitlines() if "expose" in line] == [
+        f'taipy_tunnel.expose(server="games@{at}", host_key="{SHOWN}")',
+        f'taipy_tunnel.expose(server="hr@{at}", host_key="{SHOWN}", name="staff")',
+        f'taipy_tunnel.expose(server="hr@{at}", host_key="{SHOWN}", name="travel")',
+        f'taipy_tunnel.expose(server="free@{at}", host_key="{SHOWN}", name="…")  # any name',
+    ]
+    assert f"    taipy-tunnel databricks store --server hr@{at} --host-key {SHOWN}\n" in out
+    assert f"    taipy-tunnel proxy check hr@{at} --host-key {SHOWN}\n" in out
+    code, out, err = admin.set_up("--remove")
+    assert (code, out, err.splitlines()[0]) == (0, "The machine is no proxy any more.\n", "do remove")
+
+
+def test_lines_come_while_the_script_runs(admin: Admin) -> None:
+    go = admin.directory / "go"
+    admin.script(f"echo first; echo second >&2; while [ ! -e {go} ]; do sleep 0.05; done; echo third")
+    with admin.start("setup", admin.proxy.server, str(admin.file)) as process:
+        assert process.stderr is not None
+        assert [process.stderr.readline() for _ in range(2)] == ["first\n", "second\n"]
+        assert not select.select([process.stderr], [], [], 0.3)[0]
+        go.touch()
+        assert process.stderr.readline() == "third\n"
+        assert process.wait(20) == 0
+
+
+def test_much_is_said_and_none_of_it_lost(admin: Admin) -> None:
+    admin.script("seq 20000")
+    code, _, err = admin.set_up()
+    assert (code, err.split()) == (0, [str(n) for n in range(1, 20001)])
+
+
+def test_the_machine_gives_the_terminal_no_orders(admin: Admin) -> None:
+    admin.script("printf 'a\\033[2Jb\\a\\r\\342\\200\\256c\\302\\233d\\tü\\n'")
+    assert admin.set_up()[2] == "a[2Jb cd ü\n"
+
+
+def test_a_script_that_fails(admin: Admin) -> None:
+    admin.script("echo why; exit 3")
+    code, out, err = admin.set_up()
+    assert (code, out) == (1, "")
+    assert err.startswith("why\ntaipy-tunnel: set-up: the script on 127.0.0.1 failed with status 3\n")
+    assert "Traceback" not in err
+
+
+def test_ctrl_c(admin: Admin) -> None:
+    """A shell says "Hangup" where nobody listens any more, so a script that undoes something traps SIGPIPE too."""
+    undone, finished = admin.directory / "undone", admin.directory / "finished"
+    admin.script(
+        f"trap 'trap \"\" HUP PIPE; sleep 0.2; touch {undone}; exit 1' HUP PIPE\necho working\nsleep 60\ntouch {finished}"
+    )
+    with admin.start("setup", admin.proxy.server, str(admin.file)) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "working\n"
+        began = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 130
+        assert time.monotonic() - began < 3  # 0.1 s on an idle machine
+        assert (
+            process.stderr.read() == "taipy-tunnel: given up; the script there is hung up, and takes back what it did\n"
+        )
+    eventually(undone.exists)
+    assert not finished.exists()
+
+
+def test_what_is_wrong_before(admin: Admin) -> None:
+    for server, file, said in (
+        (admin.proxy.server, "/nowhere", "FILE '/nowhere' cannot be read"),
+        ("127.0.0.1:1", str(admin.file), "names no user"),
+        ("root@127.0.0.1:1", str(admin.file), "no connection to 127.0.0.1:1"),
+    ):
+        with admin.start("setup", server, file) as process:
+            out, err = process.communicate(timeout=60)
+        assert (process.returncode, out, said in err, "Traceback" in err) == (1, "", True, False), err
+    admin.file.write_text('{"tenants": []}')
+    assert "there are 0 tenants" in admin.set_up()[2]
+    assert not admin.received.exists()
+
+
+# What the tenant's look says is tested in Go, row by row.
+
+
+def check(proxy: Proxy, *arguments: str) -> tuple[int, str, str]:
+    argv = [sys.executable, "-m", "taipy_tunnel", "proxy", "check", proxy.server, "--key", proxy.key, *arguments]
+    environment = {**os.environ, "DATABRICKS_RUNTIME_VERSION": "15.4"}  # it is asked on a driver as well
+    ran = subprocess.run(argv, capture_output=True, text=True, timeout=60, env=environment)
+    return ran.returncode, ran.stdout, ran.stderr
+
+
+@contextlib.contextmanager
+def tenant(url: str, port: int) -> Iterator[Proxy]:
+    """A machine whose own account is shut in as a tenant's."""
+    home = pathlib.Path(f"/run/taipy-tunnel-test-{os.getpid()}")
+    (home / "s").mkdir(parents=True)
+    (home / "s").chmod(0o2750)
+    app = {"name": "forecast", "url": url, "slots": ["/s/forecast.0.sock"]}
+    described = {"version": 1, "tenant": "root", "check": f"127.0.0.1:{port}", "apps": [app]}
+    (home / "proxy.json").write_text(json.dumps(described))
+    lines = ["Subsystem sftp internal-sftp", "ForceCommand internal-sftp -R", f"ChrootDirectory {home}"]
+    lines += ["MaxSessions 1", "PermitListen none", f"PermitOpen 127.0.0.1:{port}"]
+    try:
+        with machine(*lines) as proxy:
+            yield proxy
+            assert list((home / "s").iterdir()) == []
+    finally:
+        shutil.rmtree(home)
+
+
+def test_check(proxy: Proxy) -> None:
+    port = int(proxy.url.rstrip("/").rpartition(":")[2])
+    with tenant(proxy.url, port) as shut_in:
+        code, out, err = check(shut_in, "--host-key", shut_in.host_key)
+        states = {line[5:17].strip(): line[:4].strip() for line in out.splitlines() if line[:4].strip()}
+        assert (code, err) == (0, ""), out
+        assert list(states) == [
+            "login", "host key", "description", "commands", "ports", "addresses", "files", "sockets", "slots", "nginx",
+            "url",
+        ]  # fmt: skip
+        assert {step for step, state in states.items() if state != "ok"} == {"url"}  # the chain's nginx says 502
+        assert states["url"] == "warn"
+        assert "-> it may lead elsewhere" in out
+        assert all(len(line) <= 80 or " " not in line.strip() for line in out.splitlines())
+        code, out, err = check(shut_in)
+        assert (code, err, shut_in.host_key in out) == (1, "", True)
+        assert out.startswith("FAIL login        host key: the key of ")
+
+
+def test_check_of_a_plain_account(proxy: Proxy) -> None:
+    code, out, err = check(proxy, "--host-key", proxy.host_key)
+    assert (code, err) == (1, "")
+    assert "FAIL description  root shows no /proxy.json: it is an ordinary account" in out
+    assert "FAIL commands     the account runs commands" in out
+    code, out, err = check(proxy, "--key", "/nowhere")
+    assert (code, out) == (1, "")
+    assert "/nowhere" in err
