@@ -140,6 +140,7 @@ func TestInside(t *testing.T) {
 		t.Errorf("removed, and still there: %s", said)
 	}
 	m.must("nginx -t -q && sshd -t")
+	m.throughSSH(t, fresh)
 }
 
 func await(t *testing.T, tun *tunnel.Tunnel, pleases func(tunnel.Status) bool) tunnel.Status {

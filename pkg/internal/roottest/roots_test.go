@@ -154,11 +154,21 @@ func (m *machine) visit(host, token string) (int, string) {
 	return resp.StatusCode, string(text)
 }
 
-func (m *machine) expose(account, name, target string) (*tunnel.Tunnel, error) {
+// hostKey is what the machine itself says of its host key.
+func (m *machine) hostKey() string {
 	line, err := os.ReadFile(m.root + "/etc/ssh/ssh_host_ed25519_key.pub")
 	must(m.t, err)
 	host, _, _, _, err := ssh.ParseAuthorizedKey(line)
 	must(m.t, err)
-	return tunnel.Expose(m.t.Context(), tunnel.Config{Server: tunnel.Servers{account + "@127.0.0.1"}, Name: name, Key: m.key,
-		HostKey: ssh.FingerprintSHA256(host), Target: target})
+	return ssh.FingerprintSHA256(host)
+}
+
+func (m *machine) login(account string) tunnel.Config {
+	return tunnel.Config{Server: tunnel.Servers{account + "@127.0.0.1"}, Key: m.key, HostKey: m.hostKey()}
+}
+
+func (m *machine) expose(account, name, target string) (*tunnel.Tunnel, error) {
+	cfg := m.login(account)
+	cfg.Name, cfg.Target = name, target
+	return tunnel.Expose(m.t.Context(), cfg)
 }
