@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -72,6 +73,8 @@ func TestQuestionsThatAreNotUnderstood(t *testing.T) {
 			`{"ask":"databricks.secrets","host":"http://127.0.0.1:1","token":"hunter2","scope":"a/b"}`,
 			`{"ask":"databricks.secrets","host":"http://127.0.0.1:1","token":"hunter2","scope":"s","keys":"k"}`,
 			`{"ask":"databricks.store","host":"http://127.0.0.1:1","token":"hunter2","key":"hunter2"}`,
+			`{"ask":"proxy.setup","host":{"tenants":[]},"config":{"server":"root@127.0.0.1:1"}}`, `{"ask":"proxy.setup","host":{},"config":{},"more":1}`,
+			`{"ask":"proxy.check"}`, `{"ask":"proxy.check","config":{"server":"me"}}`,
 			`{"ask":"tunnel.doctor","handle":9223372036854775807}`, `{"ask":"tunnel.doctor","handle":"1"}`,
 		} {
 			a, text := answered(t, ask(t, question, time.Minute))
@@ -192,6 +195,76 @@ func TestAQuestionEndsInTime(t *testing.T) {
 	if !errors.Is(a.Error, context.DeadlineExceeded) || !strings.Contains(text, `"class":"workspace"`) || strings.Contains(text, `"hint":""`) {
 		t.Error(text)
 	}
+}
+
+// What is said before the answer is taken line by line, in order, once, and waits for who takes it.
+func TestWhatIsSaidBeforeTheAnswer(t *testing.T) {
+	const lines = 2000
+	ahead := make(chan int, lines)
+	sayers["test.says"] = func(_ context.Context, _ []byte, say func(string)) (any, error) {
+		for n := range lines {
+			say(strings.Repeat("<", 1000) + strconv.Itoa(n))
+			ahead <- n
+		}
+		return "done", nil
+	}
+	defer delete(sayers, "test.says")
+	h := ask(t, `{"ask":"test.says"}`, time.Minute)
+	q := asks.find(h)
+	for len(ahead) < mostSaid {
+		time.Sleep(time.Millisecond)
+	}
+	if got := decode(t, events.take(1<<20)); !slices.Contains(got, record{Handle: h, Type: "answer"}) {
+		t.Errorf("nobody is told that there is something: %+v", got)
+	}
+	for _, size := range []int{0, 1, 4096} {
+		if text := q.take(size); len(text) < mostSaid*1000 || len(ahead) != mostSaid {
+			t.Errorf("%d bytes, %d lines, %d ahead", size, len(text), len(ahead))
+		}
+	}
+	next := 0
+	for {
+		size := len(q.take(0)) + 1
+		text := q.take(size)
+		if len(text) >= size {
+			continue // more was said meanwhile
+		}
+		var a answer
+		if err := json.Unmarshal(text, &a); err != nil || len(a.Said) > mostSaid {
+			t.Fatalf("%d lines, %v", len(a.Said), err)
+		}
+		for _, line := range a.Said {
+			if line != strings.Repeat("<", 1000)+strconv.Itoa(next) {
+				t.Fatalf("%.20q… where line %d was to come", line, next)
+			}
+			next++
+		}
+		if a.Done && next == lines {
+			break
+		}
+	}
+	if text := string(q.take(1 << 10)); text != `{"done":true,"value":"done"}` {
+		t.Errorf("%s", text)
+	}
+}
+
+// Who says something to nobody is let go.
+func TestReleaseEndsWhatIsSaid(t *testing.T) {
+	ended := make(chan struct{})
+	sayers["test.says"] = func(ctx context.Context, _ []byte, say func(string)) (any, error) {
+		defer close(ended)
+		for ctx.Err() == nil {
+			say("word")
+		}
+		return nil, ctx.Err()
+	}
+	defer delete(sayers, "test.says")
+	h := asks.begin([]byte(`{"ask":"test.says"}`), time.Hour)
+	for q := asks.find(h); len(q.take(0)) < mostSaid*len(`"word"`); {
+		time.Sleep(time.Millisecond)
+	}
+	asks.release(h)
+	<-ended
 }
 
 // A defect of ours is an answer too, and the host lives on.

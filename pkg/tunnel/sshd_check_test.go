@@ -25,6 +25,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/leak"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
@@ -159,13 +160,14 @@ func TestCheckOfABrokenProxy(t *testing.T) {
 		"slots without writing": {mode(0o550 | fs.ModeSetgid), "slots", "not the account's", "systemd-tmpfiles"},
 		"an app that nginx does not know": {describe(`"name":"sales"`, `"name":"more"`, "/sales/", "/more/"), "nginx,url",
 			"more: nginx runs, but does not know it", "systemctl"},
-		"an address that is not there": {describe(fmt.Sprintf(":%d/", c.http), ":1/"), "url", "cannot be opened from here", "firewalls"},
+		"an address with orders to a terminal": {describe("/sales/", `/\u202e\u009bsales/`), "nginx,url", "does not know it", "systemctl"},
+		"an address that is not there":         {describe(fmt.Sprintf(":%d/", c.http), ":1/"), "url", "cannot be opened from here", "firewalls"},
 	} {
 		b.spoil()
 		rows := c.inspect(t)
 		var failed []string
 		for _, row := range rows {
-			if strings.ContainsAny(row.Seen, "\x1b\n") {
+			if strings.ContainsFunc(row.Seen, func(r rune) bool { return !unicode.IsPrint(r) }) {
 				t.Errorf("%s: %q", name, row.Seen)
 			}
 			if !row.OK {

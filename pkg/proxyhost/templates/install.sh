@@ -9,7 +9,7 @@ TENANTS='{{.TenantList}}' ETC={{.Layout.Etc}} RUN={{.Layout.Run}} SSHD={{.Layout
 {{if eq .TLS.Mode "certbot"}}LIVE=/etc/letsencrypt/live/taipy-tunnel HOSTS='{{join .Names " "}}'
 {{end}}{{if .OwnCertificate}}NAMES='{{.Addresses}}'
 {{end}}NGINX=/etc/nginx/nginx.conf DO=${1:-install} WORK=$(mktemp -d) TOUCHED='' DONE=''; NEW=$WORK/new
-say() { printf '%s\n' "taipy-tunnel: $*"; }
+say() { printf '%s\n' "taipy-tunnel: $*" || :; }
 die() { say "$*" >&2 && exit 1; }
 file() { mkdir -p "$NEW${1%/*}"; cat >"$NEW$1"; } # what is to be at a path
 keep() { # before it is changed
@@ -127,7 +127,7 @@ for t in $TENANTS; do
 	install -d -o "$t" -g www-data -m 2750 "$RUN/$t/s"
 	cmp -s "$ETC/proxy/$t.json" "$RUN/$t/proxy.json" || place "$ETC/proxy/$t.json" "$RUN/$t/proxy.json"
 done
-DONE=yes
+DONE=yes && trap '' HUP INT TERM PIPE # nothing is taken back any more: to the end, lest files be there that nobody has read
 if touched $SSHD; then reload ssh /run/sshd.pid; fi
 if touched /etc/nginx/ || touched $ETC/nginx/ || touched $ETC/tls/; then reload nginx /run/nginx.pid; fi
 for t in $TENANTS; do
