@@ -126,9 +126,8 @@ def test_a_script_that_fails(admin: Admin) -> None:
 def test_ctrl_c(admin: Admin) -> None:
     """A shell says "Hangup" where nobody listens any more, so a script that undoes something traps SIGPIPE too."""
     undone, finished = admin.directory / "undone", admin.directory / "finished"
-    admin.script(
-        f"trap 'trap \"\" HUP PIPE; sleep 0.2; touch {undone}; exit 1' HUP PIPE\necho working\nsleep 60\ntouch {finished}"
-    )
+    undo = f"trap '' HUP PIPE; sleep 0.2; touch {undone}; exit 1".replace("''", '""')
+    admin.script(f"trap '{undo}' HUP PIPE\necho working\nsleep 60\ntouch {finished}")
     with admin.start("setup", admin.proxy.server, str(admin.file)) as process:
         assert process.stderr is not None
         assert process.stderr.readline() == "working\n"
