@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -21,7 +22,18 @@ func TestScriptRunner(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("it runs as root")
 	}
-	left := func() []string { found, _ := filepath.Glob("/run/taipy-tunnel.*"); return found }
+	glob := func() []string { found, _ := filepath.Glob("/run/taipy-tunnel.*"); return found }
+	before := glob()
+	left := func() (found []string) { // other tests may run beside this one
+		for range 100 {
+			found = slices.DeleteFunc(glob(), func(name string) bool { return slices.Contains(before, name) })
+			if len(found) == 0 {
+				return nil
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		return found
+	}
 	ran := filepath.Join(t.TempDir(), "ran")
 	script := "touch " + ran + "\nexec sleep 60\n"
 	cut := exec.Command("sh", "-c", fmt.Sprintf(scriptRunner, len(script)+1, "install"))

@@ -34,9 +34,18 @@ func newMachine(t testing.TB, o sshdtest.Options) (*sshdtest.Server, tunnel.Conf
 	}
 	leak.Check(t)
 	s := sshdtest.Start(t, o)
+	before, _ := filepath.Glob("/run/taipy-tunnel.*")
 	t.Cleanup(func() {
-		if left, _ := filepath.Glob("/run/taipy-tunnel.*"); len(left) != 0 {
-			t.Errorf("left behind: %v", left)
+		for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) { // other tests may run beside these
+			left, _ := filepath.Glob("/run/taipy-tunnel.*")
+			left = slices.DeleteFunc(left, func(name string) bool { return slices.Contains(before, name) })
+			if len(left) == 0 {
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Errorf("left behind: %v", left)
+				return
+			}
 		}
 	})
 	return s, tunnel.Config{Server: tunnel.Servers{s.User + "@" + s.Addr()}, Key: s.KeyFile, HostKey: s.Fingerprint()}
