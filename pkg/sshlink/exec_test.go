@@ -110,7 +110,7 @@ func TestExecIsGivenUp(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
 			var began time.Time
-			_, err := l.Exec(ctx, Command{Line: "trap '' HUP PIPE; setsid sh -c 'echo up; read x || touch " + noticed + "'", Said: func(string) { began = time.Now(); end(l, cancel) }})
+			_, err := l.Exec(ctx, Command{Line: "trap '' HUP PIPE; setsid -w sh -c 'echo up; read x || touch " + noticed + "'", Said: func(string) { began = time.Now(); end(l, cancel) }})
 			if name == "cancelled" && !errors.Is(err, context.Canceled) || name != "cancelled" && !errors.Is(err, fault.ErrUnreachable) {
 				t.Errorf("%v", err)
 			}
