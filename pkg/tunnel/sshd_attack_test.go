@@ -206,7 +206,8 @@ func TestCertificatesOfTenants(t *testing.T) {
 	authority, stranger := signer(t), signer(t)
 	notebook, lost := signer(t), signer(t)
 	line := func(s ssh.Signer) string { return string(ssh.MarshalAuthorizedKey(s.PublicKey())) }
-	r := newRendered(t, func(own *proxyhost.Tenant) {
+	r := newRendered(t, func(h *proxyhost.Host) {
+		own := &h.Tenants[0]
 		own.Keys, own.UserCA, own.Principals, own.Revoked = nil, []string{line(authority)}, []string{"team"}, []string{line(lost)}
 	})
 	login := func(key ssh.Signer) error {

@@ -13,10 +13,13 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/user"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -30,15 +33,22 @@ import (
 // rendered is a proxy machine whose sshd and nginx read what proxyhost renders, beside the machine's own.
 type rendered struct {
 	chain
-	layout       proxyhost.Layout
-	files        proxyhost.Files
-	http, status int
+	layout proxyhost.Layout
+	files  proxyhost.Files
+	http   int
 }
 
-const neighbour = "neighbour" // a tenant without an account
+// neighbour is a tenant with another account that every Linux has.
+const neighbour = "lp"
 
 // newRendered has two declared apps, "sales" by path and "board" by host, and free names, unless change says otherwise.
-func newRendered(t testing.TB, change ...func(*proxyhost.Tenant)) *rendered {
+func newRendered(t testing.TB, change ...func(*proxyhost.Host)) *rendered {
+	t.Helper()
+	return startRendered(t, sshdtest.Options{}, func(_, text string) string { return text }, change...)
+}
+
+// startRendered has edit change each file that was rendered, and sshd be as o says besides.
+func startRendered(t testing.TB, o sshdtest.Options, edit func(path, text string) string, change ...func(*proxyhost.Host)) *rendered {
 	t.Helper()
 	leak.Check(t)
 	dir, err := os.MkdirTemp("", "rendered-")
@@ -48,34 +58,59 @@ func newRendered(t testing.TB, change ...func(*proxyhost.Tenant)) *rendered {
 	t.Cleanup(func() { _, _ = os.RemoveAll(dir), os.RemoveAll(run) })
 	r := &rendered{layout: proxyhost.Layout{Etc: dir + "/etc", Run: run, SSHD: dir + "/sshd.conf", Site: dir + "/site.conf", Log: dir, Cache: dir + "/cache",
 		Tmpfiles: dir + "/tmpfiles", Limits: dir + "/limits", Loopback: true}}
-	r.Server = sshdtest.Start(t, sshdtest.Options{Tenant: true, Config: []string{"Include " + dir + "/sshd*.conf", "Subsystem sftp internal-sftp"}})
-	r.http, r.status = r.FreePort(), r.FreePort()
+	o.Tenant, o.Config = true, append([]string{"Include " + dir + "/sshd*.conf", "Subsystem sftp internal-sftp"}, o.Config...)
+	r.Server = sshdtest.Start(t, o)
+	r.http = r.FreePort()
 	r.port, r.url = r.http, fmt.Sprintf("http://127.0.0.1:%d/sales/", r.http)
 	public, err := os.ReadFile(r.KeyFile + ".pub")
 	must(t, err)
-	own := proxyhost.Tenant{Name: r.User, Keys: []string{string(public)}, Host: "127.0.0.1", SelfService: "apps.invalid", Check: r.FreePort(),
-		Apps: []proxyhost.Declared{{Name: "sales"}, {Name: "board", Host: "board.invalid"}}}
-	for _, c := range change {
-		c(&own)
-	}
-	r.files, err = proxyhost.Render(proxyhost.Host{HTTP: r.http, Layout: r.layout, Tenants: []proxyhost.Tenant{own,
+	host := proxyhost.Host{HTTP: r.http, Layout: r.layout, Tenants: []proxyhost.Tenant{
+		{Name: r.User, Keys: []string{string(public)}, Host: "127.0.0.1", SelfService: "apps.invalid", Check: r.FreePort(),
+			Apps: []proxyhost.Declared{{Name: "sales"}, {Name: "board", Host: "board.invalid"}}},
 		{Name: neighbour, Keys: []string{string(public)}, Check: r.FreePort(), Apps: []proxyhost.Declared{{Name: "theirs", Host: "theirs.invalid"}}},
-	}})
+	}}
+	for _, c := range change {
+		c(&host)
+	}
+	r.files, err = proxyhost.Render(host)
 	must(t, err)
-	for _, f := range r.files {
+	for i, f := range r.files {
+		r.files[i].Text = edit(f.Path, f.Text)
 		must(t, os.MkdirAll(filepath.Dir(f.Path), 0o755))
-		must(t, os.WriteFile(f.Path, []byte(f.Text), 0o644))
+		must(t, os.WriteFile(f.Path, []byte(r.files[i].Text), 0o644))
 	}
-	for tenant, id := range map[string]int{r.User: r.TenantID(), neighbour: 0} {
-		slots := filepath.Join(run, tenant, "s")
-		must(t, os.MkdirAll(slots, 0o755))
-		must(t, os.Chown(slots, id, 0))
-		text := r.files.Text(r.layout.Etc + "/proxy/" + tenant + ".json")
-		must(t, os.WriteFile(filepath.Join(run, tenant, "proxy.json"), []byte(text), 0o644))
-	}
+	r.directories(t)
 	r.Restart()
 	nginxtest.Start(t, "include "+r.layout.Site+";", r.http, r.check(t))
 	return r
+}
+
+// directories makes what the rendered file of tmpfiles.d(5) says.
+func (r *rendered) directories(t testing.TB) {
+	t.Helper()
+	for line := range strings.Lines(r.files.Text(r.layout.Tmpfiles)) {
+		f := strings.Fields(line)
+		if f[0] == "#" {
+			continue
+		}
+		mode, err := strconv.ParseUint(f[2], 8, 32)
+		must(t, err)
+		switch f[0] {
+		case "d":
+			must(t, os.MkdirAll(f[1], 0o755))
+		case "C":
+			must(t, os.WriteFile(f[1], []byte(r.files.Text(f[6])), 0o644))
+		}
+		uid, gid := 0, 0
+		if account, err := user.Lookup(f[3]); err == nil {
+			uid, _ = strconv.Atoi(account.Uid)
+		}
+		if group, err := user.LookupGroup(f[4]); err == nil { // nginx's has another name elsewhere; here it runs as root
+			gid, _ = strconv.Atoi(group.Gid)
+		}
+		must(t, os.Chown(f[1], uid, gid))
+		must(t, syscall.Chmod(f[1], uint32(mode))) // os.Chmod has other numbers for the setgid bit
+	}
 }
 
 // check is the tenant's check port.
