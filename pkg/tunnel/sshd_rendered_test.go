@@ -36,6 +36,7 @@ type rendered struct {
 	layout proxyhost.Layout
 	files  proxyhost.Files
 	http   int
+	nginx  *nginxtest.Server
 }
 
 // neighbour is a tenant with another account that every Linux has.
@@ -81,7 +82,7 @@ func startRendered(t testing.TB, o sshdtest.Options, edit func(path, text string
 	}
 	r.directories(t)
 	r.Restart()
-	nginxtest.Start(t, "include "+r.layout.Site+";", r.http, r.check(t))
+	r.nginx = nginxtest.Start(t, "include "+r.layout.Site+";", r.http, r.check(t))
 	return r
 }
 

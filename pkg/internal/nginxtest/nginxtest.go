@@ -24,9 +24,18 @@ import (
 
 const readyTimeout = 20 * time.Second
 
+// Server is a running nginx.
+type Server struct {
+	t   testing.TB
+	cmd *exec.Cmd
+}
+
+// Reload has it read its configuration again. Its earlier processes may answer for a moment longer.
+func (s *Server) Reload() { must(s.t, s.cmd.Process.Signal(syscall.SIGHUP)) }
+
 // Start runs nginx with what is given of its http block. It returns when each of the ports of
 // 127.0.0.1 is served.
-func Start(t testing.TB, http string, ports ...int) {
+func Start(t testing.TB, http string, ports ...int) *Server {
 	t.Helper()
 	nginx, err := exec.LookPath("nginx")
 	if err != nil {
@@ -68,6 +77,7 @@ func Start(t testing.TB, http string, ports ...int) {
 			}
 		}
 	}
+	return &Server{t, cmd}
 }
 
 func missing(t testing.TB) {
