@@ -100,7 +100,7 @@ wheel() {
 
 # machines: what tests run in the place of other machines.
 machines() {
-	need sshd=openssh-server nginx=nginx-light shellcheck=shellcheck openssl=openssl tinyproxy=tinyproxy-bin microsocks=microsocks
+	need sshd=openssh-server ssh=openssh-client nginx=nginx-light shellcheck=shellcheck openssl=openssl tinyproxy=tinyproxy-bin microsocks=microsocks
 	[ -e /usr/lib/nginx/modules/ngx_stream_module.so ] || need no-such-program=libnginx-mod-stream
 	[ "$(id -u)" != 0 ] || mkdir -p /run/sshd # where sshd wants to separate its privileges
 }
