@@ -38,10 +38,9 @@ type checked struct{ *rendered }
 
 func newChecked(t testing.TB) checked {
 	t.Helper()
-	r := newRendered(t, func(own *proxyhost.Tenant) {
-		own.Apps, own.SelfService = []proxyhost.Declared{{Name: "sales"}}, ""
+	r := newRendered(t, func(h *proxyhost.Host) {
+		h.Tenants[0].Apps, h.Tenants[0].SelfService = []proxyhost.Declared{{Name: "sales"}}, ""
 	})
-	must(t, os.Chmod(r.slots(), 0o750|fs.ModeSetgid))
 	return checked{r}
 }
 
