@@ -70,7 +70,7 @@ func (a *scene) sessionAttacks() attacks {
 				_ = ch.Close()
 			}
 			return err
-		}), "connect failed", "[Tt]unnel|failure tun@openssh.com", ""},
+		}), "connect failed", "ejected tunnel device|failure tun@openssh.com", ""},
 		{"`ssh -o SetEnv=LD_PRELOAD=/x proxy`", a.stock("ssh", "", "-o", "SetEnv=LD_PRELOAD=/x", "proxy"), only, "Ignoring env request LD_PRELOAD", ""},
 		{"a second session of a link", a.raw(func(c *ssh.Client) error {
 			s, err := c.NewSession()
