@@ -9,18 +9,21 @@ import http.server
 import os
 import pathlib
 import shutil
+import socket
 import subprocess
 import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import interpreters
 import pytest
 import taipy_tunnel
 from chain import processes
+from chain.plain import Plain
+from chain.prepared import usual
 from chain.proxy import Missing, Proxy
 from taipy_tunnel._library import library
 
@@ -29,14 +32,35 @@ if TYPE_CHECKING:  # which need a Jupyter client, and apps of other frameworks h
     from chain.notebook import Notebook
 
 Arguments = dict[str, Any]
+P = TypeVar("P", bound=Proxy)
 MakeNotebook = Callable[..., "contextlib.AbstractContextManager[Notebook]"]
 
 
 @pytest.fixture(scope="session")
 def proxy() -> Iterator[Proxy]:
-    """The proxy machine of the whole run. A test that wants another makes its own."""
+    """The proxy machine of the whole run: for root a prepared one. A test that wants another makes its own."""
     with machine() as shared:
         yield shared
+
+
+@pytest.fixture(scope="session")
+def plain(request: pytest.FixtureRequest) -> Iterator[Plain]:
+    """A plain proxy machine, for what only these have: ports, their marks, what nginx leads there."""
+    shared = request.getfixturevalue("proxy")
+    if isinstance(shared, Plain):
+        yield shared
+        return
+    with machine(Plain) as another:
+        yield another
+
+
+@pytest.fixture(params=["prepared", "plain"])
+def either(request: pytest.FixtureRequest) -> Proxy:
+    """A proxy machine of each kind."""
+    found: Proxy = request.getfixturevalue("plain" if request.param == "plain" else "proxy")
+    if found.kind != request.param:
+        pytest.skip("a prepared proxy is root's")
+    return found
 
 
 @pytest.fixture(params=interpreters.PYTHONS, ids=interpreters.version)
@@ -46,10 +70,10 @@ def python(request: pytest.FixtureRequest) -> str:
 
 
 @contextlib.contextmanager
-def machine(*sshd_config: str) -> Iterator[Proxy]:
+def machine(make: Callable[[], P] = usual) -> Iterator[P]:
     """A proxy machine; the test is skipped where its programs are missing, and fails in CI."""
     try:
-        started = Proxy(sshd_config)
+        started = make()
         started.__enter__()
     except Missing as missing:
         if os.environ.get("CI"):
@@ -62,8 +86,7 @@ def machine(*sshd_config: str) -> Iterator[Proxy]:
 
 def arguments(proxy: Proxy, **changed: Any) -> Arguments:
     """What expose() needs to know of a proxy machine. Whoever visits is admitted: see test_gate."""
-    known = {name: getattr(proxy, name) for name in ("server", "key", "host_key", "remote", "url")}
-    return {"access": "public", **known, **changed}
+    return {"access": "public", **proxy.known(), **changed}
 
 
 @pytest.fixture
@@ -117,6 +140,15 @@ def web_app(says: str) -> Iterator[str]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+def connect(slot: int | str) -> socket.socket:
+    """A connection to a slot: a visitor who comes without nginx."""
+    if isinstance(slot, int):
+        return socket.create_connection(("127.0.0.1", slot))
+    visitor = socket.socket(socket.AF_UNIX)
+    visitor.connect(slot)
+    return visitor
 
 
 def visit(url: str, timeout: float = 5.0) -> str:

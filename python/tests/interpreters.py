@@ -65,15 +65,33 @@ EXPOSE = """
     import taipy_tunnel
     tunnel = taipy_tunnel.expose(«app», **«arguments»)
 """
+# All links of a tunnel anew: one on a plain proxy, two on a prepared one.
+RENEW = """
+    def renew(tunnel, timeout=20):
+        links = 2 if tunnel.status.name else 1
+        assert tunnel._wait_for(lambda s: s.state == "up" and s.links == links, timeout), tunnel.logs()
+        made = tunnel.status.reconnects + links
+        tunnel.reconnect()
+        whole = lambda s: s.reconnects == made and s.state == "up" and s.links == links
+        assert tunnel._wait_for(whole, timeout), tunnel.logs()
+"""
 # What a tunnel does all day; `visit` is a request from outside the process's own Python.
-WORK = """
+WORK = RENEW + """
     import gc, urllib.request
     def visit():
         return urllib.request.urlopen(tunnel.url, timeout=10).read()
     for _ in range(3):
         assert [visit() for _ in range(20)] == [b"hello"] * 20
-        made = tunnel.status.reconnects + 1
-        tunnel.reconnect()
-        assert tunnel._wait_for(lambda s: s.reconnects == made and s.state == "up", 20), tunnel.logs()
+        renew(tunnel)
         gc.collect()
+"""
+# A visitor who comes to a slot, without nginx.
+CONNECT = """
+    import socket
+    def connect(slot=«slot»):
+        if isinstance(slot, int):
+            return socket.create_connection(("127.0.0.1", slot))
+        visitor = socket.socket(socket.AF_UNIX)
+        visitor.connect(slot)
+        return visitor
 """

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 import taipy_tunnel
-from chain.proxy import Proxy
+from chain.plain import Plain
 from conftest import arguments, eventually, new_key, web_app
 from taipy_tunnel import AuthError, ConfigError, HostKeyError, ProxyHopError, ProxyUnreachableError, TunnelError
 
@@ -101,27 +101,27 @@ ROWS: dict[str, tuple[dict[str, Any], type[TunnelError], str, str]] = {
 
 
 @pytest.mark.parametrize("row", ROWS)
-def test_bad_input(row: str, proxy: Proxy, app: str, listeners: dict[str, int], tmp_path: pathlib.Path) -> None:
+def test_bad_input(row: str, plain: Plain, app: str, listeners: dict[str, int], tmp_path: pathlib.Path) -> None:
     changed, kind, words, advice = ROWS[row]
     (tmp_path / "text").write_text("not a key\n")
     (tmp_path / "known_hosts").write_text("other.example.com ssh-ed25519 " + KNOWN + "\n")
     new_key(tmp_path)
     new_key(tmp_path, "right", "locked")
     filled = {
-        name: value.format(dir=tmp_path, ssh=proxy.ssh_port, **listeners) if isinstance(value, str) else value
+        name: value.format(dir=tmp_path, ssh=plain.ssh_port, **listeners) if isinstance(value, str) else value
         for name, value in changed.items()
     }
-    links = proxy.links()
+    links = plain.links()
     started = time.monotonic()
     with pytest.raises(kind) as raised:
-        taipy_tunnel.expose(**{"app": app, **arguments(proxy, timeout=TIMEOUT), **filled})
+        taipy_tunnel.expose(**{"app": app, **arguments(plain, timeout=TIMEOUT), **filled})
     assert time.monotonic() - started < TIMEOUT + 2
     assert type(raised.value) is kind
     assert words in raised.value.message
     assert advice in raised.value.hint
     assert taipy_tunnel.tunnels() == []
-    eventually(lambda: proxy.links() == links)
-    assert not proxy.slot_held()
+    eventually(lambda: plain.links() == links)
+    assert not plain.slot_held()
 
 
 KNOWN = "AAAAC3NzaC1lZDI1NTE5AAAAIJx4qF0mNPPnGDwbWDqLUXRMM8JVi1bmZ8mmYPWyM0Lh"
@@ -135,9 +135,9 @@ except taipy_tunnel.ConfigError as error:
 """
 
 
-def test_no_key_anywhere(proxy: Proxy, tmp_path: pathlib.Path) -> None:
+def test_no_key_anywhere(plain: Plain, tmp_path: pathlib.Path) -> None:
     """Without key=, ~/.ssh/id_* is read; there is none."""
-    given = json.dumps(arguments(proxy, key=None))
+    given = json.dumps(arguments(plain, key=None))
     ran = subprocess.run(
         [sys.executable, "-c", NO_KEY, given],
         env={**os.environ, "HOME": str(tmp_path)}, capture_output=True, text=True, check=True,
@@ -150,16 +150,16 @@ SECRET = "correct horse battery staple"
 
 
 @pytest.mark.parametrize("name", ["app", "remote", "timeout"])
-def test_a_secret_in_the_wrong_place_is_not_quoted(name: str, proxy: Proxy) -> None:
+def test_a_secret_in_the_wrong_place_is_not_quoted(name: str, plain: Plain) -> None:
     with pytest.raises(ConfigError) as raised:
-        taipy_tunnel.expose(**{"app": 5000, **arguments(proxy), name: 50 * "-" + SECRET})
+        taipy_tunnel.expose(**{"app": 5000, **arguments(plain), name: 50 * "-" + SECRET})
     assert SECRET not in str(raised.value)
 
 
-def test_no_secret_is_left(proxy: Proxy, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_secret_is_left(plain: Plain, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture) -> None:
     """Keys and passphrases are in none of what a run leaves, be it a success or any failure."""
     path = new_key(tmp_path, SECRET)
-    proxy.add_key(path.with_suffix(".pub").read_text())
+    plain.add_key(path.with_suffix(".pub").read_text())
     key = path.read_text()
     secrets = [SECRET, "wrong horse", *[line for line in key.splitlines() if "-----" not in line]]
     left: list[str] = []
@@ -168,11 +168,11 @@ def test_no_secret_is_left(proxy: Proxy, tmp_path: pathlib.Path, caplog: pytest.
         {},
         {"key_passphrase": "wrong horse"},
         {"host_key": "SHA256:" + 43 * "A"},
-        {"server": "nobody@" + proxy.server.split("@")[1]},
+        {"server": "nobody@" + plain.server.split("@")[1]},
         {"server": "me@127.0.0.1:1"},
         {"via": f"http://me:{SECRET}@127.0.0.1:1"},
         {"via": f"socks5://me:{SECRET.replace(' ', '%20')}@127.0.0.1:1"},
-        {"via": f"http://me:{SECRET.replace(' ', '%20')}@{proxy.server.split('@')[1]}"},
+        {"via": f"http://me:{SECRET.replace(' ', '%20')}@{plain.server.split('@')[1]}"},
         {"via": SECRET.encode() + b"\xff"},
         {"remote": 70000},
         {"url": "ftp://x"},
@@ -181,7 +181,7 @@ def test_no_secret_is_left(proxy: Proxy, tmp_path: pathlib.Path, caplog: pytest.
     ]
     with web_app("hello") as app:
         for changed in calls:
-            given = {**arguments(proxy, key=key, key_passphrase=SECRET, timeout=TIMEOUT), **changed}
+            given = {**arguments(plain, key=key, key_passphrase=SECRET, timeout=TIMEOUT), **changed}
             try:
                 tunnel = taipy_tunnel.expose(app, **given)
                 left += [repr(tunnel), str(tunnel), tunnel._repr_html_(), tunnel.url, repr(tunnel.status)]
@@ -196,7 +196,7 @@ def test_no_secret_is_left(proxy: Proxy, tmp_path: pathlib.Path, caplog: pytest.
                 left += [line for frame in ours for line in traceback.StackSummary.from_list([frame]).format()]
                 left += [str(frame.locals) for frame in ours]
     left += [record.getMessage() for record in caplog.records]
-    left += [str(os.environ), pathlib.Path("/proc/self/environ").read_text(), proxy.sshd_log(), proxy.nginx_log()]
+    left += [str(os.environ), pathlib.Path("/proc/self/environ").read_text(), plain.sshd_log(), plain.nginx_log()]
     left += [pathlib.Path("/proc/self/cmdline").read_text()]
     everything = "\n".join(left)
     assert "hello" in everything or "up" in everything

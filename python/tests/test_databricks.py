@@ -138,8 +138,9 @@ def test_what_is_missing_is_told(mode: str, notebook: MakeNotebook, workspace: W
             workspace.secrets[SCOPE] = {}
             workspace.unreadable.add(SCOPE)
         # Who may not read it, or has none, passes the arguments.
-        given = f"taipy_tunnel.expose(server={proxy.server!r}, host_key={proxy.host_key!r}, remote={proxy.remote},"
-        given += f"url={proxy.url!r}, app={workspace.host.removeprefix('http://')!r}, access='public'"
+        known = {**proxy.known(), "app": workspace.host.removeprefix("http://"), "access": "public"}
+        del known["key"]
+        given = f"taipy_tunnel.expose({', '.join(f'{name}={value!r}' for name, value in known.items())}"
         cells.run(f"{given}, key={proxy.key!r}).close()").ok()
         kind, words = failure(cells, f"import os; os.environ['HOME'] = '/nowhere'; {given})")
         assert (kind, "not as key 'key' of secret scope" in words) == ("ConfigError", True)

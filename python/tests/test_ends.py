@@ -11,9 +11,10 @@ from queue import Empty, Queue
 
 import pytest
 from chain import processes
+from chain.plain import Plain
 from chain.proxy import Proxy
 from conftest import arguments, eventually
-from interpreters import outcome, run, script, talk
+from interpreters import CONNECT, outcome, run, script, talk
 
 ENDS = {
     "in a blackholed dial": """
@@ -23,21 +24,20 @@ ENDS = {
         for s in fill:
             s.setblocking(False)
             s.connect_ex(hole.getsockname())
-        begin(server="me@127.0.0.1:%d" % hole.getsockname()[1], remote=1)
+        begin(server="me@127.0.0.1:%d" % hole.getsockname()[1])
         """,
     "in a login that nobody answers": """
         import socket
         silent = socket.create_server(("127.0.0.1", 0))
-        begin(server="me@127.0.0.1:%d" % silent.getsockname()[1], remote=1)
+        begin(server="me@127.0.0.1:%d" % silent.getsockname()[1])
         silent.accept()
         """,
     "in the set-up": "begin()",
     "with a hundred visitors": """
-        import socket
         tunnel = taipy_tunnel.expose(«app», **«arguments»)
         visitors = []
         for _ in range(100):  # one after another: the app's backlog is 5
-            s = socket.create_connection(("127.0.0.1", «port»))
+            s = connect()
             s.sendall(b"GET / HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n")
             assert s.recv(4096)
             visitors.append(s)
@@ -80,7 +80,7 @@ END = """
 
 @pytest.mark.parametrize("how", ENDS)
 def test_the_end_takes_less_than_a_second(how: str, python: str, proxy: Proxy, app: str) -> None:
-    code = script(BEGIN, ENDS[how], END, app=app, port=proxy.remote, arguments=arguments(proxy))
+    code = script(CONNECT, BEGIN, ENDS[how], END, app=app, slot=proxy.slot, arguments=arguments(proxy))
     with talk(python, code) as child:
         assert child.stdout.readline() == "up\n", child.stderr.read()
         began = time.monotonic()
@@ -132,7 +132,7 @@ LOADED = """
 """
 
 
-def test_ends_under_load(python: str, proxy: Proxy) -> None:
+def test_ends_under_load(python: str, plain: Plain) -> None:
     """200 interpreters end while visitors ask: none crashes, none says a word."""
     ports = [processes.free_port() for _ in range(4)]
     left: Queue[int] = Queue()
@@ -142,7 +142,7 @@ def test_ends_under_load(python: str, proxy: Proxy) -> None:
         address = f"127.0.0.1:{visitors.stdout.readline().strip()}"
 
         def worker(port: int) -> list[tuple[int, str, str]]:
-            known = arguments(proxy, remote=port, url=f"http://127.0.0.1:{port}/")
+            known = arguments(plain, remote=port, url=f"http://127.0.0.1:{port}/")
             code, ends = script(LOADED, app=address, arguments=known), []
             with contextlib.suppress(Empty):
                 while True:

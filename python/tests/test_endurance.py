@@ -11,7 +11,7 @@ import os
 
 from chain.proxy import Proxy
 from conftest import arguments
-from interpreters import EXPOSE, run, script
+from interpreters import CONNECT, EXPOSE, RENEW, run, script
 
 CYCLES = int(os.environ.get("ENDURANCE", "50"))
 WARM_UP = 50  # buffers, caches and threads that are kept come in the first cycles
@@ -29,9 +29,7 @@ CYCLE = """
     from taipy_tunnel._library import library
     def cycles(count):
         for _ in range(count):
-            made = tunnel.status.reconnects + 1
-            tunnel.reconnect()
-            assert tunnel._wait_for(lambda s: s.reconnects == made and s.state == "up", 30), tunnel.logs()
+            renew(tunnel, 30)
     def held():
         "What a process may leak, once what is ending has ended."
         gc.collect()
@@ -59,7 +57,7 @@ CYCLE = """
 
 
 def test_reconnecting_leaves_nothing(python: str, proxy: Proxy, app: str) -> None:
-    code = script(LOOK, EXPOSE, CYCLE, app=app, arguments=arguments(proxy), warm=WARM_UP, count=CYCLES)
+    code = script(LOOK, EXPOSE, RENEW, CYCLE, app=app, arguments=arguments(proxy), warm=WARM_UP, count=CYCLES)
     ran = run(python, code, timeout=120 + CYCLES)
     assert ran.returncode == 0, ran.stderr
     found = json.loads(ran.stdout)
@@ -84,7 +82,7 @@ TAIPY = """
     sys.modules[registry.__name__] = registry
 """
 IDLE = """
-    import socket, taipy_tunnel
+    import taipy_tunnel
     from taipy_tunnel import _taipy
     woken, wake = 0, _taipy.wake
     def counted(address):
@@ -94,7 +92,7 @@ IDLE = """
     _taipy.wake = counted
     tunnel = taipy_tunnel.expose(**«arguments»)
     assert tunnel.status.target == «app», tunnel
-    visitors = [socket.create_connection(("127.0.0.1", «port»)) for _ in range(20)]
+    visitors = [connect() for _ in range(20)]
     for s in visitors:
         s.sendall(b"GET / HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n")
         assert s.recv(4096)
@@ -109,8 +107,8 @@ IDLE = """
 
 def test_idle_costs_nothing(python: str, proxy: Proxy, app: str) -> None:
     """Less than 1 % of a CPU (10x ceiling here) with the wakes of Taipy's server, and 64 MiB."""
-    known = {"app": app, "arguments": arguments(proxy), "port": proxy.remote, "seconds": 8.0}
-    ran = run(python, script(LOOK, TAIPY, IDLE, **known))
+    known = {"app": app, "arguments": arguments(proxy), "slot": proxy.slot, "seconds": 8.0}
+    ran = run(python, script(LOOK, TAIPY, CONNECT, IDLE, **known))
     assert ran.returncode == 0, ran.stderr
     found = json.loads(ran.stdout)
     print(f"idle: {found['cpu']:.2%} of a CPU, {found['wakes']:.1f} wakes/s, {found['mib']:.1f} MiB")

@@ -15,19 +15,21 @@ import urllib.error
 
 import pytest
 import taipy_tunnel
-from chain import processes
+from chain.plain import Plain
 from chain.proxy import Proxy
 from conftest import arguments, eventually, machine, new_key, visit, web_app
 from taipy_tunnel import ForwardError, ProxyUnreachableError, TunnelError
 
 
-def test_a_visitor_sees_the_app(proxy: Proxy, app: str) -> None:
-    tunnel = taipy_tunnel.expose(app, **arguments(proxy))
+def test_a_visitor_sees_the_app(either: Proxy, app: str) -> None:
+    tunnel = taipy_tunnel.expose(app, **arguments(either))
     assert visit(tunnel.url) == "hello"
+    eventually(lambda: tunnel.status.links == either.links_of_a_tunnel)
     status = tunnel.status
-    assert (status.state, status.checked, status.links, status.slots) == ("up", "url", 1, 1)
-    assert (status.url, status.target, status.last_error) == (proxy.url, app, None)
-    assert repr(tunnel) == f"<Tunnel {proxy.url} up, app {app}, 1 link>"
+    slots, said = {"plain": (1, "1 link"), "prepared": (4, "2 links")}[either.kind]
+    assert (status.state, status.checked, status.slots) == ("up", "url", slots)
+    assert (status.url, status.target, status.last_error) == (either.url, app, None)
+    assert repr(tunnel) == f"<Tunnel {either.url} up, app {app}, {said}>"
     assert any("everybody who can reach the URL" in line for line in tunnel.logs())
 
 
@@ -43,6 +45,7 @@ def test_settings_from_the_environment(proxy: Proxy, app: str, monkeypatch: pyte
 
 def test_a_cell_run_again_is_one_tunnel(proxy: Proxy, app: str) -> None:
     tunnel = taipy_tunnel.expose(app, **arguments(proxy))
+    eventually(lambda: tunnel.status.links == proxy.links_of_a_tunnel)
     links = proxy.links()
     for _ in range(20):
         assert taipy_tunnel.expose(app, **arguments(proxy)) is tunnel
@@ -50,14 +53,14 @@ def test_a_cell_run_again_is_one_tunnel(proxy: Proxy, app: str) -> None:
     assert (proxy.links(), taipy_tunnel.tunnels(), tunnel.status.reconnects) == (links, [tunnel], 0)
 
 
-def test_other_arguments_are_the_same_tunnel_with_new_settings(proxy: Proxy, app: str) -> None:
-    tunnel = taipy_tunnel.expose(app, **arguments(proxy))
+def test_other_arguments_are_the_same_tunnel_with_new_settings(plain: Plain, app: str) -> None:
+    tunnel = taipy_tunnel.expose(app, **arguments(plain))
     with web_app("other") as other:
-        assert taipy_tunnel.expose(other, **arguments(proxy)) is tunnel
-        assert visit(proxy.url) == "other"
-    elsewhere = proxy.url.replace("127.0.0.1", "localhost")
-    assert taipy_tunnel.expose(app, **arguments(proxy, url=elsewhere)) is tunnel
-    assert (tunnel.url, visit(proxy.url), len(taipy_tunnel.tunnels())) == (elsewhere, "hello", 1)
+        assert taipy_tunnel.expose(other, **arguments(plain)) is tunnel
+        assert visit(plain.url) == "other"
+    elsewhere = plain.url.replace("127.0.0.1", "localhost")
+    assert taipy_tunnel.expose(app, **arguments(plain, url=elsewhere)) is tunnel
+    assert (tunnel.url, visit(plain.url), len(taipy_tunnel.tunnels())) == (elsewhere, "hello", 1)
 
 
 def test_many_at_once_are_one_tunnel(proxy: Proxy, app: str) -> None:
@@ -84,15 +87,18 @@ def test_no_app_yet(proxy: Proxy) -> None:
             assert visit(other.url) == "late"
 
 
-def test_it_comes_back(proxy: Proxy, app: str) -> None:
-    tunnel = taipy_tunnel.expose(app, **arguments(proxy))
-    assert proxy.kill_links() > 0
-    eventually(lambda: tunnel.status.reconnects == 1)
+def test_it_comes_back(either: Proxy, app: str) -> None:
+    links = either.links_of_a_tunnel
+    tunnel = taipy_tunnel.expose(app, **arguments(either))
+    eventually(lambda: tunnel.status.links == links)
+    assert either.kill_links() == links
+    eventually(lambda: tunnel.status.reconnects == links)
     assert tunnel.wait_ready(10)
-    assert visit(proxy.url) == "hello"
+    assert visit(either.url) == "hello"
+    eventually(lambda: tunnel.status.links == links)
     tunnel.reconnect()
-    eventually(lambda: tunnel.status.reconnects == 2 and tunnel.state == "up")
-    assert visit(proxy.url) == "hello"
+    eventually(lambda: tunnel.status.reconnects == 2 * links and tunnel.state == "up")
+    assert visit(either.url) == "hello"
 
 
 def test_the_proxy_comes_back(app: str) -> None:
@@ -111,18 +117,19 @@ def test_the_proxy_comes_back(app: str) -> None:
         assert visit(proxy.url) == "hello"
 
 
-def test_close(proxy: Proxy, app: str) -> None:
-    with taipy_tunnel.expose(app, **arguments(proxy)) as tunnel:
-        assert visit(proxy.url) == "hello"
+def test_close(either: Proxy, app: str) -> None:
+    with taipy_tunnel.expose(app, **arguments(either)) as tunnel:
+        assert visit(either.url) == "hello"
+        assert either.slot_held()
     assert tunnel.state == "closed"
-    eventually(lambda: not proxy.slot_held(), 1)
+    eventually(lambda: not either.slot_held(), 1)
     tunnel.close()
     with pytest.raises(TunnelError, match="closed"):
         tunnel.reconnect()
     with pytest.raises(TunnelError, match="closed"):
         tunnel.wait_ready(1)
-    again = taipy_tunnel.expose(app, **arguments(proxy))
-    assert (again is tunnel, visit(proxy.url)) == (True, "hello")
+    again = taipy_tunnel.expose(app, **arguments(either))
+    assert (again is tunnel, visit(either.url)) == (True, "hello")
 
 
 def test_wait_prints_changes_and_ends_with_the_tunnel(
@@ -189,10 +196,8 @@ def test_exit_takes_less_than_a_second(app: str, frozen: bool) -> None:
         assert child.stdin is not None
         assert child.stdout is not None
         assert child.stdout.readline() == b"up\n"
-        links = proxy.links()
         if frozen:
-            for pid in links:
-                os.kill(pid, signal.SIGSTOP)
+            assert proxy.signal_links(signal.SIGSTOP) > 0
         started = time.monotonic()
         child.stdin.write(b"\n")
         child.stdin.close()
@@ -202,32 +207,31 @@ def test_exit_takes_less_than_a_second(app: str, frozen: bool) -> None:
         assert child.stderr.read() == b""
         child.stdout.close()
         child.stderr.close()
-        for pid in links:
-            if processes.look(pid):
-                os.kill(pid, signal.SIGCONT)
+        if frozen:
+            proxy.signal_links(signal.SIGCONT)
         eventually(lambda: not proxy.slot_held())
 
 
-def test_a_busy_port_is_told_from_a_forbidden_one(proxy: Proxy, app: str) -> None:
-    with socket.create_server(("127.0.0.1", proxy.remote)), pytest.raises(ForwardError) as raised:
-        taipy_tunnel.expose(app, **arguments(proxy, timeout=2.0))
-    assert f"port {proxy.remote} on the proxy is in use" in raised.value.message
-    with machine("AllowTcpForwarding no") as strict, pytest.raises(ForwardError, match="forbids"):
+def test_a_busy_port_is_told_from_a_forbidden_one(plain: Plain, app: str) -> None:
+    with socket.create_server(("127.0.0.1", plain.remote)), pytest.raises(ForwardError) as raised:
+        taipy_tunnel.expose(app, **arguments(plain, timeout=2.0))
+    assert f"port {plain.remote} on the proxy is in use" in raised.value.message
+    with machine(lambda: Plain(["AllowTcpForwarding no"])) as strict, pytest.raises(ForwardError, match="forbids"):
         taipy_tunnel.expose(app, **arguments(strict))
 
 
-def test_the_newest_expose_of_a_key_wins(proxy: Proxy, app: str, tmp_path: pathlib.Path) -> None:
+def test_the_newest_expose_of_a_key_wins(plain: Plain, app: str, tmp_path: pathlib.Path) -> None:
     """Another kernel's with the same key takes the port over; one with another key is told whose it is."""
-    tunnel = taipy_tunnel.expose(app, **arguments(proxy))
+    tunnel = taipy_tunnel.expose(app, **arguments(plain))
     other = new_key(tmp_path)
-    proxy.add_key(other.with_suffix(".pub").read_text())
-    code = EXIT.format(app=app, arguments=arguments(proxy, key=str(other), timeout=2.0))
+    plain.add_key(other.with_suffix(".pub").read_text())
+    code = EXIT.format(app=app, arguments=arguments(plain, key=str(other), timeout=2.0))
     strangers = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, input="\n")
     assert "ForwardError" in strangers.stderr
     assert "in use by another tunnel" in strangers.stderr
     assert (tunnel.state, tunnel.status.reconnects) == ("up", 0)
 
-    code = EXIT.format(app=app, arguments=arguments(proxy))
+    code = EXIT.format(app=app, arguments=arguments(plain))
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as newer:
         assert newer.stdin is not None
         assert newer.stdout is not None
@@ -239,11 +243,11 @@ def test_the_newest_expose_of_a_key_wins(proxy: Proxy, app: str, tmp_path: pathl
         newer.stdin.write(b"\n")
         newer.stdin.close()
     assert tunnel.state == "replaced"  # it does not come back by itself
-    assert taipy_tunnel.expose(app, **arguments(proxy)) is tunnel
-    assert visit(proxy.url) == "hello"
+    assert taipy_tunnel.expose(app, **arguments(plain)) is tunnel
+    assert visit(plain.url) == "hello"
 
 
-def test_an_nginx_that_leads_elsewhere(proxy: Proxy, app: str) -> None:
+def test_an_nginx_that_leads_elsewhere(plain: Plain, app: str) -> None:
     with web_app("somebody else's") as other, pytest.raises(ForwardError, match="not from this tunnel") as raised:
-        taipy_tunnel.expose(app, **arguments(proxy, url=f"http://{other}/", timeout=2.0))
-    assert f"proxy_pass http://127.0.0.1:{proxy.remote}" in raised.value.hint
+        taipy_tunnel.expose(app, **arguments(plain, url=f"http://{other}/", timeout=2.0))
+    assert f"proxy_pass http://127.0.0.1:{plain.remote}" in raised.value.hint

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 from chain import processes
+from chain.plain import Plain
 from chain.proxy import Proxy
 from conftest import arguments, eventually, machine, visit
 
@@ -167,7 +168,7 @@ def test_a_child_that_outlives_its_kernel_holds_no_port(python: str, app: str) -
 
 def test_a_frozen_kernel_is_replaced_and_stays_away(python: str, app: str) -> None:
     """Its link is stale: nobody answers, sshd holds the port. A new kernel with the same key takes it."""
-    with machine() as proxy, contextlib.ExitStack() as stack:
+    with machine(Plain) as proxy, contextlib.ExitStack() as stack:
         code = WATCH.format(app=app, arguments=arguments(proxy))
         frozen = stack.enter_context(kernel(python, code))
         assert frozen.stdout.readline() == "up\n"

@@ -16,9 +16,10 @@ import pytest
 import taipy_tunnel
 from chain import processes
 from chain.notebook import Notebook
+from chain.plain import Plain
 from chain.proxy import Proxy
 from conftest import arguments, eventually, visit
-from interpreters import EXPOSE, WORK, outcome, run, script
+from interpreters import EXPOSE, RENEW, WORK, outcome, run, script
 
 # Imported again, and modules reloaded.
 
@@ -50,9 +51,7 @@ REIMPORT = """
         assert tunnel.state == "replaced", error
     # News goes to whichever copy takes it first; no call of the other waits for it in vain.
     for _ in range(10):
-        made = other.status.reconnects + 1
-        other.reconnect()
-        assert other._wait_for(lambda s: s.reconnects == made and s.state == "up", 10)
+        renew(other, 10)
     began = time.monotonic()
     tunnel.close()
     assert usable(taipy_tunnel) is tunnel
@@ -192,10 +191,8 @@ LOOP = """
         beating = threading.Thread(target=beat, args=(end,))
         beating.start()
         tunnel = await loop.run_in_executor(None, lambda: taipy_tunnel.expose(«app», **«arguments»))
-        for made in range(1, 11):
-            tunnel.reconnect()
-            up = lambda s: s.reconnects == made and s.state == "up"
-            assert await loop.run_in_executor(None, tunnel._wait_for, up, 20)
+        for _ in range(10):
+            await loop.run_in_executor(None, renew, tunnel)
         assert b"hello" == await loop.run_in_executor(None, fetch, tunnel.url)
         seen = gaps["loop"]
         try:
@@ -215,7 +212,7 @@ LOOP = """
 
 def test_event_loops_and_threads_run_on(python: str, proxy: Proxy, app: str) -> None:
     """No gap of 100 ms (10x ceiling here)."""
-    ran = run(python, script(LOOP, app=app, arguments=arguments(proxy)))
+    ran = run(python, script(RENEW, LOOP, app=app, arguments=arguments(proxy)))
     assert (ran.returncode, ran.stderr) == (0, "")
     loop, thread = map(float, ran.stdout.split()[-2:])
     print(f"longest gap: {loop * 1000:.0f} ms in the event loop, {thread * 1000:.0f} ms in a thread")
@@ -232,12 +229,12 @@ def test_one_thread_with_a_name(proxy: Proxy, app: str) -> None:
 
 
 def test_the_thread_survives_what_a_tunnel_raises(
-    proxy: Proxy, app: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    plain: Plain, app: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It says so once, and goes on: also with other tunnels that come after that one."""
-    tunnel = taipy_tunnel.expose(app, **arguments(proxy))
+    tunnel = taipy_tunnel.expose(app, **arguments(plain))
     port = processes.free_port()
-    known = arguments(proxy, remote=port, url=f"http://127.0.0.1:{port}/")
+    known = arguments(plain, remote=port, url=f"http://127.0.0.1:{port}/")
     after = taipy_tunnel.expose(app, **known)
     asked = threading.Semaphore(0)
 

@@ -3,12 +3,10 @@
 
 from __future__ import annotations
 
-import socket
-
 import pytest
 from chain.proxy import Proxy
-from conftest import arguments
-from interpreters import EXPOSE, outcome, run, script, talk
+from conftest import arguments, connect
+from interpreters import CONNECT, EXPOSE, outcome, run, script, talk
 
 INTERRUPTED = """
     import os, signal, threading, time
@@ -40,7 +38,7 @@ def test_close_that_is_interrupted_goes_on(python: str, proxy: Proxy, app: str) 
     )
     with talk(python, code) as kernel:
         assert kernel.stdout.readline() == "up\n"
-        with socket.create_connection(("127.0.0.1", proxy.remote)) as visitor:
+        with connect(proxy.slot) as visitor:
             visitor.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
             assert visitor.recv(4096)
             print(file=kernel.stdin, flush=True)
@@ -62,13 +60,12 @@ AT_ONCE = """
 def test_expose_while_an_interrupted_close_goes_on(python: str, proxy: Proxy, app: str) -> None:
     """It opens the tunnel anew, where it returned the one that was about to end."""
     stay = """
-        import socket
-        visitor = socket.create_connection(("127.0.0.1", «port»))
+        visitor = connect()
         visitor.sendall(b"GET / HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n")
         assert visitor.recv(4096)
     """
-    known = {"app": app, "port": proxy.remote, "arguments": arguments(proxy, raw=True)}
-    ran = run(python, script(EXPOSE, stay, INTERRUPTED, AT_ONCE, **known))
+    known = {"app": app, "slot": proxy.slot, "arguments": arguments(proxy, raw=True)}
+    ran = run(python, script(EXPOSE, CONNECT, stay, INTERRUPTED, AT_ONCE, **known))
     assert outcome(ran) == (0, "True up\n", "")
 
 

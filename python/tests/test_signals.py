@@ -11,7 +11,7 @@ import sys
 import pytest
 from chain.proxy import Proxy
 from conftest import arguments
-from interpreters import EXPOSE, WORK, outcome, run, script
+from interpreters import CONNECT, EXPOSE, WORK, outcome, run, script
 
 STORM = """
     import signal
@@ -125,9 +125,8 @@ def test_a_broken_pipe_on_1_and_2(python: str, default: bool, proxy: Proxy, app:
 
 
 RESETS = """
-    import socket
     for _ in range(200):
-        with socket.create_connection(("127.0.0.1", «port»)) as s:
+        with connect() as s:
             s.sendall(b"POST / HTTP/1.1\\r\\nHost: x\\r\\nContent-Length: 1000000\\r\\n\\r\\n" + bytes(100_000))
 """
 
@@ -140,7 +139,7 @@ def test_sockets_that_break_raise_no_sigpipe(python: str, proxy: Proxy) -> None:
         try:
             assert app.stdout is not None
             known = {"app": f"127.0.0.1:{app.stdout.readline().strip()}", "arguments": arguments(proxy)}
-            code = script(wanted, EXPOSE, RESETS, "assert tunnel.state == 'up'", port=proxy.remote, **known)
+            code = script(wanted, EXPOSE, CONNECT, RESETS, "assert tunnel.state == 'up'", slot=proxy.slot, **known)
             assert outcome(run(python, code)) == (0, "", "")
         finally:
             app.kill()

@@ -24,6 +24,7 @@ PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m chain", description="the whole chain on this machine")
     parser.add_argument("--check", action="store_true", help="drive it with a browser, print what was seen")
+    parser.add_argument("--plain", action="store_true", help="a plain proxy where root would have a prepared one")
     parser.add_argument("--stub", action="store_true", help="a package that opens nothing: --check must fail")
     parser.add_argument("--python", default=sys.executable, help="the notebook's (default: this one)")
     arguments = parser.parse_args()
@@ -32,7 +33,7 @@ def main() -> int:
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)  # orphans of ours come to us, and _sweep finds them
     try:
         run = check if arguments.check else stay
-        return run(arguments.python, arguments.stub)
+        return run(Demo(arguments.python, arguments.stub, arguments.plain))
     except Missing as e:
         print(f"{e}; the demo needs sshd, nginx and ssh, and --check needs chromium", file=sys.stderr)
         return 1
@@ -42,18 +43,17 @@ def main() -> int:
         _sweep()
 
 
-def stay(python: str, stub: bool) -> int:
+def stay(demo: Demo) -> int:
     """Start the demo and stay until Ctrl-C."""
-    with Demo(python, stub) as demo:
+    with demo:
         demo.run_app().ok()
         took = demo.expose()
-        proxy = demo.proxy
         print(f"{demo.ask('str(tunnel)')}\n")
         print(f"expose() took {took * 1000:.0f} ms. Started for this:")
         print(f"  notebook  examples/databricks/gui_and_rest.py in a Jupyter kernel, pid {demo.notebook.pid}")
-        print(f"  sshd      {proxy.server}, which leads 127.0.0.1:{proxy.remote} to the notebook")
-        print(f"  nginx     configured as docs/proxy.md says: {proxy.directory / 'nginx.conf'}")
-        print("Ctrl-C ends all of it.", flush=True)
+        for what, is_ in demo.proxy.told():
+            print(f"  {what:<9} {is_}")
+        print("Ctrl-C ends and removes all of it. This machine's own sshd and nginx are not touched.", flush=True)
         try:
             demo.notebook.wait_end()
         except KeyboardInterrupt:
@@ -62,11 +62,12 @@ def stay(python: str, stub: bool) -> int:
     return 1
 
 
-def check(python: str, stub: bool) -> int:
+def check(demo: Demo) -> int:
     """Drive the demo and print what was seen."""
     report = Report()
     report.title()
-    with Demo(python, stub) as demo:
+    with demo:
+        report.line(f"{'':6}{'proxy':<10}{demo.proxy.kind}")
         with Browser() as browser:
             Check(demo, browser, report).run()
         if report.failed:

@@ -24,8 +24,9 @@ from typing import Any, NamedTuple
 
 from .check import ASKED
 from .demo import Demo
-from .load import WARM_UP, _Visitor
-from .proxy import Missing, Proxy
+from .load import WARM_UP, _Visitor, slot
+from .plain import Plain
+from .proxy import Missing
 from .report import Report
 
 ROUNDS = 9  # each way
@@ -97,14 +98,12 @@ class Figures(NamedTuple):
     p99_ms: float
 
 
-async def _visit(port: int, connections: int, path: str, token: str) -> dict[str, Any]:
+async def _visit(where: int | str, connections: int, path: str, token: str) -> dict[str, Any]:
     """Ask all the time; what is measured begins with a line on stdin, so that it is under way then."""
     loop = asyncio.get_running_loop()
     end = asyncio.Event()
     request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
-    visitors = [
-        (await loop.create_connection(lambda: _Visitor(request, end), "127.0.0.1", port))[1] for _ in range(connections)
-    ]
+    visitors = [await _Visitor(where, request, end).connect() for _ in range(connections)]
     await asyncio.sleep(WARM_UP)
     print("ready", flush=True)
     await loop.run_in_executor(None, sys.stdin.readline)
@@ -145,9 +144,8 @@ def _hear(process: Any) -> str:
 
 def gil(report: Report) -> None:
     """Requests through the tunnel while the notebook holds the GIL for 2 s, and while it does not."""
-    with Proxy() as proxy, _talk("-c", APP) as app, _talk("-c", KERNEL) as kernel:
-        known = {name: getattr(proxy, name) for name in ("server", "key", "host_key", "remote", "url")}
-        _tell(kernel, json.dumps({"access": "public", "app": f"127.0.0.1:{_hear(app)}", **known}))
+    with Plain() as proxy, _talk("-c", APP) as app, _talk("-c", KERNEL) as kernel:
+        _tell(kernel, json.dumps({"access": "public", "app": f"127.0.0.1:{_hear(app)}", **proxy.known()}))
         _hear(kernel)
         for connections in (1, 16):
             found: dict[str, list[Figures]] = {"free": [], "hold": []}
@@ -166,12 +164,10 @@ def gil(report: Report) -> None:
 
 def gate(report: Report) -> None:
     """The same through the gate and without it: at the slot, and through nginx."""
-    with Proxy() as proxy, _talk("-c", APP) as app, _talk("-c", KERNEL) as kernel:
-        known = {name: getattr(proxy, name) for name in ("server", "key", "host_key", "remote", "url")}
-        _tell(kernel, json.dumps({"access": "public", "app": f"127.0.0.1:{_hear(app)}", **known}))
+    with Plain() as proxy, _talk("-c", APP) as app, _talk("-c", KERNEL) as kernel:
+        _tell(kernel, json.dumps({"access": "public", "app": f"127.0.0.1:{_hear(app)}", **proxy.known()}))
         _hear(kernel)
-        public = int(proxy.url.rstrip("/").rsplit(":", 1)[1])
-        cases = [(place, port, n) for place, port in (("slot", proxy.remote), ("nginx", public)) for n in (1, 16)]
+        cases = [(place, port, n) for place, port in (("slot", proxy.remote), ("nginx", proxy.port)) for n in (1, 16)]
         found: dict[tuple[str, int, str], list[Figures]] = {}
         bulk: dict[str, list[float]] = {"gate": [], "raw": []}
         for number in range(2 * GATE_ROUNDS):
@@ -213,7 +209,7 @@ def taipy(report: Report) -> None:
                 f"taipy_tunnel.expose({'' if how == 'gate' else 'raw=True, access=' + repr('public')})"
             ).ok()
             for connections in (1, 16):
-                figures = _visits(demo.proxy.remote, connections, ASKED, token)
+                figures = _visits(demo.proxy.slot, connections, ASKED, token)
                 found.setdefault((connections, how), []).append(figures)
     for connections in (1, 16):
         ours, raw = (Figures(*map(statistics.median, zip(*found[connections, how]))) for how in ("gate", "raw"))
@@ -222,8 +218,8 @@ def taipy(report: Report) -> None:
         _compare(report, seen, raw.p99_ms / ours.p99_ms, 0.5)
 
 
-def _visits(port: int, connections: int, path: str = "/", token: str = "") -> Figures:
-    with _talk("-m", "chain.bench", "visit", str(port), str(connections), path, token) as visitor:
+def _visits(where: int | str, connections: int, path: str = "/", token: str = "") -> Figures:
+    with _talk("-m", "chain.bench", "visit", str(where), str(connections), path, token) as visitor:
         _hear(visitor)
         _tell(visitor, "go")
         return Figures(**json.loads(_hear(visitor)))
@@ -255,8 +251,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m chain.bench", description="measure, and print ratios")
     parser.add_argument("what", nargs="*", choices=[*BENCHES, "visit"], default=list(BENCHES), metavar="WHAT")
     if sys.argv[1:2] == ["visit"]:  # ours: a visitor
-        port, connections, path, token = sys.argv[2:6]
-        print(json.dumps(asyncio.run(_visit(int(port), int(connections), path, token))), flush=True)
+        where, connections, path, token = sys.argv[2:6]
+        print(json.dumps(asyncio.run(_visit(slot(where), int(connections), path, token))), flush=True)
         os._exit(0)  # the executor's thread may still read
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     report = Report()

@@ -13,10 +13,12 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from . import load, processes
 from .browser import Browser, Page
 from .demo import Demo, progress
+from .plain import Plain
 from .report import Report
 
 TITLE = "Getting started with Taipy"
@@ -59,7 +61,6 @@ class Check:
         self.proxy = demo.proxy
         self.browser = browser
         self.report = report
-        self.public = int(demo.proxy.url.rstrip("/").rsplit(":", 1)[1])
         self.kill_rows: list[tuple[float, float, float]] = []
 
     def run(self) -> None:
@@ -81,6 +82,7 @@ class Check:
         yield "click", self.click, True
         yield "push", self.push, False
         yield "outage", self.outage, False
+        yield "spare", self.spare, False
         yield "rerun", self.rerun, False
         yield "rest", self.rest, False
         yield "requests", self.requests, False
@@ -103,9 +105,9 @@ class Check:
         self.report.row("expose", f"{state}, {base}", took * 1000, 1000, 10_000)
 
     def curl(self) -> None:
-        expect(get(self.public, "/")[0] in (403, 502), "visitors are admitted without the link's token")
+        expect(get(self.proxy.port, "/")[0] in (403, 502, 503), "visitors are admitted without the link's token")
         began = now()
-        status, body = get(self.public, "/", self.token)
+        status, body = get(self.proxy.port, "/", self.token)
         took = (now() - began) * 1000
         expect(status == 200, f"{self.proxy.url} answers {status}: {body[:80]!r}")
         expect(b"taipy" in body.lower(), f"{self.proxy.url} is not Taipy's page: {body[:200]!r}")
@@ -148,49 +150,90 @@ class Check:
         self.report.row("push", f"set in a cell, shown; median of {KILLS}", median, 250, 1500)
 
     def outage(self) -> None:
-        """The link is killed; it comes back, and the page goes on without a reload."""
+        """All links are killed at once; they come back, and the page goes on without a reload."""
         self.page.evaluate("window.sameDocument = true")
         loads = self.page.loads  # the first handed the token over
-        with progress(f"killing {KILLS} links, each when it is {STABLE:.0f} s old"):
+        links = "the link" if self.links == 1 else f"all {self.links} links"
+        with progress(f"killing {links} {KILLS} times, each {STABLE:.0f} s old"):
             for _ in range(KILLS):
-                self.let_link_settle()
-                self.kill_rows.append(self.kill_link())
+                self.let_links_settle()
+                self.kill_rows.append(self.kill_links())
         back, told, alive = (statistics.median(column) for column in zip(*self.kill_rows))
         worst = max(row[0] for row in self.kill_rows)
-        self.report.row("link", f"killed, slot answers; median of {KILLS}", back, 100, 1000)
+        self.report.row("link", f"{links} killed, app answers; median of {KILLS}", back, 100, 1000)
         self.report.row("link", "… the slowest of them", worst, 200, 3000)
         self.report.row("link", "… by the tunnel's own status", told, 100, 1000)
         self.report.row("click", f"after it, without a reload; median of {KILLS}", alive, 6000, 15_000)
         same = self.page.evaluate("window.sameDocument === true")
         expect(same and self.page.loads == loads, f"the page was loaded {self.page.loads - loads} times more")
 
-    def let_link_settle(self) -> None:
-        """A link that is lost young waits longer for its successor, so let it come of age."""
+    @property
+    def links(self) -> int:
+        return self.proxy.links_of_a_tunnel
+
+    def let_links_settle(self) -> None:
+        """A link that is lost young waits longer for its successor, so let all come of age."""
+        self.status(lambda links, *_: links == self.links)
         age = self.demo.ask("__import__('time').time() - tunnel.status.since.timestamp()")
         if age < STABLE:
-            time.sleep(STABLE - age + 0.1)
+            time.sleep(STABLE - age + 0.1 * self.links)  # the second is a moment younger
 
-    def kill_link(self) -> tuple[float, float, float]:
-        """Milliseconds until the slot answers again, by the status, and until a click works."""
+    def status(self, wanted: Callable[[int, str, float, int], bool]) -> tuple[int, str, float, int]:
+        """Links, state, since when, and reconnects; once they are wanted, or as they are after 20 s."""
+        asked = "(lambda s: [s.links, s.state, s.since.timestamp(), s.reconnects])(tunnel.status)"
+        seen: list[Any] = []
+
+        def look() -> bool:
+            seen[:] = self.demo.ask(asked)
+            return wanted(*seen)
+
+        processes.until(look, 20, every=0.05)
+        links, state, since, reconnects = seen
+        return links, state, since, reconnects
+
+    def kill_links(self) -> tuple[float, float, float]:
+        """Milliseconds until the app answers again, by the status, and until a click works."""
         pids, before = self.proxy.links(), self.demo.ask("tunnel.status.reconnects")
+        expect(len(pids) == self.links, f"{self.links} connections of sshd's should be links: {pids}")
         moment, began = time.time(), now()
-        expect(self.proxy.kill_links() == 1, f"one process of sshd should hold the link: {pids}")
+        self.proxy.kill_links()
         processes.until(lambda: not any(map(processes.look, pids)), 5, every=0.0005)
-        expect(processes.until(self.slot_answers, 20, every=0.002), "the slot does not answer for 20 s")
+        expect(processes.until(self.answers, 20, every=0.002), "the app does not answer for 20 s")
         back = (now() - began) * 1000
-        status, _ = get(self.public, "/taipy.status.json", self.token)
-        expect(status == 200, f"the slot answers, but {self.proxy.url} says {status}")
         self.clicked(self.page)
         alive = (now() - began) * 1000
-        state, since, count = self.demo.ask("(lambda s: [s.state, s.since.timestamp(), s.reconnects])(tunnel.status)")
-        expect(state == "up" and count == before + 1, f"status: {state}, {count - before} reconnects")
+        links, state, since, count = self.status(lambda links, *_: links == self.links)
+        expect(
+            (links, state, count) == (self.links, "up", before + self.links),
+            f"status: {state}, {links} links, {count - before} reconnects",
+        )
         return back, (since - moment) * 1000, alive
 
-    def slot_answers(self) -> bool:
+    def answers(self) -> bool:
         try:
-            return get(self.proxy.remote, "/taipy.status.json", self.token, timeout=1)[0] == 200
+            return get(self.proxy.port, "/taipy.status.json", self.token, timeout=1)[0] == 200
         except (OSError, http.client.HTTPException):
             return False
+
+    def spare(self) -> None:
+        """One of two links is killed: visitors do not notice."""
+        if self.links == 1:
+            return
+        self.let_links_settle()
+        before, asked, lost, worst = self.demo.ask("tunnel.status.reconnects"), 0, 0, 0.0
+        expect(self.proxy.kill_links(1) == 1, "there was no link to kill")
+        until = now() + 1
+        while now() < until:
+            began, asked = now(), asked + 1
+            lost += not self.answers()
+            worst = max(worst, (now() - began) * 1000)
+        links, state, _, count = self.status(lambda links, *_: links == self.links)
+        expect(
+            (links, state, count) == (self.links, "up", before + 1),
+            f"status: {state}, {links} links, {count - before} reconnects",
+        )
+        expect(lost == 0, f"{lost} of {asked} requests were lost with one of {self.links} links")
+        self.report.row("link", f"one killed: none of {asked} requests lost; slowest", worst, 100, 1000)
 
     def rerun(self) -> None:
         """Both cells again: the same tunnel at the same address, in front of an app that lives."""
@@ -212,17 +255,17 @@ class Check:
 
     def rest(self) -> None:
         began = now()
-        status, body = get(self.public, "/api/v1/scenarios/", self.token)
+        status, body = get(self.proxy.port, "/api/v1/scenarios/", self.token)
         took = (now() - began) * 1000
         expect(status == 200, f"/api/v1/scenarios/ answers {status}: {body[:80]!r}")
         expect(isinstance(json.loads(body), list), f"not a list of scenarios: {body[:80]!r}")
         self.report.row("rest", "GET /api/v1/scenarios/", took, 50, 2000)
 
     def requests(self) -> None:
-        """Kept-alive requests at the slot beside plain `ssh -N -R` to the same app."""
+        """Kept-alive requests at a slot beside plain `ssh -N -R` to the same app, which needs a plain account."""
         target = int(self.demo.ask("tunnel.status.target").rsplit(":", 1)[1])
         self.page.close()
-        with self.proxy.plain_ssh(target) as plain:
+        with Plain() as beside, beside.plain_ssh(target) as plain:
             for connections, aim, limit in ((1, 20, 5), (16, 5, 1.5)):
                 with progress(f"asking over {connections} connections, {ROUNDS} rounds each way"):
                     ours, theirs = self.rates(plain, connections)
@@ -230,17 +273,17 @@ class Check:
                 self.report.ratio("requests", seen, ours / theirs, aim, limit)
 
     def rates(self, plain: int, connections: int) -> tuple[float, float]:
-        """Requests a second at the slot and at the port of plain ssh, medians of rounds in turn."""
-        rates: dict[int, list[float]] = {self.proxy.remote: [], plain: []}
+        """Requests a second at a slot and at the port of plain ssh, medians of rounds in turn."""
+        rates: dict[int | str, list[float]] = {self.proxy.slot: [], plain: []}
         for _ in range(ROUNDS):
-            for port, measured in rates.items():
-                one = load.measure(port, ASKED, connections, LOAD_SECONDS, self.token)
-                expect(one.failed == 0, f"{one.failed} requests failed at port {port}")
+            for slot, measured in rates.items():
+                one = load.measure(slot, ASKED, connections, LOAD_SECONDS, self.token)
+                expect(one.failed == 0, f"{one.failed} requests failed at {slot}")
                 measured.append(one.rate)
-        return statistics.median(rates[self.proxy.remote]), statistics.median(rates[plain])
+        return statistics.median(rates[self.proxy.slot]), statistics.median(rates[plain])
 
     def close(self) -> None:
-        """The notebook is closed: its slot is free for the next."""
+        """The notebook is closed: nobody listens at its slots, and visitors are told so by nginx."""
         expect(self.proxy.slot_held(), "the slot was not held")
         began = now()
         self.demo.notebook.shut_down()
@@ -248,3 +291,7 @@ class Check:
         kernel = "is still alive" if self.demo.notebook.alive() else "has ended"
         expect(free, f"after 5 s the slot is still held; the kernel {kernel}")
         self.report.row("close", "notebook closed, the slot is free", (now() - began) * 1000, 1000, 1000)
+        status, body = get(self.proxy.port, "/")
+        prepared = self.proxy.kind == "prepared"
+        expect(status == (503 if prepared else 502), f"after that {self.proxy.url} answers {status}")
+        expect(not prepared or b"The app is away" in body, f"visitors are shown {body[:80]!r}")

@@ -57,8 +57,8 @@ class Workspace(fake.Workspace):
     def store(self, proxy: Proxy, **more: str) -> None:
         """Put what a notebook needs to know of a proxy machine into the scope, as the CLI stores it."""
         key = pathlib.Path(proxy.key).read_text().rstrip("\n")
-        known = {"server": proxy.server, "key": key, "host_key": proxy.host_key, "remote": str(proxy.remote)}
-        self.secrets[SCOPE] = {**known, "url": proxy.url, **more}
+        known = {name: str(value) for name, value in proxy.known().items()}
+        self.secrets[SCOPE] = {**known, "key": key, **more}
 
     @property
     def rest(self) -> list[str]:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import os
 import pathlib
@@ -16,7 +15,8 @@ from typing import Any
 
 from . import processes
 from .notebook import Cell, Notebook, cells
-from .proxy import ROOT, Proxy
+from .prepared import usual
+from .proxy import ROOT, importable
 
 NOTEBOOK = ROOT / "examples" / "databricks" / "gui_and_rest.py"
 EXPOSE = "tunnel = taipy_tunnel.expose()"
@@ -27,7 +27,7 @@ import os
 
 class Tunnel:
     state = "up"
-    url = os.environ["TAIPY_TUNNEL_URL"] + "#token=opens-nothing-at-all-0"
+    url = os.environ["STUB_URL"] + "#token=opens-nothing-at-all-0"
 
 def expose():
     return Tunnel()
@@ -37,9 +37,10 @@ def expose():
 class Demo:
     """A proxy and a notebook that knows where it is; its cells were not run yet."""
 
-    def __init__(self, python: str = sys.executable, stub: bool = False) -> None:
+    def __init__(self, python: str = sys.executable, stub: bool = False, plain: bool = False) -> None:
         self._python = python
         self._stub = stub
+        self.proxy = usual(plain)
         self._stack = contextlib.ExitStack()
         self.app_cell, self.expose_cell, self.push_cell = cells(NOTEBOOK)
         if self.expose_cell.count(EXPOSE) != 1:
@@ -48,23 +49,13 @@ class Demo:
     def __enter__(self) -> Demo:
         with contextlib.ExitStack() as stack:
             with progress("starting sshd and nginx"):
-                self.proxy = stack.enter_context(Proxy())
-            environment = {
-                "TAIPY_TUNNEL_SERVER": self.proxy.server,
-                "TAIPY_TUNNEL_KEY": self.proxy.key,
-                "TAIPY_TUNNEL_HOST_KEY": self.proxy.host_key,
-                "TAIPY_TUNNEL_REMOTE": str(self.proxy.remote),
-                "TAIPY_TUNNEL_URL": self.proxy.url,
-            }
-            first = None
+                stack.enter_context(self.proxy)
+            environment = {**self.proxy.environment(), **importable()}
             if self._stub:
                 first = stack.enter_context(tempfile.TemporaryDirectory(prefix="taipy-tunnel-stub-"))
                 (pathlib.Path(first) / "taipy_tunnel.py").write_text(STUB)
-            elif importlib.util.find_spec("taipy_tunnel") is None:
-                first = str(ROOT / "python")  # not installed: this checkout's
-            if first is not None:
-                paths = [first, os.environ.get("PYTHONPATH", "")]
-                environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+                environment["PYTHONPATH"] = os.pathsep.join(filter(None, [first, os.environ.get("PYTHONPATH", "")]))
+                environment["STUB_URL"] = self.proxy.url
             with progress("starting a Jupyter kernel"):
                 self.notebook = stack.enter_context(Notebook(self._python, environment, processes.app_port()))
             self._stack = stack.pop_all()

@@ -2,7 +2,7 @@
 """Kept-alive requests as fast as they are answered. A program of its own: no other thread of the
 process that measures, and none of the notebook's, shares its interpreter.
 
-    python load.py PORT PATH CONNECTIONS SECONDS [TOKEN]    prints {"rate": …, "median_ms": …, "failed": …}
+    python load.py SLOT PATH CONNECTIONS SECONDS [TOKEN]    prints {"rate": …, "median_ms": …, "failed": …}
 """
 
 from __future__ import annotations
@@ -26,10 +26,12 @@ class Rate(NamedTuple):
     failed: int
 
 
-def measure(port: int, path: str, connections: int, seconds: float, token: str = "") -> Rate:
-    """Ask 127.0.0.1:port for `path` over so many connections, for so long, with a visitor's token."""
+def measure(slot: int | str, path: str, connections: int, seconds: float, token: str = "") -> Rate:
+    """Ask a port of 127.0.0.1, or a unix socket, for `path` over so many connections, for so long, with a
+    visitor's token.
+    """
     ran = subprocess.run(
-        [sys.executable, __file__, str(port), path, str(connections), str(seconds), token],
+        [sys.executable, __file__, str(slot), path, str(connections), str(seconds), token],
         check=True,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -41,7 +43,8 @@ def measure(port: int, path: str, connections: int, seconds: float, token: str =
 class _Visitor(asyncio.Protocol):
     """One connection: a request, its whole answer, the next request."""
 
-    def __init__(self, request: bytes, end: asyncio.Event) -> None:
+    def __init__(self, slot: int | str, request: bytes, end: asyncio.Event) -> None:
+        self._slot = slot
         self._request = request
         self._end = end
         self._buffer = b""
@@ -49,6 +52,15 @@ class _Visitor(asyncio.Protocol):
         self.took: list[float] = []
         self.failed = 0
         self._last = False  # on this connection
+
+    async def connect(self) -> _Visitor:
+        """Connect, again after an end; it asks from then on."""
+        loop = asyncio.get_running_loop()
+        if isinstance(self._slot, str):
+            await loop.create_unix_connection(lambda: self, self._slot)
+        else:
+            await loop.create_connection(lambda: self, "127.0.0.1", self._slot)
+        return self
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -81,18 +93,19 @@ class _Visitor(asyncio.Protocol):
             self.failed += 1
             return
         self._last = False  # nginx ends a connection after a thousand requests
-        again = asyncio.get_running_loop().create_connection(lambda: self, *self._transport.get_extra_info("peername"))
-        self._connecting = asyncio.ensure_future(again)
+        self._connecting = asyncio.ensure_future(self.connect())
 
 
-async def _main(port: int, path: str, connections: int, seconds: float, token: str) -> dict[str, Any]:
-    loop = asyncio.get_running_loop()
+def slot(text: str) -> int | str:
+    """A port, or the path of a socket, of an argument."""
+    return int(text) if text.isdigit() else text
+
+
+async def _main(slot: int | str, path: str, connections: int, seconds: float, token: str) -> dict[str, Any]:
     end = asyncio.Event()
     bearer = f"Authorization: Bearer {token}\r\n" if token else ""
     request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{bearer}\r\n".encode()
-    visitors = [
-        (await loop.create_connection(lambda: _Visitor(request, end), "127.0.0.1", port))[1] for _ in range(connections)
-    ]
+    visitors = [await _Visitor(slot, request, end).connect() for _ in range(connections)]
     await asyncio.sleep(WARM_UP)
     for visitor in visitors:
         visitor.took.clear()
@@ -106,5 +119,5 @@ async def _main(port: int, path: str, connections: int, seconds: float, token: s
 
 
 if __name__ == "__main__":
-    port, path, connections, seconds, token = (*sys.argv[1:], "")[:5]
-    print(json.dumps(asyncio.run(_main(int(port), path, int(connections), float(seconds), token))))
+    where, path, connections, seconds, token = (*sys.argv[1:], "")[:5]
+    print(json.dumps(asyncio.run(_main(slot(where), path, int(connections), float(seconds), token))))

@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable, Iterable
 from typing import IO, NamedTuple
 
+LISTENS = "00010000"  # of a unix socket: the flag __SO_ACCEPTCON
+
 
 class Process(NamedTuple):
     """A process; `started` tells it from a later one with the same pid."""
@@ -121,12 +123,17 @@ def app_port() -> int:
             return port
 
 
-def listening(port: int) -> bool:
-    """Whether anything listens on the port. Asked of the kernel: connecting would be a visit."""
+def listening(slot: int | str) -> bool:
+    """Whether anything listens on a port, or on a unix socket whose path begins so. Asked of the kernel: connecting
+    would be a visit.
+    """
+    if isinstance(slot, str):
+        sockets = (line.split() for line in pathlib.Path("/proc/net/unix").read_text().splitlines()[1:])
+        return any(len(s) > 7 and s[3] == LISTENS and s[7].startswith(slot) for s in sockets)
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         with contextlib.suppress(OSError):
             for line in pathlib.Path(table).read_text().splitlines()[1:]:
                 fields = line.split()
-                if fields[3] == "0A" and int(fields[1].rsplit(":", 1)[1], 16) == port:
+                if fields[3] == "0A" and int(fields[1].rsplit(":", 1)[1], 16) == slot:
                     return True
     return False

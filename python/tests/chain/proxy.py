@@ -1,49 +1,43 @@
 # SPDX-License-Identifier: Apache-2.0
 """A proxy machine of one's own: a private sshd and nginx on loopback, for as long as `with` lasts.
 
-    with Proxy() as proxy:
-        taipy_tunnel.expose(server=proxy.server, key=proxy.key, host_key=proxy.host_key,
-                            remote=proxy.remote, url=proxy.url)
+    with usual() as proxy:
+        taipy_tunnel.expose(**proxy.known())
 
-nginx's configuration is the one that docs/proxy.md gives to admins, with other ports.
+There are two kinds, as in docs/proxy.md: chain.plain.Plain, and chain.prepared.Prepared, which root alone can
+have. `usual` (in chain.prepared) is the second one where it can be had. The machine's own sshd and nginx are
+not touched.
 """
 
 from __future__ import annotations
 
+import abc
 import contextlib
+import importlib.util
 import os
 import pathlib
-import pwd
-import re
 import shutil
+import signal
 import subprocess
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable
+from typing import Any, TypeVar
 
 from . import processes
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
-DOCUMENT = ROOT / "docs" / "proxy.md"
 START = 15.0  # seconds until a server that does not listen is an error
 
-# HOME: a login shell reads its owner's files, and this machine's may run for a minute.
 SSHD = """\
-{first}
 ListenAddress 127.0.0.1:{port}
 HostKey {dir}/host_key
 PidFile none
-AuthorizedKeysFile {dir}/authorized_keys
 AllowUsers {user}
 UsePAM no
-StrictModes no
 PasswordAuthentication no
 KbdInteractiveAuthentication no
-PermitRootLogin prohibit-password
 PrintMotd no
-SetEnv HOME={dir}
 MaxStartups 100
 LogLevel VERBOSE
-{match}
 """
 
 NGINX = """\
@@ -81,42 +75,95 @@ def program(name: str) -> str:
     return path
 
 
-class Proxy:
+def importable() -> dict[str, str]:
+    """Variables with which another Python finds the package: where it is not installed, this checkout's."""
+    if importlib.util.find_spec("taipy_tunnel") is not None:
+        return {}
+    return {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT / "python"), os.environ.get("PYTHONPATH", "")]))}
+
+
+P = TypeVar("P", bound="Proxy")
+
+
+class Proxy(abc.ABC):
     """A private sshd and nginx. Attributes are there once it was entered."""
+
+    kind: str  # "plain" or "prepared"
+    links_of_a_tunnel: int  # how many expose() makes
 
     server: str  # user@127.0.0.1:PORT
     key: str  # path of a private key that may log in
     host_key: str  # SHA256:…
-    url: str  # http://127.0.0.1:PORT/
-    remote: int  # the slot: where nginx sends visitors
+    url: str  # what visitors open, http://127.0.0.1:PORT/
+    port: int  # nginx's
+    ssh_port: int
+    slot: int | str  # a listening end, to be asked without nginx: a port of 127.0.0.1, or a socket's path
     directory: pathlib.Path
 
-    def __init__(self, sshd_config: Sequence[str] = ()) -> None:
-        """sshd_config: lines that win over ours; those from the first Match on come last."""
-        self._sshd_config = list(sshd_config)
+    def __init__(self) -> None:
         self._stack = contextlib.ExitStack()
         self._sshd: subprocess.Popen[bytes] | None = None
         self._nginx: subprocess.Popen[bytes] | None = None
 
-    def __enter__(self) -> Proxy:
-        paths = {name: program(name) for name in ("sshd", "ssh-keygen", "nginx")}
-        self._paths = paths
+    def __enter__(self: P) -> P:
+        self._paths = {name: program(name) for name in ("sshd", "ssh-keygen", "nginx")}
         with contextlib.ExitStack() as stack:
-            made = stack.enter_context(tempfile.TemporaryDirectory(prefix="taipy-tunnel-proxy-"))
-            self.directory = pathlib.Path(made)
+            self.directory = self._move_in(stack)
             stack.callback(self._end)
+            self.ssh_port, self.port = processes.free_port(), processes.free_port()
+            self.url = f"http://127.0.0.1:{self.port}/"
+            self.server = f"{self._user}@127.0.0.1:{self.ssh_port}"
             self._make_keys()
-            self.remote = processes.free_port()
-            self.ssh_port = processes.free_port()
-            self.server = f"{pwd.getpwuid(os.getuid()).pw_name}@127.0.0.1:{self.ssh_port}"
-            self._write_sshd()
+            self._configure()
             self.start_sshd()
-            self._start_nginx()
+            argv = [self._paths["nginx"], "-p", f"{self.directory}/", "-c", str(self.directory / "nginx.conf")]
+            self._nginx = self._start(argv, "nginx", self.port)
             self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+
+    # what the kinds differ in
+
+    @property
+    @abc.abstractmethod
+    def _user(self) -> str:
+        """The account that notebooks log in to."""
+
+    @abc.abstractmethod
+    def _move_in(self, stack: contextlib.ExitStack) -> pathlib.Path:
+        """Make the directory, and what else has to be there first."""
+
+    @abc.abstractmethod
+    def _configure(self) -> None:
+        """Write the configurations of sshd and nginx, and what they name."""
+
+    @abc.abstractmethod
+    def add_key(self, public: str) -> None:
+        """Accept another key: the line of a file that ends in .pub."""
+
+    @abc.abstractmethod
+    def known(self) -> dict[str, Any]:
+        """What expose() has to be told, by the names of its arguments."""
+
+    @abc.abstractmethod
+    def slot_held(self) -> bool:
+        """Whether something listens on a slot."""
+
+    @abc.abstractmethod
+    def nginx_log(self) -> str:
+        """nginx's access log, then its errors."""
+
+    @abc.abstractmethod
+    def told(self) -> Iterable[tuple[str, str]]:
+        """What was started, for people: a word, and what it is."""
+
+    # what they have in common
+
+    def environment(self) -> dict[str, str]:
+        """known() as variables."""
+        return {f"TAIPY_TUNNEL_{name.upper()}": str(value) for name, value in self.known().items()}
 
     def _make_keys(self) -> None:
         for name in ("host_key", "client_key"):
@@ -136,25 +183,13 @@ class Proxy:
         )
         return ran.stdout
 
-    def add_key(self, public: str) -> None:
-        """Accept another key: one line, as it would stand in authorized_keys."""
-        with open(self.directory / "authorized_keys", "a") as f:
-            f.write(public.strip() + "\n")
+    def _write_sshd_config(self, first: str, last: str) -> None:
+        common = SSHD.format(port=self.ssh_port, dir=self.directory, user=self._user)
+        (self.directory / "sshd_config").write_text(f"{first}\n{common}\n{last}\n")
 
-    # sshd
-
-    def _write_sshd(self) -> None:
-        lines = self._sshd_config
-        match = next((i for i, line in enumerate(lines) if line.startswith("Match")), len(lines))
-        (self.directory / "sshd_config").write_text(
-            SSHD.format(
-                first="\n".join(lines[:match]),
-                match="\n".join(lines[match:]),
-                port=self.ssh_port,
-                dir=self.directory,
-                user=pwd.getpwuid(os.getuid()).pw_name,
-            )
-        )
+    def _write_nginx_config(self, site: str, workers: str) -> None:
+        user = f"user {workers};" if os.getuid() == 0 else ""
+        (self.directory / "nginx.conf").write_text(NGINX.format(user=user, dir=self.directory, site=site))
 
     def start_sshd(self) -> None:
         """Start sshd, again on the same port if it was stopped."""
@@ -170,55 +205,27 @@ class Proxy:
             self._sshd = None
 
     def links(self) -> list[int]:
-        """The pids of the processes of sshd that serve a connection."""
+        """The pids of the processes of sshd that serve a connection, one each."""
         return [process.pid for process in self._links()]
 
     def _links(self) -> list[processes.Process]:
         if self._sshd is None:
             return []
-        return [p for p in processes.descendants(self._sshd.pid) if p.name.startswith("sshd")]
+        found = processes.descendants(self._sshd.pid)
+        return [p for p in found if p.name.startswith("sshd") and p.parent == self._sshd.pid]
 
-    def kill_links(self) -> int:
-        """SIGKILL what serves connections, without a word to the other end; how many that were."""
-        return processes.kill(self._links())
+    def signal_links(self, number: int, most: int | None = None) -> int:
+        """Send a signal to what serves connections, or to what serves so many; how many those were."""
+        links = self._links()[:most]
+        # Of root's there is one process each, of others' there are two, of which either has the connection open.
+        below = [child for link in links for child in processes.descendants(link.pid)]
+        count = processes.kill(links, number)
+        processes.kill(below, number)
+        return count
 
-    def slot_held(self) -> bool:
-        """Whether something listens on the slot's port."""
-        return processes.listening(self.remote)
-
-    @contextlib.contextmanager
-    def plain_ssh(self, target: int) -> Iterator[int]:
-        """What people do by hand: `ssh -N -R`, to a port here. Yields its port on the proxy."""
-        port = processes.free_port()
-        options = {
-            "BatchMode": "yes",
-            "ExitOnForwardFailure": "yes",
-            "StrictHostKeyChecking": "no",
-            "UserKnownHostsFile": f"{self.directory}/known_hosts",
-        }
-        argv = [program("ssh"), "-F", "none", "-i", self.key, "-p", str(self.ssh_port)]
-        for name, value in options.items():
-            argv += ["-o", f"{name}={value}"]
-        argv += ["-N", "-R", f"127.0.0.1:{port}:127.0.0.1:{target}", self.server.rsplit(":", 1)[0]]
-        process = self._start(argv, "ssh", port)
-        try:
-            yield port
-        finally:
-            processes.end(process)
-
-    # nginx
-
-    def _start_nginx(self) -> None:
-        port = processes.free_port()
-        self.url = f"http://127.0.0.1:{port}/"
-        site = documented_site(port, self.remote)
-        user = "user root;" if os.getuid() == 0 else ""  # its workers must be able to enter our directory
-        path = self.directory / "nginx.conf"
-        path.write_text(NGINX.format(user=user, dir=self.directory, site=site))
-        argv = [self._paths["nginx"], "-p", f"{self.directory}/", "-c", str(path)]
-        self._nginx = self._start(argv, "nginx", port)
-
-    # both
+    def kill_links(self, most: int | None = None) -> int:
+        """End them without a word to the other end."""
+        return self.signal_links(signal.SIGKILL, most)
 
     def _start(self, argv: list[str], name: str, port: int) -> subprocess.Popen[bytes]:
         with open(self.directory / f"{name}.log", "ab") as log:
@@ -244,18 +251,3 @@ class Proxy:
     def sshd_log(self) -> str:
         """What sshd said so far."""
         return self._read("sshd.log")
-
-    def nginx_log(self) -> str:
-        """nginx's access log, then its errors."""
-        return self._read("access.log") + self._read("nginx.log")
-
-
-def documented_site(port: int, remote: int) -> str:
-    """The nginx configuration that docs/proxy.md gives to admins, for other ports."""
-    found = re.search(r"```nginx\n(.*?)```", DOCUMENT.read_text(), re.S)
-    site = found.group(1) if found else ""
-    for old, new in (("listen 80;", f"listen 127.0.0.1:{port};"), ("127.0.0.1:8080", f"127.0.0.1:{remote}")):
-        if site.count(old) != 1:
-            raise RuntimeError(f"docs/proxy.md: its nginx block should hold {old!r} once:\n{site}")
-        site = site.replace(old, new)
-    return site
