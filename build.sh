@@ -29,7 +29,9 @@ usage() {
 		./build.sh fuzz    fuzzes every parser of untrusted text for a minute; fuzz 1h: for an hour each
 		./build.sh lint    formats, vet, staticcheck, go.mod, ruff, mypy
 		./build.sh demo    a proxy, a notebook and the chain between them on this machine; prints the URL
-		                   and stays until Ctrl-C. demo --check drives it with a browser and times each step
+		                   and stays until Ctrl-C. demo --check drives it with a browser and times each step.
+		                   As root the proxy is a prepared one, with an account for as long as it lasts;
+		                   otherwise, and with demo --plain, a plain one
 		./build.sh clean   removes what these made
 	END
 }
@@ -102,7 +104,9 @@ wheel() {
 machines() {
 	need sshd=openssh-server ssh=openssh-client nginx=nginx-light shellcheck=shellcheck openssl=openssl tinyproxy=tinyproxy-bin microsocks=microsocks
 	[ -e /usr/lib/nginx/modules/ngx_stream_module.so ] || need no-such-program=libnginx-mod-stream
-	[ "$(id -u)" != 0 ] || mkdir -p /run/sshd # where sshd wants to separate its privileges
+	[ "$(id -u)" = 0 ] || return 0
+	need useradd=passwd # the account of a prepared proxy
+	mkdir -p /run/sshd  # where sshd wants to separate its privileges
 }
 
 # notebook: the environment of a user: Taipy, a Jupyter kernel, and our wheel.

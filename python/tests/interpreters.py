@@ -76,7 +76,7 @@ RENEW = """
         assert tunnel._wait_for(whole, timeout), tunnel.logs()
 """
 # What a tunnel does all day; `visit` is a request from outside the process's own Python.
-WORK = RENEW + """
+WORK = f"""{RENEW}
     import gc, urllib.request
     def visit():
         return urllib.request.urlopen(tunnel.url, timeout=10).read()

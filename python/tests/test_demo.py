@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The demo, driven by a browser, passes; with a library that does nothing it fails."""
+"""The demo, driven by a browser, passes, with the proxy that it has by default; with a library that does nothing it
+fails, with either.
+"""
 
 from __future__ import annotations
 
 import pathlib
 import subprocess
 import sys
+
+import pytest
 
 TESTS = pathlib.Path(__file__).parent
 
@@ -21,7 +25,8 @@ def test_the_demo_passes() -> None:
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
-def test_a_library_that_does_nothing_fails_it() -> None:
-    ran = demo("--stub")
+@pytest.mark.parametrize("kind", [[], ["--plain"]], ids=["default", "plain"])
+def test_a_library_that_does_nothing_fails_it(kind: list[str]) -> None:
+    ran = demo("--stub", *kind)
     assert ran.returncode == 1, ran.stdout + ran.stderr
     assert "FAIL" in ran.stdout

@@ -66,7 +66,9 @@ def test_example_setup_admin(notebook: MakeNotebook, workspace: Workspace, proxy
         assert "PRIVATE KEY" in workspace.secrets[SCOPE]["key"]
         assert "PRIVATE" not in shown
         proxy.add_key(next(line for line in shown.splitlines() if line.startswith("ssh-ed25519 ")))
-        workspace.secrets[SCOPE].update({name: known[name] for name in ("remote", "url", "access", "app") if name in known})
+        workspace.secrets[SCOPE].update(
+            {name: known[name] for name in ("remote", "url", "access", "app") if name in known}
+        )
         cells.run(SENTENCE).ok()
         assert visit(proxy.url) == "hello"
 

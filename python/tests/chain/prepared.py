@@ -120,7 +120,9 @@ class Prepared(Proxy):
         return processes.listening(f"/s/{self.name}.")  # sshd binds it within the chroot
 
     def nginx_log(self) -> str:
-        return "".join(map(self._read, ("taipy-tunnel.access.log", "access.log", "taipy-tunnel.error.log", "nginx.log")))
+        return "".join(
+            map(self._read, ("taipy-tunnel.access.log", "access.log", "taipy-tunnel.error.log", "nginx.log"))
+        )
 
     def told(self) -> Iterable[tuple[str, str]]:
         yield "account", f"{self._user}, which can do nothing but serve this app; removed at the end"
