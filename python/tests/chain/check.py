@@ -173,23 +173,23 @@ class Check:
 
     def let_links_settle(self) -> None:
         """A link that is lost young waits longer for its successor, so let all come of age."""
-        self.status(lambda links, *_: links == self.links)
-        age = self.demo.ask("__import__('time').time() - tunnel.status.since.timestamp()")
+        age = time.time() - self.made_whole()
         if age < STABLE:
             time.sleep(STABLE - age + 0.1 * self.links)  # the second is a moment younger
 
-    def status(self, wanted: Callable[[int, str, float, int], bool]) -> tuple[int, str, float, int]:
-        """Links, state, since when, and reconnects; once they are wanted, or as they are after 20 s."""
-        asked = "(lambda s: [s.links, s.state, s.since.timestamp(), s.reconnects])(tunnel.status)"
+    def made_whole(self, reconnects: int = -1) -> float:
+        """Wait until all links are there, after so many reconnects; since when the tunnel is up."""
+        asked = "(lambda s: [s.state, s.links, s.reconnects, s.since.timestamp()])(tunnel.status)"
         seen: list[Any] = []
 
         def look() -> bool:
             seen[:] = self.demo.ask(asked)
-            return wanted(*seen)
+            return seen[:2] == ["up", self.links] and reconnects in (-1, seen[2])
 
-        processes.until(look, 20, every=0.05)
-        links, state, since, reconnects = seen
-        return links, state, since, reconnects
+        whole = processes.until(look, 20, every=0.05)
+        state, links, count, since = seen
+        expect(whole, f"status: {state}, {links} links, {count} reconnects in place of {reconnects}")
+        return float(since)
 
     def kill_links(self) -> tuple[float, float, float]:
         """Milliseconds until the app answers again, by the status, and until a click works."""
@@ -202,12 +202,7 @@ class Check:
         back = (now() - began) * 1000
         self.clicked(self.page)
         alive = (now() - began) * 1000
-        links, state, since, count = self.status(lambda links, *_: links == self.links)
-        expect(
-            (links, state, count) == (self.links, "up", before + self.links),
-            f"status: {state}, {links} links, {count - before} reconnects",
-        )
-        return back, (since - moment) * 1000, alive
+        return back, (self.made_whole(before + self.links) - moment) * 1000, alive
 
     def answers(self) -> bool:
         try:
@@ -219,7 +214,7 @@ class Check:
         """One of two links is killed: visitors do not notice."""
         if self.links == 1:
             return
-        self.let_links_settle()
+        self.made_whole()
         before, asked, lost, worst = self.demo.ask("tunnel.status.reconnects"), 0, 0, 0.0
         expect(self.proxy.kill_links(1) == 1, "there was no link to kill")
         until = now() + 1
@@ -227,11 +222,7 @@ class Check:
             began, asked = now(), asked + 1
             lost += not self.answers()
             worst = max(worst, (now() - began) * 1000)
-        links, state, _, count = self.status(lambda links, *_: links == self.links)
-        expect(
-            (links, state, count) == (self.links, "up", before + 1),
-            f"status: {state}, {links} links, {count - before} reconnects",
-        )
+        self.made_whole(before + 1)
         expect(lost == 0, f"{lost} of {asked} requests were lost with one of {self.links} links")
         self.report.row("link", f"one killed: none of {asked} requests lost; slowest", worst, 100, 1000)
 
