@@ -106,7 +106,7 @@ MANY = """
     def run():
         for _ in range(2):
             with account() as made:
-                sys.stdout.write(made.name + "\n")  # at once: print would write the end of the line apart
+                sys.stdout.write(made.name + "\\n")  # at once: print would write the end of the line apart
     threads = [threading.Thread(target=run) for _ in range(3)]
     for thread in threads:
         thread.start()
