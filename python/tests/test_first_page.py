@@ -63,10 +63,15 @@ COMPARE = """async () => {
     return [different, a.length, new Set(a).size];
 }"""
 
+# From the file on no other thread runs: neither call gives the GIL away, and nobody may ask for it between them.
 HOLD = """
-import ctypes
-open("held", "w").close()
-ctypes.PyDLL(None).usleep(%d)
+import ctypes, sys, time
+libc, usual = ctypes.PyDLL(None), sys.getswitchinterval()
+sys.setswitchinterval(60)
+time.sleep(0.02)  # who waits for the GIL by now does so for the usual time
+libc.creat(b"held", 0o600)
+libc.usleep(%d)
+sys.setswitchinterval(usual)
 """
 BUSY = 9.0  # seconds in which no Python runs
 CEILING = 8.0  # until a page says so: 5 s without a sign of life, a second between looks, a second for the rest
