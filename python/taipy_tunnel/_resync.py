@@ -18,6 +18,7 @@ import time
 from typing import Any
 
 WINDOW = 60.0  # seconds after a link was replaced, in which its pages come back; seen: 0.2 to 5.1
+TRIES = 3  # to send values that nobody changes meanwhile
 PREFIXES = ("tp_", "tpec_", "_Tp")  # of the variables that pages are bound to
 
 logger = logging.getLogger("taipy_tunnel")
@@ -60,8 +61,28 @@ def _pages(gui: Any) -> set[str]:
 
 
 def _send(gui: Any) -> None:
+    """Send the values; again if some changed meanwhile: what was read before may have been sent after the change
+    itself, as where somebody clicks on a page that has just come back, and would stay there.
+    """
     scopes = gui._bindings()._get_all_scopes()
-    names = [name for name in vars(next(iter(scopes.values()))) if name.startswith(PREFIXES)]
-    if names:
+    for _ in range(TRIES):
+        before = _values(scopes)
+        names = [name for name in next(iter(before), {}) if name.startswith(PREFIXES)]
+        if not names:
+            return
         with gui.get_flask_app().app_context():
             gui._Gui__request_var_update({"names": names, "refresh": False})
+        if _same(before, _values(scopes)):
+            return
+
+
+def _values(scopes: dict[str, Any]) -> list[dict[str, Any]]:
+    return [dict(vars(scope)) for scope in list(scopes.values())]
+
+
+def _same(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> bool:
+    """By identity: values may be of any size, and compare in ways of their own."""
+    return len(before) == len(after) and all(
+        one.keys() == other.keys() and all(other[name] is value for name, value in one.items())
+        for one, other in zip(before, after)
+    )

@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import types
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from chain import processes
@@ -11,6 +14,7 @@ from chain.browser import Browser
 from chain.notebook import Notebook
 from chain.proxy import Proxy
 from conftest import arguments, eventually
+from taipy_tunnel import _resync
 
 APP = """
 from taipy.gui import Gui
@@ -58,3 +62,35 @@ def test_values_set_during_an_outage_reach_the_page(notebook: Notebook, proxy: P
         # The user's on_change was called for what the cells set, and for nothing else.
         called = notebook.run("print(*changes)").ok().stdout
         assert called.split() == ["text", *2 * ["text", "number"]]
+
+
+class Clicked:
+    """A Gui, as far as it is asked, on whose page somebody clicks while it sends its values."""
+
+    def __init__(self, clicks: int) -> None:
+        self.clicks = clicks
+        self.scope = types.SimpleNamespace(tp_count=0, other=object())
+        self.sent: list[int] = []
+
+    def _bindings(self) -> Any:
+        return types.SimpleNamespace(_get_all_scopes=lambda: {"global": self.scope})
+
+    def get_flask_app(self) -> Any:
+        return types.SimpleNamespace(app_context=contextlib.nullcontext)
+
+    def _Gui__request_var_update(self, payload: Any) -> None:
+        assert payload == {"names": ["tp_count"], "refresh": False}
+        read = self.scope.tp_count
+        if self.clicks > 0:
+            self.clicks -= 1
+            self.scope.tp_count += 1
+            self.sent.append(self.scope.tp_count)  # the click's own message
+        self.sent.append(read)
+
+
+@pytest.mark.parametrize(("clicks", "sent"), [(0, [0]), (1, [1, 0, 1]), (9, [1, 0, 2, 1, 3, 2])])
+def test_a_click_meanwhile_is_not_taken_back(clicks: int, sent: list[int]) -> None:
+    """Where clicks do not end it gives up; the next one shows what is."""
+    gui = Clicked(clicks)
+    _resync._send(gui)
+    assert gui.sent == sent
