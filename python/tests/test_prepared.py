@@ -42,7 +42,8 @@ def of_the_machine() -> Iterator[object]:
     yield [entry for entry in pwd.getpwall() if not accounts.OURS.fullmatch(entry.pw_name)]
     # Any sshd wants /run/sshd, and leaves it.
     yield sorted(entry for entry in os.listdir("/run") if entry != "sshd" and not entry.startswith("taipy-tunnel-"))
-    for top in ("/etc/ssh", "/etc/nginx", "/etc/security", "/etc/tmpfiles.d", "/var/log/nginx", "/run/taipy-tunnel"):
+    etc = ("/etc/ssh", "/etc/nginx", "/etc/security", "/etc/tmpfiles.d")
+    for top in (*etc, "/var/log/nginx", "/var/cache/taipy-tunnel", "/run/taipy-tunnel"):
         for path in sorted(pathlib.Path(top).rglob("*")):
             yield path, path.lstat().st_mtime_ns, path.lstat().st_size
 
@@ -154,3 +155,15 @@ def test_a_page_below_a_path(notebook: Notebook, sales: Prepared) -> None:
         assert page.evaluate("location.href") == sales.url
         assert page.websockets
         assert all("/sales/" in address for address in page.websockets)
+    first = carried(notebook)
+    with Browser() as browser:
+        browser.open(url).wait_text("#text", "set in a cell", timeout=30)
+    # nginx has kept the page's code, and asked for it again with this visitor's cookie.
+    assert "cache=REVALIDATED" in sales.nginx_log()
+    print(f"over the link: {first} bytes for the first visitor, {carried(notebook) - first} for the second")
+    assert carried(notebook) - first < first / 4
+
+
+def carried(notebook: Notebook) -> int:
+    """Bytes that went over the link, both ways."""
+    return int(notebook.run("print(taipy_tunnel.tunnels()[0].status.bytes)").ok().stdout.split()[-1])

@@ -71,7 +71,7 @@ class Prepared(Proxy):
             tenant["host"] = "127.0.0.1"
         files = ("sshd", "site", "tmpfiles", "limits")
         layout = {name: f"{self.directory}/etc/{name}.conf" for name in files}
-        layout.update(etc=f"{self.directory}/etc", run=str(self._run), log=str(self.directory))
+        layout.update({name: f"{self.directory}/{name}" for name in ("etc", "run", "cache")}, log=str(self.directory))
         return {"http": self.port, "tenants": [tenant], "layout": {**layout, "loopback": True}}
 
     def _render(self) -> None:
