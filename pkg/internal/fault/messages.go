@@ -144,7 +144,7 @@ func showKeys(algorithm string) string {
 func LoginRefused(user, addr string, public []string, err error, notes ...string) *Error {
 	return &Error{Op: "login", Class: ErrAuth, Permanent: true,
 		Err: fmt.Errorf("%s refused user %q with %d key(s)%s: %w", addr, user, len(public), strings.Join(append([]string{""}, notes...), "; "), err),
-		Hint: fmt.Sprintf("check the user name; the proxy needs this line in ~%s/.ssh/authorized_keys: %s",
+		Hint: fmt.Sprintf("check the user name; the proxy needs this line in ~%s/.ssh/authorized_keys, a prepared one among its tenant's keys: %s",
 			user, strings.Join(public, "  or  "))}
 }
 
