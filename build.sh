@@ -24,7 +24,8 @@ usage() {
 		./build.sh test    tests everything: test go, test python [pytest's arguments]; as root, roots too
 		./build.sh compat  the notebook's side on older Taipys, on Databricks' kernels, and on the oldest and
 		                   newest Python there is; apps of Streamlit, Gradio and Dash
-		./build.sh roots   the script that makes a proxy machine, in fresh Debian 12 and 13 roots; as root
+		./build.sh roots   the script that makes a proxy machine, and attacks on what it makes, in fresh Debian
+		                   12 and 13 roots; as root
 		./build.sh bench   what is measured: gil, gate, taipy; bench gate: that alone
 		./build.sh fuzz    fuzzes every parser of untrusted text for a minute; fuzz 1h: for an hour each
 		./build.sh lint    formats, vet, staticcheck, go.mod, ruff, mypy
@@ -176,10 +177,10 @@ test_python() {
 	"$NOTEBOOK/bin/pytest" -c python/pyproject.toml "$@"
 }
 
-# roots: two Debians that nothing was done to. They are entered by way of an overlay and stay as they
-# are, so all checkouts share them.
+# roots [attacks]: two Debians that nothing was done to. They are entered by way of an overlay and stay
+# as they are, so all checkouts share them.
 roots() {
-	local release dir roots=()
+	local release dir roots=() attacks=
 	need_languages
 	[ "$(id -u)" = 0 ] || die "roots are made, and entered, as root"
 	need debootstrap=debootstrap unshare=util-linux ip=iproute2 ssh-keygen=openssh-client
@@ -196,8 +197,12 @@ roots() {
 		fi
 		roots+=("$dir")
 	done
+	if [ "${1:-}" = attacks ]; then
+		attacks=$PWD/.venv/tunnel.test
+		CGO_ENABLED=0 go test -c -o "$attacks" ./pkg/tunnel
+	fi
 	say "the script in ${roots[*]}"
-	CI=true TAIPY_TUNNEL_ROOTS=$(IFS=: && echo "${roots[*]}") go test -count=1 -tags roots -run TestRoots ./pkg/internal/roottest
+	CI=true TAIPY_TUNNEL_ATTACKS=$attacks TAIPY_TUNNEL_ROOTS=$(IFS=: && echo "${roots[*]}") go test -count=1 -tags roots -run TestRoots ./pkg/internal/roottest
 }
 
 # compat: other versions of Taipy, and other Pythons (in PATH, or pyenv's).
@@ -267,7 +272,8 @@ demo() {
 clean() { rm -rf .venv "$ROOTS" dist "$LIBRARY" python/build python/*.egg-info python/.*_cache .ruff_cache; }
 
 case "${1:-help}" in
-lib | wheel | lint | compat | roots | clean) "$1" ;;
+lib | wheel | lint | compat | clean) "$1" ;;
+roots) roots attacks ;;
 demo | fuzz | bench) "$1" "${@:2}" ;;
 test)
 	case "${2:-all}" in

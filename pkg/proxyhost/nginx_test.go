@@ -161,9 +161,15 @@ func TestAccess(t *testing.T) {
 			t.Errorf("%s%s with %s: %d %.200q, want %d %q", c.host, c.path, c.header, status, said, c.status, c.says)
 		}
 	}
-	for host, want := range map[string]int{"open": 200, "basic": 401, "list": 403, "sso": 401, "mine--sso.free": 302} { // by another location of nginx
+	for host, want := range map[string]int{"open": 200, "basic": 401, "list": 403, "sso": 401, "mine--sso.free": 401} { // by another location of nginx
 		if status, said := w.send("POST", strings.NewReader(strings.Repeat("x", 2_000_000)), w.port, host+".example.com", "/"); status != want || want != 200 && strings.Contains(said, "user=") {
 			t.Errorf("an upload to %s: %d %.200q, want %d", host, status, said, want)
+		}
+	}
+	_ = s.Close()
+	for _, host := range []string{"sso", "mine--sso.free"} { // nobody judges, so nobody gets in: not even where the app would say yes
+		if status, said := w.ask(w.port, host+".example.com", "/", "Cookie", "in=1"); status < 500 || strings.Contains(said, "user=") {
+			t.Errorf("%s, with nobody to judge: %d %.200q", host, status, said)
 		}
 	}
 }

@@ -197,9 +197,12 @@ func (a *scene) repeatedID(get func(...string) func() string) func() string {
 	}
 	return func() string {
 		first := id(get()())
+		if first == "" { // where the defence is left out: no request has one unless a visitor gives it
+			first = strings.Repeat("0f", 16)
+		}
 		second := id(get(header + first)())
 		switch {
-		case first == "" || second == "":
+		case second == "":
 			return "no answer"
 		case first == second:
 			return "it sees the same"

@@ -14,8 +14,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -129,63 +127,6 @@ func TestPreparedProxyDescribesItself(t *testing.T) {
 	_ = tun.Close()
 	if again := open(t, p.described("", app(t, "again"))); tokenOf(again) != token {
 		t.Error("the link is another one after a restart")
-	}
-}
-
-// A link that dies takes no request with it, and none runs twice: the other one serves all slots
-// until it is replaced.
-func TestPreparedProxyLosesNoRequest(t *testing.T) {
-	p := newPrepared(t)
-	var runs sync.Map
-	var twice atomic.Int64
-	target := serve(t, func(w http.ResponseWriter, r *http.Request) {
-		body, _ := io.ReadAll(r.Body)
-		if r.Method == http.MethodPost {
-			if _, again := runs.LoadOrStore(string(body), true); again {
-				twice.Add(1)
-			}
-		}
-		time.Sleep(5 * time.Millisecond) // some are under way at any time
-		_, _ = w.Write(body)
-	})
-	tun := open(t, p.described("", target))
-	await(t, tun, "two links", whole)
-
-	const kills, visitors = 6, 4
-	ended := make(chan struct{})
-	var asked, failed atomic.Int64
-	var tasks sync.WaitGroup
-	token := tokenOf(tun)
-	for v := range visitors {
-		tasks.Go(func() {
-			client := &http.Client{Transport: &http.Transport{}, Timeout: 20 * time.Second}
-			defer client.CloseIdleConnections()
-			for n := 0; ; n++ {
-				select {
-				case <-ended:
-					return
-				default:
-				}
-				asked.Add(1)
-				if err := p.ask(client, token, n%2 == 0, fmt.Sprintf("%d.%d", v, n)); err != nil {
-					failed.Add(1)
-					t.Errorf("request %d of visitor %d: %v", n, v, err)
-				}
-			}
-		})
-	}
-	for range kills {
-		before := tun.Status().Reconnects
-		if !p.KillLink() {
-			t.Fatal("no link to kill")
-		}
-		await(t, tun, "its return", func(s tunnel.Status) bool { return whole(s) && s.Reconnects > before })
-	}
-	close(ended)
-	tasks.Wait()
-	t.Logf("%d requests, %d failed, %d ran twice", asked.Load(), failed.Load(), twice.Load())
-	if twice.Load() > 0 || asked.Load() < 100 {
-		t.Errorf("of %d requests %d ran twice", asked.Load(), twice.Load())
 	}
 }
 

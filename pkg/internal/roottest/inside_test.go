@@ -56,17 +56,8 @@ func TestInside(t *testing.T) {
 		Apps: []proxyhost.Declared{{Name: "forecast", Host: "forecast.example.com"}, {Name: "board", Host: "board.example.com"}}}
 	h := proxyhost.Host{TLS: proxyhost.TLS{Mode: "self-signed"}, Tenants: []proxyhost.Tenant{sales}}
 
-	taken := h
-	taken.Tenants = []proxyhost.Tenant{{Name: "visitor", Keys: sales.Keys, Apps: sales.Apps}}
-	if said, err := m.install(taken); err == nil || !strings.Contains(said, "visitor exists and is not ours") {
-		t.Errorf("somebody's account: %v\n%s", err, said)
-	}
-	for _, c := range [][]string{{"least_conn;", "least_con;"}, {"MaxSessions 1", "MaxSesions 1"}, {"Match all", "Match all\nX11Forwarding no"}} {
-		if said, err := m.install(h, c...); err == nil || !strings.Contains(said, "taken back") {
-			t.Errorf("%s: %v\n%s", c[1], err, said)
-		}
-		m.unchanged("a first run that was refused", fresh)
-	}
+	m.refuses(h)
+	m.unchanged("what was refused", fresh)
 	m.installs(h, "changed:")
 	m.installs(h, "unchanged")
 	made := m.etc()
@@ -83,6 +74,9 @@ func TestInside(t *testing.T) {
 		if status, said := m.visit("forecast.example.com", token); status != 200 || said != "figures" {
 			t.Errorf("%s: %d %q", what, status, said)
 		}
+		if said, err := m.sh("bash -c '" + othersPage + "'"); err != nil || !strings.Contains(said, "Welcome to nginx") {
+			t.Errorf("%s: the machine's other site: %v\n%s", what, err, said)
+		}
 	}
 	serves("made")
 	if said, err := m.sh("su -s /bin/sh visitor -c 'ls /run/taipy-tunnel/sales/s'"); err == nil || !strings.Contains(said, "Permission denied") {
@@ -94,13 +88,7 @@ func TestInside(t *testing.T) {
 	h.Tenants[0].Keys = []string{m.public(""), m.public("2")}
 	m.installs(h, "changed:")
 	serves("with another tenant")
-	for _, c := range [][]string{{"least_conn;", "least_con;"}, {"MaxSessions 1", "MaxSesions 1"}} {
-		before := m.etc()
-		if said, err := m.install(h, c...); err == nil || !strings.Contains(said, "taken back") {
-			t.Errorf("%s: %v\n%s", c[1], err, said)
-		}
-		m.unchanged("a run that was refused", before)
-	}
+	m.refuses(h)
 	serves("after refusals")
 	if s := tun.Status(); s.Reconnects != 0 || s.Links != 2 {
 		t.Errorf("links were not kept: %+v", s)
@@ -130,6 +118,9 @@ func TestInside(t *testing.T) {
 	// Back to one tenant as it was at first: what is there is what was there.
 	h.Tenants = []proxyhost.Tenant{sales}
 	m.installs(h, "account:hr")
+	if s := await(t, other, func(s tunnel.Status) bool { return s.State == tunnel.Failed }); !errors.Is(s.LastError, tunnel.ErrAuth) {
+		t.Errorf("without its account: %v", s.LastError)
+	}
 	m.unchanged("the first set-up again", made)
 	if said, err := m.sh("id hr || ls /run/taipy-tunnel/hr"); err == nil {
 		t.Errorf("hr is still there: %s", said)
@@ -142,6 +133,31 @@ func TestInside(t *testing.T) {
 	m.must("nginx -t -q && sshd -t")
 	m.throughSSH(t, fresh)
 }
+
+// refuses sees that what cannot be is refused, and taken back.
+func (m *machine) refuses(h proxyhost.Host) {
+	m.t.Helper()
+	refused := func(what, says string, h proxyhost.Host, change ...string) {
+		m.t.Helper()
+		before := m.etc()
+		if said, err := m.install(h, change...); err == nil || !strings.Contains(said, says) {
+			m.t.Errorf("%s: %v\n%s", what, err, said)
+		}
+		m.unchanged(what, before)
+	}
+	taken := h
+	taken.Tenants = []proxyhost.Tenant{{Name: "visitor", Keys: h.Tenants[0].Keys, Apps: h.Tenants[0].Apps}}
+	refused("somebody's account", "visitor exists and is not ours", taken)
+	refused("by nginx", "taken back", h, "least_conn;", "least_con;")
+	refused("by sshd", "taken back", h, "MaxSessions 1", "MaxSesions 1")
+	refused("what changes others' logins", "taken back", h, "Match all", "Match all\nX11Forwarding no")
+	m.must("mv /etc/os-release /root/os-release && echo ID=fedora >/etc/os-release")
+	refused("another system", "By hand:", h)
+	m.must("mv /root/os-release /etc/os-release")
+}
+
+// othersPage is a command that shows the page of the site that Debian's nginx has at first.
+const othersPage = `exec 3<>/dev/tcp/127.0.0.1/80 && printf "GET / HTTP/1.0\r\nHost: other.example.com\r\n\r\n" >&3 && cat <&3`
 
 func await(t *testing.T, tun *tunnel.Tunnel, pleases func(tunnel.Status) bool) tunnel.Status {
 	t.Helper()

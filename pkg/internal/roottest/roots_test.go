@@ -30,30 +30,50 @@ import (
 // mounts and network; its ports 22, 80 and 443 are nobody else's.
 const rootsVariable, insideVariable = "TAIPY_TUNNEL_ROOTS", "TAIPY_TUNNEL_INSIDE"
 
+// attacksVariable is the path of package tunnel's tests, whose attacks are run in each root as well, with its OpenSSH and nginx.
+const attacksVariable = "TAIPY_TUNNEL_ATTACKS"
+
 func TestRoots(t *testing.T) {
 	roots := os.Getenv(rootsVariable)
 	if roots == "" {
 		t.Fatal(rootsVariable + " is not set: ./build.sh roots sets it")
 	}
+	me, err := os.Executable()
+	must(t, err)
+	attacks := os.Getenv(attacksVariable)
+	here, err := filepath.Abs("../../..")
+	must(t, err)
 	for _, root := range strings.Split(roots, ":") {
 		t.Run(filepath.Base(root), func(t *testing.T) {
-			me, err := os.Executable()
-			must(t, err)
-			c := exec.Command("unshare", "--mount", "--pid", "--fork", "--kill-child", "--net", "--uts", "sh", "-euc", `
-				mount --make-rprivate /
-				mount -t tmpfs tmpfs "$2"; mkdir "$2/upper" "$2/work" "$2/root"
-				mount -t overlay overlay -o "lowerdir=$1,upperdir=$2/upper,workdir=$2/work" "$2/root"
-				mount -t proc proc /proc; mount -t proc proc "$2/root/proc"
-				mount -t tmpfs -o mode=755 tmpfs "$2/root/run"; mount --bind /dev "$2/root/dev"
-				ip link set lo up
-				exec "$3" -test.run '^TestInside$' -test.v`, "sh", root, t.TempDir(), me)
-			c.Env = append(os.Environ(), insideVariable+"=1")
-			said, err := c.CombinedOutput()
-			t.Logf("%s", said)
-			if err != nil || !bytes.Contains(said, []byte("--- PASS: TestInside")) {
-				t.Errorf("%v", err)
-			}
+			enter(t, root, `exec "$3" -test.run '^TestInside$' -test.v`, "TestInside", me)
 		})
+		if attacks != "" {
+			t.Run(filepath.Base(root)+"/attacks", func(t *testing.T) {
+				enter(t, root, `
+					mount --bind "$4" "$2/root/mnt"; cp "$3" "$2/root/root/tunnel.test"; mkdir -p "$2/root/run/sshd"
+					exec chroot "$2/root" sh -c 'cd /mnt/pkg/tunnel && exec /root/tunnel.test -test.v -test.run "^(TestAttacks|TestDefences|TestWhatATenantMay)$"'`,
+					"TestAttacks", attacks, here)
+			})
+		}
+	}
+}
+
+// enter runs a command in namespaces of its own where $2/root is a writable copy of root; $3 and on are args. It has to
+// say that a test passed.
+func enter(t *testing.T, root, command, test string, args ...string) {
+	t.Helper()
+	c := exec.Command("unshare", append([]string{"--mount", "--pid", "--fork", "--kill-child", "--net", "--uts", "sh", "-euc", `
+		mount --make-rprivate /
+		mount -t tmpfs tmpfs "$2"; mkdir "$2/upper" "$2/work" "$2/root"
+		mount -t overlay overlay -o "lowerdir=$1,upperdir=$2/upper,workdir=$2/work" "$2/root"
+		mount -t proc proc /proc; mount -t proc proc "$2/root/proc"
+		mount -t tmpfs -o mode=755 tmpfs "$2/root/run"; mount --rbind /dev "$2/root/dev"
+		ip link set lo up` + "\n" + command, "sh", root, t.TempDir()}, args...)...)
+	c.Env = append(os.Environ(), insideVariable+"=1")
+	said, err := c.CombinedOutput()
+	t.Logf("%s", said)
+	if err != nil || !bytes.Contains(said, []byte("--- PASS: "+test)) {
+		t.Errorf("%v", err)
 	}
 }
 
