@@ -136,6 +136,7 @@ nginx's log that was written meanwhile. The test writes this page:
     go test ./pkg/tunnel -run TestAttacks           tries all, as root, and compares with this page
     go test ./pkg/tunnel -run TestAttacks -update   writes it
     go test ./pkg/tunnel -run TestDefences          leaves out one defence after another, and sees an attack succeed
+    ./build.sh roots                                tries all, among others, with the programs of fresh Debian 12 and 13 roots
 
 Tried on %s and %s.
 
