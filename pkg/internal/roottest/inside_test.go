@@ -127,7 +127,7 @@ func TestInside(t *testing.T) {
 	}
 	m.must("sh /root/install.sh remove")
 	m.unchanged("removed", fresh)
-	if said := m.must("ls -d /run/taipy-tunnel /var/log/nginx/taipy* 2>/dev/null; getent group taipy-tunnel; id visitor"); !strings.HasPrefix(said, "uid=") {
+	if said := m.must("ls -d /run/taipy-tunnel /var/cache/taipy-tunnel /var/log/nginx/taipy* 2>/dev/null; getent group taipy-tunnel; id visitor"); !strings.HasPrefix(said, "uid=") {
 		t.Errorf("removed, and still there: %s", said)
 	}
 	m.must("nginx -t -q && sshd -t")
