@@ -7,12 +7,10 @@ The script itself is not run here, where it would change the machine that tests 
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import pathlib
 import select
-import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +18,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from chain.plain import Plain
 from chain.proxy import Proxy
 from conftest import eventually, machine, new_key
 
@@ -68,7 +67,7 @@ def admin(tmp_path: pathlib.Path) -> Iterator[Admin]:
     shim = shims / "setsid"
     shim.write_text(f'#!/bin/sh\ncat /dev/fd/3 >{tmp_path}/received\nexec /usr/bin/setsid sh {tmp_path}/standin "$3"\n')
     shim.chmod(0o755)
-    with machine(f"SetEnv HOME=/nonexistent PATH={shims}:{PATH}") as proxy:
+    with machine(lambda: Plain([f"SetEnv HOME=/nonexistent PATH={shims}:{PATH}"])) as proxy:
         yield Admin(proxy, tmp_path)
     eventually(lambda: set(RUN.glob("taipy-tunnel.*")) <= before)  # other tests may run beside these
 
@@ -168,49 +167,25 @@ def check(proxy: Proxy, *arguments: str) -> tuple[int, str, str]:
     return ran.returncode, ran.stdout, ran.stderr
 
 
-@contextlib.contextmanager
-def tenant(url: str, port: int) -> Iterator[Proxy]:
-    """A machine whose own account is shut in as a tenant's."""
-    home = RUN / f"taipy-tunnel-test-{os.getpid()}"
-    (home / "s").mkdir(parents=True)
-    (home / "s").chmod(0o2750)
-    app = {"name": "forecast", "url": url, "slots": ["/s/forecast.0.sock"]}
-    described = {"version": 1, "tenant": "root", "check": f"127.0.0.1:{port}", "apps": [app]}
-    (home / "proxy.json").write_text(json.dumps(described))
-    lines = ["Subsystem sftp internal-sftp", "ForceCommand internal-sftp -R", f"ChrootDirectory {home}"]
-    lines += ["MaxSessions 1", "PermitListen none", f"PermitOpen 127.0.0.1:{port}"]
-    try:
-        with machine(*lines) as proxy:
-            yield proxy
-            assert list((home / "s").iterdir()) == []
-    finally:
-        shutil.rmtree(home)
-
-
 def test_check(proxy: Proxy) -> None:
-    port = int(proxy.url.rstrip("/").rpartition(":")[2])
-    with tenant(proxy.url, port) as shut_in:
-        code, out, err = check(shut_in, "--host-key", shut_in.host_key)
-        states = {line[5:17].strip(): line[:4].strip() for line in out.splitlines() if line[:4].strip()}
-        assert (code, err) == (0, ""), out
-        assert list(states) == [
-            "login", "host key", "description", "commands", "ports", "addresses", "files", "sockets", "slots", "nginx",
-            "url",
-        ]  # fmt: skip
-        assert {step for step, state in states.items() if state != "ok"} == {"url"}  # the chain's nginx says 502
-        assert states["url"] == "warn"
-        assert "-> it may lead elsewhere" in out
-        assert all(len(line) <= 80 or " " not in line.strip() for line in out.splitlines())
-        code, out, err = check(shut_in)
-        assert (code, err, shut_in.host_key in out) == (1, "", True)
-        assert out.startswith("FAIL login        host key: the key of ")
-
-
-def test_check_of_a_plain_account(proxy: Proxy) -> None:
     code, out, err = check(proxy, "--host-key", proxy.host_key)
+    states = {line[5:17].strip(): line[:4].strip() for line in out.splitlines() if line[:4].strip()}
+    assert (code, err, set(states.values())) == (0, "", {"ok"}), out
+    assert list(states) == [
+        "login", "host key", "description", "commands", "ports", "addresses", "files", "sockets", "slots", "nginx",
+        "url",
+    ]  # fmt: skip
+    assert all(len(line) <= 80 or " " not in line.strip() for line in out.splitlines())
+    code, out, err = check(proxy)
+    assert (code, err, proxy.host_key in out) == (1, "", True)
+    assert out.startswith("FAIL login        host key: the key of ")
+
+
+def test_check_of_a_plain_account(plain: Plain) -> None:
+    code, out, err = check(plain, "--host-key", plain.host_key)
     assert (code, err) == (1, "")
     assert "FAIL description  root shows no /proxy.json: it is an ordinary account" in out
     assert "FAIL commands     the account runs commands" in out
-    code, out, err = check(proxy, "--key", "/nowhere")
+    code, out, err = check(plain, "--key", "/nowhere")
     assert (code, out) == (1, "")
     assert "/nowhere" in err
