@@ -146,7 +146,7 @@ test_go() {
 	machines
 	say "Go tests"
 	go test -race ./...
-	fuzz 5s
+	fuzz 2s
 }
 
 fuzz() {

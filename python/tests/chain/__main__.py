@@ -24,6 +24,7 @@ PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m chain", description="the whole chain on this machine")
     parser.add_argument("--check", action="store_true", help="drive it with a browser, print what was seen")
+    parser.add_argument("--brief", action="store_true", help="--check with fewer repetitions: no measurement")
     parser.add_argument("--plain", action="store_true", help="a plain proxy where root would have a prepared one")
     parser.add_argument("--stub", action="store_true", help="a package that opens nothing: --check must fail")
     parser.add_argument("--python", default=sys.executable, help="the notebook's (default: this one)")
@@ -32,8 +33,8 @@ def main() -> int:
         signal.signal(number, _interrupt)
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)  # orphans of ours come to us, and _sweep finds them
     try:
-        run = check if arguments.check else stay
-        return run(Demo(arguments.python, arguments.stub, arguments.plain))
+        demo = Demo(arguments.python, arguments.stub, arguments.plain)
+        return check(demo, arguments.brief) if arguments.check else stay(demo)
     except Missing as e:
         print(f"{e}; the demo needs sshd, nginx and ssh, and --check needs chromium", file=sys.stderr)
         return 1
@@ -62,14 +63,14 @@ def stay(demo: Demo) -> int:
     return 1
 
 
-def check(demo: Demo) -> int:
+def check(demo: Demo, brief: bool) -> int:
     """Drive the demo and print what was seen."""
     report = Report()
     report.title()
     with demo:
         report.line(f"{'':6}{'proxy':<10}{demo.proxy.kind}")
         with Browser() as browser:
-            Check(demo, browser, report).run()
+            Check(demo, browser, report, brief).run()
         if report.failed:
             print("\nsshd:\n" + _tail(demo.proxy.sshd_log()) + "\nnginx:\n" + _tail(demo.proxy.nginx_log()))
             with contextlib.suppress(Exception):

@@ -22,9 +22,7 @@ from .plain import Plain
 from .report import Report
 
 TITLE = "Getting started with Taipy"
-KILLS = 5
 STABLE = 10.0  # backoff.Stable: a link that lived shorter than that is not replaced at once
-ROUNDS = 3
 LOAD_SECONDS = 2.0
 ASKED = "/taipy-init?client_id=load"  # a page's first call: of Taipy's routes the quickest, 0.5 ms of its time
 RERUN_ERROR = "OrchestratorServiceIsAlreadyRunning"  # Taipy's, where a cell runs Core or Rest again
@@ -56,11 +54,13 @@ class Check:
     url: str  # the visitors', with the token
     token: str
 
-    def __init__(self, demo: Demo, browser: Browser, report: Report) -> None:
+    def __init__(self, demo: Demo, browser: Browser, report: Report, brief: bool = False) -> None:
+        """brief: fewer repetitions; it shows that all works, and is no measurement."""
         self.demo = demo
         self.proxy = demo.proxy
         self.browser = browser
         self.report = report
+        self.kills, self.rounds = (2, 1) if brief else (5, 3)
         self.kill_rows: list[tuple[float, float, float]] = []
 
     def run(self) -> None:
@@ -127,9 +127,9 @@ class Check:
         self.report.row("websocket", seen)
 
     def click(self) -> None:
-        took = [self.clicked(self.page) for _ in range(KILLS)]
+        took = [self.clicked(self.page) for _ in range(self.kills)]
         self.report.row("click", "on the page, the first", took[0])
-        self.report.row("click", f"on the page, median of {KILLS}", statistics.median(took), 200, 2000)
+        self.report.row("click", f"on the page, median of {self.kills}", statistics.median(took), 200, 2000)
 
     def clicked(self, page: Page) -> float:
         """Click the button; the milliseconds until the page shows that the app knows."""
@@ -142,28 +142,28 @@ class Check:
         self.demo.notebook.run(self.demo.push_cell).ok()
         self.page.wait_text("#text", "Set in a cell")
         took = []
-        for i in range(KILLS):
+        for i in range(self.kills):
             began = now()
             self.demo.notebook.run(f"gui.state.text = 'value {i}'").ok()
             took.append((self.page.wait_text("#text", f"value {i}") - began) * 1000)
         median = statistics.median(took)
-        self.report.row("push", f"set in a cell, shown; median of {KILLS}", median, 250, 1500)
+        self.report.row("push", f"set in a cell, shown; median of {self.kills}", median, 250, 1500)
 
     def outage(self) -> None:
         """All links are killed at once; they come back, and the page goes on without a reload."""
         self.page.evaluate("window.sameDocument = true")
         loads = self.page.loads  # the first handed the token over
         links = "the link" if self.links == 1 else f"all {self.links} links"
-        with progress(f"killing {links} {KILLS} times, each {STABLE:.0f} s old"):
-            for _ in range(KILLS):
+        with progress(f"killing {links} {self.kills} times, each {STABLE:.0f} s old"):
+            for _ in range(self.kills):
                 self.let_links_settle()
                 self.kill_rows.append(self.kill_links())
         back, told, alive = (statistics.median(column) for column in zip(*self.kill_rows))
         worst = max(row[0] for row in self.kill_rows)
-        self.report.row("link", f"{links} killed, app answers; median of {KILLS}", back, 100, 1000)
+        self.report.row("link", f"{links} killed, app answers; median of {self.kills}", back, 100, 1000)
         self.report.row("link", "… the slowest of them", worst, 200, 3000)
         self.report.row("link", "… by the tunnel's own status", told, 100, 1000)
-        self.report.row("click", f"after it, without a reload; median of {KILLS}", alive, 6000, 15_000)
+        self.report.row("click", f"after it, without a reload; median of {self.kills}", alive, 6000, 15_000)
         same = self.page.evaluate("window.sameDocument === true")
         expect(same and self.page.loads == loads, f"the page was loaded {self.page.loads - loads} times more")
 
@@ -258,7 +258,7 @@ class Check:
         self.page.close()
         with Plain() as beside, beside.plain_ssh(target) as plain:
             for connections, aim, limit in ((1, 20, 5), (16, 5, 1.5)):
-                with progress(f"asking over {connections} connections, {ROUNDS} rounds each way"):
+                with progress(f"asking over {connections} connections, {self.rounds} rounds each way"):
                     ours, theirs = self.rates(plain, connections)
                 seen = f"{connections:>2} kept alive: {ours:.0f}/s; ssh -N -R {theirs:.0f}/s"
                 self.report.ratio("requests", seen, ours / theirs, aim, limit)
@@ -266,7 +266,7 @@ class Check:
     def rates(self, plain: int, connections: int) -> tuple[float, float]:
         """Requests a second at a slot and at the port of plain ssh, medians of rounds in turn."""
         rates: dict[int | str, list[float]] = {self.proxy.slot: [], plain: []}
-        for _ in range(ROUNDS):
+        for _ in range(self.rounds):
             for slot, measured in rates.items():
                 one = load.measure(slot, ASKED, connections, LOAD_SECONDS, self.token)
                 expect(one.failed == 0, f"{one.failed} requests failed at {slot}")
