@@ -49,24 +49,20 @@ reload() { # reload UNIT PIDFILE: connections stay
 	if [ -d /run/systemd/system ]; then systemctl reload-or-restart "$1"; elif [ -s "$2" ]; then kill -HUP "$(cat "$2")"; fi
 }
 effective() { sshd -T -C "user=$1,host=x,addr=192.0.2.1"; }
-
 {{range .Files -}}
 file {{.Path}} <<'TAIPY_TUNNEL_END'
 {{.Text}}TAIPY_TUNNEL_END
 {{end -}}
-case $DO in
-install | remove) [ "$(id -u)" = 0 ] || die "run me as root" ;;
-files) cp -R "$NEW" "${2:?where to}" && exit 0 ;;
-*) die "unknown: $DO" ;;
-esac
+[ "$DO" != files ] || { cp -R "$NEW" "${2:?where to}" && exit 0; }
+case $DO in install | remove) ;; *) die "unknown: $DO" ;; esac
+[ "$(id -u)" = 0 ] || die "run me as root"
 [ "$DO" = install ] || { TENANTS='' && rm -rf "$NEW" && mkdir "$NEW"; }
 grep -qE '^ID(_LIKE)?=.*(debian|ubuntu)' /etc/os-release 2>/dev/null || die "this is neither Debian nor Ubuntu. By hand:
   1. install OpenSSH 8.9 and nginx 1.22, or newer; groupadd --system taipy-tunnel; for each of $TENANTS:
      useradd --system --gid taipy-tunnel --home-dir /nonexistent --shell /usr/sbin/nologin NAME; usermod -p '*' NAME
   2. put the files in place (sh FILE files DIR shows them), with nginx's own group in place of www-data
   3. systemd-tmpfiles --create; sshd -t; nginx -t; reload both; with SELinux let nginx connect to sshd's sockets"
-exec 9>/run/taipy-tunnel.lock
-flock -n 9 || die "another run is under way"
+{ exec 9>/run/taipy-tunnel.lock && flock -n 9; } || die "another run is under way"
 if [ "$DO" = install ]; then
 	for t in $TENANTS; do ! id "$t" >/dev/null 2>&1 || ours | grep -qx "$t" || die "the account $t exists and is not ours: choose another name"; done
 	packages=''
@@ -74,8 +70,7 @@ if [ "$DO" = install ]; then
 	# shellcheck disable=SC2086 # several packages
 	[ -z "$packages" ] || { say "installing$packages" && { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $packages; } >"$WORK/apt" 2>&1; } || die "$(cat "$WORK/apt")"
 fi
-mkdir -p /run/sshd "$NEW/etc/nginx"
-OTHERS=$(effective root)
+mkdir -p /run/sshd "$NEW/etc/nginx" && OTHERS=$(effective root)
 # what lies in a file of others: marked lines
 sed '/# taipy-tunnel$/d; s/worker_connections 16384; # taipy-tunnel instead of //' $NGINX >"$NEW$NGINX"
 if [ "$DO" = install ]; then
@@ -132,8 +127,7 @@ if touched $SSHD; then reload ssh /run/sshd.pid; fi
 if touched /etc/nginx/ || touched $ETC/nginx/ || touched $ETC/tls/; then reload nginx /run/nginx.pid; fi
 for t in $TENANTS; do
 	if touched "$ETC/revoked/$t" || lost "$ETC/keys/$t" || lost "$ETC/ca/$t" || lost "$ETC/principals/$t" || lost "$ETC/proxy/$t.json"; then
-		end_links "$t" && say "ended the links of $t, which lost keys or apps"
-	fi
+		end_links "$t" && say "ended the links of $t, which lost keys or apps"; fi
 done
 for t in $gone; do
 	{ end_links "$t" && userdel "$t" && rm -rf "${RUN:?}/$t" && TOUCHED="$TOUCHED account:$t"; } || die "$t can log in no more, and its account could not be removed: run me again"
@@ -143,9 +137,8 @@ if [ "$DO" = remove ]; then
 	rm -rf $ETC $RUN {{.Layout.Cache}} $LOG/taipy-tunnel.*.log* /run/taipy-tunnel.lock && say "removed; packages stay" && exit 0
 fi
 say "${TOUCHED:+changed:}${TOUCHED:-unchanged}"
-{{ if eq .TLS.Mode "certbot"}}
-lacks=''
-for name in $HOSTS; do openssl x509 -noout -checkhost "$name" -in $LIVE/fullchain.pem 2>/dev/null | grep -q 'does match' || lacks="$lacks $name"; done
+{{if eq .TLS.Mode "certbot" -}}
+lacks='' && for name in $HOSTS; do openssl x509 -noout -checkhost "$name" -in $LIVE/fullchain.pem 2>/dev/null | grep -q 'does match' || lacks="$lacks $name"; done
 [ -z "$lacks" ] || { mkdir -p $ETC/webroot && say "no certificate that browsers trust yet for$lacks; run this, and me again:
   certbot certonly --webroot -w $ETC/webroot --cert-name taipy-tunnel -d {{join .Names ","}} --deploy-hook 'systemctl reload nginx'"; }
 {{end -}}if effective root | grep -qE '^(allow|deny)(users|groups) '; then say "sshd_config lets only some accounts in (AllowUsers and the like): see that the tenants are among them"; fi
