@@ -50,6 +50,8 @@ var answers = map[string]func(context.Context, []byte) (any, error){
 	"databricks.me":      userOf,
 	"databricks.store":   store,
 	"tunnel.doctor":      doctor,
+	"tunnel.admit":       admit,
+	"tunnel.reopen":      reopen,
 	"proxy.render":       proxyRender,
 	"proxy.script":       proxyScript,
 	"proxy.cloud-init":   proxyCloudInit,

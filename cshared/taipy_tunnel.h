@@ -174,6 +174,14 @@ int32_t tt_release(int64_t handle);
  *                         scope's key was kept and cannot be read here
  *   "tunnel.doctor"       handle: [{"step":"app|link|url","ok":true,"seen":…,"hint":…},…], what is
  *                         seen along the chain of that tunnel, and what to do
+ *   "tunnel.admit"        handle, config (as tt_expose's): has the gate of that open tunnel admit whom config
+ *                         says (access, token, token_version, expires, allow), at once and without the
+ *                         network: {"changed":[names of these that differed],"reopen":bool}; reopen says that
+ *                         anything else differs, or that the tunnel serves nobody any more. All of config
+ *                         is validated first: after an error nothing has changed
+ *   "tunnel.reopen"       handle, config: opens a tunnel with config in the place of that open one, which
+ *                         keeps its handle and serves until the new one stands, and after an error; tt_release()
+ *                         before it is done gives the new one up: null
  *   "proxy.render"        host: the files of a machine, [{"path","text"},…]
  *   "proxy.script"        host: the text of a script that makes a machine the prepared proxy that
  *                         the object describes (package pkg/proxyhost, Host)

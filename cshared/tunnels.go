@@ -26,10 +26,12 @@ type registry struct {
 // tunnel.Tunnel, and the entry keeps what was said meanwhile.
 type entry struct {
 	handle int64
-	stop   context.CancelFunc // of the set-up
-	ticked atomic.Int64       // the host's last tick, nanoseconds since 1970; 0: none
+	ticked atomic.Int64 // the host's last tick, nanoseconds since 1970; 0: none
+
+	changing sync.Mutex // held while another tunnel is opened in the place of this one
 
 	mu     sync.Mutex
+	stop   context.CancelFunc // of the set-up, or of a change
 	tunnel *tunnel.Tunnel
 	status tunnel.Status // while there is no tunnel
 	target *string       // set while there was no tunnel
@@ -98,9 +100,16 @@ func (e *entry) run(ctx context.Context, config []byte) {
 		e.failed(err)
 		return
 	}
+	e.adopt(t)
+	e.follow(t)
+}
+
+// adopt makes t the tunnel of this entry.
+func (e *entry) adopt(t *tunnel.Tunnel) {
 	e.mu.Lock()
 	e.tunnel = t
 	target, closed := e.target, e.closed
+	e.target = nil
 	e.mu.Unlock()
 	if closed {
 		_ = t.Close()
@@ -108,6 +117,10 @@ func (e *entry) run(ctx context.Context, config []byte) {
 	if target != nil {
 		_ = t.SetTarget(*target)
 	}
+}
+
+// follow tells what is new of t until it is closed.
+func (e *entry) follow(t *tunnel.Tunnel) {
 	for range t.Watch(context.Background()) {
 		events.status(e.handle)
 	}

@@ -6,7 +6,9 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -21,6 +23,31 @@ type Access struct {
 	Public bool
 	// Passwords admits those who know one, by user name (HTTP Basic, RFC 7617).
 	Passwords map[string]string
+}
+
+// policy is who is admitted, and from where.
+type policy struct {
+	Access
+	allow []netip.Prefix
+	words *passwords // nil: none
+}
+
+// SetAccess changes who is admitted and from which addresses (nil: any), at once for all visitors:
+// upgraded connections and streams of events that are open are ended, for the new rules may not admit
+// them. It refuses allow without Config.TrustProxy, and changes nothing then.
+func (g *Gate) SetAccess(a Access, allow []netip.Prefix) error {
+	if len(allow) > 0 && !g.cfg.TrustProxy {
+		return errors.New("gate: Allow without TrustProxy: a visitor could forge the address")
+	}
+	next := &policy{Access: a, allow: slices.Clone(allow)}
+	if before := g.policy.Load(); before != nil && before.words != nil && maps.Equal(before.Passwords, a.Passwords) {
+		next.words = before.words // who has signed in stays so
+	} else {
+		next.words = newPasswords(a.Passwords)
+	}
+	g.policy.Store(next)
+	g.SetToken(g.token.Load())
+	return nil
 }
 
 const (
@@ -40,24 +67,21 @@ type trip struct {
 	ownAuthorization bool   // the Authorization header was for the gate
 	encoded          bool   // the app compressed its answer
 	cookie           string // of ours, for the app's answer
-	valid            *span  // of the token that admitted it; nil: no token did
+	valid            *span  // of what admitted it
 }
 
-// outlasts has end called if the trip's token ends first, until stop is called.
+// outlasts has end called if what admitted the trip ends first, until stop is called.
 func (t *trip) outlasts(end func()) (stop func() bool) {
-	if t.valid == nil {
-		return func() bool { return true }
-	}
 	return context.AfterFunc(t.valid, end)
 }
 
 // admit reports whether r's sender is admitted; if not, it has answered.
 func (g *Gate) admit(w http.ResponseWriter, r *http.Request, t *trip) bool {
-	switch {
-	case g.cfg.Access.Public:
+	switch p := g.policy.Load(); {
+	case p.Public:
 		return true
-	case g.words != nil:
-		return g.admitPassword(w, r, t)
+	case p.words != nil:
+		return g.admitPassword(w, r, t, p.words)
 	}
 	token, found := g.token.Load(), wrong
 	for _, c := range r.CookiesNamed(g.cookie) {
@@ -218,9 +242,10 @@ func originOf(u *url.URL) string {
 
 // allowed reports whether a visitor's address is one of those that may come.
 func (g *Gate) allowed(client string) bool {
-	if len(g.cfg.Allow) == 0 {
+	nets := g.policy.Load().allow
+	if len(nets) == 0 {
 		return true
 	}
 	addr, err := netip.ParseAddr(client)
-	return err == nil && slices.ContainsFunc(g.cfg.Allow, func(p netip.Prefix) bool { return p.Contains(addr.Unmap()) })
+	return err == nil && slices.ContainsFunc(nets, func(p netip.Prefix) bool { return p.Contains(addr.Unmap()) })
 }

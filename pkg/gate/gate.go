@@ -62,9 +62,11 @@ type Config struct {
 	// Identity tells this tunnel from others on the same host: cookies know neither ports nor
 	// paths well enough. Required.
 	Identity string
-	// Access says who is admitted. The zero value: those who have the token (SetToken).
+	// Access says who is admitted. The zero value: those who have the token (SetToken). SetAccess
+	// changes it.
 	Access Access
-	// Allow are the addresses from which visitors may come. Nil: any. Only with TrustProxy.
+	// Allow are the addresses from which visitors may come. Nil: any. Only with TrustProxy. SetAccess
+	// changes it.
 	Allow []netip.Prefix
 	// TrustProxy says that the proxy overwrites X-Forwarded-For, X-Forwarded-Prefix and
 	// X-Taipy-Tunnel-Request, which a visitor could forge otherwise: they are dropped then.
@@ -92,8 +94,8 @@ type Gate struct {
 	since  string // when it was made, RFC 3339
 
 	token    atomic.Pointer[Token]
-	valid    atomic.Pointer[span] // of the token; nil before the first
-	words    *passwords
+	valid    atomic.Pointer[span] // of what admits visitors now
+	policy   atomic.Pointer[policy]
 	answered atomic.Bool          // the app did, at least once
 	stay     atomic.Pointer[span] // of the target, between two moves
 	stats    *stats
@@ -117,14 +119,14 @@ func New(cfg Config) (*Gate, error) {
 	if err != nil || u.Host == "" {
 		return nil, errors.New("gate: URL has no host")
 	}
-	if len(cfg.Allow) > 0 && !cfg.TrustProxy {
-		return nil, errors.New("gate: Allow without TrustProxy: a visitor could forge the address")
-	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	g := &Gate{cfg: cfg, origin: originOf(u), cookie: cookieName(cfg.Identity), secure: u.Scheme == "https",
-		since: time.Now().UTC().Format(time.RFC3339), words: newPasswords(cfg.Access.Passwords), stats: newStats()}
+		since: time.Now().UTC().Format(time.RFC3339), stats: newStats()}
+	if err := g.SetAccess(cfg.Access, cfg.Allow); err != nil {
+		return nil, err
+	}
 	g.tasks.Panicked = cfg.Panicked
 	g.life, g.end = context.WithCancel(context.Background())
 	g.transport = g.newTransport()
@@ -141,7 +143,7 @@ func New(cfg Config) (*Gate, error) {
 	return g, nil
 }
 
-// SetToken changes what admits visitors, at once for all of them: upgraded connections and streams
+// SetToken changes the token, at once for all visitors: upgraded connections and streams
 // of events that an earlier one opened, or that outlast the token, are ended. Until the first call
 // nobody is admitted by a token.
 func (g *Gate) SetToken(t *Token) {
@@ -170,9 +172,7 @@ func (g *Gate) Close() error {
 	g.mu.Unlock()
 	g.end()
 	g.stay.Load().end()
-	if valid := g.valid.Load(); valid != nil {
-		valid.end()
-	}
+	g.valid.Load().end()
 	err := g.server.Close()
 	g.transport.CloseIdleConnections()
 	if g.once != nil {

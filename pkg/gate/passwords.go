@@ -57,21 +57,21 @@ func (p *passwords) turn(now time.Time) (time.Duration, bool) {
 }
 
 // admitPassword is admit where passwords are asked for.
-func (g *Gate) admitPassword(w http.ResponseWriter, r *http.Request, t *trip) bool {
+func (g *Gate) admitPassword(w http.ResponseWriter, r *http.Request, t *trip, words *passwords) bool {
 	user, password, given := r.BasicAuth()
 	t.ambient = true
-	t.ownAuthorization = given && g.words.right(user, password)
+	t.ownAuthorization = given && words.right(user, password)
 	for _, c := range r.CookiesNamed(g.cookie) {
-		if equal(c.Value, g.words.session) {
+		if equal(c.Value, words.session) {
 			return true
 		}
 	}
 	if t.ownAuthorization {
-		t.cookie = g.newCookie(g.words.session, time.Time{}, t.prefix).String()
+		t.cookie = g.newCookie(words.session, time.Time{}, t.prefix).String()
 		return true
 	}
 	if given {
-		wait, ok := g.words.turn(time.Now())
+		wait, ok := words.turn(time.Now())
 		if !ok {
 			w.Header().Set("Retry-After", "60")
 			refuse(w, r, http.StatusTooManyRequests, page{Kind: "guessing"})

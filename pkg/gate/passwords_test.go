@@ -32,7 +32,7 @@ func TestPasswords(t *testing.T) {
 		{basic("ann", "other: päss"), 401},
 		{basic("Ann", "right password"), 401},
 		{basic("ann", "right password "), 401},
-		{basic("eve", g.words.session), 401},
+		{basic("eve", g.policy.Load().words.session), 401},
 		{"Authorization: Basic !", 401},
 		{"Authorization: Bearer " + tokenText, 401},
 		{admitted(g), 401},

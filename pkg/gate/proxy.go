@@ -124,7 +124,7 @@ func (g *Gate) modify(resp *http.Response) error {
 		}
 	}
 	g.mark(resp)
-	if !g.cfg.Access.Public {
+	if !g.policy.Load().Public {
 		personal(h)
 	}
 	if t.prefix != "" {

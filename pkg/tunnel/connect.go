@@ -23,6 +23,7 @@ type link interface {
 	Slots() int                                              // how many nginx sends visitors to
 	Take(slot int)                                           // besides those that it came with; it is done in the background
 	Give(slot int)                                           // back, after what was asked before; keeps its connections
+	Settled() <-chan struct{}                                // closed when all that was asked before is done
 	Withdraw()                                               // gives all slots back, keeps their connections
 	Done() <-chan struct{}                                   // closed when the link has ended
 	Err() error                                              // why it did
@@ -33,18 +34,6 @@ type link interface {
 // of that keeper.
 type connector func(ctx context.Context, index int) (link, error)
 
-// plainLink is a link to a plain proxy: one SSH connection, one slot.
-type plainLink struct {
-	*sshlink.Link
-	slot *sshlink.Listener
-}
-
-func (p plainLink) Accept() (net.Conn, error) { return p.slot.Accept() }
-func (p plainLink) Slots() int                { return 1 }
-func (p plainLink) Take(int)                  {}
-func (p plainLink) Give(int)                  {}
-func (p plainLink) Withdraw()                 { _ = p.slot.Close() }
-
 // connecting makes the links of a tunnel.
 type connecting struct {
 	t     *Tunnel
@@ -52,19 +41,36 @@ type connecting struct {
 	claim *claim
 	links int // that were tried, on a plain proxy
 
+	before  *Tunnel // the one in whose place t is opened; nil: none
+	yielded bool    // it has left its slots
+
 	// Of a prepared proxy, where several links are made at a time.
 	held  atomic.Bool // slots
 	doubt atomic.Bool // it refused a slot that its description names: that may have changed
 }
 
-// newConnecting reads what is known of host keys, once; keys are read again for each login.
-func newConnecting(t *Tunnel) (*connecting, error) {
+// newConnecting reads what is known of host keys, once; keys are read again for each login. before is
+// the tunnel in whose place t is opened, nil for none.
+func newConnecting(t, before *Tunnel) (*connecting, error) {
 	cfg, srv := &t.cfg, t.server
 	ssh, err := cfg.way(srv)
 	if err != nil {
 		return nil, err
 	}
-	return &connecting{t: t, ssh: ssh, claim: newClaim(cfg.slot(), ssh.Keys.ID())}, nil
+	c := &connecting{t: t, ssh: ssh, claim: newClaim(cfg.slot(), ssh.Keys.ID()), before: before}
+	c.claim.turn = c.turn
+	if before != nil && before.links != nil {
+		c.claim.spared = before.links.claim.tunnel
+	}
+	return c, nil
+}
+
+// turn comes when a link has logged in and is about to take its slots: the tunnel before leaves them.
+func (c *connecting) turn() {
+	if c.before != nil && !c.yielded {
+		c.yielded = true
+		c.before.yield()
+	}
 }
 
 // way says how to log in to a machine, and to those on the way to it.
@@ -90,6 +96,14 @@ func (cfg *Config) way(srv server) (sshlink.Config, error) {
 	return ssh, nil
 }
 
+// giveBack has the tunnel before serve again, if no link of this one does.
+func (c *connecting) giveBack() {
+	if open, _ := c.t.sup.alive(); c.yielded && open == 0 {
+		c.yielded = false
+		c.before.resume()
+	}
+}
+
 // connect is a connector. Until one link has learnt what the proxy is, it is called for one only.
 func (c *connecting) connect(ctx context.Context, index int) (link, error) {
 	l, err := sshlink.Dial(ctx, c.ssh)
@@ -98,6 +112,7 @@ func (c *connecting) connect(ctx context.Context, index int) (link, error) {
 	}
 	made, err := c.serve(ctx, l, index)
 	if err != nil {
+		c.giveBack()
 		_ = l.Close()
 		return nil, err
 	}
@@ -124,7 +139,9 @@ func (c *connecting) serve(ctx context.Context, l *sshlink.Link, index int) (lin
 		return nil, err
 	}
 	c.claim.held, c.claim.taken = true, nil
-	return plainLink{l, slot}, nil
+	made := newSlotLink(c.t, l, p.slots)
+	made.has(0, slot)
+	return made, nil
 }
 
 // place is where visitors arrive; the first link finds out.
@@ -156,7 +173,8 @@ func (c *connecting) takePrepared(ctx context.Context, l *sshlink.Link, p *place
 	if err := l.Hold(ctx, ""); err != nil { // the session that has sshd turn Nagle's algorithm off
 		return nil, err
 	}
-	made := newPreparedLink(c.t, l, p.slots)
+	c.turn()
+	made := newSlotLink(c.t, l, p.slots)
 	for slot := index; slot < len(p.slots); slot += c.t.cfg.connections(len(p.slots)) {
 		if err := made.take(ctx, slot); err != nil {
 			open, _ := c.t.sup.alive()

@@ -36,7 +36,7 @@ func newKeeper(s *supervisor, index int) *keeper {
 // attempt starts to make a link; how it ended comes as a fact. During the set-up it ends a
 // little before that does, so that its caller learns what was waited for.
 func (k *keeper) attempt() {
-	if k.link == nil && k.trying == nil && k.s.failed == nil && !k.s.draining {
+	if k.link == nil && k.trying == nil && k.s.failed == nil && !k.s.draining && !k.s.yielded {
 		k.replace(nil)
 	}
 }
@@ -76,7 +76,7 @@ func (k *keeper) replace(old link) {
 func (k *keeper) arrived(l link, err error, cut bool) {
 	k.trying = nil
 	switch {
-	case err == nil && (k.s.draining || k.s.failed != nil):
+	case err == nil && (k.s.draining || k.s.yielded || k.s.failed != nil):
 		k.close(l)
 	case err == nil:
 		k.up(l)

@@ -43,13 +43,15 @@ type claim struct {
 	key     string
 	tunnel  string
 	exposed time.Time
+	spared  string                     // a tunnel of this process that leaves the slot by itself; "": none
+	turn    func()                     // is called when the slot is about to be taken
 	held    bool                       // the tunnel has had the slot
 	taken   error                      // by whom the port was held, when last looked at
 	newer   func(context.Context) bool // the URL leads to a newer tunnel; nil: nobody can tell
 }
 
 func newClaim(slot net.Addr, key string) *claim {
-	return &claim{slot: slot, key: key, tunnel: rand.Text()[:12], exposed: time.Now()}
+	return &claim{slot: slot, key: key, tunnel: rand.Text()[:12], exposed: time.Now(), turn: func() {}}
 }
 
 func (c *claim) age() int64 { return time.Since(c.exposed).Milliseconds() }
@@ -148,6 +150,7 @@ func (c *claim) look(ctx context.Context, proxy runner, link int) (stale []mark,
 	since := now - c.age()
 	for _, m := range marks {
 		switch {
+		case c.spared != "" && m.tunnel == c.spared:
 		case m.key != c.key:
 			err = fault.BusyBy(c.slot, m.key, time.UnixMilli(m.since))
 		case m.tunnel == c.tunnel:

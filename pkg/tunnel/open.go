@@ -21,25 +21,29 @@ func open(ctx context.Context, cfg Config, forwards bool) (*Tunnel, error) {
 		return nil, err
 	}
 	t := newTunnel(cfg, srv, nil)
-	links, err := newConnecting(t)
-	if err != nil {
+	if t.links, err = newConnecting(t, nil); err != nil {
 		return nil, err
 	}
-	t.sup.connect = links.connect
+	t.sup.connect = t.links.connect
 	if forwards && !cfg.Raw {
-		t.door = &door{t: t}
+		t.door = newDoor(t)
 	}
+	if err := t.start(ctx, forwards); err != nil {
+		_ = t.Close()
+		return nil, gaveUp(err, start)
+	}
+	return t, nil
+}
+
+// start has a new tunnel run, and waits until it is ready. After an error it still runs.
+func (t *Tunnel) start(ctx context.Context, forwards bool) error {
 	t.sup.setupBy, _ = ctx.Deadline()
 	t.run(forwards)
 	if err := t.ready(ctx); err != nil {
-		_ = t.Close()
-		if e, ok := errors.AsType[*Error](err); ok && !e.Permanent {
-			err = fault.Timeout(e, time.Since(start))
-		}
-		return nil, err
+		return err
 	}
 	t.sup.tell(func() { t.sup.setupBy = time.Time{} })
-	return t, nil
+	return nil
 }
 
 // newTunnel makes a tunnel whose links come from connect; nothing runs yet.
@@ -80,10 +84,7 @@ func (t *Tunnel) run(forwards bool) {
 		return
 	}
 	if t.door != nil {
-		t.board.edit(func(s *Status) { s.Access, s.Expires = t.cfg.Access.String(), t.cfg.Expires })
-		if t.cfg.Access.Public {
-			t.log.Warn("the app is open to everybody who can reach the URL", "url", t.place.Load().url)
-		}
+		t.door.show()
 	} else {
 		f := &forward.Forwarder{Target: t.target, Dialled: t.sup.dialled, Panicked: t.tasks.Panicked}
 		t.tasks.Go(func() { _ = f.Serve(t) })

@@ -97,6 +97,7 @@ func (c *claim) take(ctx context.Context, l machine, link int) (slot *sshlink.Li
 	if err := step(func(ctx context.Context) error { return l.Hold(ctx, c.mark(link)) }); err != nil {
 		return nil, err
 	}
+	c.turn()
 	if c.slot.Network() == "unix" {
 		return c.takeSocket(ctx, l, link)
 	}

@@ -44,7 +44,7 @@ func (s *supervisor) giveSoon(slot int, k *keeper, l link) {
 	time.AfterFunc(handOver, func() {
 		s.tell(func() {
 			now := s.slots[slot]
-			if now == k || now == nil || l == nil || s.draining {
+			if now == k || now == nil || l == nil || s.draining || s.yielded {
 				return
 			}
 			if k.link == l {
@@ -69,8 +69,66 @@ func (s *supervisor) takeOver(k *keeper) {
 			continue
 		}
 		s.slots[slot] = other
-		if other != nil {
+		if other != nil && !s.yielded {
 			other.link.Take(slot)
+		}
+	}
+}
+
+// yield leaves the slots to another tunnel of this process: until resume nothing is taken and no link
+// is made. A port is given back; the next sshd process can have it when yield returns. A socket
+// needs no giving back: it goes to the link that asks last, without a gap.
+func (t *Tunnel) yield() {
+	var holding []link
+	t.sup.tell(func() {
+		s := t.sup
+		s.yielded = true
+		s.loop.Stop()
+		for _, k := range s.keepers {
+			k.retry.Stop()
+			if k.trying != nil {
+				k.trying()
+			}
+			if k.link != nil && t.Addr().Network() == "tcp" {
+				holding = append(holding, k.link)
+			}
+		}
+	})
+	for _, l := range holding {
+		l.Withdraw()
+	}
+}
+
+// resume takes the slots again that yield left, and returns when that was done, or tried.
+func (t *Tunnel) resume() {
+	var asked []link
+	t.sup.tell(func() {
+		s := t.sup
+		if !s.yielded {
+			return
+		}
+		s.yielded = false
+		if s.draining || s.failed != nil {
+			return
+		}
+		for slot, k := range s.slots {
+			if k != nil && k.link != nil {
+				k.link.Take(slot)
+				asked = append(asked, k.link)
+			}
+		}
+		for _, k := range s.keepers {
+			k.attempt()
+		}
+		if t.Addr().Network() == "unix" {
+			s.astray = 0
+			s.loop.Reset(loopCheck)
+		}
+	})
+	for _, l := range asked {
+		select {
+		case <-l.Settled():
+		case <-l.Done():
 		}
 	}
 }

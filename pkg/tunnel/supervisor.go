@@ -28,6 +28,7 @@ type supervisor struct {
 	again    int       // of them those that were not a keeper's first
 	failed   *Error    // why nothing is tried any more
 	draining bool
+	yielded  bool // another tunnel of this process is about to have the slots
 	app      appState
 	appErr   *Error
 	recheck  *time.Timer // the next look at an app that does not answer
@@ -189,7 +190,7 @@ func (s *supervisor) show() {
 
 // lookAround asks in the background whether the URL leads to a newer tunnel.
 func (s *supervisor) lookAround() {
-	if s.up() == 0 || s.draining {
+	if s.up() == 0 || s.draining || s.yielded {
 		return
 	}
 	s.t.tasks.Go(func() {
@@ -201,7 +202,7 @@ func (s *supervisor) lookAround() {
 // lookedAround: the newest expose() has the name; this one gives its links up, and does not come back.
 func (s *supervisor) lookedAround(newer bool) {
 	switch {
-	case s.up() == 0 || s.draining:
+	case s.up() == 0 || s.draining || s.yielded:
 	case !newer:
 		s.astray = 0
 		s.loop.Reset(loopCheck)

@@ -35,6 +35,7 @@ func (l *fakeLink) Slots() int                                     { return 1 }
 func (l *fakeLink) Take(int)                                       {}
 func (l *fakeLink) Give(int)                                       {}
 func (l *fakeLink) Withdraw()                                      {}
+func (l *fakeLink) Settled() <-chan struct{}                       { return l.done }
 func (l *fakeLink) Done() <-chan struct{}                          { return l.done }
 func (l *fakeLink) Err() error                                     { return l.err }
 func (l *fakeLink) Close() error                                   { l.die(nil); l.closed.Store(true); return nil }

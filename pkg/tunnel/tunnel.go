@@ -67,6 +67,7 @@ type Tunnel struct {
 	board  *board
 	target *forward.Target
 	sup    *supervisor
+	links  *connecting
 	check  checker
 	door   *door // nil: none
 	place  atomic.Pointer[place]
@@ -117,7 +118,7 @@ func (t *Tunnel) URL() string {
 // were given away and visitors who are there need the new URL. It lasts until Close; to keep it
 // longer, count Config.TokenVersion up instead, or store a token of your own.
 func (t *Tunnel) NewToken() error {
-	if t.door == nil || t.cfg.Access.String() != "token" {
+	if t.door == nil || !t.door.asksToken() {
 		return fault.Config(`open it with access="token"`, "this tunnel has no token")
 	}
 	if !t.door.renew() {

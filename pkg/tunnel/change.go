@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tunnel
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
+)
+
+// visitors are the settings that say who is admitted: a gate changes them while it lives.
+type visitors struct {
+	access  Access
+	token   string
+	version int
+	expires time.Time
+	allow   []string
+}
+
+func (cfg *Config) visitors() visitors {
+	return visitors{cfg.Access, cfg.Token, cfg.TokenVersion, cfg.Expires, cfg.Allow}
+}
+
+// changed names the settings, as in JSON, in which two differ.
+func (v *visitors) changed(o *visitors) (names []string) {
+	for _, one := range []struct {
+		name string
+		same bool
+	}{
+		{"access", v.access.Public == o.access.Public && maps.Equal(v.access.Passwords, o.access.Passwords)},
+		{"token", v.token == o.token},
+		{"token_version", v.version == o.version},
+		{"expires", v.expires.Equal(o.expires)},
+		{"allow", slices.Equal(v.allow, o.allow)},
+	} {
+		if !one.same {
+			names = append(names, one.name)
+		}
+	}
+	return names
+}
+
+// sameToken reports whether two say the same of the token, but for its end.
+func (v *visitors) sameToken(o *visitors) bool { return v.token == o.token && v.version == o.version }
+
+// rest is cfg as JSON without what concerns visitors or is no setting of a link; it holds secrets.
+func (cfg Config) rest() ([]byte, error) {
+	cfg.Access, cfg.Token, cfg.TokenVersion, cfg.Expires, cfg.Allow, cfg.Target = Access{}, "", 0, time.Time{}, nil, ""
+	return json.Marshal(cfg)
+}
+
+// Admit gives an open tunnel what cfg says of its visitors: Access, Token, TokenVersion, Expires and
+// Allow. It returns the names, as in JSON, of those that differed from the tunnel's, and whether anything
+// else does, for which Reopen is. It needs no network: the gate changes at once, whether there is
+// a link or not, and ends the connections of visitors whom the new settings may not admit. All of cfg
+// is validated first, keys and host keys included; after an error nothing has changed.
+func (t *Tunnel) Admit(cfg Config) (changed []string, rest bool, err error) {
+	cfg.Log = nil // Reopen tells
+	next, err := t.plan(cfg)
+	if err != nil {
+		return nil, false, err
+	}
+	before, err := t.cfg.rest()
+	if err != nil {
+		return nil, false, fault.Internal(err)
+	}
+	after, err := next.cfg.rest()
+	if err != nil {
+		return nil, false, fault.Internal(err)
+	}
+	rest = !bytes.Equal(before, after) || !t.serves()
+	if t.door == nil || cfg.Raw {
+		return nil, rest, nil
+	}
+	changed, err = t.door.admit(next.cfg.visitors())
+	return changed, rest, err
+}
+
+// serves reports whether the tunnel serves visitors, or will again by itself.
+func (t *Tunnel) serves() bool {
+	s, _ := t.board.read()
+	return s.State != Failed && s.State != Replaced && s.State != StateClosed
+}
+
+// plan validates cfg as far as that can be done without the network, for a tunnel in t's place, and
+// returns that tunnel; nothing of it runs.
+func (t *Tunnel) plan(cfg Config) (*Tunnel, error) {
+	srv, err := cfg.resolve()
+	if err != nil {
+		return nil, err
+	}
+	if p := t.place.Load(); p.known && !p.prepared {
+		if _, err := cfg.plain(); err != nil {
+			return nil, err
+		}
+	}
+	next := newTunnel(cfg, srv, nil)
+	next.links, err = newConnecting(next, t)
+	if err != nil {
+		return nil, err
+	}
+	next.sup.connect = next.links.connect
+	if !cfg.Raw {
+		next.door = newDoor(next)
+	}
+	return next, nil
+}
+
+// drainFor is how long requests that are under way on a tunnel may go on when another has its place.
+const drainFor = 5 * time.Second
+
+// Reopen opens a tunnel with cfg in the place of t and returns it when a visitor could open its URL,
+// as Expose does; t then takes no more visitors, gives requests that are under way 5 s to end, and is
+// closed. Until then t serves; after an error it serves on as before. The new one logs in and is
+// checked before t's slots pass to it. If it fails after that, t has them back when Reopen returns, or
+// 2 s later at most. Visitors may find nobody for the round trip in which a plain proxy's port passes on.
+//
+// A token that NewToken made goes over to the new tunnel. t must be one of Expose.
+func (t *Tunnel) Reopen(ctx context.Context, cfg Config) (*Tunnel, error) {
+	start := time.Now()
+	next, err := t.plan(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if next.door != nil && t.door != nil {
+		next.door.inherit(t.door)
+	}
+	if err := next.start(ctx, true); err != nil {
+		next.yield()
+		t.resume()
+		_ = next.Close()
+		return nil, gaveUp(err, start)
+	}
+	t.log.Info("the new settings hold", "url", next.place.Load().url)
+	if !next.tasks.Go(func() { t.leave(next.life) }) {
+		_ = t.Close()
+	}
+	return next, nil
+}
+
+// leave closes t, whose place another tunnel has that lives as long as life.
+func (t *Tunnel) leave(life context.Context) {
+	left := time.NewTimer(handOver)
+	defer left.Stop()
+	select {
+	case <-left.C:
+	case <-life.Done():
+	}
+	ctx, cancel := context.WithTimeout(life, drainFor)
+	defer cancel()
+	_ = t.Shutdown(ctx)
+}
+
+// gaveUp is the error of a set-up that began at start.
+func gaveUp(err error, start time.Time) error {
+	if e, ok := errors.AsType[*Error](err); ok && !e.Permanent {
+		return fault.Timeout(e, time.Since(start))
+	}
+	return err
+}
