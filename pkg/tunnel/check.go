@@ -186,14 +186,14 @@ func (t *Tunnel) verify(ctx context.Context) error {
 		case <-changed:
 		case f := <-direct:
 			if f.Kind != probe.Unreachable {
-				return t.verified(f, "url")
+				return t.verified(ctx, f, "url")
 			}
 			t.log.Debug("the URL cannot be opened from this machine", "reason", f.Answer)
 			askLink()
 		case <-late.C:
 			askLink()
 		case f := <-overLink:
-			return t.verified(f, "link")
+			return t.verified(ctx, f, "link")
 		}
 	}
 }
@@ -231,7 +231,7 @@ func (t *Tunnel) ownURL() string {
 }
 
 // verified takes the finding of a check.
-func (t *Tunnel) verified(f probe.Finding, how string) error {
+func (t *Tunnel) verified(ctx context.Context, f probe.Finding, how string) error {
 	switch f.Kind {
 	case probe.Ours:
 		t.board.edit(func(s *Status) { s.Checked = how })
@@ -240,6 +240,9 @@ func (t *Tunnel) verified(f probe.Finding, how string) error {
 	case probe.Elsewhere, probe.Newer, probe.Older:
 		return fault.NotOurs(t.place.Load().url, f.Answer, t.Addr())
 	default:
+		if ctx.Err() == context.Canceled { // who asked does not want to know any more
+			return ctx.Err()
+		}
 		t.log.Warn("the URL could not be checked", "url", t.place.Load().url, "reason", f.Answer)
 		return nil
 	}

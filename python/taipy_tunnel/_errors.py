@@ -33,7 +33,7 @@ class TunnelError(Exception):
 
 
 class ConfigError(TunnelError):
-    """An argument, key or host key cannot be used. Nothing was sent anywhere."""
+    """An argument, key or host key cannot be used. Nothing was sent anywhere, and no open tunnel was touched."""
 
 
 class HostKeyError(TunnelError):

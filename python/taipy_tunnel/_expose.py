@@ -16,13 +16,13 @@ from . import _databricks, _scope, _settings
 from ._card import KEEP_MINUTES
 from ._cluster import facts, spark
 from ._errors import ProxyUnreachableError, TunnelError
+from ._library import LATE
 from ._settings import DEFAULT_TIMEOUT, Access, Expires, Key, Settings, flag, seconds, slot, text, variable
 from ._status import Status
 from ._taipy import App
 from ._tunnel import ENDED, Tunnel
 from ._watcher import watcher
 
-_PROGRESS_AFTER = 1.0  # seconds
 KEEPS = (
     f"taipy-tunnel: keep_cluster=True sends a tiny Spark job every {KEEP_MINUTES} minutes, so this cluster does not "
     "stop for idleness, and costs what it costs, until the tunnel is closed or the notebook detached."
@@ -100,7 +100,9 @@ def expose(
     Raises a TunnelError, whose `hint` says what to do: ConfigError, HostKeyError, AuthError,
     ForwardError or AppNotFoundError at once, ProxyUnreachableError, ProxyHopError and a port in use
     after `timeout`; WorkspaceError if Databricks' secrets cannot be read. Nothing of a tunnel that was
-    not open before then goes on.
+    not open before then goes on, and one that was open goes on as before: settings are validated before
+    anything is touched, and the tunnel with the new ones is opened beside the old one. Changes of access, token,
+    token_version, expires and allow need no proxy: they hold at once, and stay if the rest fails.
     """
     if unknown:
         raise TypeError(_no_such_argument(next(iter(unknown))))
@@ -134,6 +136,8 @@ def expose(
         key = key_passphrase = token = access = via = None
         if isinstance(error, TunnelError):
             error = _scope.advised(error, settings)
+            if goes_on := _goes_on():
+                error.message += f"; {goes_on}"
         elif isinstance(error, Exception):
             raise  # a defect of ours, to be shown with its frames
         raise error.with_traceback(None) from None
@@ -160,6 +164,14 @@ def _live() -> bool:
     return any(tunnel.state not in ENDED for tunnel in tunnels())
 
 
+def _goes_on() -> str:
+    """What is to be said of the tunnels that are open, when an expose() has failed."""
+    states = [tunnel.state for tunnel in tunnels()]
+    if any(state in ("up", "degraded", "waiting") for state in states):
+        return f"the open tunnel{'s go' if len(states) > 1 else ' goes'} on as before"
+    return "the open tunnel stays, and goes on reconnecting" if "reconnecting" in states else ""
+
+
 def _show(tunnel: Tunnel) -> None:
     """On Databricks, what is not shown by itself: nobody looks at the result of a job's cell."""
     if not _databricks.here():
@@ -176,23 +188,38 @@ def _expose(settings: Settings, app: App, timeout: float) -> Tunnel:
     with _lock:
         tunnel = _tunnels.setdefault(settings.identity, Tunnel(settings, app))
     with tunnel._opening:
-        fresh = not tunnel._handle
-        try:
-            changed = settings != tunnel._settings or tunnel._closing
-            if tunnel._handle and (changed or tunnel.state in ("failed", "replaced")):
-                tunnel.close(drain=0)
-                fresh = True
-            tunnel._settings, tunnel._app = settings, app
-            if fresh:
-                tunnel.open(timeout)
-            else:
-                tunnel.follow()
-            _settle(tunnel, timeout)
-        except BaseException:
-            if fresh:
-                tunnel.release()
-            raise
+        if tunnel._closing or not tunnel._handle:
+            _open(tunnel, settings, app, timeout)
+        else:
+            _change(tunnel, settings, app, timeout)
     return tunnel
+
+
+def _open(tunnel: Tunnel, settings: Settings, app: App, timeout: float) -> None:
+    """Open a tunnel that is closed, or being closed. After an error nothing of it is left."""
+    try:
+        tunnel.close(drain=0)
+        tunnel._settings, tunnel._app = settings, app
+        tunnel.open(timeout)
+        _settle(tunnel, timeout)
+    except BaseException:
+        tunnel.release()
+        raise
+
+
+def _change(tunnel: Tunnel, settings: Settings, app: App, timeout: float) -> None:
+    """Have an open tunnel be as settings say. After an error it goes on as before."""
+    took: list[str] = []
+    try:
+        if settings != tunnel._settings or tunnel._doubt or tunnel.state in ENDED:
+            tunnel.change(settings, app, timeout, took)
+        tunnel._app = app
+        tunnel.follow()
+        _settle(tunnel, timeout)
+    except TunnelError as error:
+        if took:
+            error.message += f" (of the changes this took effect: {', '.join(took)})"
+        raise
 
 
 def _settle(tunnel: Tunnel, timeout: float) -> None:
@@ -203,14 +230,14 @@ def _settle(tunnel: Tunnel, timeout: float) -> None:
         nonlocal shown
         waited = time.monotonic() - start
         said = f"taipy-tunnel: {status.last_error.message if status.last_error else 'connecting to ' + status.server}"
-        if waited > _PROGRESS_AFTER and said != shown and status.state not in ("up", "degraded", "waiting", *ENDED):
+        if waited > LATE and said != shown and status.state not in ("up", "degraded", "waiting", *ENDED):
             shown = said
             print(said, flush=True)
         return status.state in ("up", "degraded", "waiting")
 
     # The engine ends a set-up by its own clock; an open tunnel that is reconnecting it leaves alone.
     end = start + timeout + 1.0
-    while not tunnel._wait_for(settled, min(_PROGRESS_AFTER, max(0.0, end - time.monotonic()))):
+    while not tunnel._wait_for(settled, min(LATE, max(0.0, end - time.monotonic()))):
         if time.monotonic() >= end:
             raise tunnel.status.last_error or ProxyUnreachableError(f"tunnel: not ready after {timeout:g} s")
 

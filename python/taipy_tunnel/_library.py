@@ -20,6 +20,7 @@ from ._errors import ForkedProcessError, TunnelError, WorkspaceError, from_json
 from ._settings import Settings
 
 ABI_VERSION = 3
+LATE = 1.0  # seconds after which a person wants to be told that something is going on
 PATH = pathlib.Path(__file__).with_name("libtaipy_tunnel.so")
 
 TEXT = (POINTER(c_char), c_size_t)  # (buf, len): text that comes out
@@ -114,10 +115,19 @@ class Library:
         between a call's return and an assignment: that left a tunnel that nobody could close.
         """
         # A buffer, not bytes: what a traceback shows of it is its type, and it holds the key.
-        config = ctypes.create_string_buffer(settings.config(target))
+        config = ctypes.create_string_buffer(json.dumps(settings.config(target)).encode())
         opened.extend(map(self._dll.tt_expose, (config,), (max(1, round(timeout * 1000)),)))
         if opened[0] < 0:
             self._check("tt_expose", opened.pop())
+
+    def admit(self, handle: int, settings: Settings, target: str) -> tuple[list[str], bool]:
+        """Have the gate of an open tunnel admit whom settings say; the names of what changed, and is there more."""
+        answer = self.ask({"ask": "tunnel.admit", "handle": handle, "config": settings.config(target)}, 10.0)
+        return list(answer["changed"]), bool(answer["reopen"])
+
+    def reopen(self, handle: int, settings: Settings, target: str, timeout: float, late: Callable[[], object]) -> None:
+        """Open a tunnel with settings in the place of an open one; `late` as in ask()."""
+        self.ask({"ask": "tunnel.reopen", "handle": handle, "config": settings.config(target)}, timeout, late=late)
 
     def set_target(self, handle: int, target: str) -> None:
         self._call("tt_set_target", handle, target.encode())
@@ -146,14 +156,22 @@ class Library:
     def release(self, handle: int) -> None:
         self._call("tt_release", handle)
 
-    def ask(self, question: dict[str, Any], timeout: float, said: Callable[[str], object] | None = None) -> Any:
+    def ask(
+        self,
+        question: dict[str, Any],
+        timeout: float,
+        said: Callable[[str], object] | None = None,
+        late: Callable[[], object] | None = None,
+    ) -> Any:
         """The answer to a question of tt_ask(), or its error; interruptible. `timeout` in seconds.
 
-        `said` is called, in this thread, with each line that is said meanwhile.
+        `said` is called, in this thread, with each line that is said meanwhile; `late` once, if there is no
+        answer after a second.
         """
         from ._watcher import TICK, watcher  # which needs this module
 
-        end = time.monotonic() + timeout + 5.0  # of the waiting; the engine ends in time
+        start = time.monotonic()
+        end = start + timeout + 5.0  # of the waiting; the engine ends in time
         opened: list[int] = []
         try:
             self.begin(question, timeout, opened)
@@ -164,12 +182,18 @@ class Library:
             while not answer["done"]:
                 with watcher.lock:
                     while not ((answer := self.answer(opened[0]))["done"] or answer.get("said")):
-                        if time.monotonic() > end:
+                        now = time.monotonic()
+                        if now > end:
                             raise TunnelError("library: no answer")
+                        if late is not None and now > start + LATE:
+                            break
                         watcher.changed.wait(TICK)
                 for line in answer.get("said", ()):  # without the lock: a terminal may be slow
                     if said is not None:
                         said(line)
+                if late is not None and not answer["done"] and time.monotonic() > start + LATE:
+                    late()
+                    late = None
         finally:
             for handle in opened:
                 watcher.remove(handle)

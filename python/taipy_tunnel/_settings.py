@@ -9,7 +9,6 @@ value means is decided by the engine, which gets them all as one JSON object.
 from __future__ import annotations
 
 import datetime
-import json
 import os
 import re
 from collections.abc import Mapping
@@ -60,18 +59,18 @@ class Settings:
         port = "" if re.search(r"[^:]:\d+$|\]:\d+$", server) else usual
         return server + port, self.name or self.remote or DEFAULT_REMOTE
 
-    def config(self, target: str) -> bytes:
+    def config(self, target: str) -> dict[str, object]:
         """The `config` of tt_expose."""
         # The library's copy of the environment is as old as the library.
         agent = os.environ.get("SSH_AUTH_SOCK") or "none"
         environment = {name: os.environ[name] for name in _ASKED if name in os.environ}
-        config = {**asdict(self), "agent": agent, "environment": environment, "target": target}
+        config: dict[str, object] = {**asdict(self), "agent": agent, "environment": environment, "target": target}
         if isinstance(self.expires, float):
             end = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=self.expires)
             config["expires"] = end.isoformat()
         if not self.expires:
             del config["expires"]
-        return json.dumps(config).encode()
+        return config
 
 
 def text(name: str, value: object) -> str:

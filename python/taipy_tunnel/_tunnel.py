@@ -26,6 +26,7 @@ from ._watcher import TICK, logger, watcher
 
 KEPT_LOGS = 1000
 ENDED = ("failed", "replaced", "closed")
+REOPENS = "taipy-tunnel: opening the tunnel with the new settings; the open one serves visitors meanwhile"
 CARD_WAIT = 1.0  # seconds that a card waits for what the workspace knows of the cluster
 
 
@@ -41,6 +42,7 @@ class Tunnel:
         self._logs: collections.deque[str] = collections.deque(maxlen=KEPT_LOGS)
         self._opening = threading.Lock()  # one expose() at a time
         self._closing = False  # a close() was begun, and may have been interrupted
+        self._doubt = False  # a change() has failed half-way: the engine knows what holds, _settings do not
         self._complained = ""
         self._resync = Resync()
         self._keeper: Keeper | None = None
@@ -192,6 +194,23 @@ class Tunnel:
             except BaseException:  # Ctrl-C may come between any two instructions
                 self._handle = opened[0] if opened else 0
                 raise
+
+    def change(self, settings: Settings, app: App, timeout: float, took: list[str]) -> None:
+        """Give it other settings. Whatever goes wrong, it stays as it is, but for what it appends to `took`.
+
+        Those are the names of what concerns visitors: it holds at once, also while the proxy is away.
+        """
+        target, link = app.address(), self.url
+        self._doubt = True
+        changed, more = library().admit(self._handle, settings, target)
+        took += changed
+        if more:
+            library().reopen(self._handle, settings, target, timeout, lambda: print(REOPENS, flush=True))
+        self._settings, self._app, self._doubt = settings, app, False
+        self._complained = ""
+        self._resync = Resync()
+        if self.url != link:
+            print("taipy-tunnel: the link is another one now; visitors need the new one: tunnel.url", flush=True)
 
     def examine(self, timeout: float) -> list[dict[str, Any]]:
         """What doctor() says of it: objects of step, ok, seen and hint."""

@@ -19,7 +19,7 @@ import pathlib
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
 from . import processes
@@ -203,6 +203,19 @@ class Proxy(abc.ABC):
         if self._sshd is not None:
             processes.end(self._sshd)
             self._sshd = None
+
+    @contextlib.contextmanager
+    def without_listener(self) -> Iterator[None]:
+        """No login succeeds, and none is refused either: nothing listens; connections that are there live on."""
+        assert self._sshd is not None
+        links = processes.descendants(self._sshd.pid)
+        self._sshd.kill()
+        self._sshd.wait()
+        try:
+            yield
+        finally:
+            processes.kill(links)  # which nobody else would find any more
+            self.start_sshd()
 
     def links(self) -> list[int]:
         """The pids of the processes of sshd that serve a connection, one each."""
