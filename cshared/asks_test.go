@@ -75,6 +75,7 @@ func TestQuestionsThatAreNotUnderstood(t *testing.T) {
 			`{"ask":"databricks.store","host":"http://127.0.0.1:1","token":"hunter2","key":"hunter2"}`,
 			`{"ask":"proxy.setup","host":{"tenants":[]},"config":{"server":"root@127.0.0.1:1"}}`, `{"ask":"proxy.setup","host":{},"config":{},"more":1}`,
 			`{"ask":"proxy.check"}`, `{"ask":"proxy.check","config":{"server":"me"}}`,
+			`{"ask":"tunnel.admit","handle":9223372036854775807,"config":{"server":"me@h","key":"hunter2"}}`, `{"ask":"tunnel.reopen","config":7}`,
 			`{"ask":"tunnel.doctor","handle":9223372036854775807}`, `{"ask":"tunnel.doctor","handle":"1"}`,
 		} {
 			a, text := answered(t, ask(t, question, time.Minute))

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"testing"
 	"time"
 )
@@ -129,5 +130,47 @@ func ends(t *testing.T, c net.Conn, r io.Reader) {
 	rest, err := io.ReadAll(r)
 	if timeout, ok := err.(net.Error); ok && timeout.Timeout() || len(rest) > 8 {
 		t.Errorf("it went on: %q, %v", rest, err)
+	}
+}
+
+// TestAccessEndsWhatItOpened: what the rules before admitted is ended, and judged by those that hold now.
+func TestAccessEndsWhatItOpened(t *testing.T) {
+	check(t)
+	g, addr := open(t, Config{Target: at(rawApp(t, echo)), Access: Access{Public: true}, TrustProxy: true})
+	words := Access{Passwords: map[string]string{"anna": "correct horse"}}
+	here, elsewhere := "X-Forwarded-For: 192.0.2.7", []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}
+	ask := func(lines ...string) (net.Conn, *bufio.Reader, int) {
+		c := dial(t, addr)
+		r := bufio.NewReader(c)
+		_, _ = io.WriteString(c, request("GET", "/ws", "", append(upgrade, append(lines, here)...)...))
+		return c, r, read(t, r, "GET").StatusCode
+	}
+	c, r, code := ask()
+	for _, now := range []struct {
+		access  Access
+		allow   []netip.Prefix
+		without int
+		with    string // what is asked for
+	}{
+		{Access{}, nil, 403, cookieOf(g, tokenText)},
+		{words, nil, 401, "Authorization: Basic YW5uYTpjb3JyZWN0IGhvcnNl"},
+		{words, elsewhere, 403, ""},
+	} {
+		if code != http.StatusSwitchingProtocols {
+			t.Fatalf("before %+v: %d", now, code)
+		}
+		if err := g.SetAccess(now.access, now.allow); err != nil {
+			t.Fatal(err)
+		}
+		ends(t, c, r)
+		if _, _, code = ask(); code != now.without {
+			t.Errorf("%+v: without what is asked for %d, want %d", now, code, now.without)
+		}
+		if now.with != "" {
+			c, r, code = ask(now.with)
+		}
+	}
+	if err := (&Gate{}).SetAccess(Access{}, elsewhere); err == nil {
+		t.Error("addresses are asked for that a visitor could forge")
 	}
 }
