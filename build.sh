@@ -21,13 +21,15 @@ usage() {
 	cat <<-END
 		./build.sh lib     builds $LIBRARY for this machine's architecture (glibc $GLIBC)
 		./build.sh wheel   builds dist/*.whl with it
-		./build.sh test    tests everything: test go, test python [pytest's arguments]; as root, roots too
+		./build.sh test    tests everything: test go, test python [pytest's arguments]; as root, test roots too.
+		                   A part that fails does not end the others; what failed is named at the end
 		./build.sh compat  the notebook's side on older Taipys, on Databricks' kernels, and on the oldest and
 		                   newest Python there is; apps of Streamlit, Gradio and Dash
 		./build.sh roots   the script that makes a proxy machine, and attacks on what it makes, in fresh Debian
 		                   12 and 13 roots; as root
 		./build.sh bench   what is measured: gil, gate, taipy; bench gate: that alone
-		./build.sh fuzz    fuzzes every parser of untrusted text for a minute; fuzz 1h: for an hour each
+		./build.sh fuzz    fuzzes every parser of untrusted text for a minute; fuzz 1h: for an hour each;
+		                   fuzz 1h FuzzX: one of them
 		./build.sh lint    formats, vet, staticcheck, go.mod, ruff, mypy
 		./build.sh demo    a proxy, a notebook and the chain between them on this machine; prints the URL
 		                   and stays until Ctrl-C. demo --check drives it with a browser and times each step.
@@ -141,23 +143,49 @@ lint() {
 	(cd python && "../$TOOLS/bin/mypy" taipy_tunnel tests/chain)
 }
 
-test_go() {
-	need_languages
-	machines
-	say "Go tests"
-	go test -race ./...
-	fuzz 2s
+# parts COMMAND…: runs each as a process of its own, where errexit holds; also after one that failed.
+parts() {
+	local part failed=()
+	trap 'exit 130' INT # or the next one would begin
+	for part; do
+		$part || failed+=("$part")
+	done
+	[ ${#failed[@]} -gt 0 ] || return 0
+	say "failed"
+	printf '    %s\n' "${failed[@]}"
+	return 1
 }
 
-fuzz() {
-	local file target
+# test_all [go]: installs first, so that a program that is missing is all that is told.
+test_all() {
+	local all
 	need_languages
-	grep -roE --include='*_test.go' '^func Fuzz\w+' pkg cshared | sort | while IFS=: read -r file target; do
-		target=${target#func }
-		say "$target, ${1:-1m}"
-		fuzz_one "$target" "${1:-1m}" "./${file%/*}" || fuzz_one "$target" "${1:-1m}" "./${file%/*}" again
-	done
+	machines
+	mapfile -t all < <(fuzz_parts 2s)
+	all=("go test -race ./..." "${all[@]}")
+	if [ "${1:-}" != go ]; then
+		[ "$(id -u)" != 0 ] || all+=("./build.sh test roots")
+		all+=("./build.sh test python")
+	fi
+	say "Go tests"
+	parts "${all[@]}"
 }
+
+# fuzz [TIME [TARGET]]
+fuzz() {
+	local all package
+	if [ $# -lt 2 ]; then
+		mapfile -t all < <(fuzz_parts "${1:-1m}")
+		parts "${all[@]}"
+		return
+	fi
+	need_languages
+	package=./$(dirname "$(grep -rlE --include='*_test.go' "^func $2\(" pkg cshared)")
+	say "$2, $1"
+	fuzz_one "$2" "$1" "$package" || fuzz_one "$2" "$1" "$package" again
+}
+
+fuzz_parts() { grep -rhoE --include='*_test.go' '^func Fuzz\w+' pkg cshared | sort | sed "s/^func/.\/build.sh fuzz $1/"; }
 
 # fuzz_one TARGET TIME PACKAGE [again]: fails for good, unless the fuzzer only failed to end in time, which
 # Go before 1.27 does on a busy machine (golang/go#75804); it has found nothing then, and is run again.
@@ -277,13 +305,9 @@ roots) roots attacks ;;
 demo | fuzz | bench) "$1" "${@:2}" ;;
 test)
 	case "${2:-all}" in
-	go) test_go ;;
+	all | go) test_all "${2:-}" ;;
 	python) test_python "${@:3}" ;;
-	all)
-		test_go
-		[ "$(id -u)" != 0 ] || roots
-		test_python
-		;;
+	roots) roots ;;
 	*) usage && exit 2 ;;
 	esac
 	;;
