@@ -295,7 +295,7 @@ class Tunnel:
                     library().set_target(self._handle, address)
             self._resync = Resync()
         elif gui is not None and (self._resync.look(gui, status.reconnects) or status.visitors):
-            _taipy.wake(address)
+            _taipy.wake(gui)
 
     def record(self, level: int, moment: float, message: str) -> None:
         """Keep a line for logs() and hand it to Python's logging."""

@@ -85,10 +85,10 @@ IDLE = """
     import taipy_tunnel
     from taipy_tunnel import _taipy
     woken, wake = 0, _taipy.wake
-    def counted(address):
+    def counted(gui):
         global woken
         woken += 1
-        wake(address)
+        wake(gui)
     _taipy.wake = counted
     tunnel = taipy_tunnel.expose(**«arguments»)
     assert tunnel.status.target == «app», tunnel
