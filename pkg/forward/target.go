@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/netip"
 	"sync"
 	"time"
 )
@@ -15,15 +16,18 @@ var ErrNoTarget = errors.New("no app yet")
 
 const (
 	dialTimeout = 2 * time.Second // one attempt; the app is on this machine
-	patience    = time.Second     // how long a refused connection waits for a newer address
+	patience    = time.Second     // how long a refused connection waits for an app that is being restarted
+	redial      = patience / 10   // how often it tries the same address meanwhile
 )
 
 // Target is where the app listens now. It moves: a notebook's app gets another port each time
 // its cell is run again. The zero value has no address. Safe for concurrent use.
 type Target struct {
-	mu    sync.Mutex
-	addr  string
-	moved chan struct{} // closed when addr changes; nil until somebody waits
+	mu     sync.Mutex
+	addr   string
+	moved  chan struct{}    // closed when addr changes; nil until somebody waits
+	places []netip.AddrPort // of addr on this machine
+	alone  uint64           // the listener that took all connections when last looked; 0: several did, or none was seen
 }
 
 // Set moves the target to addr ("host:port"), or nowhere if addr is "". Connections from now on
@@ -34,7 +38,7 @@ func (t *Target) Set(addr string) {
 	if addr == t.addr {
 		return
 	}
-	t.addr = addr
+	t.addr, t.places, t.alone = addr, places(addr), 0
 	if t.moved != nil {
 		close(t.moved)
 		t.moved = nil
@@ -57,11 +61,13 @@ func (t *Target) now() (string, <-chan struct{}) {
 }
 
 // Dial connects to the app where it listens now. Where that is refused it waits up to one
-// second for the target to move, since an app that is being restarted is about to. The
-// connection acknowledges what it reads at once, see quickConn.
+// second for the target to move, or for a server to listen there again: an app that is being
+// restarted does one or the other. The connection acknowledges what it reads at once, see quickConn.
 func (t *Target) Dial(ctx context.Context) (net.Conn, error) {
 	late := time.NewTimer(patience)
 	defer late.Stop()
+	again := time.NewTicker(redial)
+	defer again.Stop()
 	d := net.Dialer{Timeout: dialTimeout}
 	for {
 		addr, moved := t.now()
@@ -69,11 +75,13 @@ func (t *Target) Dial(ctx context.Context) (net.Conn, error) {
 		if addr != "" {
 			var c net.Conn
 			if c, err = d.DialContext(ctx, "tcp", addr); err == nil {
+				t.lookAround()
 				return quick(c), nil
 			}
 		}
 		select {
 		case <-moved:
+		case <-again.C:
 		case <-late.C:
 			return nil, err
 		case <-ctx.Done():

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package forward
+
+import (
+	"context"
+	"net"
+	"strconv"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/leak"
+)
+
+// bind listens; share: with others on the port.
+func bind(t testing.TB, network, addr string, share bool) net.Listener {
+	t.Helper()
+	c := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) (err error) {
+		if share {
+			_ = raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1) })
+		}
+		return err
+	}}
+	l, err := c.Listen(context.Background(), network, addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	return l
+}
+
+func at(t testing.TB, host string, l net.Listener) *Target {
+	t.Helper()
+	target := &Target{}
+	target.Set(net.JoinHostPort(host, strconv.Itoa(l.Addr().(*net.TCPAddr).Port)))
+	return target
+}
+
+// TestListener: whatever a connection reaches is found, and another socket on the port is another one.
+func TestListener(t *testing.T) {
+	leak.Check(t)
+	lan := ""
+	addrs, _ := net.InterfaceAddrs()
+	for _, a := range addrs {
+		if ip := a.(*net.IPNet).IP; ip.IsGlobalUnicast() && ip.To4() != nil {
+			lan = ip.String()
+		}
+	}
+	for _, c := range []struct{ network, addr, host string }{
+		{"tcp4", "127.0.0.1:0", "127.0.0.1"}, {"tcp4", "127.0.0.1:0", "localhost"}, {"tcp4", "127.0.0.1:0", "0.0.0.0"}, {"tcp4", "127.0.0.1:0", ""},
+		{"tcp4", "127.0.0.1:0", "::ffff:127.0.0.1"}, {"tcp4", "127.0.0.7:0", "127.0.0.7"}, {"tcp4", "0.0.0.0:0", "127.0.0.1"}, {"tcp4", "0.0.0.0:0", lan},
+		{"tcp6", "[::1]:0", "::1"}, {"tcp6", "[::1]:0", "localhost"}, {"tcp6", "[::]:0", "::1"}, {"tcp", "[::]:0", "127.0.0.1"},
+		{"tcp", "[::]:0", "::1"}, {"tcp", "[::]:0", "localhost"}, {"tcp", "[::]:0", "::"},
+	} {
+		if c.host == "" && c.addr == "0.0.0.0:0" {
+			continue // a machine without a network
+		}
+		l := bind(t, c.network, c.addr, false)
+		target := at(t, c.host, l)
+		one, known := target.Listener()
+		if again, _ := target.Listener(); one == 0 || !known || again != one {
+			t.Errorf("%+v: %d %v, then %d", c, one, known, again)
+		}
+		_ = l.Close()
+		if gone, known := target.Listener(); gone != 0 || !known {
+			t.Errorf("%+v: closed, but %d %v", c, gone, known)
+		}
+		l = bind(t, c.network, l.Addr().String(), false)
+		if two, known := target.Listener(); two == 0 || two == one || !known {
+			t.Errorf("%+v: %d %v after %d", c, two, known, one)
+		}
+		_ = l.Close()
+	}
+}
+
+// TestListenerElsewhere: a socket of this machine says nothing of another machine's with the same port.
+func TestListenerElsewhere(t *testing.T) {
+	l := bind(t, "tcp", "[::]:0", false)
+	for _, host := range []string{"192.0.2.1", "2001:db8::1", "app.example", "x:y"} {
+		if id, known := at(t, host, l).Listener(); id != 0 || !known {
+			t.Errorf("%s: %d %v", host, id, known)
+		}
+	}
+	if id, known := (&Target{}).Listener(); id != 0 || !known {
+		t.Errorf("no app: %d %v", id, known)
+	}
+}
+
+// TestListenersThatShareAPort: to which of them a connection went cannot be told, also if one came later.
+func TestListenersThatShareAPort(t *testing.T) {
+	leak.Check(t)
+	one := bind(t, "tcp4", "127.0.0.1:0", true)
+	target := at(t, "127.0.0.1", one)
+	first, _ := target.Listener()
+	two := bind(t, "tcp4", one.Addr().String(), true)
+	c, err := target.Dial(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if id, known := target.Listener(); known {
+		t.Errorf("two share the port, and it is %d", id)
+	}
+	_ = one.Close()
+	if id, known := target.Listener(); !known || id == 0 || id == first {
+		t.Errorf("one is left: %d %v", id, known)
+	}
+	_ = two.Close()
+}
+
+// TestListenerWithoutDescriptors: a process that may open no more is told nothing, rather than that
+// the app has gone.
+func TestListenerWithoutDescriptors(t *testing.T) {
+	target := at(t, "127.0.0.1", bind(t, "tcp4", "127.0.0.1:0", false))
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	none := unix.Rlimit{Cur: 3, Max: limit.Max}
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &none); err != nil {
+		t.Fatal(err)
+	}
+	_, known := target.Listener()
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	if known {
+		t.Error("it was told without a descriptor")
+	}
+}
+
+func BenchmarkListener(b *testing.B) {
+	target := at(b, "127.0.0.1", bind(b, "tcp4", "127.0.0.1:0", false))
+	for b.Loop() {
+		target.Listener()
+	}
+}
