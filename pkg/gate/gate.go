@@ -48,6 +48,9 @@ const (
 type Target interface {
 	// Addr is "host:port", "" while there is no app.
 	Addr() string
+	// Listener identifies the socket that takes connections at Addr now: no other socket has the same
+	// id. 0 if none is seen on this machine. False if it cannot be told.
+	Listener() (id uint64, known bool)
 	// Dial connects to the app where it listens now.
 	Dial(ctx context.Context) (net.Conn, error)
 }
@@ -96,21 +99,27 @@ type Gate struct {
 	token    atomic.Pointer[Token]
 	valid    atomic.Pointer[span] // of what admits visitors now
 	policy   atomic.Pointer[policy]
-	answered atomic.Bool          // the app did, at least once
-	stay     atomic.Pointer[span] // of the target, between two moves
+	answered atomic.Bool // the app did, at least once
 	stats    *stats
 	proxy    http.Handler // to the app, with all that is done on the way
 	upgrades http.Handler // the same without what only answers need
 	once     *once
 
-	mu        sync.Mutex
-	closed    bool
-	handlers  sync.WaitGroup // requests under way
-	server    *http.Server
-	transport *http.Transport
-	life      context.Context
-	end       context.CancelFunc
-	tasks     guard.Group
+	present  atomic.Pointer[server] // what the target leads to, as last seen
+	changing sync.Mutex             // held to store another server
+	servers  int                    // how many there were; guarded by changing
+	waiting  atomic.Int64           // requests without a byte of an answer
+	looking  atomic.Bool            // a look is due, since some wait
+	keeping  *http.Transport        // of connections that are kept
+	single   *http.Transport        // of those that serve one request, since the listener cannot be seen
+
+	mu       sync.Mutex
+	closed   bool
+	handlers sync.WaitGroup // requests under way
+	server   *http.Server
+	life     context.Context
+	end      context.CancelFunc
+	tasks    guard.Group
 }
 
 // New returns a gate. It refuses a URL that is none, and Allow without TrustProxy.
@@ -129,8 +138,8 @@ func New(cfg Config) (*Gate, error) {
 	}
 	g.tasks.Panicked = cfg.Panicked
 	g.life, g.end = context.WithCancel(context.Background())
-	g.transport = g.newTransport()
-	g.Moved()
+	g.keeping, g.single = g.newTransport(true), g.newTransport(false)
+	g.change(&server{end: func() {}}, "", 0)
 	proxy := &httputil.ReverseProxy{Rewrite: g.rewrite, Transport: roundTripper(g.ask), ModifyResponse: g.modify, ErrorHandler: g.failed,
 		BufferPool: buffers{}, ErrorLog: slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug)}
 	g.upgrades, g.proxy = proxy, compress(proxy)
@@ -171,10 +180,9 @@ func (g *Gate) Close() error {
 	g.closed = true
 	g.mu.Unlock()
 	g.end()
-	g.stay.Load().end()
 	g.valid.Load().end()
 	err := g.server.Close()
-	g.transport.CloseIdleConnections()
+	g.keeping.CloseIdleConnections()
 	if g.once != nil {
 		g.once.close()
 	}

@@ -36,6 +36,7 @@ var pageWords = map[string][2]string{
 	"origin":   {"Another site sent this request", "The app takes requests that change something from its own pages only."},
 	"method":   {"This method is not passed on", "CONNECT and TRACE are not for apps."},
 	"repeated": {"This was done already", "The connection broke while the app was answering. What you asked for was begun and is not repeated; only its answer is lost. Reload the page to see what it did."},
+	"ended":    {"The app was stopped before it answered", "What you asked for may have run, so it is not repeated. Reload the page to see what it did."},
 	"broken":   {"The app broke off its answer", "It closed the connection before it had answered. Reload the page; if this happens again, its owner can see why in the notebook."},
 
 	awayNotStarted: {"The app is starting", "This page opens it as soon as it answers. There is nothing to do."},

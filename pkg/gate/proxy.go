@@ -37,10 +37,12 @@ type unreachable struct{ error }
 
 func (u unreachable) Unwrap() error { return u.error }
 
-func (g *Gate) newTransport() *http.Transport {
+// newTransport returns what carries requests to the app; keep: its connections are used again.
+func (g *Gate) newTransport(keep bool) *http.Transport {
 	return &http.Transport{
 		Proxy:                  nil,  // the app is on this machine, whatever the environment says
 		DisableCompression:     true, // answers are passed on as they are
+		DisableKeepAlives:      !keep,
 		MaxIdleConnsPerHost:    appIdleMost,
 		IdleConnTimeout:        appIdle,
 		ExpectContinueTimeout:  time.Second,
@@ -54,15 +56,13 @@ func (g *Gate) newTransport() *http.Transport {
 				return nil, unreachable{err}
 			}
 			g.answered.Store(true)
+			// A connection that is kept was made to the server by whose name it will be found.
+			if now, known := g.look(); keep && (!known || addr != net.JoinHostPort(now.host, "80")) {
+				_ = c.Close()
+				return nil, errMoved
+			}
 			return c, nil
 		},
-	}
-}
-
-// aim addresses a request to where the app is now: connections are kept by address.
-func (g *Gate) aim(r *http.Request) {
-	if r.URL.Host = g.cfg.Target.Addr(); r.URL.Host == "" {
-		r.URL.Host = "app"
 	}
 }
 
@@ -71,7 +71,9 @@ func (g *Gate) aim(r *http.Request) {
 func (g *Gate) rewrite(p *httputil.ProxyRequest) {
 	out, in := p.Out, p.In
 	out.URL.Scheme = "http"
-	g.aim(out)
+	if out.Host == "" { // HTTP/1.0
+		out.Host = g.cfg.Target.Addr()
+	}
 	out.URL.Opaque = ""                // of "GET app:x", which no app takes
 	out.URL.RawQuery = in.URL.RawQuery // as it came; ReverseProxy drops what it cannot parse
 	out.Trailer = in.Trailer           // which is filled in when the body has ended
@@ -174,6 +176,8 @@ func (g *Gate) failed(w http.ResponseWriter, r *http.Request, err error) {
 	switch _, away := errors.AsType[unreachable](err); {
 	case errors.Is(err, errBusy):
 		g.away(w, r, awayBusy)
+	case errors.Is(err, errEnded):
+		refuse(w, r, http.StatusBadGateway, page{Kind: "ended"})
 	case r.Context().Err() != nil: // the visitor has gone
 		w.WriteHeader(http.StatusBadGateway)
 	case away:

@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/forward"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/leak"
 )
 
@@ -73,8 +74,11 @@ func (a *app) last() (*http.Request, int) {
 	return a.got[len(a.got)-1], len(a.got)
 }
 
-// place is a Target that never waits.
-type place struct{ addr atomic.Pointer[string] }
+// place is a Target that never waits. What listens there forward tells.
+type place struct {
+	addr   atomic.Pointer[string]
+	target forward.Target
+}
 
 func at(addr string) *place {
 	p := &place{}
@@ -82,7 +86,9 @@ func at(addr string) *place {
 	return p
 }
 
-func (p *place) move(addr string) { p.addr.Store(&addr) }
+func (p *place) move(addr string) { p.target.Set(addr); p.addr.Store(&addr) }
+
+func (p *place) Listener() (uint64, bool) { return p.target.Listener() }
 
 func (p *place) Addr() string { return *p.addr.Load() }
 
