@@ -23,6 +23,7 @@ type keeper struct {
 	retry      *time.Timer // the next attempt
 	retryAt    time.Time   // when that is
 	why        *Error      // why there is no link, as far as is known
+	whySince   time.Time   // when that was learnt
 	complained string      // the last failure that was logged
 }
 
@@ -76,11 +77,13 @@ func (k *keeper) replace(old link) {
 func (k *keeper) arrived(l link, err error, cut bool) {
 	k.trying = nil
 	switch {
-	case err == nil && (k.s.draining || k.s.yielded || k.s.failed != nil):
+	case k.s.failed != nil: // what stopped the tunnel stays its error, whatever an attempt that was cut short says
+		k.close(l)
+	case err == nil && (k.s.draining || k.s.yielded):
 		k.close(l)
 	case err == nil:
 		k.up(l)
-	case errors.Is(err, context.Canceled): // by restart, or because all has failed
+	case errors.Is(err, context.Canceled): // by restart
 		k.attempt()
 	case errors.Is(err, fault.ErrReplaced), fault.IsPermanent(err) && !k.mayPass(err) && k.s.up() == 0:
 		k.s.fail(fault.From(err))
@@ -147,7 +150,7 @@ func (k *keeper) drop() {
 }
 
 func (k *keeper) close(l link) {
-	if !k.s.t.tasks.Go(func() { _ = l.Close() }) { // the tunnel is being closed, and waits for what l runs
+	if l != nil && !k.s.t.tasks.Go(func() { _ = l.Close() }) { // the tunnel is being closed, and waits for what l runs
 		_ = l.Close()
 	}
 }
@@ -158,7 +161,8 @@ func (k *keeper) again(why *Error, wait time.Duration) {
 		return
 	}
 	k.retry.Reset(wait)
-	k.why, k.retryAt = why, time.Now().Add(wait)
+	k.learnt(why)
+	k.retryAt = k.whySince.Add(wait)
 	k.s.show()
 	if text := why.Error(); text != k.complained {
 		k.complained = text
@@ -166,8 +170,15 @@ func (k *keeper) again(why *Error, wait time.Duration) {
 	}
 }
 
+func (k *keeper) learnt(why *Error) { k.why, k.whySince = why, time.Now() }
+
+// missing reports whether there is no link where there was one, or where one could not be made. A first
+// one that is still being made is not missing.
+func (k *keeper) missing() bool { return k.link == nil && (k.why != nil || !k.upSince.IsZero()) }
+
 // stop gives up what there is.
-func (k *keeper) stop() {
+func (k *keeper) stop(why *Error) {
+	k.learnt(why)
 	k.retry.Stop()
 	k.retryAt = time.Time{}
 	if k.trying != nil {

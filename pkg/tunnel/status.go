@@ -18,7 +18,7 @@ const (
 	Connecting   State = "connecting"   // no link yet
 	Waiting      State = "waiting"      // visitors are led here, but no app answers
 	Up           State = "up"           // visitors reach the app
-	Degraded     State = "degraded"     // they do, but some of several links are missing; see LastError
+	Degraded     State = "degraded"     // they do, but some of several links are missing; see LastError, nil if Reconnect gave them up
 	Reconnecting State = "reconnecting" // all links were lost; see RetryAt
 	Failed       State = "failed"       // a permanent error; Reconnect tries again
 	Replaced     State = "replaced"     // a newer tunnel with the same key has the slot

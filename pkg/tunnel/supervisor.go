@@ -115,7 +115,7 @@ func (s *supervisor) fail(why *Error) {
 	s.failed = why
 	s.loop.Stop()
 	for _, k := range s.keepers {
-		k.stop()
+		k.stop(why)
 	}
 	s.show()
 	s.t.log.Error(why.Error(), "hint", why.Hint)
@@ -144,14 +144,16 @@ func (s *supervisor) drain() {
 
 // show publishes the state that follows from links and app.
 func (s *supervisor) show() {
-	var why *Error
-	var retryAt time.Time
+	var why *Error // the newest
+	var since, retryAt time.Time
+	missing := false
 	for _, k := range s.keepers {
 		if k.link != nil {
 			continue
 		}
-		if why == nil {
-			why = k.why
+		missing = missing || k.missing()
+		if k.why != nil && !k.whySince.Before(since) {
+			why, since = k.why, k.whySince
 		}
 		if retryAt.IsZero() || !k.retryAt.IsZero() && k.retryAt.Before(retryAt) {
 			retryAt = k.retryAt
@@ -175,12 +177,10 @@ func (s *supervisor) show() {
 			if s.links > 0 {
 				st.State = Reconnecting
 			}
-			if why != nil {
-				st.LastError = why
-			}
+			st.LastError = why
 		case s.app == appSilent:
 			st.State, st.LastError = Waiting, s.appErr
-		case s.app == appAnswering && why != nil:
+		case s.app == appAnswering && missing:
 			st.State, st.LastError = Degraded, why
 		case s.app == appAnswering:
 			st.State, st.LastError = Up, nil

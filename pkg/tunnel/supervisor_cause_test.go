@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tunnel
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
+)
+
+// outcomes is a proxy where each keeper's attempts end as it is told; without a word they wait.
+type outcomes struct {
+	mu    sync.Mutex
+	waits map[int]chan error // by keeper: of the attempt under way
+	slots []*fakeLink        // by keeper: its link
+}
+
+func (p *outcomes) connect(ctx context.Context, index int) (link, error) {
+	end := make(chan error)
+	p.mu.Lock()
+	p.waits[index] = end
+	p.mu.Unlock()
+	select {
+	case err := <-end:
+		if err != nil {
+			return nil, err
+		}
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.slots[index] = newFakeLink()
+	return twoSlots{p.slots[index]}, nil
+}
+
+// tell ends the attempt under way; nil: there is a link.
+func (p *outcomes) tell(keeper int, err error) {
+	synctest.Wait()
+	p.mu.Lock()
+	end := p.waits[keeper]
+	p.mu.Unlock()
+	end <- err
+	synctest.Wait()
+}
+
+type twoSlots struct{ *fakeLink }
+
+func (twoSlots) Slots() int { return 2 }
+
+// startTwo opens a tunnel of two links, of which the first is up.
+func startTwo(t *testing.T) (*outcomes, *Tunnel) {
+	t.Helper()
+	cfg := Config{Server: Servers{"me@proxy"}}
+	srv, err := cfg.resolve()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &outcomes{waits: map[int]chan error{}, slots: make([]*fakeLink, 2)}
+	tun := newTunnel(cfg, srv, p.connect)
+	tun.run(false)
+	p.tell(0, nil)
+	return p, tun
+}
+
+func wantCause(t *testing.T, tun *Tunnel, state State, cause error) {
+	t.Helper()
+	synctest.Wait()
+	s := tun.Status()
+	if s.State != state || cause == nil && s.LastError != nil || cause != nil && !errors.Is(s.LastError, cause) {
+		t.Errorf("state %s (%v), want %s (%v)", s.State, s.LastError, state, cause)
+	}
+}
+
+// A second link that is made for the first time is no loss; one that Reconnect gave up is, until it is there.
+func TestALinkIsMissingWhereThereWasOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, tun := startTwo(t)
+		defer tun.Close()
+		wantCause(t, tun, Up, nil)
+		p.tell(1, nil)
+		wantCause(t, tun, Up, nil)
+		_ = tun.Reconnect()
+		wantCause(t, tun, Reconnecting, nil)
+		p.tell(1, nil)
+		wantCause(t, tun, Degraded, nil)
+		p.tell(0, nil)
+		wantCause(t, tun, Up, nil)
+	})
+}
+
+// Of several links that are missing the newest cause is told.
+func TestTheNewestOfTwoCausesIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, tun := startTwo(t)
+		defer tun.Close()
+		p.tell(1, nil)
+		for _, keeper := range []int{0, 1, 0} {
+			p.slots[keeper].die(errDropped)
+			time.Sleep(time.Minute)
+			p.tell(keeper, fault.Patience("proxy:22", "not now"))
+			wantCause(t, tun, map[bool]State{true: Degraded, false: Reconnecting}[tun.Status().Links > 0], fault.ErrPatience)
+			if tun.Status().Links == 0 {
+				break
+			}
+		}
+		time.Sleep(time.Minute)
+		p.tell(0, fault.Resolve("proxy", errors.New("no such host")))
+		if s := tun.Status(); s.LastError.Op != "resolve" {
+			t.Errorf("newest: %v", s.LastError)
+		}
+		p.tell(1, fault.Connect("proxy:22", errors.New("refused")))
+		if s := tun.Status(); s.LastError.Op != "connect" {
+			t.Errorf("newest: %v", s.LastError)
+		}
+	})
+}
+
+// What stopped a tunnel is its last cause: neither an older one comes back when it tries again, nor that of an
+// attempt that was cut short takes its place.
+func TestTheCauseOfAFailureStays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, tun := startTwo(t)
+		defer tun.Close()
+		p.slots[0].die(errDropped)
+		time.Sleep(time.Minute)
+		p.tell(0, fault.Connect("proxy:22", errors.New("refused")))
+		wantCause(t, tun, Reconnecting, ErrUnreachable)
+		p.tell(1, fault.HostKeyChanged("proxy:22", "ssh-ed25519", "SHA256:b", []string{"SHA256:a"}))
+		wantCause(t, tun, Failed, ErrHostKey)
+		_ = tun.Reconnect()
+		wantCause(t, tun, Reconnecting, ErrHostKey)
+		p.tell(0, fault.Replaced(tun.Addr(), time.Time{}))
+		wantCause(t, tun, Replaced, fault.ErrReplaced)
+		tun.sup.tell(func() { tun.sup.keepers[1].arrived(nil, fault.Forbidden(8080), false) })
+		wantCause(t, tun, Replaced, fault.ErrReplaced)
+	})
+}
+
+// A tunnel whose app is silent says why it has no link once it has none.
+func TestTheAppIsNotWhyALinkIsMissing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, tun := startTwo(t)
+		defer tun.Close()
+		tun.sup.tell(func() { tun.target.Set("127.0.0.1:9"); tun.sup.appAnswers(errors.New("refused")) })
+		wantCause(t, tun, Waiting, ErrApp)
+		_ = tun.Reconnect()
+		wantCause(t, tun, Reconnecting, nil)
+	})
+}
