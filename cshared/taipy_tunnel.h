@@ -59,7 +59,7 @@ int32_t tt_info(char *buf, size_t len);
 
 /* Opens a tunnel and returns its handle (> 0), or a number below 0. Everything else, a bad
  * configuration included, shows in its status: the state is "connecting" until it becomes
- * "up", "waiting" or "failed".
+ * "up", "waiting", "degraded", "expired" or "failed".
  *
  * config is a JSON object; a missing field has the default of tunnel.Config (package
  * pkg/tunnel), an unknown one is an error of class "config":
@@ -117,8 +117,9 @@ int32_t tt_requests(int64_t handle, int32_t n, char *buf, size_t len);
 int32_t tt_reconnect(int64_t handle);
 
 /* The status, a JSON object:
- *   state       "connecting" | "waiting" | "up" | "degraded" | "reconnecting" | "replaced" |
- *               "failed" | "closed"
+ *   state       "connecting" | "waiting" | "up" | "degraded" | "expired" | "reconnecting" |
+ *               "replaced" | "failed" | "closed"; "expired": the token has ended, and visitors are
+ *               refused until the tunnel has one that ends later
  *   url         what visitors open
  *   server      "user@host:port", or "tls://user@host:port"
  *   remote      port on the proxy, or path of the unix socket there

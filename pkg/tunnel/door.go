@@ -181,6 +181,17 @@ func (d *door) renew() bool {
 	return true
 }
 
+// ends is when the token that admits visitors ends, zero for never.
+func (d *door) ends() time.Time {
+	if d == nil || d.gate.Load() == nil {
+		return time.Time{}
+	}
+	if token := d.gate.Load().Token(); token != nil {
+		return token.Expires()
+	}
+	return time.Time{}
+}
+
 // linked is the URL with the token behind its #, where no server on the way sees it.
 func (d *door) linked() string {
 	base := d.t.place.Load().url

@@ -124,6 +124,7 @@ func (k *keeper) up(l link) {
 		s.astray = 0
 		s.loop.Reset(loopCheck)
 	}
+	s.expiryChanged() // the first link made the gate
 	s.show()
 	s.t.log.Info("link up", "server", s.t.server.String(), "link", k.index, "reconnects", s.again)
 }

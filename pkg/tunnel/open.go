@@ -100,7 +100,7 @@ func (t *Tunnel) ready(ctx context.Context) error {
 		switch s.State {
 		case Failed, Replaced:
 			return s.LastError
-		case Up, Degraded, Waiting:
+		case Up, Degraded, Waiting, Expired:
 			return t.verify(ctx)
 		case StateClosed:
 			return fault.Closed()

@@ -19,6 +19,7 @@ const (
 	Waiting      State = "waiting"      // visitors are led here, but no app answers
 	Up           State = "up"           // visitors reach the app
 	Degraded     State = "degraded"     // they do, but some of several links are missing; see LastError, nil if Reconnect gave them up
+	Expired      State = "expired"      // a link is up, but the token has ended: all visitors are refused, whether the app answers or not
 	Reconnecting State = "reconnecting" // all links were lost; see RetryAt
 	Failed       State = "failed"       // a permanent error; Reconnect tries again
 	Replaced     State = "replaced"     // a newer tunnel with the same key has the slot
@@ -46,7 +47,7 @@ type Status struct {
 	Links int `json:"links"`
 	Slots int `json:"slots"`
 	// Access is whom the gate admits: "token", "password", "public"; "" if there is none (Raw,
-	// Listen). TokenKept: the token is the same after a restart. Expires is when it ends.
+	// Listen). TokenKept: the token is the same after a restart. Expires is when it ends, zero for never.
 	Access    string    `json:"access"`
 	TokenKept bool      `json:"token_kept"`
 	Expires   time.Time `json:"expires"`

@@ -34,6 +34,9 @@ type supervisor struct {
 	recheck  *time.Timer // the next look at an app that does not answer
 	loop     *time.Timer // the next look at where the URL leads
 	astray   int         // how often in a row it led to a newer tunnel
+	expiry   *time.Timer // the next look whether the token has ended
+	ends     time.Time   // when it does, zero for never
+	ended    bool        // it has
 
 	answering atomic.Bool // app == appAnswering, for the forwarder's goroutines
 
@@ -50,10 +53,11 @@ const (
 )
 
 func newSupervisor(t *Tunnel, connect connector) *supervisor {
-	s := &supervisor{t: t, connect: connect, commands: make(chan func()),
-		recheck: time.NewTimer(time.Hour), loop: time.NewTimer(time.Hour)}
+	s := &supervisor{t: t, connect: connect, commands: make(chan func()), ends: t.cfg.Expires,
+		recheck: time.NewTimer(time.Hour), loop: time.NewTimer(time.Hour), expiry: time.NewTimer(time.Hour)}
 	s.recheck.Stop()
 	s.loop.Stop()
+	s.expiry.Stop()
 	s.keepers = []*keeper{newKeeper(s, 0)}
 	return s
 }
@@ -72,6 +76,8 @@ func (s *supervisor) run() {
 			s.probeApp()
 		case <-s.loop.C:
 			s.lookAround()
+		case <-s.expiry.C:
+			s.expiryChanged()
 		}
 	}
 }
@@ -91,6 +97,7 @@ func (s *supervisor) tell(f func()) bool {
 func (s *supervisor) stop() {
 	s.recheck.Stop()
 	s.loop.Stop()
+	s.expiry.Stop()
 	for _, k := range s.keepers {
 		k.retry.Stop()
 		if k.link != nil {
@@ -166,6 +173,7 @@ func (s *supervisor) show() {
 		}
 	}
 	s.t.board.edit(func(st *Status) {
+		st.Expires = s.ends
 		st.Links, st.Slots, st.Reconnects, st.RetryAt = up, slots, s.again, retryAt
 		switch {
 		case s.failed != nil:
@@ -178,6 +186,8 @@ func (s *supervisor) show() {
 				st.State = Reconnecting
 			}
 			st.LastError = why
+		case s.ended: // visitors see that before they see whether the app answers
+			st.State, st.LastError = Expired, fault.Expired(s.ends)
 		case s.app == appSilent:
 			st.State, st.LastError = Waiting, s.appErr
 		case s.app == appAnswering && missing:

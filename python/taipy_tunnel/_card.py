@@ -10,12 +10,13 @@ from ._status import Cluster, Status
 
 _COLOURS = {
     "up": "#1a7f37",
-    "degraded": "#1a7f37",
+    "degraded": "#bf8700",
     "waiting": "#57606a",
     "connecting": "#bf8700",
     "reconnecting": "#bf8700",
 }
 _RED = "#d1242f"
+_WRONG = ("failed", "replaced", "expired")  # until somebody does something
 KEEP_MINUTES = 4  # clusters stop after 10 minutes or more
 _ACCESS = {
     "token": "Whoever has this link can use the app; all visitors share one state.",
@@ -45,14 +46,14 @@ def state(status: Status) -> str:
         return f"up for {age}{again}"
     if status.state == "waiting":
         return f"waiting: {what}" if what else "waiting for an app: run the cell that starts it"
-    if status.state in ("reconnecting", "connecting"):
-        return f"{status.state} since {age}" + (f": {what}" if what else "")
+    if status.state == "degraded":
+        what = f"visitors are served all the same; {what}" if what else "visitors are served all the same"
     return f"{status.state} since {age}" + (f": {what}" if what else "")
 
 
 def html(status: Status, url: str) -> str:
     """The card: no script, nothing from outside, every value escaped, less than 8 KiB."""
-    colour = _COLOURS.get(status.state, _RED if status.state in ("failed", "replaced") else "#57606a")
+    colour = _COLOURS.get(status.state, _RED if status.state in _WRONG else "#57606a")
     word, _, rest = state(status).partition(" ")
     href = escape(url) if url.startswith(("http://", "https://")) else ""
     notes = "".join(f'<div style="margin-top:4px;opacity:.8">{escape(_clip(n, 600))}</div>' for n in _notes(status))
@@ -69,7 +70,7 @@ def html(status: Status, url: str) -> str:
 
 def _notes(status: Status) -> list[str]:
     notes = []
-    if status.state in ("failed", "replaced") and status.last_error and status.last_error.hint:
+    if status.state in _WRONG and status.last_error and status.last_error.hint:
         notes.append(status.last_error.hint)
     if status.retry_at:
         wait = status.retry_at - datetime.datetime.now(datetime.timezone.utc)
@@ -106,8 +107,9 @@ def _life(cluster: Cluster | None) -> list[str]:
 
 def _access(status: Status) -> list[str]:
     """Whom the app is open to, and what is to be known of the link."""
-    notes = [_ACCESS.get(status.access, _ACCESS["public"])]
-    if status.access == "token" and status.expires:
+    ended = status.state == "expired"  # the state says when, and what to do
+    notes = [] if ended else [_ACCESS.get(status.access, _ACCESS["public"])]
+    if status.access == "token" and status.expires and not ended:
         notes.append(f"The link ends on {status.expires:%Y-%m-%d at %H:%M} UTC.")
     if status.access == "token" and not status.token_kept:
         notes.append("The link is another one after a restart of the kernel.")
@@ -124,31 +126,33 @@ def _access(status: Status) -> list[str]:
     return notes
 
 
-def _hops(status: Status) -> list[tuple[str, str, bool]]:
-    """The chain: each hop's title and detail, and whether it is broken."""
+def _hops(status: Status) -> list[tuple[str, str, str]]:
+    """The chain: each hop's title and detail, and its mark: "broken", "weak" or ""."""
     host = status.server.rpartition("@")[2].rpartition(":")[0] or "proxy"
     linked = status.links > 0
     app = status.target or "not started yet"
+    refused, degraded = status.state == "expired", status.state == "degraded"
+    served = status.state in ("up", "degraded", "expired")
     return [
-        ("visitors", f"{status.visitors} now", False),
-        (_clip(host, 40), "nginx", False),
-        ("ssh", _count(status.links, "link"), not linked),
-        ("app", _clip(app, 30), linked and status.state not in ("up", "degraded")),
+        ("visitors", "refused" if refused else f"{status.visitors} now", "broken" if refused else ""),
+        (_clip(host, 40), "nginx", ""),
+        ("ssh", _count(status.links, "link"), "weak" if degraded else "" if linked else "broken"),
+        ("app", _clip(app, 30), "broken" if linked and not served else ""),
     ]
 
 
 def _chain(status: Status) -> str:
-    """The chain as one line of boxes, with the broken hop dashed and crossed out."""
+    """The chain as one line of boxes, with a weak hop dashed, and a broken one crossed out as well."""
     parts, x = [], 0.0
-    for i, (title, detail, broken) in enumerate(_hops(status)):
+    for i, (title, detail, mark) in enumerate(_hops(status)):
         if i:
-            dashed = ' stroke-dasharray="2 4"' if broken else ""
+            dashed = ' stroke-dasharray="2 4"' if mark else ""
             parts.append(f'<path d="M{x + 4:g} 22h22" stroke="currentColor" opacity=".6" stroke-width="1.5"{dashed}/>')
-            if broken:
+            if mark == "broken":
                 parts.append(f'<path d="M{x + 10:g} 17l10 10m0-10l-10 10" stroke="{_RED}" stroke-width="2"/>')
             x += 30
         width = max(86, 7 * max(len(title), len(detail)) + 24)
-        dashed = ' stroke-dasharray="4 3"' if broken else ' opacity=".45"'
+        dashed = ' stroke-dasharray="4 3"' if mark else ' opacity=".45"'
         box = f'x="{x + 0.5:g}" y=".5" width="{width}" height="43" rx="6"'
         middle = f'x="{x + width / 2:g}" text-anchor="middle"'
         parts.append(

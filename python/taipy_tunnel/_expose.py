@@ -23,6 +23,7 @@ from ._taipy import App
 from ._tunnel import ENDED, Tunnel
 from ._watcher import watcher
 
+_SETTLED = ("up", "degraded", "waiting", "expired")  # visitors are led here
 KEEPS = (
     f"taipy-tunnel: keep_cluster=True sends a tiny Spark job every {KEEP_MINUTES} minutes, so this cluster does not "
     "stop for idleness, and costs what it costs, until the tunnel is closed or the notebook detached."
@@ -167,7 +168,7 @@ def _live() -> bool:
 def _goes_on() -> str:
     """What is to be said of the tunnels that are open, when an expose() has failed."""
     states = [tunnel.state for tunnel in tunnels()]
-    if any(state in ("up", "degraded", "waiting") for state in states):
+    if any(state in _SETTLED for state in states):
         return f"the open tunnel{'s go' if len(states) > 1 else ' goes'} on as before"
     return "the open tunnel stays, and goes on reconnecting" if "reconnecting" in states else ""
 
@@ -230,10 +231,10 @@ def _settle(tunnel: Tunnel, timeout: float) -> None:
         nonlocal shown
         waited = time.monotonic() - start
         said = f"taipy-tunnel: {status.last_error.message if status.last_error else 'connecting to ' + status.server}"
-        if waited > LATE and said != shown and status.state not in ("up", "degraded", "waiting", *ENDED):
+        if waited > LATE and said != shown and status.state not in (*_SETTLED, *ENDED):
             shown = said
             print(said, flush=True)
-        return status.state in ("up", "degraded", "waiting")
+        return status.state in _SETTLED
 
     # The engine ends a set-up by its own clock; an open tunnel that is reconnecting it leaves alone.
     end = start + timeout + 1.0

@@ -34,6 +34,8 @@ class Status:
            "waiting"       visitors are led here, but no app answers
            "up"            visitors reach the app
            "degraded"      they do, but one of several links is missing; see `last_error`
+           "expired"       the link that visitors have has ended, and they are refused; run expose() with a later
+                           expires=
            "reconnecting"  all links were lost; the next attempt is made at `retry_at`
            "replaced"      a newer tunnel with the same key has the slot; run the cell to have it back
            "failed"        an error that trying again cannot mend; tunnel.reconnect() does

@@ -102,9 +102,15 @@ class Tunnel:
     def wait_ready(self, timeout: float | None = None) -> bool:
         """Wait until visitors reach the app (state "up"); False if `timeout` seconds passed first.
 
-        Raises the error that ended the tunnel, if it did.
+        Raises the error that ended the tunnel, if it did, and ConfigError if the link has expired.
         """
-        return self._wait_for(lambda status: status.state in ("up", "degraded"), timeout)
+
+        def reached(status: Status) -> bool:
+            if status.state == "expired" and status.last_error:
+                raise status.last_error
+            return status.state in ("up", "degraded")
+
+        return self._wait_for(reached, timeout)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Keep the cell running until the tunnel ends; False if `timeout` seconds passed first.

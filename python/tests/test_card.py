@@ -10,7 +10,7 @@ import xml.etree.ElementTree
 from typing import Any
 
 import pytest
-from taipy_tunnel import HostKeyError, ProxyUnreachableError, Status, _card
+from taipy_tunnel import ConfigError, HostKeyError, ProxyUnreachableError, Status, _card
 from taipy_tunnel._status import Cluster
 
 NOW = datetime.datetime.now(datetime.timezone.utc)
@@ -37,6 +37,14 @@ STATES = {
         "reconnecting since 2 h 14 min: connect: refused",
     ),
     "failed": (status("failed", links=0, last_error=HostKeyError("host key: changed", "ask")), "failed since"),
+    "expired": (
+        status("expired", last_error=ConfigError("access: the link ended at noon", "with a later expires=")),
+        "expired since 2 h 14 min: access: the link ended at noon",
+    ),
+    "degraded": (
+        status("degraded", last_error=ProxyUnreachableError("link: connection lost: EOF")),
+        "degraded since 2 h 14 min: visitors are served all the same; link: connection lost: EOF",
+    ),
     "closed": (status("closed", links=0), "closed since 2 h 14 min"),
 }
 
@@ -52,9 +60,12 @@ def test_states(name: str) -> None:
     assert words in re.sub(r"<[^>]*>", "", card)
     assert words in _card.text(shown, shown.url)
     assert "\n" not in _card.line(shown)
-    broken = {"waiting", "reconnecting", "failed", "closed"}
+    broken = {"waiting", "reconnecting", "failed", "closed", "expired"}
     assert ("#d1242f" in card) == (name in broken)
-    assert ("Whoever has this link" in card) == (name not in ("failed", "closed"))
+    assert ("Whoever has this link" in card) == (name not in ("failed", "closed", "expired"))
+    assert ("#1a7f37" in card) == (name == "up")  # green
+    assert ("stroke-dasharray" in card) == (name != "up")
+    assert ("later expires=" in card) == (name == "expired")
 
 
 def test_access_is_told() -> None:

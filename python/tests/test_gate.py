@@ -110,6 +110,11 @@ def test_given_token_and_end(proxy: Proxy, secret_app: str) -> None:
     assert ask(proxy.url, **good)[0] == 200
     eventually(lambda: ask(proxy.url, **good)[0] == 403)
     assert "expired" in ask(proxy.url, **good)[1]
+    eventually(lambda: tunnel.state == "expired", 1)
+    assert "later expires=" in str(tunnel)
+    with pytest.raises(taipy_tunnel.ConfigError, match="the link ended at"):
+        tunnel.wait_ready()
+    assert tunnel in taipy_tunnel.tunnels()
     # The cell again: the same arguments are the same tunnel, another end is another one.
     tunnel = taipy_tunnel.expose(secret_app, **link(proxy, token=given, expires="2100-01-01"))
     assert ask(proxy.url, **bearer(tunnel))[0] == 200

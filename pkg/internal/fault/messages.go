@@ -312,6 +312,13 @@ func NotOurs(url, answer string, slot net.Addr) *Error {
 			"if visitors open another address, pass it as url=", to)}
 }
 
+// Expired: the token that admits visitors has ended.
+func Expired(at time.Time) *Error {
+	return &Error{Op: "access", Class: ErrConfig, Permanent: true,
+		Err:  fmt.Errorf("the link ended at %s, and admits nobody", at.UTC().Format("2006-01-02 15:04:05 UTC")),
+		Hint: "run expose() with a later expires="}
+}
+
 // AppRefused: nothing listens where the app should.
 func AppRefused(target string, err error) *Error {
 	return &Error{Op: "app", Class: ErrApp,
