@@ -122,8 +122,11 @@ func (k *Keys) gather(ctx context.Context) (*login, error) {
 	defer k.mu.Unlock()
 	named := k.src.Key != "" || k.src.Files != nil
 	l := &login{close: func() {}}
-	held := k.ask(ctx, l)
+	held, silent := k.ask(ctx, l)
 	files, problems := k.read()
+	if errors.Is(silent, fault.ErrLimit) {
+		problems = append(problems, silent)
+	}
 	var order candidates
 	if named {
 		order = files
@@ -161,19 +164,19 @@ func (k *Keys) gather(ctx context.Context) (*login, error) {
 	if expired == nil {
 		expired = k.nothing(problems)
 	}
-	expired.Permanent = !k.proven // a file or an agent that was there before may come back
+	expired.Permanent = !k.proven && !errors.Is(expired, fault.ErrLimit) // a file or an agent that was there before may come back
 	return nil, expired
 }
 
-// ask returns what the agent holds.
-func (k *Keys) ask(ctx context.Context, l *login) (held candidates) {
+// ask returns what the agent holds, and why that is not known.
+func (k *Keys) ask(ctx context.Context, l *login) (held candidates, silent error) {
 	if k.src.Agent == "" {
-		return nil
+		return nil, nil
 	}
 	signers, closer, err := agentKeys(ctx, k.src.Agent)
 	if err != nil {
 		k.src.Log.Debug("the ssh-agent is passed over", "socket", k.src.Agent, "reason", err.Error())
-		return nil
+		return nil, fault.Config("start it, or pass key=", "the ssh-agent cannot be asked: %w", err)
 	}
 	l.close = closer
 	for _, s := range signers {
@@ -188,7 +191,7 @@ func (k *Keys) ask(ctx context.Context, l *login) (held candidates) {
 			c.certified(cert, s)
 		}
 	}
-	return held
+	return held, nil
 }
 
 // read reads the files again; what cannot be used now but could before is used as it was.
@@ -285,6 +288,11 @@ func (k *Keys) once(what string, f func()) {
 
 // nothing is why there is no key to offer.
 func (k *Keys) nothing(problems []error) *fault.Error {
+	for _, p := range problems {
+		if errors.Is(p, fault.ErrLimit) { // whether there is a key is not known
+			return fault.From(p)
+		}
+	}
 	if len(problems) > 0 {
 		if k.src.Key != "" {
 			return fault.From(problems[0])

@@ -3,6 +3,7 @@
 package tunnel
 
 import (
+	"errors"
 	"time"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/forward"
@@ -16,6 +17,7 @@ const (
 	appUnknown appState = iota
 	appAnswering
 	appSilent
+	appHindered // this process has no descriptor left for a connection to it
 )
 
 const appRecheck = time.Second
@@ -69,10 +71,17 @@ func (s *supervisor) appAnswers(err error) {
 		if addr := s.t.target.Addr(); addr != "" {
 			s.appErr = fault.AppRefused(addr, err)
 			s.recheck.Reset(appRecheck)
+			if errors.Is(s.appErr, fault.ErrLimit) {
+				s.app = appHindered
+			}
 		}
 	}
 	s.answering.Store(err == nil)
-	if s.app != before && before != appUnknown {
+	switch {
+	case s.app == before:
+	case s.app == appHindered:
+		s.t.log.Warn(s.appErr.Error(), "hint", s.appErr.Hint)
+	case before != appUnknown:
 		s.t.log.Info(map[appState]string{appAnswering: "the app answers", appSilent: "the app does not answer"}[s.app], "target", s.t.target.Addr())
 	}
 	s.show()

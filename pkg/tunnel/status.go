@@ -18,8 +18,8 @@ const (
 	Connecting   State = "connecting"   // no link yet
 	Waiting      State = "waiting"      // visitors are led here, but no app answers
 	Up           State = "up"           // visitors reach the app
-	Degraded     State = "degraded"     // they do, but some of several links are missing; see LastError, nil if Reconnect gave them up
-	Expired      State = "expired"      // a link is up, but the token has ended: all visitors are refused, whether the app answers or not
+	Degraded     State = "degraded"     // they do, but of several links one is missing, or this process has no file descriptor left for new ones; see LastError
+	Expired      State = "expired"      // a link is up, but the token has ended: visitors are refused, whether the app answers or not
 	Reconnecting State = "reconnecting" // all links were lost; see RetryAt
 	Failed       State = "failed"       // a permanent error; Reconnect tries again
 	Replaced     State = "replaced"     // a newer tunnel with the same key has the slot
@@ -68,7 +68,7 @@ type Status struct {
 	// Since is when State began; RetryAt when the next attempt is due, zero if none is.
 	Since   time.Time `json:"since"`
 	RetryAt time.Time `json:"retry_at"`
-	// LastError is the newest error, nil once all is well again.
+	// LastError is the newest error, nil once all is well again, or after Reconnect until something fails.
 	LastError *Error `json:"last_error"`
 }
 

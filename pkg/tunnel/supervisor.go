@@ -190,6 +190,8 @@ func (s *supervisor) show() {
 			st.State, st.LastError = Expired, fault.Expired(s.ends)
 		case s.app == appSilent:
 			st.State, st.LastError = Waiting, s.appErr
+		case s.app == appHindered: // connections that there are serve visitors on
+			st.State, st.LastError = Degraded, s.appErr
 		case s.app == appAnswering && missing:
 			st.State, st.LastError = Degraded, why
 		case s.app == appAnswering:

@@ -72,7 +72,8 @@ func wantCause(t *testing.T, tun *Tunnel, state State, cause error) {
 	t.Helper()
 	synctest.Wait()
 	s := tun.Status()
-	if s.State != state || cause == nil && s.LastError != nil || cause != nil && !errors.Is(s.LastError, cause) {
+	told := s.LastError == nil && cause == nil || s.LastError != nil && errors.Is(s.LastError, cause)
+	if s.State != state || !told {
 		t.Errorf("state %s (%v), want %s (%v)", s.State, s.LastError, state, cause)
 	}
 }

@@ -55,6 +55,7 @@ var (
 	ErrUnreachable = fault.ErrUnreachable // no way to the proxy, or none any more
 	ErrHop         = fault.ErrHop         // no way past a machine before it (Config.Jump, Config.Via); its host key and login have their own classes
 	ErrApp         = fault.ErrApp         // the app does not answer
+	ErrLimit       = fault.ErrLimit       // this process or its machine has no file descriptors left
 	ErrClosed      = fault.ErrClosed      // the tunnel was closed
 	ErrInternal    = fault.ErrInternal    // a defect of this package
 )

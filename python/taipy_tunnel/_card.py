@@ -46,8 +46,8 @@ def state(status: Status) -> str:
         return f"up for {age}{again}"
     if status.state == "waiting":
         return f"waiting: {what}" if what else "waiting for an app: run the cell that starts it"
-    if status.state == "degraded":
-        what = f"visitors are served all the same; {what}" if what else "visitors are served all the same"
+    if status.state == "degraded" and not what:
+        what = "a link is being made again"
     return f"{status.state} since {age}" + (f": {what}" if what else "")
 
 

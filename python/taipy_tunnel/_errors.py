@@ -12,7 +12,8 @@
     ├── WorkspaceError         the Databricks workspace refuses, is missing something or does not answer
     └── ForkedProcessError     called in a forked process
 
-Each has a `hint`: what to do.
+Each has a `hint`: what to do. TunnelError itself is raised where none of these fits, such as when this process has
+no file descriptors left.
 """
 
 from __future__ import annotations

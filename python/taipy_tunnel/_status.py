@@ -33,7 +33,8 @@ class Status:
     state: "connecting"    no link yet
            "waiting"       visitors are led here, but no app answers
            "up"            visitors reach the app
-           "degraded"      they do, but one of several links is missing; see `last_error`
+           "degraded"      they do, but one of several links is missing, or this process has no file descriptor
+                           left for new visitors; see `last_error`
            "expired"       the link that visitors have has ended, and they are refused; run expose() with a later
                            expires=
            "reconnecting"  all links were lost; the next attempt is made at `retry_at`

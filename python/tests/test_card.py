@@ -43,7 +43,7 @@ STATES = {
     ),
     "degraded": (
         status("degraded", last_error=ProxyUnreachableError("link: connection lost: EOF")),
-        "degraded since 2 h 14 min: visitors are served all the same; link: connection lost: EOF",
+        "degraded since 2 h 14 min: link: connection lost: EOF",
     ),
     "closed": (status("closed", links=0), "closed since 2 h 14 min"),
 }

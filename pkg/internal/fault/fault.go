@@ -29,6 +29,7 @@ var (
 	ErrUnreachable = errors.New("proxy unreachable")
 	ErrHop         = errors.New("machine on the way unreachable")
 	ErrApp         = errors.New("app unreachable")
+	ErrLimit       = errors.New("a limit of this machine is reached")
 	ErrWorkspace   = errors.New("workspace unusable")
 	ErrClosed      = errors.New("tunnel closed")
 	ErrInternal    = errors.New("internal error")
@@ -86,7 +87,7 @@ func IsPermanent(err error) bool {
 // classNames are the classes as the C interface and Python know them.
 var classNames = map[error]string{
 	ErrConfig: "config", ErrHostKey: "host_key", ErrAuth: "auth", ErrForward: "forward",
-	ErrUnreachable: "unreachable", ErrHop: "hop", ErrApp: "app", ErrWorkspace: "workspace", ErrClosed: "closed", ErrInternal: "internal",
+	ErrUnreachable: "unreachable", ErrHop: "hop", ErrApp: "app", ErrLimit: "limit", ErrWorkspace: "workspace", ErrClosed: "closed", ErrInternal: "internal",
 }
 
 // MarshalJSON gives {"class","op","message","hint"}.

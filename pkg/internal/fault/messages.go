@@ -14,20 +14,32 @@ import (
 
 // Config is a setting that cannot be used. The hint names a remedy.
 func Config(hint, format string, args ...any) *Error {
-	return &Error{Op: "configuration", Err: fmt.Errorf(format, args...), Hint: hint, Class: ErrConfig, Permanent: true}
+	err := fmt.Errorf(format, args...)
+	if e := limited("configuration", err); e != nil { // of a file that could not be opened
+		return e
+	}
+	return &Error{Op: "configuration", Err: err, Hint: hint, Class: ErrConfig, Permanent: true}
 }
 
 // The way to the server. addr is "host:port".
 
 // Resolve: the server's name has no address.
 func Resolve(host string, err error) *Error {
+	// Without a descriptor Go's resolver reads no file, opens no socket, and says "no such host".
+	if e := limited("resolve", full()); e != nil {
+		return e
+	}
 	return unreachable("resolve", fmt.Errorf("name %q does not resolve: %w", host, err),
 		"check the spelling of server=; a name that only your laptop knows does not resolve on this machine, an address does")
 }
 
 // Connect: no TCP connection.
 func Connect(addr string, err error) *Error {
-	return unreachable("connect", fmt.Errorf("no connection to %s: %w", addr, cause(err)),
+	err = fmt.Errorf("no connection to %s: %w", addr, cause(err))
+	if e := limited("connect", err); e != nil {
+		return e
+	}
+	return unreachable("connect", err,
 		"check that sshd listens there and that no firewall between this machine and the proxy refuses the port")
 }
 
@@ -278,6 +290,8 @@ func Hop(addr string, err error) *Error {
 	switch e.Class {
 	case ErrUnreachable:
 		e.Class = ErrHop
+	case ErrLimit:
+		return From(err)
 	case ErrHostKey:
 		e.Hint = "compare with what that machine says itself (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub); then put its known_hosts line, " +
 			"[host]:port type key, into ~/.ssh/known_hosts, or pass host_key= as such lines, one for each machine: a fingerprint is for server= alone"
@@ -319,8 +333,11 @@ func Expired(at time.Time) *Error {
 		Hint: "run expose() with a later expires="}
 }
 
-// AppRefused: nothing listens where the app should.
+// AppRefused: nothing listens where the app should, or this process cannot tell.
 func AppRefused(target string, err error) *Error {
+	if e := limited("app", fmt.Errorf("no connection to %s: %w", target, cause(err))); e != nil {
+		return e
+	}
 	return &Error{Op: "app", Class: ErrApp,
 		Err:  fmt.Errorf("nothing answers on %s: %w", target, cause(err)),
 		Hint: "start the app, or name its port: expose(5000)"}

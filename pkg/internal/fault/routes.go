@@ -18,6 +18,9 @@ const directly = `via="none" connects directly`
 
 // Via: an egress proxy cannot be reached. name is "http://host:port".
 func Via(name string, err error) *Error {
+	if errors.Is(err, ErrLimit) {
+		return From(err)
+	}
 	e := *From(err)
 	e.Op, e.Class = "via "+e.Op, ErrHop
 	e.Err = fmt.Errorf("on the way, at the proxy %s: %w", name, e.Err)
