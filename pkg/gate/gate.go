@@ -76,6 +76,9 @@ type Config struct {
 	TrustProxy bool
 	// WellKnown answers GETs of Path, for anybody. Nil: 404.
 	WellKnown http.Handler
+	// Visit reports whether a request is the owner's own, who asks as a visitor would: it is answered like any other, and
+	// not counted. It may add to the answer's header and take from the request's. Nil: there are none.
+	Visit func(answer http.Header, r *http.Request) bool
 	// Busy reports that the app's process does nothing at all. Nil: it never is.
 	Busy func() bool
 	// Dialled is told how each attempt to reach the app ended (nil: it answered). It must not
@@ -203,7 +206,7 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		g.own(w, r, t)
 		return
 	}
-	x := g.stats.begin(w, r, g.client(r))
+	x := g.begin(w, r)
 	defer x.end()
 	switch {
 	case !g.allowed(x.Client):

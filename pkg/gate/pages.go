@@ -45,8 +45,14 @@ var pageWords = map[string][2]string{
 	awayBusy:       {"The app is busy", "Its notebook is computing and answers nobody meanwhile. This page opens the app as soon as that is over."},
 }
 
+// Why is the header in which an answer of the gate's own says its kind: "token", "expired", "address", "restarting", …
+const Why = "X-Taipy-Tunnel-Why"
+
+// Says is the title of the gate's own page of a kind; "" if there is none.
+func Says(kind string) string { return pageWords[kind][0] }
+
 // Title is the page's.
-func (p page) Title() string { return pageWords[p.Kind][0] }
+func (p page) Title() string { return Says(p.Kind) }
 
 // Text is the page's.
 func (p page) Text() string { return pageWords[p.Kind][1] }
@@ -63,6 +69,7 @@ func private(h http.Header) {
 func refuse(w http.ResponseWriter, r *http.Request, status int, p page) {
 	h := w.Header()
 	private(h)
+	h.Set(Why, p.Kind)
 	var body bytes.Buffer
 	if strings.Contains(r.Header.Get("Accept"), "text/html") {
 		p.Nonce = rand.Text()

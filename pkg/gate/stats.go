@@ -88,12 +88,21 @@ func newStats() *stats { return &stats{salt: rand.Text(), today: map[string]*vis
 type exchange struct {
 	http.ResponseWriter
 	Request
-	stats          *stats
+	stats          *stats // nil: it is not counted
 	r              *http.Request
 	visitor        *visitor // nil: too many to be told apart
 	began          time.Time
 	upgraded       bool
 	received, sent atomic.Int64
+}
+
+// begin notes that a request has come, unless it is the owner's own.
+func (g *Gate) begin(w http.ResponseWriter, r *http.Request) *exchange {
+	client := g.client(r)
+	if g.cfg.Visit != nil && g.cfg.Visit(w.Header(), r) {
+		return &exchange{ResponseWriter: w, r: r, began: time.Now(), Request: Request{Client: client}}
+	}
+	return g.stats.begin(w, r, client)
 }
 
 // begin notes that a request has come; client is the visitor's address.
@@ -149,6 +158,9 @@ func (x *exchange) end() {
 	}
 	if x.Status == 0 { // nothing was answered
 		x.Status = statusGone
+	}
+	if x.stats == nil {
+		return
 	}
 	x.Received, x.Sent = x.received.Load(), x.sent.Load()
 	s := x.stats

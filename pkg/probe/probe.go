@@ -7,6 +7,8 @@
 //	f := probe.URL(ctx, probe.Question{URL: url, Ask: ask, Reply: reply})
 //	if f.Kind == probe.Ours { … }
 //
+//	got := probe.Visit{URL: url, Authorization: "Bearer …"}.Do(ctx) // got.Status: what a visitor gets
+//
 // It sends one small GET at a time and follows no redirect to another host.
 package probe
 
@@ -102,8 +104,14 @@ const (
 type Finding struct {
 	Kind   Kind
 	Answer string
+	// At is the address of the tunnel that answered, after redirects; nil for any other answer.
+	At *url.URL
+	// Server is the header of that name in the answer of the tunnel, which sends none: a web server before it does.
+	Server string
 	// Unknown: nginx itself says that it has no such page.
 	Unknown bool
+	// Err is why it is Unreachable.
+	Err error
 }
 
 // ownPage is in the error pages that nginx has built in.
@@ -147,12 +155,12 @@ func judge(q Question, resp *http.Response, err error) Finding {
 		if u, ok := errors.AsType[*url.Error](err); ok {
 			err = u.Err // without the URL
 		}
-		return Finding{Kind: Unreachable, Answer: err.Error()}
+		return Finding{Kind: Unreachable, Answer: err.Error(), Err: err}
 	}
 	answer := fmt.Sprintf("%d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
 	switch {
 	case resp.Header.Get(Header) == q.Reply:
-		return Finding{Kind: Ours, Answer: answer}
+		return Finding{Kind: Ours, Answer: answer, At: resp.Request.URL, Server: resp.Header.Get("Server")}
 	case resp.Header.Get(AgeHeader) == SaysNewer:
 		return Finding{Kind: Newer, Answer: "a newer taipy-tunnel"}
 	case resp.Header.Get(AgeHeader) == SaysOlder:

@@ -4,16 +4,18 @@ package tunnel
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/guard"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/probe"
 )
 
 // Checked is what was seen of one step of the chain between the app and its visitors.
 type Checked struct {
-	// Step is "app", "link" or "url"; CheckProxy has others.
+	// Step is "app", "link", "url" or "visitor"; CheckProxy has others.
 	Step string `json:"step"`
 	// OK: visitors get past it, and it is as safe as it should be.
 	OK bool `json:"ok"`
@@ -27,12 +29,21 @@ type Checked struct {
 // doctorTimeout bounds each step.
 const doctorTimeout = 10 * time.Second
 
-// Doctor looks along the chain, read-only, from the app to the public URL, and returns what it saw, in
-// that order.
+// Doctor looks along the chain, read-only, from the app to the public URL, asks as a visitor would, and returns what it
+// saw, in that order. Such a visit is not counted. Without a gate (Raw, Listen) there is none.
 func (t *Tunnel) Doctor(ctx context.Context) []Checked {
 	ctx, cancel := context.WithTimeout(ctx, doctorTimeout)
 	defer cancel()
-	return []Checked{t.checkApp(ctx), t.checkLink(), t.checkURL(ctx)}
+	beside := guard.Group{Panicked: t.tasks.Panicked}
+	var app Checked
+	beside.Go(func() { app = t.checkApp(ctx) })
+	url, a := t.checkURL(ctx)
+	rows := []Checked{url}
+	if t.door != nil {
+		rows = append(rows, t.checkVisitor(ctx, a))
+	}
+	beside.Wait()
+	return append([]Checked{app, t.checkLink()}, rows...)
 }
 
 func (t *Tunnel) checkApp(ctx context.Context) Checked {
@@ -62,17 +73,24 @@ func (t *Tunnel) checkLink() Checked {
 	return c
 }
 
-// checkURL asks from this machine, and where that is not possible from the proxy.
-func (t *Tunnel) checkURL(ctx context.Context) Checked {
+// checkURL asks from this machine, and where that is not possible from the proxy. It also says how a visitor can come in.
+func (t *Tunnel) checkURL(ctx context.Context) (Checked, approach) {
 	question, end := t.question()
 	defer end()
 	question.Once = true
 	how, f := "from this machine", probe.URL(ctx, question)
+	a := t.approach(how, f, nil)
 	if f.Kind == probe.Unreachable {
-		if within := probe.URL(ctx, t.fromProxy(question, t.dialProxy)); within.Kind != probe.Unreachable {
+		fromProxy := t.fromProxy(question, t.dialProxy)
+		if within := probe.URL(ctx, fromProxy); within.Kind != probe.Unreachable {
 			how, f = "from the proxy", within
+			a = t.approach(how, f, fromProxy.Dial)
 		}
 	}
+	return t.judgeURL(how, f), a
+}
+
+func (t *Tunnel) judgeURL(how string, f probe.Finding) Checked {
 	p := t.place.Load()
 	c := Checked{Step: "url", Seen: fmt.Sprintf("%s, asked %s, answers %s", p.url, how, f.Answer)}
 	switch f.Kind {
@@ -85,6 +103,10 @@ func (t *Tunnel) checkURL(ctx context.Context) Checked {
 	case probe.Guarded:
 		c.OK, c.Hint = true, "a login or another host stands before it, so it cannot be told whether it leads here: open it"
 	default:
+		if told := fault.Connect(p.url, f.Err); errors.Is(told, fault.ErrLimit) {
+			c.Seen, c.Hint = told.Err.Error(), told.Hint
+			break
+		}
 		c.Seen, c.Hint = fmt.Sprintf("%s cannot be opened from here, nor from the proxy: %s", p.url, f.Answer), "open it in a browser; if it fails there too, look at nginx on the proxy, or pass url="
 	}
 	return c

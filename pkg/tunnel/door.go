@@ -4,13 +4,16 @@ package tunnel
 
 import (
 	"context"
+	"encoding/base64"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/gate"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
@@ -44,11 +47,14 @@ func (d *door) show() {
 	}
 }
 
-func (d *door) asksToken() bool {
+// access is who is admitted now.
+func (d *door) access() Access {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.visitors.access.String() == "token"
+	return d.visitors.access
 }
+
+func (d *door) asksToken() bool { return d.access().String() == "token" }
 
 // open makes the gate and serves it, once a key has logged in and before the first visitor comes.
 func (d *door) open(ctx context.Context, keys *sshlink.Keys) error {
@@ -67,7 +73,7 @@ func (d *door) open(ctx context.Context, keys *sshlink.Keys) error {
 	g, err := gate.New(gate.Config{
 		Target: t.target, URL: p.url, Identity: d.identity(), Access: gate.Access(d.visitors.access), WellKnown: http.HandlerFunc(t.check.serve),
 		Allow: allowed, TrustProxy: p.prepared,
-		Busy: t.cfg.Busy, Dialled: func(addr string, err error) { t.sup.dialled(addr, err) }, Log: t.log, Panicked: t.tasks.Panicked,
+		Visit: t.check.visit, Busy: t.cfg.Busy, Dialled: func(addr string, err error) { t.sup.dialled(addr, err) }, Log: t.log, Panicked: t.tasks.Panicked,
 	})
 	if err != nil {
 		return fault.Config("", "%w", err)
@@ -117,6 +123,7 @@ func (d *door) admit(v visitors) (changed []string, err error) {
 	}
 	d.mu.Unlock()
 	d.show()
+	d.t.sup.tell(d.t.sup.expiryChanged)
 	d.t.log.Info("visitors are admitted by new settings from now on", "changed", strings.Join(changed, ", "))
 	return changed, nil
 }
@@ -183,13 +190,25 @@ func (d *door) renew() bool {
 
 // ends is when the token that admits visitors ends, zero for never.
 func (d *door) ends() time.Time {
-	if d == nil || d.gate.Load() == nil {
+	if d == nil || d.gate.Load() == nil || !d.asksToken() {
 		return time.Time{}
 	}
 	if token := d.gate.Load().Token(); token != nil {
 		return token.Expires()
 	}
 	return time.Time{}
+}
+
+// authorization is the header with which a program comes in as a visitor, "" where everybody does.
+func (d *door) authorization() string {
+	access := d.access()
+	for _, user := range slices.Sorted(maps.Keys(access.Passwords)) {
+		return "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+access.Passwords[user]))
+	}
+	if g := d.gate.Load(); g != nil && !access.Public && g.Token() != nil {
+		return "Bearer " + g.Token().Text()
+	}
+	return ""
 }
 
 // linked is the URL with the token behind its #, where no server on the way sees it.

@@ -18,10 +18,11 @@ class Step:
     """One step of the chain, as it was seen."""
 
     tunnel: str  # the URL, "" if no tunnel is open
-    step: str  # "app", "link", "url"
+    step: str  # "app", "link", "url", "visitor"
     ok: bool  # visitors get past it
     seen: str
     hint: str  # what to do, "" if nothing
+    warn: bool = False  # ok, but somebody should look at it
 
 
 class Diagnosis(list[Step]):
@@ -38,8 +39,9 @@ class Diagnosis(list[Step]):
             if step.tunnel != tunnel:
                 tunnel = step.tunnel
                 lines += [tunnel] if tunnel else []
-            lines.append(f"{'ok' if step.ok else 'FAIL':<5}{step.step:<6}{step.seen}")
-            lines += [f"{'':11}-> {step.hint}"] if step.hint else []
+            word = "FAIL" if not step.ok else "warn" if step.warn else "ok"
+            lines.append(f"{word:<5}{step.step:<9}{step.seen}")
+            lines += [f"{'':14}-> {step.hint}"] if step.hint else []
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
@@ -49,12 +51,14 @@ class Diagnosis(list[Step]):
 def doctor() -> Diagnosis:
     """Look along the chain of each open tunnel, from the app to the public URL, and say what to do.
 
-    It reads only, sends one small request a step, and takes at most ten seconds a tunnel.
+    At last it opens the page as a visitor who has the link, or a password, would. It reads only, sends one small
+    request a step, is counted nowhere, and takes at most ten seconds a tunnel.
     """
     found = Diagnosis()
     for tunnel in tunnels():
         for row in tunnel.examine(_PATIENCE):
-            found.append(Step(tunnel.status.url, row["step"], row["ok"], row["seen"], row["hint"]))
+            warn = bool(row.get("warn"))
+            found.append(Step(tunnel.status.url, row["step"], row["ok"], row["seen"], row["hint"], warn))
     if not found:
         found.append(_app())
         found.append(Step("", "link", False, "no tunnel is open in this process", "call taipy_tunnel.expose()"))

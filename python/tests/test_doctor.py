@@ -26,13 +26,17 @@ def test_each_step_is_looked_at(proxy: Proxy) -> None:
         tunnel = taipy_tunnel.expose(app, **arguments(proxy))
         found = taipy_tunnel.doctor()
         assert found.ok, found
-        assert [step.step for step in found] == ["app", "link", "url"]
+        assert [step.step for step in found] == ["app", "link", "url", "visitor"]
+        assert "a visitor gets 200 OK" in found[-1].seen
+        assert (tunnel.status.requests, tunnel.requests()) == (0, [])
         assert {step.tunnel for step in found} == {proxy.url}
         assert repr(found).startswith(proxy.url + "\nok   app")
         assert "<pre>" in found._repr_html_()
     ok, what, hint = seen()["app"]
     assert (ok, "nothing answers" in what, "expose(5000)" in hint) == (False, True, True)
     assert seen()["url"][0]  # the gate answers for itself
+    ok, what, _ = seen()["visitor"]
+    assert (ok, "503 Service Unavailable" in what) == (False, True)
     tunnel.close(0)
 
 

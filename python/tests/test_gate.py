@@ -112,6 +112,9 @@ def test_given_token_and_end(proxy: Proxy, secret_app: str) -> None:
     assert "expired" in ask(proxy.url, **good)[1]
     eventually(lambda: tunnel.state == "expired", 1)
     assert "later expires=" in str(tunnel)
+    visitor = taipy_tunnel.doctor()[-1]
+    assert (visitor.step, visitor.ok, "403" in visitor.seen) == ("visitor", False, True)
+    assert "later expires=" in visitor.hint
     with pytest.raises(taipy_tunnel.ConfigError, match="the link ended at"):
         tunnel.wait_ready()
     assert tunnel in taipy_tunnel.tunnels()

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package probe
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"net/url"
+	"time"
+)
+
+// Visit asks for the page that visitors open, as they do.
+type Visit struct {
+	// URL is that of the page.
+	URL string
+	// Authorization is sent in the header of that name, to that URL alone: no redirect is followed. "": none is sent.
+	Authorization string
+	// Ask is sent in Header, by which the tunnel tells this visit from those of others; Reply is its answer.
+	Ask, Reply string
+	// Dial connects in place of the network. Nil: as this machine does, by its proxy settings.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+}
+
+// Visited is what a visitor gets.
+type Visited struct {
+	// Status and Header are those of the answer, Ours whether it came through the tunnel.
+	Status int
+	Header http.Header
+	Ours   bool
+	// Took is how long it was waited for.
+	Took time.Duration
+	// Err is why there was no answer; Late: because that takes too long.
+	Err  error
+	Late bool
+}
+
+// Do asks once. Of the answer it reads the head alone.
+func (v Visit) Do(ctx context.Context) Visited {
+	c := client(v.Dial)
+	c.HTTPClient.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	c.HTTPClient.Timeout = 0 // ctx ends it
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, v.URL, nil)
+	if err != nil {
+		return Visited{Err: errors.New("not a URL")}
+	}
+	req.Header.Set("Accept", "text/html, */*;q=0.1") // a browser's
+	req.Header.Set(Header, v.Ask)
+	req.Header.Set("User-Agent", "taipy-tunnel")
+	if v.Authorization != "" {
+		req.Header.Set("Authorization", v.Authorization)
+	}
+	began := time.Now()
+	resp, err := c.HTTPClient.Do(req)
+	took := time.Since(began)
+	if err != nil {
+		if u, ok := errors.AsType[*url.Error](err); ok {
+			err = u.Err // without the URL
+		}
+		return Visited{Err: err, Late: ctx.Err() != nil, Took: took}
+	}
+	_ = resp.Body.Close()
+	return Visited{Status: resp.StatusCode, Header: resp.Header, Ours: resp.Header.Get(Header) == v.Reply, Took: took}
+}
