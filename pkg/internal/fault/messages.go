@@ -29,13 +29,13 @@ func Resolve(host string, err error) *Error {
 	if e := limited("resolve", full()); e != nil {
 		return e
 	}
-	return unreachable("resolve", fmt.Errorf("name %q does not resolve: %w", host, err),
+	return unreachable("resolve", fmt.Errorf("name %q does not resolve: %w", host, Reason(err)),
 		"check the spelling of server=; a name that only your laptop knows does not resolve on this machine, an address does")
 }
 
 // Connect: no TCP connection.
 func Connect(addr string, err error) *Error {
-	err = fmt.Errorf("no connection to %s: %w", addr, cause(err))
+	err = fmt.Errorf("no connection to %s: %w", addr, Reason(err))
 	if e := limited("connect", err); e != nil {
 		return e
 	}
@@ -58,7 +58,7 @@ func NoBanner(addr string, waited time.Duration) *Error {
 
 // Dropped: the server closed the connection before login was over.
 func Dropped(addr string, err error) *Error {
-	return unreachable("handshake", fmt.Errorf("%s ended the connection before login: %w", addr, cause(err)),
+	return unreachable("handshake", fmt.Errorf("%s ended the connection before login: %w", addr, Reason(err)),
 		"sshd's own log on the proxy says why (journalctl -u ssh)")
 }
 
@@ -180,7 +180,7 @@ func named(slot net.Addr) string {
 	if tcp, ok := slot.(*net.TCPAddr); ok {
 		return fmt.Sprintf("port %d", tcp.Port)
 	}
-	return fmt.Sprintf("socket %q", slot)
+	return "socket " + Quote(slot.String())
 }
 
 // Busy: another listener holds the port on the proxy, nothing more is known.
@@ -213,7 +213,7 @@ func Replaced(slot net.Addr, since time.Time) *Error {
 
 // Described: what a prepared proxy says of itself cannot be used.
 func Described(addr string, err error) *Error {
-	return &Error{Op: "description", Class: ErrConfig, Permanent: true, Err: fmt.Errorf("what %s says of itself in /proxy.json cannot be used: %w", addr, cause(err)),
+	return &Error{Op: "description", Class: ErrConfig, Permanent: true, Err: fmt.Errorf("what %s says of itself in /proxy.json cannot be used: %w", addr, Reason(err)),
 		Hint: "have the proxy's admin run the set-up script again; with remote=8080 the file is passed over"}
 }
 
@@ -253,7 +253,7 @@ func ForwardFailed(port int, err error) *Error {
 // SocketRefused: the server does not listen on a unix socket, nothing more is known.
 func SocketRefused(path string) *Error {
 	return &Error{Op: "forward", Class: ErrForward,
-		Err: fmt.Errorf("socket %q on the proxy is refused", path),
+		Err: fmt.Errorf("socket %s on the proxy is refused", Quote(path)),
 		Hint: "either it is in use or was left behind by a connection that ended (the admin sets StreamLocalBindUnlink yes in sshd_config, " +
 			"or the file is removed), or the account may not write to its directory, or AllowStreamLocalForwarding forbids it"}
 }
@@ -262,14 +262,14 @@ func SocketRefused(path string) *Error {
 // which it neither replaces nor removes by itself.
 func SocketLeft(path string) *Error {
 	return &Error{Op: "forward", Class: ErrForward, Permanent: true,
-		Err: fmt.Errorf("socket %q on the proxy is there already, and its sshd does not replace it", path),
+		Err: fmt.Errorf("socket %s on the proxy is there already, and its sshd does not replace it", Quote(path)),
 		Hint: "the admin sets StreamLocalBindUnlink yes in sshd_config; without it each connection leaves its file behind, to be removed " +
 			"by hand once nobody listens there any more (on the proxy: ss -lx)"}
 }
 
 // SocketFailed: the request for the socket got no answer.
 func SocketFailed(path string, err error) *Error {
-	return &Error{Op: "forward", Class: ErrUnreachable, Err: fmt.Errorf("no answer to the request for socket %q: %w", path, err)}
+	return &Error{Op: "forward", Class: ErrUnreachable, Err: fmt.Errorf("no answer to the request for socket %s: %w", Quote(path), err)}
 }
 
 // Machines on the way.
@@ -335,11 +335,11 @@ func Expired(at time.Time) *Error {
 
 // AppRefused: nothing listens where the app should, or this process cannot tell.
 func AppRefused(target string, err error) *Error {
-	if e := limited("app", fmt.Errorf("no connection to %s: %w", target, cause(err))); e != nil {
+	if e := limited("app", fmt.Errorf("no connection to %s: %w", target, Reason(err))); e != nil {
 		return e
 	}
 	return &Error{Op: "app", Class: ErrApp,
-		Err:  fmt.Errorf("nothing answers on %s: %w", target, cause(err)),
+		Err:  fmt.Errorf("nothing answers on %s: %w", target, Reason(err)),
 		Hint: "start the app, or name its port: expose(5000)"}
 }
 
@@ -359,14 +359,6 @@ func Closed() *Error {
 func Internal(err error) *Error {
 	return &Error{Op: "internal", Class: ErrInternal, Err: err, Permanent: true,
 		Hint: "this is a defect of taipy-tunnel; please report it with the lines of tunnel.logs()"}
-}
-
-// cause leaves out the addresses that net repeats in its errors.
-func cause(err error) error {
-	if op, ok := errors.AsType[*net.OpError](err); ok && op.Err != nil {
-		return op.Err
-	}
-	return err
 }
 
 // clip makes a foreign text fit for a message: one line, 80 characters. %q escapes the rest.

@@ -83,7 +83,7 @@ func ViaSilent(name, addr string, waited time.Duration) *Error {
 
 // ViaEnded: an egress proxy ended the connection without an answer.
 func ViaEnded(name, addr string, err error) *Error {
-	return via(fmt.Errorf("the proxy %s gave no connection to %s: %w", name, addr, cause(err)), false,
+	return via(fmt.Errorf("the proxy %s gave no connection to %s: %w", name, addr, Reason(err)), false,
 		"check the port and the kind (http, https or socks5) of the proxy; "+directly)
 }
 
@@ -146,6 +146,6 @@ func TLSSilent(addr string, waited time.Duration) *Error {
 
 // TLSFailed: no TLS handshake, for a reason of the server's.
 func TLSFailed(addr string, err error) *Error {
-	return unreachable("tls", fmt.Errorf("no TLS handshake with %s: %w", addr, cause(err)),
+	return unreachable("tls", fmt.Errorf("no TLS handshake with %s: %w", addr, Reason(err)),
 		"the error log of what speaks TLS there says why (nginx: /var/log/nginx/error.log)")
 }

@@ -17,7 +17,7 @@ func workspace(permanent bool, err error, hint string) *Error {
 
 // WorkspaceUnreachable: no connection, or one that broke off.
 func WorkspaceUnreachable(host string, err error) *Error {
-	return workspace(false, fmt.Errorf("no connection to %s: %w", host, cause(err)),
+	return workspace(false, fmt.Errorf("no connection to %s: %w", host, Reason(err)),
 		"check the workspace's address and the way there from this machine (a firewall, HTTPS_PROXY)")
 }
 
@@ -54,42 +54,42 @@ func NoToken(err error) *Error {
 // NoScope: the secret scope is not there.
 func NoScope(scope, said string) *Error {
 	return &Error{Op: "secret scope", Class: ErrWorkspace, Permanent: true,
-		Err:  fmt.Errorf("%w %q in this workspace: %s", ErrNoScope, scope, said),
+		Err:  fmt.Errorf("%w %s in this workspace: %s", ErrNoScope, Quote(scope), said),
 		Hint: "an administrator makes it once: taipy-tunnel databricks store --server … --host-key …"}
 }
 
 // NoSecret: the scope or the key is not there; the workspace does not always tell which.
 func NoSecret(scope, key, said string) *Error {
 	return &Error{Op: "secret", Class: ErrWorkspace, Permanent: true,
-		Err:  fmt.Errorf("there is no secret %q in scope %q: %s", key, scope, said),
-		Hint: "check both names: databricks secrets list-secrets " + scope}
+		Err:  fmt.Errorf("there is no secret %s in scope %s: %s", Quote(key), Quote(scope), said),
+		Hint: "check both names: databricks secrets list-secrets " + word(scope, "SCOPE")}
 }
 
 // NoRead: the scope is there and not for this user.
 func NoRead(scope, said string) *Error {
 	return &Error{Op: "secret scope", Class: ErrWorkspace, Permanent: true,
-		Err:  fmt.Errorf("no permission to read secret scope %q: %s", scope, said),
-		Hint: "who made the scope gives it: databricks secrets put-acl " + scope + " USER-OR-GROUP READ"}
+		Err:  fmt.Errorf("no permission to read secret scope %s: %s", Quote(scope), said),
+		Hint: "who made the scope gives it: databricks secrets put-acl " + word(scope, "SCOPE") + " USER-OR-GROUP READ"}
 }
 
 // NoManage: the scope may not be made or changed by this user.
 func NoManage(scope, said string) *Error {
 	return &Error{Op: "secret scope", Class: ErrWorkspace, Permanent: true,
-		Err: fmt.Errorf("no permission to make or change secret scope %q: %s", scope, said),
-		Hint: "who made the scope gives it: databricks secrets put-acl " + scope + " USER-OR-GROUP MANAGE; or take another name: --scope; " +
+		Err: fmt.Errorf("no permission to make or change secret scope %s: %s", Quote(scope), said),
+		Hint: "who made the scope gives it: databricks secrets put-acl " + word(scope, "SCOPE") + " USER-OR-GROUP MANAGE; or take another name: --scope; " +
 			"the workspace may let only its administrators make scopes"}
 }
 
 // NotesOnly: the workspace hands the values of secrets to code that runs in it only.
 func NotesOnly(scope, key, said string) *Error {
 	return &Error{Op: "secret", Class: ErrWorkspace, Permanent: true,
-		Err:  fmt.Errorf("the workspace does not give out secret %q of scope %q here: %s", key, scope, said),
-		Hint: fmt.Sprintf("some workspaces give secrets to notebooks only; there: dbutils.secrets.get(%q, %q)", scope, key)}
+		Err:  fmt.Errorf("the workspace does not give out secret %s of scope %s here: %s", Quote(key), Quote(scope), said),
+		Hint: fmt.Sprintf("some workspaces give secrets to notebooks only; there: dbutils.secrets.get(%q, %q)", word(scope, "SCOPE"), word(key, "KEY"))}
 }
 
 // NoCluster: no such cluster, or not for this user.
 func NoCluster(id, said string) *Error {
-	return workspace(true, fmt.Errorf("nothing can be learned of cluster %q: %s", id, said),
+	return workspace(true, fmt.Errorf("nothing can be learned of cluster %s: %s", Quote(id), said),
 		"check its id; who made the cluster lets others attach to it")
 }
 
@@ -104,8 +104,8 @@ func NoWorkspace(profile string) *Error {
 	where := "neither the DATABRICKS_… variables nor ~/.databrickscfg tell where the workspace is and how to log in there"
 	check := "databricks auth describe"
 	if profile != "" {
-		where = fmt.Sprintf("profile %q of ~/.databrickscfg does not tell where the workspace is and how to log in there", profile)
-		check += " --profile " + profile
+		where = fmt.Sprintf("profile %s of ~/.databrickscfg does not tell where the workspace is and how to log in there", Quote(profile))
+		check += " --profile " + word(profile, "PROFILE")
 	}
 	return workspace(true, errors.New(where), "log in once: databricks auth login --host https://…; what is known shows: "+check)
 }

@@ -17,19 +17,20 @@ import (
 // may says what each package may import besides the standard library: packages of this module by
 // their path below it, others by their whole path (or its beginning). The arrow of imports.
 var may = map[string][]string{
-	"pkg/backoff":            {},
-	"pkg/internal/guard":     {},
-	"pkg/internal/fault":     {},
-	"pkg/internal/leak":      {},
-	"pkg/internal/rules":     {},
-	"pkg/internal/sshdtest":  {"golang.org/x/crypto/ssh"},
-	"pkg/internal/nginxtest": {},
-	"pkg/internal/pump":      {},
-	"pkg/internal/roottest":  {},
-	"pkg/forward":            {"pkg/internal/guard", "pkg/internal/pump", "golang.org/x/sys/unix"},
-	"pkg/gate":               {"pkg/internal/guard", "pkg/internal/pump", "github.com/klauspost/compress"},
-	"pkg/proxyhost":          {"pkg/internal/fault", "golang.org/x/crypto/ssh"},
-	"pkg/probe":              {"github.com/hashicorp/go-retryablehttp"},
+	"pkg/backoff":             {},
+	"pkg/internal/guard":      {},
+	"pkg/internal/fault":      {},
+	"pkg/internal/leak":       {},
+	"pkg/internal/rules":      {},
+	"pkg/internal/sshdtest":   {"golang.org/x/crypto/ssh"},
+	"pkg/internal/nginxtest":  {},
+	"pkg/internal/pump":       {},
+	"pkg/internal/roottest":   {},
+	"pkg/internal/secrettest": {"golang.org/x/crypto/ssh"},
+	"pkg/forward":             {"pkg/internal/guard", "pkg/internal/pump", "golang.org/x/sys/unix"},
+	"pkg/gate":                {"pkg/internal/guard", "pkg/internal/pump", "github.com/klauspost/compress"},
+	"pkg/proxyhost":           {"pkg/internal/fault", "golang.org/x/crypto/ssh"},
+	"pkg/probe":               {"github.com/hashicorp/go-retryablehttp"},
 	"pkg/sshlink": {"pkg/internal/fault", "pkg/internal/guard", "github.com/pkg/sftp", "golang.org/x/crypto/ssh", "golang.org/x/sys/unix", "github.com/kevinburke/ssh_config",
 		"golang.org/x/net/proxy", "golang.org/x/net/http/httpproxy"},
 	"pkg/tunnel":      {"pkg/sshlink", "pkg/forward", "pkg/gate", "pkg/probe", "pkg/proxyhost", "pkg/backoff", "pkg/internal/fault", "pkg/internal/guard"},
@@ -39,7 +40,7 @@ var may = map[string][]string{
 }
 
 // forTests are packages that only tests import.
-var forTests = []string{"pkg/internal/sshdtest", "pkg/internal/nginxtest", "pkg/internal/leak"}
+var forTests = []string{"pkg/internal/sshdtest", "pkg/internal/nginxtest", "pkg/internal/leak", "pkg/internal/secrettest"}
 
 func TestImportsPointOneWay(t *testing.T) {
 	for _, s := range sources(t) {

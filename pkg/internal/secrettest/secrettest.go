@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package secrettest is for tests: it makes secrets in the forms in which people have them, and finds them in
+// what people are shown.
+//
+//	for form, secret := range secrettest.Forms(t) {
+//		_, err := Open(Config{Name: secret})
+//		if part := secrettest.Echo(secret, err.Error()); part != "" {
+package secrettest
+
+import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/pem"
+	"regexp"
+	"strings"
+	"testing"
+
+	"golang.org/x/crypto/ssh"
+)
+
+// least is how many characters of a secret in a row are an echo of it.
+const least = 12
+
+// Forms are a new private key in nine forms, a token and a password, by the names of the forms. All are of
+// a kind that may be told by its looks.
+func Forms(t testing.TB) map[string]string {
+	t.Helper()
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, err := ssh.MarshalPrivateKey(key, "me@laptop")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(pem.EncodeToMemory(block))
+	flat, file := strings.TrimSpace(text), base64.StdEncoding.EncodeToString([]byte(text))
+	return map[string]string{
+		"PEM":             text,
+		"one line":        strings.ReplaceAll(flat, "\n", " "),
+		`literal \n`:      strings.ReplaceAll(flat, "\n", `\n`),
+		"quoted":          `"` + strings.ReplaceAll(flat, "\n", `\n`) + `"`,
+		"base64":          file,
+		"base64, wrapped": wrap(file),
+		"body":            base64.StdEncoding.EncodeToString(block.Bytes),
+		"body of PKCS 8":  base64.StdEncoding.EncodeToString(pkcs8),
+		"PuTTY": "PuTTY-User-Key-File-3: ssh-ed25519\nEncryption: none\nComment: me@laptop\nPrivate-Lines: 1\n" +
+			base64.StdEncoding.EncodeToString(key.Seed()) + "\n",
+		"token":    base64.RawURLEncoding.EncodeToString(key.Seed()[:18]),
+		"password": rand.Text() + "!",
+	}
+}
+
+func wrap(text string) string {
+	return strings.Join(regexp.MustCompile(`.{1,76}`).FindAllString(text, -1), "\n")
+}
+
+// secretive are the parts of a text in which a secret is: not the words around a key, nor the name of its
+// kind, which many texts have.
+var secretive = regexp.MustCompile(`[^\s"\\:]{12,}`)
+
+// Echo returns the first 12 characters in a row of a secret that stand in what is shown; "": none do.
+func Echo(secret, shown string) string {
+	for _, part := range secretive.FindAllString(strings.ReplaceAll(secret, `\n`, "\n"), -1) {
+		if strings.Contains(part, "-----") || strings.HasPrefix(part, "PuTTY") || strings.HasPrefix(part, "ssh-") {
+			continue
+		}
+		for i := range len(part) - least + 1 {
+			if piece := part[i : i+least]; strings.Contains(shown, piece) {
+				return piece
+			}
+		}
+	}
+	return ""
+}
