@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 )
 
 const (
@@ -58,25 +60,26 @@ func readCert(path string) (*ssh.Certificate, error) {
 }
 
 // readSmall reads a file that a person wrote, of at most so many bytes. To open anything else, a FIFO
-// or a device, may take for ever.
+// or a device, may take for ever. Its errors do not name the file: the path may be a secret in the wrong
+// place.
 func readSmall(path string, most int) ([]byte, error) {
 	st, err := os.Stat(expand(path))
 	if err != nil {
-		return nil, err
+		return nil, fault.Reason(err)
 	}
 	if !st.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is not a regular file", path)
+		return nil, errors.New("it is not a regular file")
 	}
 	f, err := os.Open(expand(path))
 	if err != nil {
-		return nil, err
+		return nil, fault.Reason(err)
 	}
 	defer func() { _ = f.Close() }()
 	text, err := io.ReadAll(io.LimitReader(f, int64(most)+1))
 	if err == nil && len(text) > most {
-		return nil, fmt.Errorf("%s holds more than %d bytes", path, most)
+		return nil, fmt.Errorf("it holds more than %d bytes", most)
 	}
-	return text, err
+	return text, fault.Reason(err)
 }
 
 // certEnd is when a certificate expires; zero: never. (RFC 4251's uint64 may say more than a

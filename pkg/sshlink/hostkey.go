@@ -63,7 +63,7 @@ const maxKnownHosts = 16 << 20 // of a whole organisation
 // included, @cert-authority and @revoked). "" stands for files, nil for ~/.ssh/known_hosts, and for /etc/ssh/ssh_known_hosts. What cannot be understood is an error of
 // class fault.ErrConfig.
 func NewHostKeys(text string, files ...string) (*HostKeys, error) {
-	text = strings.TrimSpace(text)
+	text = strings.TrimSpace(string(decodeText([]byte(text))))
 	if text == "" {
 		return systemHostKeys(files)
 	}
@@ -72,7 +72,7 @@ func NewHostKeys(text string, files ...string) (*HostKeys, error) {
 		for i, p := range pins {
 			if pins[i] = strings.TrimRight(p, "="); !fingerprint.MatchString(pins[i]) {
 				return nil, fault.Config("copy the whole of it from: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub",
-					"host_key %q is not a SHA256 fingerprint (43 characters after \"SHA256:\")", p)
+					"host_key %s is not a SHA256 fingerprint (43 characters after \"SHA256:\")", fault.Quote(p))
 			}
 		}
 		return &HostKeys{pins: pins}, nil
@@ -83,9 +83,9 @@ func NewHostKeys(text string, files ...string) (*HostKeys, error) {
 	lines, err := readSmall(text, maxKeyFile)
 	if err != nil {
 		return nil, fault.Config("give a fingerprint (SHA256:…), a known_hosts line, or the path of a known_hosts file",
-			"host_key cannot be read: %w", err)
+			"host_key %s cannot be read: %w", fault.Path(expand(text)), err)
 	}
-	return knownHosts(lines, text, true)
+	return knownHosts(decodeText(lines), fault.Quote(expand(text)), true)
 }
 
 // systemHostKeys reads the files that ssh(1) reads. Neither need exist, and a line that cannot
@@ -97,7 +97,7 @@ func systemHostKeys(files []string) (*HostKeys, error) {
 	}
 	for _, file := range append(slices.Clone(files), "/etc/ssh/ssh_known_hosts") {
 		if b, err := readSmall(file, maxKnownHosts); err == nil {
-			lines = append(append(lines, b...), '\n')
+			lines = append(append(lines, decodeText(b)...), '\n')
 		}
 	}
 	return knownHosts(lines, "known_hosts", false)
@@ -107,7 +107,7 @@ func systemHostKeys(files []string) (*HostKeys, error) {
 func knownHosts(text []byte, source string, strict bool) (*HostKeys, error) {
 	dir, err := os.MkdirTemp("", "taipy-tunnel-")
 	if err != nil {
-		return nil, fault.Config("make room in the temporary directory", "cannot read host keys: %w", err)
+		return nil, fault.Config("make room in the temporary directory", "cannot read host keys: %w", fault.Reason(err))
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	file := filepath.Join(dir, "known_hosts")
@@ -120,7 +120,7 @@ func knownHosts(text []byte, source string, strict bool) (*HostKeys, error) {
 		if _, err := readKnownHosts(file, line); err != nil {
 			if strict {
 				return nil, fault.Config("each line is: host keytype base64, as ssh-keyscan prints it",
-					"%s, line %d is not a known_hosts line: %w", source, n+1, err)
+					"%s, line %d is not a known_hosts line", source, n+1)
 			}
 			continue
 		}
@@ -146,15 +146,14 @@ func knownHosts(text []byte, source string, strict bool) (*HostKeys, error) {
 	return h, nil
 }
 
-// readKnownHosts has x/crypto read text by way of file, whose name its errors quote.
+// readKnownHosts has x/crypto read text by way of file. Its errors quote parts of a line.
 func readKnownHosts(file string, text []byte) (ssh.HostKeyCallback, error) {
 	if err := os.WriteFile(file, text, 0o600); err != nil {
-		return nil, err
+		return nil, fault.Reason(err)
 	}
 	check, err := knownhosts.New(file)
 	if err != nil {
-		_, why, _ := strings.Cut(err.Error(), file)
-		return nil, errors.New(strings.TrimLeft(why, ":0123456789 "))
+		return nil, errors.New("it is not understood")
 	}
 	return check, nil
 }

@@ -5,8 +5,8 @@ package sshlink
 import (
 	"bytes"
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
-	"strings"
 
 	"golang.org/x/crypto/ssh"
 
@@ -17,8 +17,11 @@ import (
 // much. It never lets a parser's error through that could quote its input.
 func parseKey(text []byte, name, passphrase string) (signer ssh.Signer, public ssh.PublicKey, err error) {
 	text = normalize(text)
-	if bytes.Contains(text, []byte("PuTTY-User-Key-File")) {
+	if bytes.Contains(text, []byte(putty)) {
 		return nil, nil, fault.Config("convert it: puttygen key.ppk -O private-openssh -o id_key", "%s is in PuTTY's format", name)
+	}
+	if block, _ := pem.Decode(text); block != nil && block.Type == "ENCRYPTED PRIVATE KEY" {
+		return parseSealed(block.Bytes, name, passphrase)
 	}
 	if public, _, _, _, err := ssh.ParseAuthorizedKey(text); err == nil {
 		return nil, public, fault.Config("give the file without \".pub\"", "%s is a public key", name)
@@ -26,15 +29,14 @@ func parseKey(text []byte, name, passphrase string) (signer ssh.Signer, public s
 	signer, err = ssh.ParsePrivateKey(text)
 	if sealed, encrypted := errors.AsType[*ssh.PassphraseMissingError](err); encrypted {
 		if passphrase == "" {
-			return nil, sealed.PublicKey, fault.Config("pass key_passphrase=", "%s is protected by a passphrase", name)
+			return nil, sealed.PublicKey, locked(name)
 		}
 		signer, err = ssh.ParsePrivateKeyWithPassphrase(text, []byte(passphrase))
 		if err != nil && errors.Is(err, x509.IncorrectPasswordError) {
-			return nil, sealed.PublicKey, fault.Config("check key_passphrase=", "the passphrase does not open %s", name)
+			return nil, sealed.PublicKey, wrongPassphrase(name)
 		}
 		if err != nil { // of unknown cipher, or of more than 2048 rounds of bcrypt, which x/crypto refuses: 19 s
-			return nil, sealed.PublicKey, fault.Config("check key_passphrase=, or encrypt it anew: ssh-keygen -p -a 16 -f KEY",
-				"%s is encrypted in a way that cannot be opened here", name)
+			return nil, sealed.PublicKey, cannotOpen(name)
 		}
 	}
 	if err != nil {
@@ -43,22 +45,30 @@ func parseKey(text []byte, name, passphrase string) (signer ssh.Signer, public s
 	return signer, signer.PublicKey(), nil
 }
 
-// normalize undoes what copying and secret stores do to the text of a key.
-func normalize(text []byte) []byte {
-	s := strings.NewReplacer("\r\n", "\n", "\r", "\n", `\r\n`, "\n", `\n`, "\n").Replace(string(text))
-	s = strings.TrimSpace(s)
-	const dashes = "-----"
-	if !strings.HasPrefix(s, dashes) {
-		return []byte(s)
+// parseSealed is parseKey for an encrypted PKCS#8 key, which does not tell its public half.
+func parseSealed(der []byte, name, passphrase string) (ssh.Signer, ssh.PublicKey, error) {
+	if passphrase == "" {
+		return nil, nil, locked(name)
 	}
-	if !strings.Contains(s, "\n") { // BEGIN line, base64 and END line joined by spaces, or by nothing
-		head, rest, _ := strings.Cut(s[len(dashes):], dashes)
-		body, foot, _ := strings.Cut(rest, dashes)
-		s = dashes + head + dashes + "\n" + strings.Join(strings.Fields(body), "\n") + "\n" + dashes + foot
+	opened, err := openSealed(der, passphrase)
+	if errors.Is(err, x509.IncorrectPasswordError) {
+		return nil, nil, wrongPassphrase(name)
 	}
-	lines := strings.Split(s, "\n")
-	for i := range lines {
-		lines[i] = strings.TrimSpace(lines[i]) // indented, as within a function's text
+	if err != nil {
+		return nil, nil, cannotOpen(name)
 	}
-	return []byte(strings.Join(lines, "\n") + "\n")
+	return parseKey(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: opened}), name, "")
+}
+
+func locked(name string) error {
+	return fault.Config("pass key_passphrase=", "%s is protected by a passphrase", name)
+}
+
+func wrongPassphrase(name string) error {
+	return fault.Config("check key_passphrase=", "the passphrase does not open %s", name)
+}
+
+func cannotOpen(name string) error {
+	return fault.Config("check key_passphrase=, or encrypt it again: ssh-keygen -p -a 16 -f KEY",
+		"%s is encrypted in a way that cannot be opened here", name)
 }

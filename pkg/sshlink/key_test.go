@@ -13,6 +13,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/binary"
 	"encoding/pem"
 	"fmt"
@@ -33,26 +34,6 @@ import (
 )
 
 const passphrase = "correct-horse-battery"
-
-// mangled are the forms in which secret stores and editors hand a key's text on.
-func mangled(text string) map[string]string {
-	flat := strings.TrimSpace(text)
-	return map[string]string{
-		"as it is":             text,
-		"CRLF":                 strings.ReplaceAll(text, "\n", "\r\n"),
-		"CR":                   strings.ReplaceAll(text, "\n", "\r"),
-		"no last newline":      flat,
-		`\n in two characters`: strings.ReplaceAll(text, "\n", `\n`),
-		`\r\n in four`:         strings.ReplaceAll(text, "\n", `\r\n`),
-		`\n at both ends`:      `\n` + strings.ReplaceAll(flat, "\n", `\n`) + `\n`,
-		"spaces":               strings.ReplaceAll(flat, "\n", " "),
-		"tabs":                 strings.ReplaceAll(flat, "\n", "\t"),
-		"nothing in between":   strings.ReplaceAll(flat, "\n", ""),
-		"blank lines around":   "\n\n  \n" + text + "\n \n",
-		"indented":             "\n    " + strings.ReplaceAll(flat, "\n", "\n    ") + "\n    ",
-		"spaces at line ends":  strings.ReplaceAll(text, "\n", "  \n"),
-	}
-}
 
 func TestKeysInTheirForms(t *testing.T) {
 	leak.Check(t)
@@ -205,24 +186,27 @@ func TestKeysThatAreNone(t *testing.T) {
 	damaged := strings.Replace(good, "b3BlbnNz", "B3BlbnNz", 1)
 	public := strings.TrimSpace(string(ssh.MarshalAuthorizedKey(newSigner(t).PublicKey())))
 	for form, c := range map[string]struct{ key, says string }{
-		"missing file":     {filepath.Join(t.TempDir(), "none"), "cannot be read"},
-		"directory":        {t.TempDir(), "cannot be read"},
-		"empty file":       {file(t, ""), "not a private key"},
-		"some text":        {"a line\nand another", "neither a path nor"},
-		"long text":        {strings.Repeat("x", 5000), "neither a path nor"},
-		"body alone":       {strings.Join(strings.Split(good, "\n")[1:4], "\n"), "neither a path nor"},
-		"damaged":          {damaged, "not a private key"},
-		"damaged file":     {file(t, damaged), "not a private key"},
-		"cut off":          {good[:len(good)/2], "not a private key"},
-		"first line alone": {"-----BEGIN OPENSSH PRIVATE KEY-----", "not a private key"},
-		"public key file":  {file(t, public), "public key"},
-		"binary file":      {file(t, "\x00\x01\xff"), "not a private key"},
-		"PuTTY":            {file(t, "PuTTY-User-Key-File-3: ssh-ed25519\nEncryption: none\n"), "PuTTY"},
-		"FIFO":             {fifo(t), "not a regular file"},
-		"device":           {"/dev/zero", "not a regular file"},
-		"link to a device": {link(t, "/dev/zero"), "not a regular file"},
-		"huge file":        {file(t, strings.Repeat("x", maxKeyFile+1)), "holds more than"},
-		"certificate":      {file(t, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"), "not a private key"},
+		"missing file":      {filepath.Join(t.TempDir(), "none"), "cannot be read"},
+		"directory":         {t.TempDir(), "cannot be read"},
+		"empty file":        {file(t, ""), "not a private key"},
+		"some text":         {"a line\nand another", "neither a path nor"},
+		"long text":         {strings.Repeat("x", 5000), "neither a path nor"},
+		"half a body":       {strings.Join(strings.Split(good, "\n")[1:4], "\n"), "not a private key"},
+		"base64 of a text":  {base64.StdEncoding.EncodeToString([]byte("a text that is not a key, of any kind")), "is a text of 52 characters that is neither a path nor"},
+		"path that is long": {"/etc/" + strings.Repeat("x", 50), `(a path of 55 characters, of which "/etc" exists) cannot be read: no such file`},
+		"damaged":           {damaged, "not a private key"},
+		"damaged file":      {file(t, damaged), "not a private key"},
+		"cut off":           {good[:len(good)/2], "not a private key"},
+		"first line alone":  {"-----BEGIN OPENSSH PRIVATE KEY-----", "not a private key"},
+		"public key file":   {file(t, public), "public key"},
+		"binary file":       {file(t, "\x00\x01\xff"), "not a private key"},
+		"PuTTY":             {file(t, "PuTTY-User-Key-File-3: ssh-ed25519\nEncryption: none\n"), "PuTTY"},
+		"PuTTY's text":      {"PuTTY-User-Key-File-3: ssh-ed25519\nEncryption: none\n", "PuTTY"},
+		"FIFO":              {fifo(t), "not a regular file"},
+		"device":            {"/dev/zero", "not a regular file"},
+		"link to a device":  {link(t, "/dev/zero"), "not a regular file"},
+		"huge file":         {file(t, strings.Repeat("x", maxKeyFile+1)), "holds more than"},
+		"certificate":       {file(t, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"), "not a private key"},
 	} {
 		t.Run(form, func(t *testing.T) {
 			_, err := LoadKeys(c.key, "")
@@ -334,25 +318,4 @@ func TestRefusedKey(t *testing.T) {
 	if shown := fmt.Sprintf("%v %+v %#v %s", cfg.Keys, cfg.Keys, cfg.Keys, cfg.Keys); strings.Contains(shown, "Signer") {
 		t.Errorf("a key shows itself: %s", shown)
 	}
-}
-
-// Whatever a key's text goes through, reading it neither panics nor quotes it; what was put
-// right once stays as it is.
-func FuzzNormalize(f *testing.F) {
-	good := openSSH(f, newKey(f, "ed25519"), "")
-	for _, seed := range mangled(good) {
-		f.Add([]byte(seed))
-	}
-	f.Add([]byte("----------"))
-	f.Add([]byte("-----BEGIN"))
-	f.Add([]byte(`-----\\n-----`))
-	f.Fuzz(func(t *testing.T, text []byte) {
-		once := normalize(text)
-		if twice := normalize(once); !bytes.Equal(once, twice) {
-			t.Errorf("%q becomes %q, then %q", text, once, twice)
-		}
-		if _, _, err := parseKey(text, "key", ""); err != nil && len(err.Error()) > 100 {
-			t.Errorf("an error of %d characters: %v", len(err.Error()), err)
-		}
-	})
 }

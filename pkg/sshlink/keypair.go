@@ -34,10 +34,10 @@ func NewKeyPair(comment string) (private []byte, public string, err error) {
 // PublicKey checks the text of a private key that nobody will be there to unlock, and returns its
 // public half as a line of authorized_keys.
 func PublicKey(private string) (string, error) {
-	if !strings.Contains(private, "PRIVATE KEY") {
+	if !isKeyText([]byte(private)) {
 		return "", fault.Config("give the whole text of a private key, from -----BEGIN to END-----", "key is not the text of a private key")
 	}
-	text, _ := splitCert([]byte(private))
+	text, _ := splitCert(unwrap([]byte(private)))
 	signer, public, err := parseKey(text, "key", "")
 	if signer == nil && public != nil {
 		return "", fault.Config("give one without a passphrase, made for this alone: ssh-keygen -t ed25519 -N '' -f KEY", "key is protected by a passphrase")

@@ -9,8 +9,10 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
+	"unicode/utf8"
 
 	"golang.org/x/crypto/ssh"
 
@@ -84,7 +86,8 @@ func LoadKeys(key, passphrase string) (*Keys, error) {
 // NewKeys reads the keys of a source once, to tell at once what is wrong with it. Private keys may
 // have any format of ssh-keygen (OpenSSH, PKCS#1, PKCS#8, SEC 1). Their text survives what secret
 // stores and editors do to it: CRLF, a missing last newline, "\n" written as two characters,
-// everything in one line, indentation. Errors are of class fault.ErrConfig, for a certificate that
+// everything in one line, indentation, quotes around it, a byte order mark, UTF-16, base64 of the whole
+// file, its BEGIN or END line or both left out. Errors are of class fault.ErrConfig, for a certificate that
 // has expired fault.ErrAuth, and never quote a key.
 func NewKeys(ctx context.Context, src KeySource) (*Keys, error) {
 	if src.Log == nil {
@@ -117,15 +120,15 @@ func NewKeys(ctx context.Context, src KeySource) (*Keys, error) {
 }
 
 func givenKey(key string) (*keyFile, error) {
-	if strings.Contains(key, "PRIVATE KEY") {
+	if isKeyText([]byte(key)) {
 		return &keyFile{name: "key", text: []byte(key), required: true}, nil
 	}
-	if strings.ContainsAny(key, "\r\n") || len(key) > 1024 {
-		return nil, fault.Config("give the path of a private key or its whole text, from -----BEGIN to END-----",
-			"key is neither a path nor the text of a private key")
-	}
 	path := strings.TrimSuffix(key, certSuffix)
-	return &keyFile{name: fmt.Sprintf("key %q", path), path: path, required: true}, nil
+	if full := expand(path); strings.ContainsAny(key, "\r\n") || !filepath.IsAbs(full) && !fault.Showable(full) {
+		return nil, fault.Config("give the path of a private key or its whole text, from -----BEGIN to END-----",
+			"key is a text of %d characters that is neither a path nor a key", utf8.RuneCountInString(key))
+	}
+	return &keyFile{name: "key " + fault.Path(expand(path)), path: path, required: true}, nil
 }
 
 // read reads the key and its certificate again. What was read before stays if that fails.
@@ -133,10 +136,10 @@ func (f *keyFile) read(passphrase string, log *slog.Logger) error {
 	text, err := f.text, error(nil)
 	if f.path != "" {
 		if text, err = readSmall(f.path, maxKeyFile); err != nil {
-			return fault.Config("give the path of a private key that this process may read, or its text", "key cannot be read: %w", err)
+			return fault.Config("give the path of a private key that this process may read, or its text", "%s cannot be read: %w", f.name, err)
 		}
 	}
-	text, certText := splitCert(text)
+	text, certText := splitCert(unwrap(text))
 	signer, public := f.signer, f.public
 	if signer == nil || !bytes.Equal(text, f.opened) {
 		signer, public, err = parseKey(text, f.name, passphrase)

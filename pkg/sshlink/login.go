@@ -175,8 +175,8 @@ func (k *Keys) ask(ctx context.Context, l *login) (held candidates, silent error
 	}
 	signers, closer, err := agentKeys(ctx, k.src.Agent)
 	if err != nil {
-		k.src.Log.Debug("the ssh-agent is passed over", "socket", k.src.Agent, "reason", err.Error())
-		return nil, fault.Config("start it, or pass key=", "the ssh-agent cannot be asked: %w", err)
+		k.src.Log.Debug("the ssh-agent is passed over", "socket", fault.Quote(expand(k.src.Agent)), "reason", fault.Reason(err).Error())
+		return nil, fault.Config("start it, or pass key=", "the ssh-agent cannot be asked: %w", fault.Reason(err))
 	}
 	l.close = closer
 	for _, s := range signers {
@@ -201,7 +201,7 @@ func (k *Keys) read() (files candidates, problems []error) {
 		absent := !f.required && errors.Is(err, os.ErrNotExist)
 		if err != nil && f.signer != nil {
 			k.once("kept "+f.name, func() {
-				k.src.Log.Warn("a key cannot be read again; it is used as it was", "file", f.path, "reason", err.Error())
+				k.src.Log.Warn("a key cannot be read again; it is used as it was", "file", fault.Quote(expand(f.path)), "reason", err.Error())
 			})
 		} else if err != nil && !absent {
 			problems = append(problems, err)
@@ -225,7 +225,9 @@ func (k *Keys) certificates(order candidates) {
 	for _, path := range k.src.Certificates {
 		cert, err := readCert(path)
 		if err != nil {
-			k.once("unread "+path, func() { k.src.Log.Warn("a certificate is passed over", "file", path, "reason", err.Error()) })
+			k.once("unread "+path, func() {
+				k.src.Log.Warn("a certificate is passed over", "file", fault.Quote(expand(path)), "reason", err.Error())
+			})
 			continue
 		}
 		for _, c := range order {

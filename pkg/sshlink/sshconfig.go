@@ -61,7 +61,7 @@ func ReadSSHConfig(path string, log *slog.Logger) (*SSHConfig, error) {
 		return c, nil
 	}
 	if err := r.file(path, nil, 0); err != nil {
-		return nil, fault.Config("give the path of a file that ssh -F takes, or \"none\"", "ssh_config cannot be read: %w", err)
+		return nil, fault.Config("give the path of a file that ssh -F takes, or \"none\"", "ssh_config %s cannot be read: %w", fault.Path(expand(path)), err)
 	}
 	return c, nil
 }
@@ -157,8 +157,7 @@ func (r *configReader) decode(text string) (cfg *ssh_config.Config) {
 	}()
 	cfg, err := ssh_config.DecodeBytes([]byte(text))
 	if err != nil {
-		r.log.Warn("a section of the ssh configuration is passed over", "reason", err.Error())
-		return nil
+		panic(err) // it quotes the line
 	}
 	return cfg
 }

@@ -45,7 +45,7 @@ func (c *SSHConfig) Host(alias, user string, port int) (HostSettings, error) {
 	if p := c.first(alias, "Port"); h.Port == 0 && p != "" {
 		n, err := strconv.ParseUint(p, 10, 16)
 		if err != nil || n == 0 {
-			return h, fault.Config("mend it in ~/.ssh/config", "the ssh configuration has Port %q for %q, want 1 to 65535", p, alias)
+			return h, fault.Config("mend it in ~/.ssh/config", "the ssh configuration has Port %q for %s, want 1 to 65535", p, fault.Quote(alias))
 		}
 		h.Port = int(n)
 	}

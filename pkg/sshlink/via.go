@@ -40,11 +40,15 @@ var viaPorts = map[string]int{"http": 80, "https": 443, "socks5": 1080} // as ne
 // the same), or "host:port" for http. source says where it stood, for errors; they quote nothing
 // of the text, since it may hold a password. tls checks the certificate of an https proxy.
 func ParseVia(source, text string, tls *TLS) (*Via, error) {
+	text = strings.TrimSpace(text)
 	if !strings.Contains(text, "://") {
+		if !strings.ContainsAny(text, ".:") { // a password alone would be looked up as a host
+			return nil, badVia(source, "is not the address of a proxy")
+		}
 		text = "http://" + text
 	}
-	u, err := url.Parse(strings.TrimSpace(text))
-	if err != nil || u.Hostname() == "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
+	u, err := url.Parse(text)
+	if err != nil || u.Hostname() == "" || fault.Keylike(u.Hostname()) || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
 		return nil, badVia(source, "is not the address of a proxy")
 	}
 	v := &Via{scheme: strings.ToLower(u.Scheme), host: u.Hostname(), source: source}

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package sshlink
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/binary"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"golang.org/x/crypto/ssh"
+)
+
+// mangled are the forms in which secret stores and editors hand a key's text on.
+func mangled(text string) map[string]string {
+	flat := strings.TrimSpace(text)
+	return map[string]string{
+		"as it is":             text,
+		"CRLF":                 strings.ReplaceAll(text, "\n", "\r\n"),
+		"CR":                   strings.ReplaceAll(text, "\n", "\r"),
+		"no last newline":      flat,
+		`\n in two characters`: strings.ReplaceAll(text, "\n", `\n`),
+		`\r\n in four`:         strings.ReplaceAll(text, "\n", `\r\n`),
+		`\n at both ends`:      `\n` + strings.ReplaceAll(flat, "\n", `\n`) + `\n`,
+		"spaces":               strings.ReplaceAll(flat, "\n", " "),
+		"tabs":                 strings.ReplaceAll(flat, "\n", "\t"),
+		"nothing in between":   strings.ReplaceAll(flat, "\n", ""),
+		"blank lines around":   "\n\n  \n" + text + "\n \n",
+		"indented":             "\n    " + strings.ReplaceAll(flat, "\n", "\n    ") + "\n    ",
+		"spaces at line ends":  strings.ReplaceAll(text, "\n", "  \n"),
+		"quotes":               `"` + text + `"`,
+		"quotes and \\n":       `'` + strings.ReplaceAll(flat, "\n", `\n`) + `'`,
+		"byte order mark":      "\ufeff" + text,
+		"base64":               base64.StdEncoding.EncodeToString([]byte(text)),
+		"base64 for URLs":      base64.RawURLEncoding.EncodeToString([]byte(text)),
+		"base64, wrapped":      regexp.MustCompile(`.{1,76}`).ReplaceAllString(base64.StdEncoding.EncodeToString([]byte(text)), "$0\n"),
+		"body":                 body(flat),
+		"body on one line":     strings.ReplaceAll(body(flat), "\n", ""),
+		"no BEGIN line":        flat[strings.Index(flat, "\n")+1:],
+		"no END line":          flat[:strings.LastIndex(flat, "\n")],
+	}
+}
+
+// body is a key without its BEGIN and END lines.
+func body(flat string) string {
+	return flat[strings.Index(flat, "\n")+1 : strings.LastIndex(flat, "\n")]
+}
+
+// UTF-16, as PowerShell's > and Notepad write it, of a key and of a known_hosts file.
+func TestUTF16(t *testing.T) {
+	utf16 := func(order binary.AppendByteOrder, text string) string {
+		out := order.AppendUint16(nil, 0xfeff)
+		for _, r := range text {
+			out = order.AppendUint16(out, uint16(r))
+		}
+		return file(t, string(out))
+	}
+	signer := newSigner(t)
+	known := "[127.0.0.1]:22 " + string(ssh.MarshalAuthorizedKey(signer.PublicKey()))
+	for name, order := range map[string]binary.AppendByteOrder{"little": binary.LittleEndian, "big": binary.BigEndian} {
+		if _, err := LoadKeys(utf16(order, openSSH(t, newKey(t, "ed25519"), "")), ""); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, err := NewHostKeys(utf16(order, known)); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	h, err := NewHostKeys(file(t, "\ufeff127.0.0.1 "+string(ssh.MarshalAuthorizedKey(signer.PublicKey()))))
+	if err != nil || h.check("127.0.0.1:22", &net.TCPAddr{}, signer.PublicKey()) != nil {
+		t.Errorf("the first line after a byte order mark is lost: %v", err)
+	}
+}
+
+// An encrypted PKCS#8 key, as ssh-keygen and openssl write it, in the forms of others.
+func TestSealedKeys(t *testing.T) {
+	for _, args := range [][]string{
+		{"ssh-keygen", "-q", "-t", "rsa", "-b", "2048", "-m", "PKCS8", "-N", passphrase, "-f"},
+		{"ssh-keygen", "-q", "-t", "ecdsa", "-m", "PKCS8", "-N", passphrase, "-f"},
+		{"openssl", "genpkey", "-algorithm", "ED25519", "-aes-256-cbc", "-pass", "pass:" + passphrase, "-out"},
+		{"openssl", "genpkey", "-algorithm", "ED25519", "-des3", "-pass", "pass:" + passphrase, "-out"},
+	} {
+		path := filepath.Join(t.TempDir(), "key")
+		if said, err := exec.Command(args[0], append(args[1:], path)...).CombinedOutput(); err != nil {
+			if os.Getenv("CI") == "true" {
+				t.Fatalf("%s: %v\n%s", args[0], err, said)
+			}
+			t.Skipf("%s: %v", args[0], err)
+		}
+		text, err := os.ReadFile(path)
+		if err != nil || !bytes.Contains(text, []byte("BEGIN ENCRYPTED PRIVATE KEY")) {
+			t.Fatalf("%s wrote another format, %v: %.40s", args, err, text)
+		}
+		for form, key := range mangled(string(text)) {
+			if _, err := LoadKeys(key, passphrase); err != nil {
+				t.Errorf("%s: %s: %v", args[:4], form, err)
+			}
+			for wrong, says := range map[string]string{"": "protected by a passphrase", "wrong": "does not open"} {
+				if _, err := LoadKeys(key, wrong); err == nil || !strings.Contains(err.Error(), says) {
+					t.Errorf("%s: %s: %v, want %q", args[:4], form, err, says)
+				}
+			}
+		}
+	}
+}
+
+// Whatever a key's text goes through, reading it neither panics nor quotes it; what was put
+// right once stays as it is.
+func FuzzNormalize(f *testing.F) {
+	good := openSSH(f, newKey(f, "ed25519"), "")
+	for _, seed := range mangled(good) {
+		f.Add([]byte(seed))
+	}
+	f.Add([]byte("\xff\xfeS\x00S\x00"))
+	f.Add([]byte("----------"))
+	f.Add([]byte("-----BEGIN"))
+	f.Add([]byte(`-----\\n-----`))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		once := normalize(text)
+		if twice := normalize(once); !bytes.Equal(once, twice) {
+			t.Errorf("%q becomes %q, then %q", text, once, twice)
+		}
+		if _, _, err := parseKey(text, "key", ""); err != nil && len(err.Error()) > 100 {
+			t.Errorf("an error of %d characters: %v", len(err.Error()), err)
+		}
+	})
+}
