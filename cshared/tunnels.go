@@ -88,12 +88,8 @@ func (e *entry) run(ctx context.Context, config []byte) {
 		cfg.Log = slog.New(handler{handle: e.handle})
 		cfg.Control = own
 		cfg.Busy = e.busy
-		if len(cfg.Server) == 1 {
-			e.edit(func(s *tunnel.Status) {
-				s.Server, s.URL, s.Target = cfg.Server[0], cfg.URL, cfg.Target
-				s.Remote, s.RemoteSocket = cfg.Remote, cfg.RemoteSocket
-			})
-		}
+		first := cfg.Announced()
+		e.edit(func(s *tunnel.Status) { first.Since, *s = s.Since, first })
 		t, err = tunnel.Expose(ctx, cfg)
 	}
 	if err != nil {

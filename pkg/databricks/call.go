@@ -20,6 +20,8 @@ import (
 // refusals are the words for what a route refuses; said is the workspace's own. Nil: general ones.
 type refusals struct {
 	missing, forbidden, bad func(said string) *fault.Error
+	// sent are names that the workspace may repeat; one that may be a secret is taken out.
+	sent []string
 	// quiet leaves out the workspace's own words: they may repeat what was sent.
 	quiet bool
 }
@@ -119,6 +121,11 @@ func (w *Workspace) said(words refusals, e *apierr.APIError) string {
 	all := fmt.Sprintf("%s (%s)", e.Message, e.ErrorCode)
 	if token := w.wire.token.Load(); token != nil {
 		all = strings.ReplaceAll(all, *token, hidden) // before it is cut: half a token is one too
+	}
+	for _, name := range words.sent {
+		if fault.Keylike(name) {
+			all = strings.ReplaceAll(all, name, hidden)
+		}
 	}
 	said := []rune(all)
 	if len(said) > 300 {

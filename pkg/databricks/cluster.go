@@ -31,10 +31,10 @@ var clusterID = regexp.MustCompile(`^[A-Za-z0-9_-]{1,100}$`)
 // Cluster tells of one cluster.
 func (w *Workspace) Cluster(ctx context.Context, id string) (Cluster, error) {
 	if !clusterID.MatchString(id) {
-		return Cluster{}, fault.Config("", "%q is not the id of a cluster", id)
+		return Cluster{}, fault.Config("", "%s is not the id of a cluster", fault.Quote(id))
 	}
 	unknown := func(said string) *fault.Error { return fault.NoCluster(id, said) }
-	words := refusals{missing: unknown, forbidden: unknown, bad: unknown}
+	words := refusals{sent: []string{id}, missing: unknown, forbidden: unknown, bad: unknown}
 	c, err := ask(ctx, w, words, func(ctx context.Context) (*compute.ClusterDetails, error) {
 		return compute.NewClusters(w.client).GetByClusterId(ctx, id)
 	})

@@ -153,7 +153,7 @@ func address(host string) (string, error) {
 		loopback = ip.IsLoopback()
 	}
 	if u.Scheme != "https" && !(u.Scheme == "http" && loopback) {
-		return "", fault.Config(hint, "the workspace's host %q has no https: the token would cross the network in the clear", u.Host)
+		return "", fault.Config(hint, "the workspace's host %s has no https: the token would cross the network in the clear", fault.Quote(u.Host))
 	}
 	return text, nil
 }

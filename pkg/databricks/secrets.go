@@ -70,6 +70,7 @@ func (w *Workspace) keys(ctx context.Context, scope string) (keys []string, err 
 		return nil, err
 	}
 	words := refusals{
+		sent:      []string{scope},
 		missing:   func(said string) *fault.Error { return fault.NoScope(scope, said) },
 		forbidden: func(said string) *fault.Error { return fault.NoRead(scope, said) },
 	}
@@ -94,6 +95,7 @@ func (w *Workspace) Secret(ctx context.Context, scope, key string) (Value, error
 		return "", err
 	}
 	words := refusals{
+		sent:      []string{scope, key},
 		missing:   func(said string) *fault.Error { return fault.NoSecret(scope, key, said) },
 		forbidden: func(said string) *fault.Error { return fault.NoRead(scope, said) },
 		bad:       func(said string) *fault.Error { return fault.NotesOnly(scope, key, said) },
@@ -109,14 +111,14 @@ func (w *Workspace) Secret(ctx context.Context, scope, key string) (Value, error
 		return "", fault.NotWorkspace(w.name, "something that is not a secret")
 	}
 	if !utf8.Valid(text) {
-		return "", fault.Config("store it as text: databricks secrets put-secret "+scope+" "+key, "secret %q of scope %q is not text", key, scope)
+		return "", fault.Config("store it as text: databricks secrets put-secret SCOPE KEY", "secret %s of scope %s is not text", fault.Quote(key), fault.Quote(scope))
 	}
 	return Value(text), nil
 }
 
 func checkName(what, name string) error {
 	if !nameOfSecret.MatchString(name) {
-		return fault.Config("names have up to 128 letters, digits, and - _ . @", "%q is not the name of a secret's %s", name, what)
+		return fault.Config("names have up to 128 letters, digits, and - _ . @", "%s is not the name of a secret's %s", fault.Quote(name), what)
 	}
 	return nil
 }

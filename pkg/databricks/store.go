@@ -144,8 +144,10 @@ func checkServer(server string) error {
 		return fault.Config(hint, "no server was given")
 	case strings.Contains(user, ":"): // not quoted: what follows may be a password
 		return fault.Config("log in with a key; passwords are not used", "server holds a colon in the user's name")
+	case fault.Keylike(host) || len(user) > 32 && fault.Keylike(user):
+		return fault.Config(hint, "server %s looks like a key or a token", fault.Quote(server))
 	case !ok || user == "" || host == "" || strings.ContainsFunc(user+host, odd) || user[0] == '-' || host[0] == '-':
-		return fault.Config(hint, "server %q names no user and host", server)
+		return fault.Config(hint, "server %s names no user and host", fault.Quote(server))
 	}
 	return nil
 }
@@ -166,8 +168,9 @@ func checkHostKey(text string) error {
 	return err
 }
 
-func manage(scope string) refusals {
+func manage(scope string, sent ...string) refusals {
 	return refusals{
+		sent:      append(sent, scope),
 		missing:   func(said string) *fault.Error { return fault.NoScope(scope, said) },
 		forbidden: func(said string) *fault.Error { return fault.NoManage(scope, said) },
 	}
@@ -192,7 +195,7 @@ func (w *Workspace) put(ctx context.Context, scope, key, value string) error {
 }
 
 func (w *Workspace) allow(ctx context.Context, scope, group string) error {
-	return w.do(ctx, manage(scope), func(ctx context.Context) error {
+	return w.do(ctx, manage(scope, group), func(ctx context.Context) error {
 		return workspace.NewSecrets(w.client).PutAcl(ctx, workspace.PutAcl{Scope: scope, Principal: group, Permission: workspace.AclPermissionRead})
 	})
 }

@@ -12,6 +12,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 )
 
 const (
@@ -128,7 +130,7 @@ func (d *Description) Find(name string) (App, error) {
 	slices.Sort(names)
 	switch {
 	case name != "" && !NamePattern.MatchString(name):
-		return App{}, fmt.Errorf("name %q is none: up to 40 letters (a-z), digits and dashes", name)
+		return App{}, fmt.Errorf("name %s is none: up to 40 letters (a-z), digits and dashes", fault.Quote(name))
 	case name != "" && d.SelfService != nil:
 		return d.SelfService.app(name), nil
 	case name == "" && len(names) > 1:
@@ -138,5 +140,5 @@ func (d *Description) Find(name string) (App, error) {
 	case len(names) == 0:
 		return App{}, errors.New("the admin has declared no app")
 	}
-	return App{}, fmt.Errorf("there is no app %q; there is %s", name, strings.Join(names, ", "))
+	return App{}, fmt.Errorf("there is no app %s; there is %s", fault.Quote(name), strings.Join(names, ", "))
 }

@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
@@ -132,10 +131,10 @@ func ParseHost(text []byte) (*Host, error) {
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.DisallowUnknownFields()
 	err := d.Decode(&h)
-	if err == nil {
-		if _, more := d.Token(); !errors.Is(more, io.EOF) {
-			err = fmt.Errorf("something follows it")
-		}
+	if err != nil {
+		err = fault.JSON(err)
+	} else if _, more := d.Token(); !errors.Is(more, io.EOF) {
+		err = errors.New("something follows it")
 	}
 	if err != nil {
 		return nil, fault.Config("compare with the example in docs/proxy.md", "the description of the proxy machine is not understood: %w", err)

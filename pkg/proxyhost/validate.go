@@ -39,12 +39,9 @@ const (
 // reserved are accounts that any system has or may get. The script takes no account that it did not make.
 var reserved = map[string]bool{"root": true, "nobody": true, "daemon": true, "www-data": true, "nginx": true, "sshd": true, "all": true, "none": true}
 
-// bad is a setting that cannot be used. Its value is shown quoted, and shortened.
+// bad is a setting that cannot be used.
 func bad(what, value, hint string) error {
-	if len(value) > 80 {
-		value = value[:80] + "…"
-	}
-	return fault.Config(hint, "%s %+q cannot be used", what, value)
+	return fault.Config(hint, "%s %s cannot be used", what, fault.Quote(value))
 }
 
 func checkTenantName(name string) error {

@@ -4,7 +4,6 @@ package tunnel
 
 import (
 	"encoding/json"
-	"errors"
 	"net/netip"
 	"strings"
 	"time"
@@ -40,7 +39,7 @@ func (a *Access) UnmarshalJSON(b []byte) error {
 	case "public":
 		*a = Access{Public: true}
 	default:
-		return errors.New(`access is none of "token", "public" and users with their passwords`)
+		return fault.Config("", `access is none of "token", "public" and users with their passwords`)
 	}
 	return nil
 }
@@ -109,7 +108,7 @@ func (cfg *Config) allowed() (nets []netip.Prefix, err error) {
 		}
 		network, err := netip.ParsePrefix(text)
 		if err != nil {
-			return nil, fault.Config(`write allow=["10.0.0.0/8"]`, "allow has %q, which is not a network", text)
+			return nil, fault.Config(`write allow=["10.0.0.0/8"]`, "allow has %s, which is not a network", fault.Quote(text))
 		}
 		nets = append(nets, network.Masked())
 	}

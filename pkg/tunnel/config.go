@@ -143,8 +143,7 @@ func ParseConfig(text []byte) (Config, error) {
 	var cfg Config
 	d := json.NewDecoder(bytes.NewReader(text))
 	if err := d.Decode(&cfg); err != nil {
-		// err may name a field, never its value: encoding/json quotes types and offsets.
-		return Config{}, fault.Config("", "the configuration is not understood: %w", err)
+		return Config{}, fault.Config("", "the configuration is not understood: %w", fault.JSON(err))
 	}
 	if d.More() {
 		return Config{}, fault.Config("", "the configuration is not understood: something follows the JSON object")
@@ -185,7 +184,7 @@ func (cfg *Config) resolve() (server, error) {
 		cfg.URL = (&url.URL{Scheme: "http", Host: bracket(s.host), Path: "/"}).String()
 	}
 	u, err := url.Parse(cfg.URL)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil {
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil || cfg.urlGiven && fault.Keylike(u.Hostname()) {
 		return server{}, fault.Config(`write url="https://host/", without a user or password`, "url is not an http or https address")
 	}
 	if err := cfg.checkAccess(); err != nil {
@@ -194,13 +193,24 @@ func (cfg *Config) resolve() (server, error) {
 	return s, checkTarget(cfg.Target)
 }
 
+// Announced is what can be said of a tunnel before it is open: of a configuration that cannot be used,
+// nothing, for a value in it may be a secret.
+func (cfg Config) Announced() Status {
+	cfg.Log = nil
+	s := Status{State: Connecting}
+	if srv, err := cfg.resolve(); err == nil {
+		s.Server, s.URL, s.Target, s.Remote, s.RemoteSocket = srv.String(), cfg.URL, cfg.Target, cfg.Remote, cfg.RemoteSocket
+	}
+	return s
+}
+
 // mostConnections is how many links a tunnel may have.
 const mostConnections = 8
 
 func (cfg *Config) checkName() error {
 	switch {
 	case cfg.Name != "" && !proxyhost.NamePattern.MatchString(cfg.Name):
-		return fault.Config("take up to 40 letters (a-z), digits and dashes, such as sales-2", "name %q is none", cfg.Name)
+		return fault.Config("take up to 40 letters (a-z), digits and dashes, such as sales-2", "name %s is none", fault.Quote(cfg.Name))
 	case cfg.Name != "" && (cfg.Remote != 0 || cfg.RemoteSocket != ""):
 		return fault.Config("leave one of them out", "name is for a prepared proxy, remote for a plain one")
 	case cfg.Connections < 0 || cfg.Connections > mostConnections:
@@ -215,8 +225,8 @@ func checkTarget(addr string) error {
 		return nil
 	}
 	host, port, err := net.SplitHostPort(addr)
-	if n, perr := strconv.ParseUint(port, 10, 16); err != nil || perr != nil || n == 0 || host == "" {
-		return fault.Config(`write "127.0.0.1:5000"`, "target %q is not host:port", addr)
+	if n, perr := strconv.ParseUint(port, 10, 16); err != nil || perr != nil || n == 0 || host == "" || fault.Keylike(host) {
+		return fault.Config(`write "127.0.0.1:5000"`, "target %s is not host:port", fault.Quote(addr))
 	}
 	return nil
 }

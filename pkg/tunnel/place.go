@@ -83,7 +83,7 @@ func (cfg *Config) plain() (*place, error) {
 	switch {
 	case cfg.Name != "":
 		return nil, fault.Config("leave name= out; on a plain proxy remote= says to which port nginx sends visitors",
-			"name %q is for a prepared proxy, and this one has no description of itself", cfg.Name)
+			"name %s is for a prepared proxy, and this one has no description of itself", fault.Quote(cfg.Name))
 	case len(cfg.Allow) > 0:
 		return nil, fault.Config("leave allow= out, or have the proxy's admin restrict addresses in nginx (allow, deny)",
 			"allow needs a proxy that is known to overwrite the visitor's address; here a visitor could forge it")

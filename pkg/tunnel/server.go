@@ -5,6 +5,7 @@ package tunnel
 import (
 	"net"
 	"os"
+	"regexp"
 	"strconv"
 	"strings"
 	"unicode"
@@ -77,7 +78,7 @@ func parsePlain(name, text string) (server, error) {
 }
 
 func badServer(name, text, why string) (server, error) {
-	return server{}, fault.Config("write "+name+`="user@host" or "user@host:port", with an IPv6 address in brackets`, "%s %q %s", name, text, why)
+	return server{}, fault.Config("write "+name+`="user@host" or "user@host:port", with an IPv6 address in brackets`, "%s %s %s", name, fault.Quote(text), why)
 }
 
 // check refuses names that nobody has, whoever gave them.
@@ -98,6 +99,20 @@ func (s server) check(name, text string) (err error) {
 	return err
 }
 
+// account is the form of names that are longer than a token's least: those of tenants (proxyhost) have up
+// to 32 characters.
+var account = regexp.MustCompile(`^[a-z_][a-z0-9]*([-_][a-z0-9]+)+$`)
+
+// keylike refuses what may be a key or a token in the wrong place, before it is looked up and so sent to
+// whoever answers for names.
+func (s server) keylike(name, text string) error {
+	if fault.Keylike(s.host) || fault.Keylike(s.user) && (len(s.user) > 32 || !account.MatchString(s.user)) {
+		return fault.Config("write "+name+`="user@host"; a host name as long as that with its domain, or as a Host of ~/.ssh/config`,
+			"%s %s looks like a key or a token", name, fault.Quote(text))
+	}
+	return nil
+}
+
 // maxJumps is how many machines may be on the way.
 const maxJumps = 8
 
@@ -110,6 +125,9 @@ func (s server) configured(name string, files *sshlink.SSHConfig, jump string, d
 	}
 	h, err := files.Host(s.host, s.user, s.port)
 	if err != nil {
+		return server{}, err
+	}
+	if err := (server{user: s.user, host: h.HostName}).keylike(name, text); err != nil {
 		return server{}, err
 	}
 	s.ssh, s.user, s.host, s.port = h, h.User, h.HostName, h.Port
@@ -125,7 +143,7 @@ func (s server) configured(name string, files *sshlink.SSHConfig, jump string, d
 	if jump == "" {
 		if jump = h.ProxyJump; h.ProxyCommand != "" {
 			return server{}, fault.Config(`pass jump="user@bastion" (ProxyJump in the file), or jump="none" to connect directly`,
-				"ssh's configuration has a ProxyCommand for %s %q, and commands are not run", name, text)
+				"ssh's configuration has a ProxyCommand for %s %s, and commands are not run", name, fault.Quote(text))
 		}
 	}
 	s.jumps, err = parseJumps(jump, files, depth)

@@ -31,7 +31,7 @@ func (cfg *Config) checkRemote() error {
 		bad := strings.ContainsFunc(path, func(r rune) bool { return unicode.IsControl(r) || r == unicode.ReplacementChar })
 		if !strings.HasPrefix(path, "/") || bad || len(path) > maxSocket || cfg.Remote != 0 {
 			return fault.Config(`pass either a port or a path, remote="/run/app/slot.sock"`,
-				"remote %q is not the whole path of a socket, of at most %d characters, or there is a port besides", path, maxSocket)
+				"remote %s is not the whole path of a socket, of at most %d characters, or there is a port besides", fault.Quote(path), maxSocket)
 		}
 		return nil
 	}
@@ -63,7 +63,7 @@ func (r remote) UnmarshalJSON(b []byte) error {
 		return json.Unmarshal(b, r.port)
 	}
 	if !strings.HasPrefix(path, "/") {
-		return errors.New("remote is neither a port nor the path of a socket")
+		return fault.Config("", "remote is neither a port nor the path of a socket")
 	}
 	*r.socket = path
 	return nil
