@@ -75,7 +75,9 @@ type Config struct {
 	// URL is what visitors open, http or https. "": what a prepared proxy says of itself, else
 	// http://HOST/ of Server.
 	URL string `json:"url"`
-	// Target is where the app listens, "host:port". "": there is no app yet; see SetTarget.
+	// Target is where the app listens, "host:port". "": there is no app yet; see SetTarget. To an
+	// address of this machine, or localhost, connections are kept; to another one each request has
+	// its own.
 	// Listen ignores it, and all that follows of visitors.
 	Target string `json:"target"`
 	// Access says which visitors are admitted. The zero value: those who have the token.
