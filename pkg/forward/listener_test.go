@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -138,4 +139,25 @@ func BenchmarkListener(b *testing.B) {
 	for b.Loop() {
 		target.Listener()
 	}
+}
+
+// TestDialMeetsTheNextServer: an app that restarts on its own port is waited for.
+func TestDialMeetsTheNextServer(t *testing.T) {
+	leak.Check(t)
+	l := bind(t, "tcp4", "127.0.0.1:0", false)
+	target := at(t, "127.0.0.1", l)
+	_ = l.Close()
+	next := make(chan net.Listener, 1)
+	time.AfterFunc(redial/2, func() { // after the first attempt
+		l, err := net.Listen("tcp4", l.Addr().String())
+		if err != nil {
+			t.Error(err)
+		}
+		next <- l
+	})
+	c, err := target.Dial(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _ = c.Close(), (<-next).Close()
 }
