@@ -94,7 +94,7 @@ func (a *scene) arrange(h *proxyhost.Host) {
 	other.Keys = []string{line(a.theirs)}
 	a.others, a.status = other.Check, new(sshdtest.Server).FreePort()
 	other.Access = &proxyhost.Access{AuthRequest: "http://" + serve(a.t, judge) + "/auth"}
-	h.Tenants = append(h.Tenants, proxyhost.Tenant{Name: "closed", Keys: other.Keys, Apps: []proxyhost.Declared{{Name: "closed", Host: "closed.invalid"}},
+	h.Tenants = append(h.Tenants, proxyhost.Tenant{Name: "closed", Keys: other.Keys, Check: new(sshdtest.Server).FreePort(), Apps: []proxyhost.Declared{{Name: "closed", Host: "closed.invalid"}},
 		Access: &proxyhost.Access{Allow: []string{"192.0.2.0/24"}}})
 	passwords := filepath.Join(filepath.Dir(h.Layout.Etc), "passwords")
 	must(a.t, os.WriteFile(passwords, []byte("admin:{PLAIN}secret\n"), 0o644))
