@@ -35,8 +35,13 @@ def test_each_step_is_looked_at(proxy: Proxy) -> None:
     ok, what, hint = seen()["app"]
     assert (ok, "nothing answers" in what, "expose(5000)" in hint) == (False, True, True)
     assert seen()["url"][0]  # the gate answers for itself
-    ok, what, _ = seen()["visitor"]
-    assert (ok, "503 Service Unavailable" in what) == (False, True)
+    tunnel.close(0)
+
+
+def test_what_visitors_get_while_the_app_is_away(proxy: Proxy) -> None:
+    tunnel = taipy_tunnel.expose("127.0.0.1:9", **arguments(proxy))
+    ok, what, hint = seen()["visitor"]
+    assert (ok, '503 Service Unavailable, "The app is starting"' in what, bool(hint)) == (False, True, True)
     tunnel.close(0)
 
 
