@@ -173,9 +173,9 @@ int32_t tt_release(int64_t handle);
  *                         if need be, and lets the group read it: {"scope","group","public_key",
  *                         "key_kept"}; public_key is for authorized_keys on the proxy, "" if the
  *                         scope's key was kept and cannot be read here
- *   "tunnel.doctor"       handle: [{"step":"app|link|url|visitor","ok":true,"warn":false,"seen":…,
- *                         "hint":…},…], what is seen along the chain of that tunnel, what a visitor
- *                         gets, and what to do
+ *   "tunnel.doctor"       handle: [{"step":"app|link|exposure|url|visitor","ok":true,"warn":false,
+ *                         "seen":…,"hint":…},…], what is seen along the chain of that tunnel, what a
+ *                         visitor gets, and what to do; "exposure" is of a plain proxy's port
  *   "tunnel.admit"        handle, config (as tt_expose's): has the gate of that open tunnel admit whom config
  *                         says (access, token, token_version, expires, allow), at once and without the
  *                         network: {"changed":[names of these that differed],"reopen":bool}; reopen says that

@@ -310,6 +310,13 @@ func (l *Link) Dial(ctx context.Context, addr string) (net.Conn, error) {
 	return newConn(ch, &host{start: l.tasks.Go}, &net.TCPAddr{}, tcpAddr(to, port), func() {}), nil
 }
 
+// Unconnected reports whether err of Dial says that the server tried to connect, and nothing answered; not if it may not, or
+// if the link ended.
+func Unconnected(err error) bool {
+	refused, ok := errors.AsType[*ssh.OpenChannelError](err)
+	return ok && refused.Reason == ssh.ConnectionFailed
+}
+
 // await runs f, which waits for the server, and ends the link if ctx ends first: that is the
 // only way to free f. When it returns f has, so that what f sets may be read.
 func (l *Link) await(ctx context.Context, f func() error) error {

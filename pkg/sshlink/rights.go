@@ -70,8 +70,8 @@ func (l *Link) MayReach(ctx context.Context, addr string) (bool, error) {
 		_ = c.Close()
 		return true, nil
 	}
-	if refused, ok := errors.AsType[*ssh.OpenChannelError](err); ok {
-		return refused.Reason == ssh.ConnectionFailed, nil
+	if _, ok := errors.AsType[*ssh.OpenChannelError](err); ok {
+		return Unconnected(err), nil
 	}
 	return false, err
 }

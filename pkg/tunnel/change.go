@@ -78,6 +78,9 @@ func (t *Tunnel) Admit(cfg Config) (changed []string, rest bool, err error) {
 	if t.door == nil || cfg.Raw {
 		return nil, rest, nil
 	}
+	if next.cfg.Access.Public && t.exposed.Load() {
+		return nil, false, fault.Exposed(t.slotPort())
+	}
 	changed, err = t.door.admit(next.cfg.visitors())
 	return changed, rest, err
 }

@@ -15,7 +15,7 @@ import (
 
 // Checked is what was seen of one step of the chain between the app and its visitors.
 type Checked struct {
-	// Step is "app", "link", "url" or "visitor"; CheckProxy has others.
+	// Step is "app", "link", "exposure" (of a plain proxy's port), "url" or "visitor"; CheckProxy has others.
 	Step string `json:"step"`
 	// OK: visitors get past it, and it is as safe as it should be.
 	OK bool `json:"ok"`
@@ -37,13 +37,17 @@ func (t *Tunnel) Doctor(ctx context.Context) []Checked {
 	beside := guard.Group{Panicked: t.tasks.Panicked}
 	var app Checked
 	beside.Go(func() { app = t.checkApp(ctx) })
+	var exposure []Checked
+	if links, _ := t.sup.alive(); links > 0 && t.slotPort() != 0 {
+		beside.Go(func() { exposure = []Checked{t.checkExposure(ctx)} })
+	}
 	url, a := t.checkURL(ctx)
 	rows := []Checked{url}
 	if t.door != nil {
 		rows = append(rows, t.checkVisitor(ctx, a))
 	}
 	beside.Wait()
-	return append([]Checked{app, t.checkLink()}, rows...)
+	return append(append([]Checked{app, t.checkLink()}, exposure...), rows...)
 }
 
 func (t *Tunnel) checkApp(ctx context.Context) Checked {

@@ -126,6 +126,12 @@ func (k *keeper) up(l link) {
 	}
 	s.expiryChanged() // the first link made the gate
 	s.show()
+	if s.t.slotPort() != 0 {
+		s.t.tasks.Go(func() {
+			found := s.t.lookPast(s.t.life, l.Dial)
+			s.tell(func() { s.lookedPast(found) })
+		})
+	}
 	s.t.log.Info("link up", "server", s.t.server.String(), "link", k.index, "reconnects", s.again)
 }
 

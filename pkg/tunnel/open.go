@@ -48,7 +48,7 @@ func (t *Tunnel) start(ctx context.Context, forwards bool) error {
 
 // newTunnel makes a tunnel whose links come from connect; nothing runs yet.
 func newTunnel(cfg Config, srv server, connect connector) *Tunnel {
-	t := &Tunnel{cfg: cfg, server: srv, log: cfg.Log, target: &forward.Target{}, accepted: make(chan net.Conn)}
+	t := &Tunnel{cfg: cfg, server: srv, log: cfg.Log, target: &forward.Target{}, accepted: make(chan net.Conn), looked: make(chan struct{})}
 	t.check.exposed = time.Now()
 	t.place.Store(cfg.firstPlace(cfg.plainGiven))
 	if t.log == nil {
@@ -101,7 +101,10 @@ func (t *Tunnel) ready(ctx context.Context) error {
 		case Failed, Replaced:
 			return s.LastError
 		case Up, Degraded, Waiting, Expired:
-			return t.verify(ctx)
+			if err := t.verify(ctx); err != nil {
+				return err
+			}
+			return t.notExposed()
 		case StateClosed:
 			return fault.Closed()
 		}

@@ -37,6 +37,7 @@ type supervisor struct {
 	expiry   *time.Timer // the next look whether the token has ended
 	ends     time.Time   // when it does, zero for never
 	ended    bool        // it has
+	looked   bool        // whether the network reaches the slot, at least once
 
 	answering atomic.Bool // app == appAnswering, for the forwarder's goroutines
 

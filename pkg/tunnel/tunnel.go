@@ -74,6 +74,9 @@ type Tunnel struct {
 	place  atomic.Pointer[place]
 	tasks  guard.Group
 
+	exposed atomic.Bool   // the network reaches the slot past nginx
+	looked  chan struct{} // closed once that was looked at
+
 	accepted chan net.Conn // from the slots, for Accept
 	life     context.Context
 	end      context.CancelFunc

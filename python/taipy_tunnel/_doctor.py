@@ -18,7 +18,7 @@ class Step:
     """One step of the chain, as it was seen."""
 
     tunnel: str  # the URL, "" if no tunnel is open
-    step: str  # "app", "link", "url", "visitor"
+    step: str  # "app", "link", "exposure" (of a plain proxy's port), "url", "visitor"
     ok: bool  # visitors get past it
     seen: str
     hint: str  # what to do, "" if nothing

@@ -21,16 +21,17 @@ def test_nothing_is_open() -> None:
     assert "FAIL link" in repr(found)
 
 
-def test_each_step_is_looked_at(proxy: Proxy) -> None:
+def test_each_step_is_looked_at(either: Proxy) -> None:
     with web_app("hello") as app:
-        tunnel = taipy_tunnel.expose(app, **arguments(proxy))
+        tunnel = taipy_tunnel.expose(app, **arguments(either))
         found = taipy_tunnel.doctor()
         assert found.ok, found
-        assert [step.step for step in found] == ["app", "link", "url", "visitor"]
+        exposure = [] if either.kind == "prepared" else ["exposure"]
+        assert [step.step for step in found] == ["app", "link", *exposure, "url", "visitor"]
         assert "a visitor gets 200 OK" in found[-1].seen
         assert (tunnel.status.requests, tunnel.requests()) == (0, [])
-        assert {step.tunnel for step in found} == {proxy.url}
-        assert repr(found).startswith(proxy.url + "\nok   app")
+        assert {step.tunnel for step in found} == {either.url}
+        assert repr(found).startswith(either.url + "\nok   app")
         assert "<pre>" in found._repr_html_()
     ok, what, hint = seen()["app"]
     assert (ok, "nothing answers" in what, "expose(5000)" in hint) == (False, True, True)

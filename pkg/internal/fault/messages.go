@@ -229,6 +229,14 @@ func NoSuchName(addr string, err error) *Error {
 		Hint: "pass name=, or have the proxy's admin add the app"}
 }
 
+// Exposed: the slot's port answers at all addresses of the proxy.
+func Exposed(port int) *Error {
+	return &Error{Op: "forward", Class: ErrForward, Permanent: true,
+		Err: fmt.Errorf("port %d is open to the proxy's network: who connects to it comes past nginx, its TLS and its rules", port),
+		Hint: "the admin sets GatewayPorts no (or clientspecified) in the proxy's sshd_config and reloads sshd, and then run the cell again; " +
+			"or expose the app to those who have the link or a password, not with access=\"public\""}
+}
+
 // Privileged: ports below 1024 are for root.
 func Privileged(port int, user string) *Error {
 	return &Error{Op: "forward", Class: ErrForward, Permanent: true,

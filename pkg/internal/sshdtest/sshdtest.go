@@ -176,6 +176,15 @@ func (s *Server) Restart() {
 	s.must(s.launch())
 }
 
+// Reconfigure replaces texts in sshd_config, old and new in turn, and is Restart.
+func (s *Server) Reconfigure(change ...string) {
+	s.t.Helper()
+	text, err := os.ReadFile(filepath.Join(s.dir, "sshd_config"))
+	s.must(err)
+	s.write("sshd_config", strings.NewReplacer(change...).Replace(string(text)))
+	s.Restart()
+}
+
 // launch starts the process and waits until it speaks.
 func (s *Server) launch() error {
 	log, err := os.OpenFile(filepath.Join(s.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)

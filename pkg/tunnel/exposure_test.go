@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tunnel
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// plainAt is a tunnel to a plain proxy, that nothing serves.
+func plainAt(host string, port int) *Tunnel {
+	cfg := Config{Server: Servers{"me@" + host}, Remote: port, plainGiven: true}
+	return newTunnel(cfg, server{host: host}, nil)
+}
+
+// Where nothing answers the look is over after a second, whatever becomes of the connections that it asked for: to give one
+// up would end the link.
+func TestSilenceCostsASecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tun := plainAt("127.0.0.1", 8080)
+		began := time.Now()
+		var given atomic.Int64
+		silent := func(ctx context.Context, _ string) (net.Conn, error) {
+			select {
+			case <-ctx.Done():
+			case <-time.After(time.Minute):
+				given.Add(1)
+			}
+			return nil, errors.New("nobody is there")
+		}
+		if found := tun.lookPast(t.Context(), silent); found != untold || time.Since(began) != exposureWait {
+			t.Errorf("%v after %v", found, time.Since(began))
+		}
+		time.Sleep(2 * time.Minute)
+		tun.end()
+		tun.tasks.Wait()
+		if n := int(given.Load()); n != len(aliases) {
+			t.Errorf("%d of %d connections were waited for", n, len(aliases))
+		}
+	})
+}
+
+// Where the account may open no connection from the proxy, this machine asks the port itself.
+func TestSlotThatThisMachineReaches(t *testing.T) {
+	listener, err := net.Listen("tcp4", "0.0.0.0:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	host := ""
+	addrs, _ := net.InterfaceAddrs()
+	for _, a := range addrs {
+		if ip := a.(*net.IPNet).IP; ip.To4() != nil && !ip.IsLoopback() {
+			host = ip.String()
+		}
+	}
+	if host == "" {
+		t.Skip("this machine has no address but its loopback")
+	}
+	tun := plainAt(host, listener.Addr().(*net.TCPAddr).Port)
+	defer func() { tun.end(); tun.tasks.Wait() }()
+	web := ""
+	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if web != "" {
+			w.Header().Set("Server", web)
+		}
+		tun.check.serve(w, r)
+	})}
+	go func() { _ = s.Serve(listener) }()
+	defer s.Close()
+	forbidden := func(context.Context, string) (net.Conn, error) { return nil, errors.New("prohibited") }
+	if found := tun.lookPast(t.Context(), forbidden); found != exposed {
+		t.Errorf("%v", found)
+	}
+	web = "nginx" // listens on the same port, at other addresses
+	if found := tun.lookPast(t.Context(), forbidden); found != untold {
+		t.Errorf("by way of a web server: %v", found)
+	}
+}
