@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pathlib
 
+from . import _quote
 from ._errors import ConfigError
 
 
@@ -19,12 +20,11 @@ def text_or_file(option: str, value: str) -> str:
 
 def read(option: str, path: str) -> str:
     """The text of a file, at most a megabyte of it; ConfigError, which names the option, if it cannot be read."""
-    shown = repr(path) if len(path) < 1024 and "\n" not in path else ""  # not the text of a key
     try:
         with open(path, encoding="utf-8") as file:
             return file.read(1 << 20)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise ConfigError(
-            f"configuration: {option} {shown} cannot be read: {reason}", "give the path of a file"
+            f"configuration: {option} {_quote.path(path)} cannot be read: {reason}", "give the path of a file"
         ) from None

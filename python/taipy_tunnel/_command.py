@@ -10,12 +10,13 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from . import _proxy
 from ._arguments import read, text_or_file
 from ._errors import TunnelError
 from ._library import library
+from ._quote import keylike, quote, without
 
 STORE_TIMEOUT = 60.0  # seconds
 
@@ -34,10 +35,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return int(options.code)
 
 
+class _Parser(argparse.ArgumentParser):
+    """argparse repeats in its errors what it does not understand; here it may be a secret."""
+
+    given: Sequence[str] = ()
+
+    def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
+        self.given = sys.argv[1:] if args is None else args
+        return super().parse_known_args(args, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        super().error(without(message, [self._value(argument) for argument in self.given]))
+
+    def _value(self, argument: str) -> str:
+        """What is not the name of an option in a word of the command line."""
+        name, _, value = argument.partition("=")
+        return value if name in self._option_string_actions else argument
+
+
 def _parser() -> argparse.ArgumentParser:
     from . import __version__
 
-    parser = argparse.ArgumentParser(prog="taipy-tunnel", description="Sets up what taipy_tunnel.expose() needs.")
+    parser = _Parser(prog="taipy-tunnel", description="Sets up what taipy_tunnel.expose() needs.")
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _databricks(commands)
@@ -86,7 +105,7 @@ def _store(options: argparse.Namespace) -> str:
     }
     stored = library().ask(question, STORE_TIMEOUT)
     account = options.server.rpartition("@")[0].rpartition("//")[2]
-    lines = [f"Stored in secret scope {stored['scope']!r}; {stored['group']!r} may read it."]
+    lines = [f"Stored in secret scope {quote(stored['scope'])}; {quote(stored['group'])} may read it."]
     if stored["key_kept"]:
         lines += ["The key that the scope had was kept; --new-key makes another."]
     if stored["public_key"]:
@@ -96,5 +115,6 @@ def _store(options: argparse.Namespace) -> str:
     if stored["scope"] == "taipy-tunnel":
         lines += ["", "Then, in a notebook of the workspace: import taipy_tunnel; taipy_tunnel.expose()"]
     else:
-        lines += ["", f"Then, in a notebook of the workspace: expose(…, key='secret:{stored['scope']}/key')"]
+        scope = "SCOPE" if keylike(stored["scope"]) else stored["scope"]
+        lines += ["", f"Then, in a notebook of the workspace: expose(…, key='secret:{scope}/key')"]
     return "\n".join(lines)

@@ -17,6 +17,7 @@ from ._card import KEEP_MINUTES
 from ._cluster import facts, spark
 from ._errors import ProxyUnreachableError, TunnelError
 from ._library import LATE
+from ._quote import quote
 from ._settings import DEFAULT_TIMEOUT, Access, Expires, Key, Settings, flag, seconds, slot, text, variable
 from ._status import Status
 from ._taipy import App
@@ -105,10 +106,10 @@ def expose(
     anything is touched, and the tunnel with the new ones is opened beside the old one. Changes of access, token,
     token_version, expires and allow need no proxy: they hold at once, and stay if the rest fails.
     """
-    if unknown:
-        raise TypeError(_no_such_argument(next(iter(unknown))))
     settings = None
     try:
+        if unknown:
+            raise TypeError(_no_such_argument(next(iter(unknown))))
         with _scope.looked_up(_left_out(locals()), _live):
             settings = Settings(
                 server=text("server", server),
@@ -130,16 +131,18 @@ def expose(
             )
             keep = spark() if flag("keep_cluster", keep_cluster) else None
             shown, patience = App(app), seconds("timeout", timeout, DEFAULT_TIMEOUT)
-        del key, key_passphrase, token, access, via  # a verbose traceback shows what this frame holds
         _scope.check(settings)
         tunnel = _expose(settings, shown, patience)
     except BaseException as error:
-        key = key_passphrase = token = access = via = None
+        # A verbose traceback shows what this frame holds, and any of it may be a secret in the wrong place.
+        app = server = name = connections = key = key_passphrase = host_key = remote = url = access = token = None
+        token_version = expires = allow = raw = via = jump = keep_cluster = timeout = None  # type: ignore[assignment]
+        misspelt, unknown = bool(unknown), {}
         if isinstance(error, TunnelError):
             error = _scope.advised(error, settings)
             if goes_on := _goes_on():
                 error.message += f"; {goes_on}"
-        elif isinstance(error, Exception):
+        elif isinstance(error, Exception) and not misspelt:
             raise  # a defect of ours, to be shown with its frames
         raise error.with_traceback(None) from None
     if tunnel.keep(keep):
@@ -288,4 +291,4 @@ def _no_such_argument(name: str) -> str:
     known = [p for p in inspect.signature(expose).parameters if p != "unknown"]
     near = difflib.get_close_matches(name, known, 1, 0.5)
     advice = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known)}"
-    return f"expose() has no argument {name!r}; {advice}"
+    return f"expose() has no argument {quote(name)}; {advice}"

@@ -11,6 +11,7 @@ import sys
 import textwrap
 from typing import Any
 
+from . import _quote
 from ._arguments import read
 from ._errors import ConfigError
 from ._library import library
@@ -154,8 +155,10 @@ def _render(options: argparse.Namespace) -> str:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(file["text"], encoding="utf-8")
         except OSError as error:
-            raise ConfigError(f"{path} cannot be written: {error.strerror}", "choose another directory") from None
-    return f"{len(files)} files below {options.directory}"
+            raise ConfigError(
+                f"{_quote.path(str(path))} cannot be written: {error.strerror}", "choose another directory"
+            ) from None
+    return f"{len(files)} files below {_quote.quote(str(options.directory))}"
 
 
 def _rendered(options: argparse.Namespace, ask: str) -> Any:

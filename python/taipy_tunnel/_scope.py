@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 
 from . import _databricks
 from ._errors import ConfigError, HostKeyError, TunnelError
+from ._quote import keylike, quote
 from ._secrets import Reading, Secret
 from ._settings import Settings, stored, variable
 
@@ -55,8 +56,8 @@ def opened(key: str) -> str:
     if found is None:
         _found.pop((scope, name), None)
         raise ConfigError(
-            f"configuration: there is no secret {name!r} in scope {scope!r}{_because(scope)}",
-            f"what there is: databricks secrets list-secrets {scope}",
+            f"configuration: there is no secret {quote(name)} in scope {quote(scope)}{_because(scope)}",
+            f"what there is: databricks secrets list-secrets {'SCOPE' if keylike(scope) else scope}",
         )
     return found
 

@@ -16,6 +16,7 @@ from typing import Any
 from . import _databricks
 from ._errors import TunnelError, WorkspaceError
 from ._library import deaf, library
+from ._quote import quote
 
 PATIENCE = 9.0  # seconds without an answer: a person waits less than 10
 
@@ -128,7 +129,7 @@ class _Getting:
 
 def _down(scope: str, what: str) -> WorkspaceError:
     return WorkspaceError(
-        f"secret scope: the workspace does not give {scope!r} for now: {what}",
+        f"secret scope: the workspace does not give {quote(scope)} for now: {what}",
         "try again in a minute; a tunnel that is open is not affected",
     )
 

@@ -13,7 +13,7 @@ import os
 import re
 from collections.abc import Mapping
 from contextvars import ContextVar
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Union
 
 from ._errors import ConfigError
@@ -24,32 +24,37 @@ DEFAULT_TIMEOUT = 30.0
 # What the engine asks of the environment about the way out of the network.
 _ASKED = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy", "SSL_CERT_FILE")
 
+_FIGURES = re.compile(r"\d{1,18}")  # int() raises at 4301 digits, and the engine counts to 2**63
+
 Key = Union[str, bytes, "os.PathLike[str]", None]
 
 # Texts of arguments, by name, from outside the environment.
 stored: ContextVar[Mapping[str, str]] = ContextVar("stored", default={})  # noqa: B039  (never changed)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Settings:
-    """What opens a tunnel. Equal settings are the same tunnel; secrets are not in its repr."""
+    """What opens a tunnel. Equal settings are the same tunnel; its repr shows none of them."""
 
     server: str
     name: str
     connections: int
-    key: str = field(repr=False)
-    key_passphrase: str = field(repr=False)
+    key: str
+    key_passphrase: str
     host_key: str
     remote: int | str  # 0: what the proxy says of itself, else DEFAULT_REMOTE
     url: str
-    via: str = field(repr=False)  # may hold a password
+    via: str
     jump: str
-    access: str | dict[str, str] = field(repr=False)
-    token: str = field(repr=False)
+    access: str | dict[str, str]
+    token: str
     token_version: int
     expires: float | str  # seconds from the call, or a moment (ISO 8601); 0: never
     allow: tuple[str, ...]
     raw: bool
+
+    def __repr__(self) -> str:
+        return "<Settings>"  # a traceback shows it, and any of them may be a secret
 
     @property
     def identity(self) -> tuple[str, int | str]:
@@ -95,7 +100,7 @@ def slot(name: str, value: object) -> int | str:
     if value is None:
         value, source = elsewhere(name)
         value = value or 0
-    if isinstance(value, str) and value.strip().isdecimal():
+    if isinstance(value, str) and _FIGURES.fullmatch(value.strip()):
         value = int(value)
     if isinstance(value, int) and not isinstance(value, bool):
         return value
@@ -178,7 +183,7 @@ def whole(name: str, value: object, default: int) -> int:
     if value is default or value is None:
         value, source = elsewhere(name)
         value = value or default
-    if isinstance(value, str) and value.strip().isdecimal():
+    if isinstance(value, str) and _FIGURES.fullmatch(value.strip()):
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool):
         raise ConfigError(f"configuration: {source} is {_kind(value)}, want a whole number")

@@ -18,6 +18,7 @@ import sys
 from typing import Any
 
 from ._errors import AppNotFoundError, ConfigError
+from ._quote import quote
 from ._settings import elsewhere
 
 REST_PORT = 5000  # werkzeug's default, which Rest().run() leaves alone
@@ -92,7 +93,7 @@ def _fixed(spec: object) -> str:
     match = re.fullmatch(r"(?:(\S+):)?(\d{1,5})", text)
     if match is None or not 1 <= int(match[2]) <= 65535:
         raise ConfigError(
-            f"configuration: app is {text[:40]!r}" if text else f"configuration: app is a {type(spec).__name__}",
+            f"configuration: app is {quote(text)}" if text else f"configuration: app is a {type(spec).__name__}",
             'want a port, "host:port", a Taipy Gui, or nothing for the running Taipy app',
         )
     return f"{match[1] or '127.0.0.1'}:{match[2]}"

@@ -55,7 +55,7 @@ ROWS: dict[str, tuple[dict[str, Any], type[TunnelError], str, str]] = {
     "space in the server": ({"server": "me@ho st"}, ConfigError, "character", "user@host"),
     "option as the server": ({"server": "-oProxyCommand=x@h"}, ConfigError, "dash", "user@host"),
     "server of a wrong type": ({"server": 22}, ConfigError, "server is a int", ""),
-    "key that is not there": ({"key": "/no/such/key"}, ConfigError, "cannot be read", "path"),
+    "key that is not there": ({"key": "/no/such/key"}, ConfigError, 'key "/no/such/key" cannot be read', "path"),
     "directory as the key": ({"key": "{dir}"}, ConfigError, "cannot be read", "path"),
     "not a key": ({"key": "{dir}/text"}, ConfigError, "not a private key", ""),
     "broken key text": (

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What people are shown of the values that they gave.
+
+An error is saved with the notebook and mailed, and any value may be a secret that was pasted into the
+wrong place. The engine's twin of this is pkg/internal/fault/quote.go.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import re
+
+_MOST = 40  # characters; a key has more, and so have most tokens
+_RUN = re.compile(r"[A-Za-z0-9+/_=-]{20,}")  # of base64, or of a token
+_LABELS = r"(?:[{0}0-9-]{{1,63}}\.)+[{0}0-9-]*[{0}][{0}0-9-]*\.?"
+_HOST_NAME = re.compile(f"{_LABELS.format('a-z')}|{_LABELS.format('A-Z')}")  # tokens with dots have both
+
+
+def quote(value: str) -> str:
+    """A value in quotes if it cannot be a secret: the path of something that exists, or a short text that
+    is not keylike(). Otherwise it says how long the value is."""
+    if (len(value) <= _MOST and not keylike(value)) or _exists(value):
+        return repr(value)
+    return f"(a text of {len(value)} characters)"
+
+
+def path(value: str) -> str:
+    """quote() for a value that should be a path: of one that is not there it shows how much of it is."""
+    shown = quote(value)
+    if shown == repr(value) or not os.path.isabs(value):
+        return shown
+    there = next((str(above) for above in pathlib.PurePath(value).parents if _exists(str(above))), "/")
+    return shown if there == "/" else f"(a path of {len(value)} characters, of which {there!r} exists)"
+
+
+def keylike(text: str) -> bool:
+    """Whether a text might hold a key or a token: 20 or more characters of [A-Za-z0-9+/_=-] in a row, outside
+    a dotted host name."""
+    for word in re.findall(r"[A-Za-z0-9+/_=.-]+", text):
+        parts = ("." if _HOST_NAME.fullmatch(part) else part for part in word.split("/"))
+        if _RUN.search("/".join(parts)):
+            return True
+    return False
+
+
+def without(message: str, values: list[str]) -> str:
+    """A message of somebody else's, in the place of whatever part it has of a value that quote() does not show
+    its length."""
+    for value in values:
+        shown = quote(value)
+        if shown != repr(value):
+            message = _cut(_cut(message, value, shown), repr(value)[1:-1], shown)
+    return message
+
+
+def _cut(message: str, value: str, shown: str) -> str:
+    start, least = 0, 8
+    while start + least <= len(value):
+        end = start + least
+        if value[start:end] in message:
+            while end < len(value) and value[start : end + 1] in message:
+                end += 1
+            message = message.replace(value[start:end], shown)
+            start = end
+        else:
+            start += 1
+    return message
+
+
+def _exists(value: str) -> bool:
+    try:
+        return os.path.exists(value)
+    except ValueError:  # with a NUL
+        return False
