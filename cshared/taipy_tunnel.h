@@ -67,7 +67,7 @@ int32_t tt_info(char *buf, size_t len);
  *                   where SSH is inside TLS
  *   name            the app's on a prepared proxy; default: the account's only one
  *   connections     links to hold to a prepared proxy; default 2
- *   key             path or text of a private key; default: the agent's, then ~/.ssh/id_*
+ *   key             path, text or base64 of a private key; default: the agent's, then ~/.ssh/id_*
  *   key_passphrase  of that key
  *   host_key        "SHA256:…", known_hosts line or file; default: the known_hosts files
  *   agent           socket of an ssh-agent; default: SSH_AUTH_SOCK; "none": no agent

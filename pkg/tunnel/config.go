@@ -27,7 +27,9 @@ type Config struct {
 	// Server is the proxy, "user@host[:port]" (port 22 unless given; an IPv6 address in
 	// brackets), or "tls://user@host[:port]" (443) where SSH is inside TLS: its certificate must be
 	// for that host and trusted by this system, and the host key is checked besides. The host may be an alias of SSHConfig; the user may be left out where that names
-	// one. Exactly one for now. Required.
+	// one. A user or a host of 20 characters in a row may be a token in the wrong place and is refused, unless
+	// the host has its domain or is such an alias, or the user is small letters and figures with dashes, at most
+	// 32. Exactly one for now. Required.
 	Server Servers `json:"server"`
 	// Name is the app's public name on a prepared proxy. "": the account's only one. Names are up to
 	// 40 letters (a-z), digits and dashes.
@@ -35,8 +37,8 @@ type Config struct {
 	// Connections is how many links to hold to a prepared proxy: while one is replaced the others
 	// serve all visitors. 0: 2. A plain proxy has one.
 	Connections int `json:"connections"`
-	// Key is the private key to log in with, on the way (Jump) as well: a path or the key's text,
-	// which the line of an OpenSSH certificate may follow; that of a path is the file beside it,
+	// Key is the private key to log in with, on the way (Jump) as well: a path or the key's text, in base64
+	// too, which the line of an OpenSSH certificate may follow; that of a path is the file beside it,
 	// "-cert.pub". No other key is offered then. "": IdentityFile of SSHConfig, then the keys of
 	// Agent; without IdentityFile the keys of Agent, then ~/.ssh/id_ed25519, id_ecdsa and id_rsa.
 	// At most five are offered. Files are read again for each login.
@@ -58,7 +60,7 @@ type Config struct {
 	// commas, in the order in which they are passed. "": ProxyJump of SSHConfig; "none": no machine.
 	Jump string `json:"jump"`
 	// Via is an egress proxy, by way of which the connection leaves this network:
-	// "http://[user:password@]host:port" (CONNECT), the same with https, or socks5. The proxy resolves
+	// "http://[user:password@]host:port" (CONNECT), the same with https, or socks5; "host:port" is http. The proxy resolves
 	// the name of Server, or of the first of Jump. "": what Environment says; "none": no proxy.
 	Via string `json:"via"`
 	// Environment holds, by their names, the variables that are asked in place of this process's:

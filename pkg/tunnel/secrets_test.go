@@ -193,3 +193,25 @@ func TestNoPasswordIsEchoed(t *testing.T) {
 		t.Errorf("the network was asked: %q", n.asked)
 	}
 }
+
+// What is as long as a token and is none: a host with its domain, an alias of ssh's configuration, a tenant.
+func TestLongNamesAreTaken(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "config")
+	if err := os.WriteFile(file, []byte("Host a-name-of-our-own-machine\n HostName 127.0.0.1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for server, right := range map[string]bool{
+		"me@a-name-of-a-machine-that-is-long.example.com": true,
+		"me@a-name-of-our-own-machine":                    true,
+		"me@a-name-of-another-machine":                    false,
+		"finance-department-emea@host":                    true,
+		"finance-department-of-all-the-world@host":        false,
+		"0123456789abcdef0123456789abcdef@host":           false,
+		"0123456789abcdef0123456789abcdef":                false,
+	} {
+		cfg := Config{Server: Servers{server}, SSHConfig: file}
+		if _, err := cfg.resolve(); (err == nil) != right {
+			t.Errorf("%s: %v", server, err)
+		}
+	}
+}

@@ -68,7 +68,7 @@ def expose(
     name            The app's public name on a prepared proxy. None: the account's only one.
     connections     How many links to hold to a prepared proxy: while one is replaced the others serve all
                     visitors. None: 2.
-    key             Private key to log in with: its path, or its text. An OpenSSH certificate beside it
+    key             Private key to log in with: its path, or its text, base64 too. An OpenSSH certificate beside it
                     ("-cert.pub") or after it is used. "secret:SCOPE/KEY": a secret of Databricks. None:
                     the ssh-agent's, then ~/.ssh/id_*.
     key_passphrase  Opens an encrypted key.
