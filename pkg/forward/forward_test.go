@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -205,15 +206,17 @@ func TestAnswersInTwoWritesAreNotDelayed(t *testing.T) {
 		}
 	})
 	c := dial(t, start(t, to(app)))
-	begin := time.Now()
-	const n = 50
-	for range n {
+	var took []time.Duration
+	for range 50 {
+		begin := time.Now()
 		_, _ = c.Write([]byte("?"))
 		if _, err := io.ReadFull(c, make([]byte, 8)); err != nil {
 			t.Fatal(err)
 		}
+		took = append(took, time.Since(begin))
 	}
-	if took := time.Since(begin); took > n*40*time.Millisecond/4 {
-		t.Errorf("%d answers took %v: they wait for delayed acknowledgements", n, took)
+	slices.Sort(took)
+	if half := took[len(took)/2]; half >= 40*time.Millisecond {
+		t.Errorf("half of the answers took %v or more: they wait for delayed acknowledgements", half)
 	}
 }

@@ -138,7 +138,7 @@ func TestAccessIsNotLeftOpenByMistake(t *testing.T) {
 		cfg := c.config("")
 		cfg.Raw, cfg.Access = false, tunnel.Access{}
 		change(&cfg)
-		if _, err := tunnel.Expose(within(t, 5*time.Second), cfg); !errors.Is(err, tunnel.ErrConfig) || strings.Contains(err.Error(), "secret") {
+		if _, err := tunnel.Expose(within(t, 20*time.Second), cfg); !errors.Is(err, tunnel.ErrConfig) || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

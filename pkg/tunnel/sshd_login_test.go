@@ -134,7 +134,7 @@ func TestAgentsKeyIsInTheMark(t *testing.T) {
 		marked := func() bool {
 			return strings.Contains(markKeys(), strings.TrimPrefix(fingerprint(t, c.KeyFile), "SHA256:"))
 		}
-		for end := time.Now().Add(5 * time.Second); !marked(); time.Sleep(10 * time.Millisecond) { // its shell is still starting
+		for end := time.Now().Add(20 * time.Second); !marked(); time.Sleep(10 * time.Millisecond) { // its shell is still starting
 			if time.Now().After(end) {
 				t.Fatalf("%s: marks with %s", form, markKeys())
 			}
