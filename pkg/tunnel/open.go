@@ -112,8 +112,11 @@ func (t *Tunnel) ready(ctx context.Context) error {
 			last = s.LastError
 		}
 	}
-	if last == nil || errors.Is(ctx.Err(), context.Canceled) {
+	switch {
+	case errors.Is(ctx.Err(), context.Canceled):
 		return ctx.Err()
+	case last == nil:
+		return fault.TooSoon(t.server.String())
 	}
 	return last
 }

@@ -9,6 +9,7 @@ import http.server
 import os
 import pathlib
 import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -30,6 +31,9 @@ from taipy_tunnel._library import library
 if TYPE_CHECKING:  # which need a Jupyter client, and apps of other frameworks have none
     from chain.databricks import Workspace
     from chain.notebook import Notebook
+
+# A shell without job control starts what runs in the background with Ctrl-C ignored; its children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 Arguments = dict[str, Any]
 P = TypeVar("P", bound=Proxy)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -46,8 +47,21 @@ def run(python: str, code: str, timeout: float = 60.0, **options: Any) -> subpro
     return subprocess.run([python, "-c", code], text=True, timeout=timeout, check=False, **options)
 
 
+def said(text: str) -> str:
+    """Without what expose() says when it takes over a second, as on a busy machine."""
+    return re.sub(r"(?m)^taipy-tunnel: connecting to .*\n", "", text)
+
+
 def outcome(ran: subprocess.CompletedProcess[str]) -> tuple[int, str, str]:
-    return ran.returncode, ran.stdout, ran.stderr
+    return ran.returncode, said(ran.stdout), ran.stderr
+
+
+def line(process: subprocess.Popen[str]) -> str:
+    """The next line that a script says, or "" at its end."""
+    assert process.stdout is not None
+    while (text := process.stdout.readline()) and not said(text):
+        pass
+    return text
 
 
 @contextlib.contextmanager
@@ -68,7 +82,7 @@ EXPOSE = """
 # All links of a tunnel anew: one on a plain proxy, two on a prepared one.
 RENEW = """
     def renew(tunnel, timeout=20):
-        links = 2 if tunnel.status.name else 1
+        links = tunnel._settings.connections or (2 if tunnel.status.name else 1)
         assert tunnel._wait_for(lambda s: s.state == "up" and s.links == links, timeout), tunnel.logs()
         made = tunnel.status.reconnects + links
         tunnel.reconnect()

@@ -115,7 +115,7 @@ def test_bad_input(row: str, plain: Plain, app: str, listeners: dict[str, int], 
     started = time.monotonic()
     with pytest.raises(kind) as raised:
         taipy_tunnel.expose(**{"app": app, **arguments(plain, timeout=TIMEOUT), **filled})
-    assert time.monotonic() - started < TIMEOUT + 2
+    assert time.monotonic() - started < 5 * TIMEOUT
     assert type(raised.value) is kind
     assert words in raised.value.message
     assert advice in raised.value.hint

@@ -18,6 +18,7 @@ from chain.databricks import BROKEN, MODES, SCOPE, Workspace
 from chain.notebook import Cell, Notebook
 from chain.proxy import Proxy
 from conftest import MakeNotebook, eventually, visit
+from interpreters import said
 
 SENTENCE = "import taipy_tunnel; taipy_tunnel.expose()"
 NAMES = [name for name in inspect.signature(taipy_tunnel.expose).parameters if name != "unknown"]
@@ -110,7 +111,7 @@ def test_a_workspace_that_does_not_tell_of_the_cluster(
         assert visit(proxy.url) == "hello"
         assert ask(cells, "[taipy_tunnel.tunnels()[0].state, taipy_tunnel.tunnels()[0].status.cluster]") == ["up", None]
         assert not [line for line in ask(cells, "taipy_tunnel.tunnels()[0].logs()") if "luster" in line]
-        assert cells.run(QUIET).ok().stdout == "0 [] 0\n"
+        assert said(cells.run(QUIET).ok().stdout) == "0 [] 0\n"
 
 
 def failure(cells: Notebook, code: str) -> tuple[str, str]:
@@ -209,7 +210,7 @@ print(len(set(map(id, made))), made[0].state)
 @pytest.mark.parametrize("mode", ["dedicated", "bare"])
 def test_many_at_once_are_one_tunnel(mode: str, notebook: MakeNotebook, workspace: Workspace) -> None:
     with notebook(mode, workspace) as cells:
-        assert cells.run(CROWD).ok().stdout == "1 up\n"
+        assert said(cells.run(CROWD).ok().stdout) == "1 up\n"
 
 
 FUSSY = """

@@ -73,8 +73,8 @@ libc.creat(b"held", 0o600)
 libc.usleep(%d)
 sys.setswitchinterval(usual)
 """
-BUSY = 9.0  # seconds in which no Python runs
-CEILING = 8.0  # until a page says so: 5 s without a sign of life, a second between looks, a second for the rest
+BUSY = 14.0  # seconds in which no Python runs
+CEILING = 12.0  # until a page says so: 5 s without a sign of life, a second between looks; the rest for busy machines
 
 
 @pytest.fixture

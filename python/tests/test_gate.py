@@ -103,7 +103,7 @@ def test_given_token_and_end(proxy: Proxy, secret_app: str) -> None:
     tunnel = taipy_tunnel.expose(secret_app, **link(proxy, token=given))
     assert tunnel.url.endswith("#token=" + given)
     assert ask(proxy.url, Authorization="Bearer " + given)[0] == 200
-    tunnel = taipy_tunnel.expose(secret_app, **link(proxy, token=given, expires=datetime.timedelta(seconds=2)))
+    tunnel = taipy_tunnel.expose(secret_app, **link(proxy, token=given, expires=datetime.timedelta(seconds=5)))
     assert tunnel.status.expires is not None
     good = bearer(tunnel)
     assert ask(proxy.url, Authorization="Bearer " + given)[0] == 403  # it has no end

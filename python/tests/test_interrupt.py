@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 from chain.proxy import Proxy
 from conftest import arguments, connect
-from interpreters import CONNECT, EXPOSE, outcome, run, script, talk
+from interpreters import CONNECT, EXPOSE, line, outcome, run, script, talk
 
 INTERRUPTED = """
     import os, signal, threading, time
@@ -37,16 +37,16 @@ def test_close_that_is_interrupted_goes_on(python: str, proxy: Proxy, app: str) 
         EXPOSE, "print('up', flush=True)\ninput()", INTERRUPTED, LATER, app=app, arguments=arguments(proxy, raw=True)
     )
     with talk(python, code) as kernel:
-        assert kernel.stdout.readline() == "up\n"
+        assert line(kernel) == "up\n"
         with connect(proxy.slot) as visitor:
             visitor.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
             assert visitor.recv(4096)
             print(file=kernel.stdin, flush=True)
-            assert kernel.stdout.readline().startswith("True ")
+            assert line(kernel).startswith("True ")
             visitor.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
             assert visitor.recv(4096), "the visitor was cut off"
         print("the visitor has gone", file=kernel.stdin, flush=True)
-        assert kernel.stdout.readline() == "True up\n"
+        assert line(kernel) == "True up\n"
         assert (kernel.wait(20), kernel.stderr.read()) == (0, "")
 
 

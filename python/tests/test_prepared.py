@@ -17,7 +17,7 @@ from chain.browser import Browser
 from chain.notebook import Notebook
 from chain.prepared import Prepared
 from conftest import eventually, machine
-from interpreters import script, talk
+from interpreters import line, script, talk
 from test_gate import link
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="a prepared proxy is root's")
@@ -68,7 +68,7 @@ def test_the_machine_is_left_alone() -> None:
 def test_whatever_ends_it_nothing_stays(how: signal.Signals) -> None:
     """After a SIGKILL the next one removes what is left: account, directory and what still runs."""
     with talk(sys.executable, script(START, here=HERE)) as child:
-        name, directory, *ports = child.stdout.readline().split()
+        name, directory, *ports = line(child).split()
         assert exists(name)
         child.send_signal(how)
         child.wait(20)
@@ -81,7 +81,7 @@ def test_whatever_ends_it_nothing_stays(how: signal.Signals) -> None:
 
 def test_those_who_live_are_not_swept() -> None:
     with accounts.account() as mine, talk(sys.executable, script(START, here=HERE)) as child:
-        theirs = child.stdout.readline().split()[0]
+        theirs = line(child).split()[0]
         assert not {mine.name, theirs} & set(accounts.sweep())
         assert exists(mine.name)
         assert exists(theirs)

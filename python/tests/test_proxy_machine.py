@@ -135,7 +135,7 @@ def test_ctrl_c(admin: Admin) -> None:
         began = time.monotonic()
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 130
-        assert time.monotonic() - began < 3  # 0.1 s on an idle machine
+        assert time.monotonic() - began < 10  # aim 0.1 s; the script would go on for 60 s
         assert (
             process.stderr.read() == "taipy-tunnel: given up; the script there is hung up, and takes back what it did\n"
         )

@@ -56,7 +56,7 @@ def test_values_set_during_an_outage_reach_the_page(notebook: Notebook, proxy: P
             notebook.run(f"gui.state.text, gui.state.number = 'after {outage}', {100 + outage}").ok()
             proxy.start_sshd()
             page.wait_text("#text", f"after {outage}", timeout=30)
-            page.wait_text("#number", f"{100 + outage}", timeout=5)
+            page.wait_text("#number", f"{100 + outage}", timeout=30)
             eventually(lambda before=before: len(page.websockets) > before)
         assert page.evaluate("window.sameDocument === true")
         # The user's on_change was called for what the cells set, and for nothing else.

@@ -351,6 +351,11 @@ func AppRefused(target string, err error) *Error {
 		Hint: "start the app, or name its port: expose(5000)"}
 }
 
+// TooSoon: the set-up was given up before the first attempt to connect had ended.
+func TooSoon(server string) *Error {
+	return unreachable("connect", fmt.Errorf("there was no time to hear from %s", server), "allow more time: timeout=30")
+}
+
 // Timeout: the set-up did not succeed in time; last is the newest cause.
 func Timeout(last *Error, after time.Duration) *Error {
 	e := *last
