@@ -25,6 +25,7 @@ var may = map[string][]string{
 	"pkg/internal/sshdtest":   {"golang.org/x/crypto/ssh"},
 	"pkg/internal/nginxtest":  {},
 	"pkg/internal/pump":       {},
+	"pkg/internal/relay":      {},
 	"pkg/internal/roottest":   {},
 	"pkg/internal/secrettest": {"golang.org/x/crypto/ssh"},
 	"pkg/forward":             {"pkg/internal/guard", "pkg/internal/pump", "golang.org/x/sys/unix"},
@@ -40,7 +41,7 @@ var may = map[string][]string{
 }
 
 // forTests are packages that only tests import.
-var forTests = []string{"pkg/internal/sshdtest", "pkg/internal/nginxtest", "pkg/internal/leak", "pkg/internal/secrettest"}
+var forTests = []string{"pkg/internal/sshdtest", "pkg/internal/nginxtest", "pkg/internal/relay", "pkg/internal/leak", "pkg/internal/secrettest"}
 
 func TestImportsPointOneWay(t *testing.T) {
 	for _, s := range sources(t) {

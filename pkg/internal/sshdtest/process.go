@@ -39,6 +39,16 @@ func (s *Server) KillLink() bool {
 	return true
 }
 
+// Links returns the first process of each connection.
+func (s *Server) Links() []int { return children(s.pid()) }
+
+// EndLinks kills the processes that handle these connections.
+func (s *Server) EndLinks(links []int) {
+	for _, pid := range links {
+		killTree(pid)
+	}
+}
+
 // StopLinks lets every process that handles a connection say nothing more: their kernel still
 // acknowledges what it has room for, and that is all.
 func (s *Server) StopLinks() { freeze(s.pid()) }
