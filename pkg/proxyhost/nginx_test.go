@@ -39,7 +39,8 @@ func port(t testing.TB) int {
 	}
 }
 
-func newWeb(t testing.TB, h proxyhost.Host) *web {
+// newWeb has edit change each file that was rendered.
+func newWeb(t testing.TB, h proxyhost.Host, edit ...func(text string) string) *web {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "web-")
 	must(t, err)
@@ -57,6 +58,9 @@ func newWeb(t testing.TB, h proxyhost.Host) *web {
 		must(t, os.MkdirAll(filepath.Join(dir, "run", h.Tenants[i].Name, "s"), 0o755))
 	}
 	for _, f := range render(t, h) {
+		for _, e := range edit {
+			f.Text = e(f.Text)
+		}
 		must(t, os.MkdirAll(filepath.Dir(f.Path), 0o755))
 		must(t, os.WriteFile(f.Path, []byte(f.Text), 0o644))
 	}

@@ -8,8 +8,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"text/template"
+	"time"
 )
 
 //go:embed templates
@@ -94,6 +96,22 @@ func (p *plan) fill(name string, data any) (string, error) {
 		return "", fmt.Errorf("template %s: %w", name, err)
 	}
 	return text.String(), nil
+}
+
+// RepeatWithin is how old a request may be for nginx to send it to another link, if it may not run
+// twice: the tunnel has to know it still. It is ten to some power, for nginx compares text. A link that
+// went silent is ended by sshd after 67 to 77 s (ClientAliveInterval 10, ClientAliveCountMax 3).
+const RepeatWithin = 100 * time.Second
+
+// Late is a pattern of whole seconds from RepeatWithin on.
+func (p *plan) Late() string {
+	return fmt.Sprintf("[0-9]{%d,}", len(strconv.Itoa(int(RepeatWithin.Seconds()))))
+}
+
+// Begun is the page of a request that may have run, and is not sent again.
+func (p *plan) Begun() (string, error) {
+	page, err := templates.ReadFile("templates/begun.html")
+	return strings.ReplaceAll(string(page), "\n", ""), err
 }
 
 // Users is the list of sshd's Match User.
