@@ -145,7 +145,7 @@ func New(cfg Config) (*Gate, error) {
 	g.change(&server{end: func() {}}, "", 0)
 	proxy := &httputil.ReverseProxy{Rewrite: g.rewrite, Transport: roundTripper(g.ask), ModifyResponse: g.modify, ErrorHandler: g.failed,
 		BufferPool: buffers{}, ErrorLog: slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug)}
-	g.upgrades, g.proxy = proxy, compress(proxy)
+	g.upgrades, g.proxy = proxy, tellsBreaks(compress(proxy))
 	if cfg.TrustProxy {
 		g.once = newOnce(g.proxy, g.tasks.Go)
 		g.proxy = g.once

@@ -17,13 +17,12 @@ import (
 const requestID = "X-Taipy-Tunnel-Request"
 
 const (
-	onceAsked  = 1 << 20          // bytes of a request's body; a larger one is passed on as it comes
-	onceAnswer = 256 << 10        // bytes of an answer that are kept, and how far it gets ahead of its slowest reader
-	onceKept   = 10 * time.Second // how long an answer is kept after its end, and goes on without readers before it
-	onceBytes  = 32 << 20         // of all answers that are kept after their end
-	onceMost   = 20000            // of these
-	onceEntry  = 1 << 10          // bytes of one besides body and head
-	onceHeld   = 4 << 10          // bytes that wait for more, unless flushed; net/http holds back as many
+	onceAsked  = 1 << 20   // bytes of a request's body; a larger one is passed on as it comes
+	onceAnswer = 256 << 10 // bytes of an answer that are kept, and how far it gets ahead of its slowest reader
+	onceBytes  = 32 << 20  // of all answers that are kept after their end
+	onceMost   = 20000     // of these
+	onceEntry  = 1 << 10   // bytes of one besides body and head
+	onceHeld   = 4 << 10   // bytes that wait for more, unless flushed; net/http holds back as many
 )
 
 // once has next run once for each id, and gives its answer to every request that comes with that
@@ -32,34 +31,48 @@ const (
 //
 // So a run belongs to no connection. It writes into a buffer, from which each request that waits
 // for the answer reads at its own pace.
+//
+// Answers are kept as far as there is room. An unsafe request whose answer has gone, or was too large to be
+// kept, is still known by its id, and refused when it comes again.
 type once struct {
 	next  http.Handler
 	start func(func()) bool
 
-	mu     sync.Mutex
-	closed bool
-	runs   map[string]*run // by id
-	ended  []*run          // of these, in the order of their ends
-	bytes  int             // of what ended
-	timer  *time.Timer     // comes when all that ended is to be forgotten; nil if there is nothing
+	mu           sync.Mutex
+	closed       bool
+	runs         map[string]*run // by id
+	safe, unsafe queue           // of these, what ended
+	bytes        int             // of what ended
+	begun        begun           // ids of unsafe requests
+	ticks        int
+	timer        *time.Timer // of the next tick; nil if there is nothing to forget
+}
+
+// queue are runs in the order of their ends.
+type queue []*run
+
+func (q *queue) pop() *run {
+	u := (*q)[0]
+	(*q)[0], *q = nil, (*q)[1:]
+	return u
 }
 
 // newOnce returns a once. start runs a function in a goroutine of its own, or reports false.
 func newOnce(next http.Handler, start func(func()) bool) *once {
-	return &once{next: next, start: start, runs: map[string]*run{}}
+	return &once{next: next, start: start, runs: map[string]*run{}, begun: begun{}}
 }
 
 // close cancels what is under way and forgets the rest.
 func (o *once) close() {
 	o.mu.Lock()
 	runs := o.runs
-	o.closed, o.runs, o.ended, o.bytes = true, nil, nil, 0
+	o.closed, o.runs, o.safe, o.unsafe, o.bytes, o.begun = true, nil, nil, nil, 0, nil
 	if o.timer != nil {
 		o.timer.Stop()
 	}
 	o.mu.Unlock()
 	for _, u := range runs {
-		u.finish(false)
+		u.finish(endDropped)
 	}
 }
 
@@ -67,34 +80,74 @@ func (o *once) close() {
 func (o *once) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ids := r.Header[requestID]
 	delete(r.Header, requestID)
-	if len(ids) != 1 || !isRequestID(ids[0]) || isUpgrade(r) || r.ContentLength < 0 || r.ContentLength > onceAsked {
+	switch {
+	case len(ids) != 1 || !isRequestID(ids[0]) || isUpgrade(r):
 		o.next.ServeHTTP(w, r)
-		return
-	}
-	body := make([]byte, r.ContentLength)
-	if len(body) > 0 {
-		if _, err := io.ReadFull(r.Body, body); err != nil {
-			panic(http.ErrAbortHandler) // the connection has died, so nobody is there to answer
+	case r.ContentLength < 0 || r.ContentLength > onceAsked:
+		o.stream(w, r, ids[0])
+	default:
+		if body, whole := asked(r); whole {
+			o.serve(w, r, ids[0], body)
+			return
 		}
-		r.Body = io.NopCloser(bytes.NewReader(body))
+		panic(http.ErrAbortHandler) // the connection has died, so nobody is there to answer
 	}
-	u, first := o.find(ids[0], r, body)
-	if u == nil {
+}
+
+// asked reads the body of a request, so that nothing runs of one that does not come whole.
+func asked(r *http.Request) (body []byte, whole bool) {
+	body = make([]byte, r.ContentLength)
+	if len(body) == 0 {
+		return nil, true
+	}
+	_, err := io.ReadFull(r.Body, body)
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	return body, err == nil
+}
+
+// serve answers from a run of r, the first or that of an earlier request.
+func (o *once) serve(w http.ResponseWriter, r *http.Request, id string, body []byte) {
+	u, first, refusal := o.find(id, r, body)
+	switch {
+	case refusal != "":
+		instead(w, r, refusal)
+		return
+	case u == nil:
 		o.next.ServeHTTP(w, r)
 		return
 	}
-	a := u.join()
+	a, refusal := u.join()
 	if first != nil && !o.start(func() { u.serve(first) }) {
-		u.finish(false)
+		u.finish(endDropped)
 	}
 	switch {
 	case a != nil:
 		a.answer(w, r.Context().Done())
-	case u.safe:
-		o.next.ServeHTTP(w, r)
+	case refusal != "":
+		instead(w, r, refusal)
 	default:
-		refuse(w, r, http.StatusBadGateway, page{Kind: "repeated"})
+		o.next.ServeHTTP(w, r)
 	}
+}
+
+// stream passes on a request whose body is too large to be kept. If it is unsafe its id is remembered, so that
+// a repetition is refused.
+func (o *once) stream(w http.ResponseWriter, r *http.Request, id string) {
+	if !isSafe(r) {
+		o.mu.Lock()
+		refusal := o.enter(id)
+		o.mu.Unlock()
+		if refusal != "" {
+			instead(w, r, refusal)
+			return
+		}
+		defer func() {
+			o.mu.Lock()
+			defer o.mu.Unlock()
+			o.begun.end(id, o.ticks)
+		}()
+	}
+	o.next.ServeHTTP(w, r)
 }
 
 func isRequestID(s string) bool {
@@ -104,6 +157,11 @@ func isRequestID(s string) bool {
 		}
 	}
 	return len(s) >= 16 && len(s) <= 64
+}
+
+// isSafe reports whether a request may run again (RFC 9110, section 9.2.1). nginx's list is the same.
+func isSafe(r *http.Request) bool {
+	return r.Method == http.MethodGet || r.Method == http.MethodHead || r.Method == http.MethodOptions
 }
 
 // fingerprint tells requests apart that have the same id by forgery or by accident. Credentials are
@@ -120,70 +178,100 @@ func fingerprint(r *http.Request, body []byte) [sha256.Size]byte {
 	return sha256.Sum256(append(b, sum[:]...))
 }
 
-// find returns the run of an id and, if it is a new one, what that has to serve. It returns no run
-// if r differs from what came with the id before.
-func (o *once) find(id string, r *http.Request, body []byte) (u *run, first *http.Request) {
-	print := fingerprint(r, body)
+// find returns the run of an id and, if it is a new one, the request that it has to serve; or the page to
+// answer with; or nothing, if the request is to run without being remembered.
+//
+// So does a safe one that differs from what came with the id before. An unsafe one is refused then: no mistake
+// in telling requests apart may have one run twice.
+func (o *once) find(id string, r *http.Request, body []byte) (u *run, first *http.Request, refusal string) {
+	print, safe := fingerprint(r, body), isSafe(r)
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.trim(time.Now())
 	switch u = o.runs[id]; {
-	case o.closed, u != nil && u.print != print:
-		return nil, nil
+	case o.closed, u != nil && u.print != print && safe:
+		return nil, nil, ""
+	case u != nil && u.print != print:
+		return nil, nil, pageRepeated
 	case u != nil:
-		return u, nil
+		return u, nil, ""
+	}
+	if !safe {
+		if refusal = o.enter(id); refusal != "" {
+			return nil, nil, refusal
+		}
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
-	u = &run{owner: o, id: id, print: print, cancel: cancel,
-		safe: r.Method == http.MethodGet || r.Method == http.MethodHead || r.Method == http.MethodOptions}
+	u = &run{owner: o, id: id, print: print, cancel: cancel, safe: safe}
 	u.room.L = &u.mu
 	o.runs[id] = u
-	return u, r.WithContext(ctx)
+	return u, r.WithContext(ctx), ""
 }
 
-// keep has a run that ended be found for a while.
-func (o *once) keep(u *run, size int) {
+// enter notes the id of an unsafe request, or returns the page to answer with. o.mu is held.
+func (o *once) enter(id string) (refusal string) {
+	if o.closed {
+		return ""
+	}
+	o.tickOn()
+	return o.begun.enter(id)
+}
+
+// ended takes note of a run that ended. Its answer is to be found for a while if it is kept.
+func (o *once) ended(u *run, kept bool, size int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.closed {
 		return
 	}
-	now := time.Now()
-	u.size, u.until = size, now.Add(onceKept)
-	o.ended = append(o.ended, u)
-	o.bytes += size
-	o.trim(now)
-	if o.timer == nil {
-		o.timer = time.AfterFunc(onceKept, o.expire)
+	if !u.safe {
+		o.begun.end(u.id, o.ticks)
 	}
-}
-
-func (o *once) forget(u *run) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	delete(o.runs, u.id)
-}
-
-// trim forgets the oldest of what ended, as far as it is too old or there is too much.
-func (o *once) trim(now time.Time) {
-	for len(o.ended) > 0 && (len(o.ended) > onceMost || o.bytes > onceBytes || !now.Before(o.ended[0].until)) {
-		u := o.ended[0]
-		o.ended[0], o.ended = nil, o.ended[1:]
-		o.bytes -= u.size
+	if !kept {
 		delete(o.runs, u.id)
+		return
+	}
+	u.size, u.until = size, o.ticks+onceTicks
+	o.bytes += size
+	if u.safe {
+		o.safe = append(o.safe, u)
+	} else {
+		o.unsafe = append(o.unsafe, u)
+	}
+	o.trim()
+	o.tickOn()
+}
+
+// trim forgets answers that are too old, and the oldest as far as there are too many: those of safe
+// requests first, which then run again.
+func (o *once) trim() {
+	for _, q := range [...]*queue{&o.safe, &o.unsafe} {
+		for len(*q) > 0 && (len(o.safe)+len(o.unsafe) > onceMost || o.bytes > onceBytes || (*q)[0].until <= o.ticks) {
+			u := q.pop()
+			o.bytes -= u.size
+			delete(o.runs, u.id)
+		}
 	}
 }
 
-// expire is for when nothing comes that would trim. It waits for the last, lest it come for each.
-func (o *once) expire() {
+// tickOn has ticks come while there is something to forget. o.mu is held.
+func (o *once) tickOn() {
+	if o.timer == nil {
+		o.timer = time.AfterFunc(onceTick, o.tick)
+	}
+}
+
+func (o *once) tick() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	now := time.Now()
-	o.trim(now)
-	switch n := len(o.ended); {
-	case n > 0:
-		o.timer.Reset(o.ended[n-1].until.Sub(now))
-	default:
-		o.timer, o.ended = nil, nil
+	if o.closed {
+		return
 	}
+	o.ticks++
+	o.trim()
+	o.begun.trim(o.ticks)
+	if len(o.safe)+len(o.unsafe)+len(o.begun) > 0 {
+		o.timer.Reset(onceTick)
+		return
+	}
+	o.timer, o.safe, o.unsafe, o.begun = nil, nil, nil, begun{}
 }

@@ -18,6 +18,15 @@ var pageText string
 
 var pageTemplate = template.Must(template.New("page").Parse(pageText))
 
+// Kinds of pages in the place of an answer.
+const (
+	pageRepeated = "repeated"
+	pageEnded    = "ended"
+	pageFull     = "full"
+	pageBroken   = "broken"
+	pageHead     = "head"
+)
+
 // page is one of the gate's own pages.
 type page struct {
 	Kind  string // key of pageWords
@@ -35,9 +44,12 @@ var pageWords = map[string][2]string{
 	"address":  {"This app is not open to your network", "Its owner named the networks from which it may be opened."},
 	"origin":   {"Another site sent this request", "The app takes requests that change something from its own pages only."},
 	"method":   {"This method is not passed on", "CONNECT and TRACE are not for apps."},
-	"repeated": {"This was done already", "The connection broke while the app was answering. What you asked for was begun and is not repeated; only its answer is lost. Reload the page to see what it did."},
-	"ended":    {"The app was stopped before it answered", "What you asked for may have run, so it is not repeated. Reload the page to see what it did."},
-	"broken":   {"The app broke off its answer", "It closed the connection before it had answered. Reload the page; if this happens again, its owner can see why in the notebook."},
+
+	pageRepeated: {"This may have been done already", "The connection broke while the app was answering. What you asked for was begun and is not repeated; only its answer is lost. Open the app again to see what it did."},
+	pageEnded:    {"The app was stopped before it answered", "What you asked for may have run, so it is not repeated. Open the app again to see what it did."},
+	pageFull:     {"Too much at once", "Nothing of this request was done, for more come than the app can take. Send it again in a minute."},
+	pageBroken:   {"The app broke off its answer", "It closed the connection before it had answered. Reload the page; if this happens again, its owner can see why in the notebook."},
+	pageHead:     {"The app's answer cannot be passed on", "Its headers, cookies among them, are larger than the proxy takes. The owner of the app sees in the notebook which answer it was."},
 
 	awayNotStarted: {"The app is starting", "This page opens it as soon as it answers. There is nothing to do."},
 	awayRestarting: {"The app is restarting", "This page opens it as soon as it answers again. There is nothing to do."},

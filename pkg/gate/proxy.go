@@ -21,7 +21,12 @@ const (
 	appIdleMost = 64        // kept-alive connections to the app
 	appHead     = 256 << 10 // bytes of an answer's head
 	copySize    = 128 << 10
+	// What a prepared proxy takes of an answer's head: its proxy_buffer_size is 16k, of which the key of its
+	// cache and what we add have some. nginx takes a larger one for a dead link, and asks the next.
+	proxyHead = 14 << 10
 )
+
+var errHead = errors.New("the head of the app's answer is too large")
 
 // identity are the headers by which a proxy that asks visitors to log in says who they are
 // (oauth2-proxy, Traefik).
@@ -129,10 +134,23 @@ func (g *Gate) modify(resp *http.Response) error {
 	if !g.policy.Load().Public {
 		personal(h)
 	}
+	if g.cfg.TrustProxy && headSize(h) > proxyHead {
+		return errHead
+	}
 	if t.prefix != "" {
 		return underPrefix(resp, t)
 	}
 	return nil
+}
+
+// headSize is how many bytes the fields of a head are.
+func headSize(h http.Header) (n int) {
+	for name, values := range h {
+		for _, v := range values {
+			n += len(name) + len(v) + len(": \r\n")
+		}
+	}
+	return n
 }
 
 // stream is a body that is closed when its visitor's token ends.
@@ -177,14 +195,16 @@ func (g *Gate) failed(w http.ResponseWriter, r *http.Request, err error) {
 	case errors.Is(err, errBusy):
 		g.away(w, r, awayBusy)
 	case errors.Is(err, errEnded):
-		refuse(w, r, http.StatusBadGateway, page{Kind: "ended"})
+		refuse(w, r, http.StatusBadGateway, page{Kind: pageEnded})
 	case r.Context().Err() != nil: // the visitor has gone
 		w.WriteHeader(http.StatusBadGateway)
 	case away:
 		g.away(w, r, g.whyAway())
+	case errors.Is(err, errHead):
+		refuse(w, r, http.StatusBadGateway, page{Kind: pageHead})
 	default:
 		g.cfg.Log.Debug("the app broke off", "error", err)
-		refuse(w, r, http.StatusBadGateway, page{Kind: "broken"})
+		refuse(w, r, http.StatusBadGateway, page{Kind: pageBroken})
 	}
 }
 

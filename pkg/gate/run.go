@@ -21,12 +21,13 @@ type run struct {
 	safe  bool // it may run again (RFC 9110, section 9.2.1)
 
 	size  int // this and the next are under owner.mu
-	until time.Time
+	until int // of owner's ticks
 
 	mu      sync.Mutex
 	cancel  context.CancelFunc
-	total   int64 // bytes that were written; of more than onceAnswer the first are gone
-	told    int64 // of these, what the readers were told of
+	total   int64     // bytes that were written; of more than onceAnswer the first are gone
+	told    int64     // of these, what the readers were told of
+	passed  time.Time // when a reader first passed on the head
 	readers []*arrival
 	room    sync.Cond   // a reader has got on, or has gone
 	alone   *time.Timer // ends a run that nobody reads; nil: somebody does
@@ -35,75 +36,89 @@ type run struct {
 
 // state is that of an answer.
 type state struct {
-	code        int // 0: no head yet
-	head        http.Header
-	trailer     http.Header // with the head, if it has changed since; net/http tells which are trailers
-	body        []byte      // a ring, as soon as it has grown to onceAnswer; of a reader's view, what it reads next
-	flushed     int64       // bytes that must not be held back, the head counted as one
-	over, whole bool
+	code    int // 0: no head yet
+	head    http.Header
+	trailer http.Header // with the head, if it has changed since; net/http tells which are trailers
+	body    []byte      // a ring, as soon as it has grown to onceAnswer; of a reader's view, what it reads next
+	flushed int64       // bytes that must not be held back, the head counted as one
+	end     ending
 }
+
+// ending is how a run ended.
+type ending int
+
+const (
+	running ending = iota
+	endWhole
+	endBroken  // by the app, or a defect
+	endDropped // by us: nobody reads it, or the gate closes
+)
+
+// passedLong is how long after it was passed on a head has arrived or the link is known to be dead (sshlink:
+// 1.5 s, 6 s through another machine). A proxy that has the head of an answer asks no other link.
+const passedLong = 10 * time.Second
 
 // serve has next serve r. A panic goes on to be reported, unless a handler breaks off by it.
 func (u *run) serve(r *http.Request) {
-	whole, w := false, &recorder{u, http.Header{}}
+	how, w := endBroken, &recorder{u, http.Header{}}
 	defer func() {
-		u.finish(whole)
+		u.finish(how)
 		if p := recover(); p != nil && p != http.ErrAbortHandler {
 			panic(p)
 		}
 	}()
 	u.owner.next.ServeHTTP(w, r)
-	w.end()
-	whole = true
+	w.seal()
+	how = endWhole
 }
 
 // finish ends a run that has not ended. What is written afterwards is lost.
-func (u *run) finish(whole bool) {
+func (u *run) finish(how ending) {
 	u.mu.Lock()
-	if u.over {
+	if u.end != running {
 		u.mu.Unlock()
 		return
 	}
 	cancel := u.cancel
-	u.over, u.whole, u.cancel = true, whole, nil // its context would keep the connection
+	u.end, u.cancel = how, nil // its context would keep the connection
 	if u.alone != nil {
 		u.alone.Stop()
 	}
 	u.tell()
 	u.room.Broadcast()
-	size, lost := onceEntry, u.total > onceAnswer
-	if !lost {
-		size += cap(u.body)
+	kept := u.code != 0 && u.total <= onceAnswer
+	if u.safe {
+		kept = how == endBroken || kept && how == endWhole // what we ended may run again
 	}
-	for name, values := range u.head {
-		for _, v := range values {
-			size += len(name) + len(v)
-		}
-	}
+	size := onceEntry + cap(u.body) + headSize(u.head)
 	u.mu.Unlock()
 	cancel()
-	if u.safe && (lost || !whole) {
-		u.owner.forget(u)
-		return
-	}
-	u.owner.keep(u, size)
+	u.owner.ended(u, kept, size)
 }
 
-// join returns a reader of the whole answer, nil if there is none: it was too large, or the run
-// broke off. What an unsafe run had answered before it broke off is given, and broken off, again.
-func (u *run) join() *arrival {
+// join returns a reader of the whole answer. If there is none, since it was too large or has ended
+// before it began, it returns the page to answer with, "" if r may run by itself. What the app had
+// answered before it broke off is given, and broken off, again: nothing is asked twice because the app
+// failed.
+func (u *run) join() (a *arrival, refusal string) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.total > onceAnswer || u.over && !u.whole && (u.safe || u.code == 0) {
-		return nil
+	if u.total > onceAnswer || u.end != running && u.code == 0 {
+		switch {
+		case u.end == endBroken:
+			return nil, pageBroken
+		case u.safe:
+			return nil, ""
+		}
+		return nil, pageRepeated
 	}
 	if u.alone != nil {
 		u.alone.Stop()
 		u.alone = nil
 	}
-	a := &arrival{run: u, wake: make(chan struct{}, 1)}
+	a = &arrival{run: u, wake: make(chan struct{}, 1)}
 	u.readers = append(u.readers, a)
-	return a
+	return a, ""
 }
 
 // tell wakes the readers. u.mu is held.
@@ -150,6 +165,7 @@ func (a *arrival) answer(w http.ResponseWriter, gone <-chan struct{}) {
 			begun = true
 			give(w, s.head)
 			w.WriteHeader(s.code)
+			a.pass()
 		}
 		if n = len(s.body); n > 0 {
 			if _, err := w.Write(s.body); err != nil {
@@ -163,13 +179,13 @@ func (a *arrival) answer(w http.ResponseWriter, gone <-chan struct{}) {
 		switch {
 		case n > 0:
 			continue
-		case s.over && s.whole:
+		case s.end == endWhole:
 			give(w, s.trailer)
 			return
-		case s.over && begun && !a.run.safe:
-			_ = flush() // a proxy that has the head does not ask the next link, in vain
-			panic(http.ErrAbortHandler)
-		case s.over:
+		case s.end != running:
+			if begun {
+				_ = flush() // a proxy that has the head does not ask the next link, in vain
+			}
 			panic(http.ErrAbortHandler)
 		}
 		select {
@@ -187,24 +203,37 @@ func give(w http.ResponseWriter, h http.Header) {
 	}
 }
 
-// leave ends reading. The run goes on alone for a while: another link may bring the next reader.
+// pass notes that the head was passed on.
+func (a *arrival) pass() {
+	a.run.mu.Lock()
+	defer a.run.mu.Unlock()
+	if a.run.passed.IsZero() {
+		a.run.passed = time.Now()
+	}
+}
+
+// leave ends reading. The run goes on alone for as long as another link may bring the next reader.
 func (a *arrival) leave() {
 	u := a.run
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.readers = slices.DeleteFunc(u.readers, func(b *arrival) bool { return a == b })
 	u.room.Broadcast()
-	if len(u.readers) > 0 || u.over {
+	lost := u.total > onceAnswer
+	if len(u.readers) == 0 && lost {
+		u.body = nil
+	}
+	if len(u.readers) > 0 || u.end != running {
 		return
 	}
 	wait := onceKept
-	if u.total > onceAnswer {
-		u.body = nil
-		if u.safe { // it will run again
-			wait = 0
-		}
+	switch {
+	case lost && u.safe:
+		wait = 0 // it will run again
+	case !u.passed.IsZero() && time.Since(u.passed) >= passedLong:
+		wait = passedLong // it was the visitor who left
 	}
-	u.alone = time.AfterFunc(wait, func() { u.finish(false) })
+	u.alone = time.AfterFunc(wait, func() { u.finish(endDropped) })
 }
 
 // recorder is the http.ResponseWriter of a run.
@@ -241,7 +270,7 @@ func (w *recorder) Write(b []byte) (int, error) {
 		return 0, http.ErrBodyNotAllowed
 	}
 	todo := b
-	for len(todo) > 0 && !w.over {
+	for len(todo) > 0 && w.end == running {
 		if len(w.readers) == 0 && w.total+int64(len(todo)) > onceAnswer {
 			w.total, w.body = w.total+int64(len(todo)), nil // nobody can read it from its beginning
 			if w.safe && w.alone != nil {
@@ -273,7 +302,7 @@ func (w *recorder) Write(b []byte) (int, error) {
 		w.total += int64(n)
 		todo = todo[n:]
 	}
-	if w.over {
+	if w.end != running {
 		return len(b) - len(todo), io.ErrClosedPipe
 	}
 	if w.total-w.told >= onceHeld {
@@ -291,8 +320,8 @@ func (w *recorder) Flush() {
 	w.tell()
 }
 
-// end notes what the head has become: it has the trailers.
-func (w *recorder) end() {
+// seal notes what the head has become: it has the trailers.
+func (w *recorder) seal() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.begin(http.StatusOK)
