@@ -28,6 +28,7 @@ usage() {
 		./build.sh roots   the script that makes a proxy machine, and attacks on what it makes, in fresh Debian
 		                   12 and 13 roots; as root
 		./build.sh bench   what is measured: gil, gate, taipy; bench gate: that alone
+		./build.sh faults  what links that go silent do to requests, five times and as long as it takes: 8 minutes
 		./build.sh fuzz    fuzzes every parser of untrusted text for a minute; fuzz 1h: for an hour each;
 		                   fuzz 1h FuzzX: one of them
 		./build.sh lint    formats, vet, staticcheck, go.mod, ruff, mypy
@@ -154,6 +155,13 @@ parts() {
 	say "failed"
 	printf '    %s\n' "${failed[@]}"
 	return 1
+}
+
+faults() {
+	need_languages
+	machines
+	say "silent links"
+	TAIPY_TUNNEL_FAULTS=1 go test -count=1 -v -timeout 30m -run TestSilentLinks ./pkg/tunnel | grep -vE '^=== '
 }
 
 # test_all [go]: installs first, so that a program that is missing is all that is told.
@@ -300,7 +308,7 @@ demo() {
 clean() { rm -rf .venv "$ROOTS" dist "$LIBRARY" python/build python/*.egg-info python/.*_cache .ruff_cache; }
 
 case "${1:-help}" in
-lib | wheel | lint | compat | clean) "$1" ;;
+lib | wheel | lint | compat | faults | clean) "$1" ;;
 roots) roots attacks ;;
 demo | fuzz | bench) "$1" "${@:2}" ;;
 test)
