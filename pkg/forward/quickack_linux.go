@@ -4,7 +4,10 @@ package forward
 
 import (
 	"net"
+	"sync/atomic"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // quickConn has what it read acknowledged at once (tcp(7), TCP_QUICKACK; the kernel takes the
@@ -13,13 +16,14 @@ import (
 // waited 44 ms for a delayed acknowledgement; with this 0.3 ms.
 type quickConn struct {
 	*net.TCPConn
-	raw syscall.RawConn
+	raw    syscall.RawConn
+	unread atomic.Bool
 }
 
 func quick(c net.Conn) net.Conn {
 	if tcp, ok := c.(*net.TCPConn); ok {
 		if raw, err := tcp.SyscallConn(); err == nil {
-			return &quickConn{tcp, raw}
+			return &quickConn{TCPConn: tcp, raw: raw}
 		}
 	}
 	return c
@@ -34,3 +38,18 @@ func (q *quickConn) Read(p []byte) (int, error) {
 	}
 	return n, err
 }
+
+// Close implements net.Conn.
+func (q *quickConn) Close() error {
+	_ = q.raw.Control(func(fd uintptr) {
+		if info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil && info.State == unix.BPF_TCP_CLOSE {
+			q.unread.Store(true)
+		}
+	})
+	return q.TCPConn.Close()
+}
+
+// Unread reports, once the connection was closed, that the app's end had been closed before it read what was sent:
+// its kernel answers such data with a reset (RFC 9293, section 3.10.7.1), and an end that has read everything with an
+// end of file alone.
+func (q *quickConn) Unread() bool { return q.unread.Load() }

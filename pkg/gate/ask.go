@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptrace"
 	"strings"
@@ -32,7 +33,9 @@ func (g *Gate) ask(r *http.Request) (*http.Response, error) {
 		safe = false
 		r.Body = io.NopCloser(r.Body) // the transport closes what it did not send, too, and it is sent later
 	}
-	if !safe {
+	if safe {
+		r.Body = neverAgain{}
+	} else {
 		unrepeatable(r.Header)
 	}
 	for first := true; ; first = false {
@@ -41,6 +44,21 @@ func (g *Gate) ask(r *http.Request) (*http.Response, error) {
 			return resp, err
 		}
 	}
+}
+
+// neverAgain is the empty body of a request that the transport does not send again by itself: it has no means to
+// get another one, and finds it empty. It would repeat what a kept connection lost, whether the app ended on it or had
+// closed an idle connection a moment before.
+type neverAgain struct{}
+
+func (neverAgain) Read([]byte) (int, error) { return 0, io.EOF }
+func (neverAgain) Close() error             { return nil }
+
+// lost reports whether a request that failed on a connection was not seen by the app: nothing was written, or the app
+// had closed its end before.
+func lost(conn net.Conn, wrote bool) bool {
+	c, tells := conn.(interface{ Unread() bool })
+	return !wrote || tells && c.Unread()
 }
 
 // unrepeatable hides from the transport what has it send a request without a body again on a new
@@ -70,9 +88,11 @@ func (g *Gate) send(r *http.Request, safe, keep bool) (*http.Response, error) {
 		}
 	}
 	var answers error
-	var sent atomic.Bool
+	var on atomic.Pointer[httptrace.GotConnInfo]
+	var wrote atomic.Bool
 	out := r.WithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		GotConn:              func(httptrace.GotConnInfo) { sent.Store(true) },
+		GotConn:              func(got httptrace.GotConnInfo) { on.Store(&got) },
+		WroteHeaders:         func() { wrote.Store(true) },
 		GotFirstResponseByte: func() { verdict.CompareAndSwap(nil, &answers) },
 	}))
 	url := *r.URL // an earlier attempt may still read it
@@ -87,6 +107,10 @@ func (g *Gate) send(r *http.Request, safe, keep bool) (*http.Response, error) {
 	g.waiting.Add(-1)
 	ended()
 	close(arrived)
+	used := on.Load()
+	if err != nil && safe && used != nil && used.Reused && lost(used.Conn, wrote.Load()) {
+		verdict.CompareAndSwap(nil, &errMoved)
+	}
 	if verdict.CompareAndSwap(nil, &answers); *verdict.Load() == nil || r.Context().Err() != nil {
 		return resp, err
 	}
@@ -94,7 +118,7 @@ func (g *Gate) send(r *http.Request, safe, keep bool) (*http.Response, error) {
 		_ = resp.Body.Close()
 	}
 	why := *verdict.Load()
-	if why == errMoved && sent.Load() && !safe {
+	if why == errMoved && used != nil && !safe {
 		why = errEnded
 	}
 	return nil, why

@@ -324,3 +324,41 @@ func TestKeptConnectionBreaks(t *testing.T) {
 		}
 	}
 }
+
+// TestAppEndsOnAKeptConnection: a request that the app has read is not sent again when the app ends the connection
+// over it; one that met the end of a connection that the app had closed before is.
+func TestAppEndsOnAKeptConnection(t *testing.T) {
+	check(t)
+	var ends atomic.Int64
+	closing, closed := make(chan struct{}), make(chan struct{})
+	addr := rawApp(t, func(c *net.TCPConn, r *bufio.Reader, req *http.Request) {
+		for err := error(nil); err == nil; req, err = http.ReadRequest(r) {
+			if req.URL.Path == "/ends" {
+				ends.Add(1)
+				return
+			}
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+			if req.URL.Path == "/last" {
+				<-closing
+				_ = c.SetLinger(0) // what comes from now on is answered with a reset, as where it was not read
+				_ = c.Close()
+				close(closed)
+				return
+			}
+		}
+	})
+	g, gate := open(t, Config{Target: at(addr)})
+	for _, method := range []string{"GET", "HEAD", "OPTIONS", "DELETE"} {
+		ends.Store(0)
+		ask(t, gate, "GET", "/", "", admitted(g))
+		if got := ask(t, gate, method, "/ends", "", admitted(g)); got.StatusCode != 502 || ends.Load() != 1 {
+			t.Errorf("%s: %s, ran %d times", method, got.Status, ends.Load())
+		}
+	}
+	ask(t, gate, "GET", "/last", "", admitted(g))
+	close(closing)
+	<-closed
+	if got := ask(t, gate, "GET", "/", "", admitted(g)); got.StatusCode != 200 {
+		t.Errorf("after the app closed an idle connection: %s", got.Status)
+	}
+}
