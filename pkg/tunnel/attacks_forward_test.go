@@ -5,6 +5,7 @@
 package tunnel_test
 
 import (
+	"bufio"
 	"fmt"
 	"io"
 	"net"
@@ -38,12 +39,17 @@ func (a *scene) forwarded(say string, option func(port int) []string) func() str
 			if err == nil {
 				_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
 				_, _ = io.WriteString(conn, say)
-				got, _ := io.ReadAll(conn)
+				r := bufio.NewReader(conn)
+				got, _ := r.ReadString('\n')
+				if !strings.HasPrefix(got, "HTTP/") { // else ssh may keep the connection after its answer
+					rest, _ := io.ReadAll(r)
+					got += string(rest)
+				}
 				_ = conn.Close()
-				for !strings.Contains(string(got), "HTTP/") && said.String() == "" && time.Now().Before(deadline) { // it says why, a little later
+				for !strings.Contains(got, "HTTP/") && said.String() == "" && time.Now().Before(deadline) { // it says why, a little later
 					time.Sleep(5 * time.Millisecond)
 				}
-				return said.String() + string(got)
+				return said.String() + got
 			}
 			if time.Now().After(deadline) {
 				return "ssh does not listen: " + said.String()
