@@ -199,6 +199,16 @@ func (d *door) ends() time.Time {
 	return time.Time{}
 }
 
+// cutOff ends what a token opened that has ended: timers stand still while the machine is suspended, and the gate
+// has only those.
+func (d *door) cutOff() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if g := d.gate.Load(); g != nil {
+		g.SetToken(g.Token())
+	}
+}
+
 // authorization is the header with which a program comes in as a visitor, "" where everybody does.
 func (d *door) authorization() string {
 	access := d.access()

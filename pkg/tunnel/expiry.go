@@ -33,6 +33,7 @@ func (s *supervisor) expiryChanged() {
 	}
 	switch {
 	case ended && !was:
+		s.t.door.cutOff()
 		told := fault.Expired(ends)
 		s.t.log.Warn(told.Error(), "hint", told.Hint)
 	case was && !ended:

@@ -43,6 +43,9 @@ func TestExpired(t *testing.T) {
 		if !errors.Is(s.LastError, ErrConfig) || s.LastError.Hint == "" || !s.Expires.Equal(g.Token().Expires()) || s.Links != 1 {
 			t.Errorf("%+v", s)
 		}
+		if before := g.Token(); tun.NewToken() == nil || g.Token() != before {
+			t.Error("NewToken gives a link that has ended already")
+		}
 		g.SetToken(gate.RandomToken(time.Now().Add(time.Hour)))
 		tun.sup.tell(tun.sup.expiryChanged)
 		wantState(t, tun, Up)

@@ -125,6 +125,9 @@ func (t *Tunnel) NewToken() error {
 	if t.door == nil || !t.door.asksToken() {
 		return fault.Config(`open it with access="token"`, "this tunnel has no token")
 	}
+	if end := t.door.ends(); !end.IsZero() && time.Now().Unix() >= end.Unix() {
+		return fault.Expired(end) // another token would have the same end
+	}
 	if !t.door.renew() {
 		return fault.Config("wait until it is up", "this tunnel has no token yet")
 	}

@@ -144,8 +144,11 @@ class Tunnel:
         with watcher.lock:
             if not self._handle:
                 raise TunnelError("tunnel: it is closed", "run the cell with expose() again")
-            if self.status.access != "token":
+            status = self.status
+            if status.access != "token":
                 raise ConfigError("configuration: this tunnel has no token", 'expose it with access="token"')
+            if status.state == "expired" and status.last_error:
+                raise status.last_error  # another token would have the same end
             library().new_token(self._handle)
             url = self.url
         print(
