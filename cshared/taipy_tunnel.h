@@ -132,9 +132,9 @@ int32_t tt_reconnect(int64_t handle);
  *   access      "token", "password" or "public"; "" if nobody is asked (raw)
  *   token_kept  the token is the same after a restart
  *   expires     when the token ends, seconds since 1970; 0 never
- *   visitors    visitors who are there now; with raw, connections that are open
+ *   visitors    visitors who were admitted and are there now; with raw, connections that are open
  *   visitors_today  since midnight, UTC
- *   requests, refused, failed, slow   requests so far; of them refused for want of access,
+ *   requests, refused, failed, slow   requests so far; of them refused by the gate for want of access,
  *               failed with a status of 500 or more, slow: after more than a second
  *   bytes       carried both ways since the start
  *   reconnects  links made after the first

@@ -214,25 +214,38 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.URL.Path == Path:
 		g.own(x, r, t)
 	case !g.admit(x, r, t):
+	default:
+		x.admit()
+		g.serve(x, r, t)
+	}
+}
+
+// serve answers a visitor.
+func (g *Gate) serve(x *exchange, r *http.Request, t *trip) {
+	switch {
 	case !g.fromHere(r):
 		refuse(x, r, http.StatusForbidden, page{Kind: "origin"})
+		return
 	case r.Method == http.MethodConnect, r.Method == http.MethodTrace:
 		refuse(x, r, http.StatusMethodNotAllowed, page{Kind: "method"})
+		return
 	case isPage(r) && g.busy():
 		g.away(x, r, awayBusy)
-	default:
-		ctx := context.WithValue(r.Context(), tripKey{}, t)
-		if isUpgrade(r) {
-			ctx, end := context.WithCancel(ctx)
-			defer end()
-			defer t.outlasts(end)()
-			g.upgrades.ServeHTTP(x, r.WithContext(ctx))
-			return
-		}
-		r = r.WithContext(ctx)
-		r.Body = x.counting(r.Body)
-		g.proxy.ServeHTTP(x, r)
+		return
 	}
+	ctx := context.WithValue(r.Context(), tripKey{}, t)
+	if isUpgrade(r) {
+		ctx, end := context.WithCancel(ctx)
+		defer end()
+		defer t.outlasts(end)()
+		x.passed = true
+		g.upgrades.ServeHTTP(x, r.WithContext(ctx))
+		return
+	}
+	r = r.WithContext(ctx)
+	x.passed = true
+	r.Body = x.counting(r.Body)
+	g.proxy.ServeHTTP(x, r)
 }
 
 // enter reports false once the gate is closed.

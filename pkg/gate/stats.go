@@ -30,11 +30,12 @@ const (
 // Stats is what the owner sees of the traffic since the gate was made.
 type Stats struct {
 	// Visitors are those who are there now, VisitorsToday those who came since midnight (UTC).
-	// They are told apart by address and browser, as far as the proxy passes these on.
+	// They are told apart by address and browser, as far as the proxy passes these on, and were
+	// admitted: strangers are none.
 	Visitors      int `json:"visitors_now"`
 	VisitorsToday int `json:"visitors_today"`
-	// Requests were answered; of them Refused for want of access, Failed with a status of 500 or
-	// more, Slow after more than a second.
+	// Requests were answered; of them Refused by the gate, for want of access, Failed with a status
+	// of 500 or more, Slow after more than a second.
 	Requests int64 `json:"requests"`
 	Refused  int64 `json:"refused"`
 	Failed   int64 `json:"failed"`
@@ -44,7 +45,7 @@ type Stats struct {
 	Sent     int64 `json:"sent"`
 }
 
-// Request is one request that was answered. Query strings and credentials are not kept.
+// Request is one request of a visitor's that was answered. Query strings and credentials are not kept.
 type Request struct {
 	// Time is when it began, seconds since 1970.
 	Time float64 `json:"time"`
@@ -90,7 +91,9 @@ type exchange struct {
 	Request
 	stats          *stats // nil: it is not counted
 	r              *http.Request
-	visitor        *visitor // nil: too many to be told apart
+	admitted       bool
+	passed         bool     // to the app
+	visitor        *visitor // nil: not admitted, or too many to be told apart
 	began          time.Time
 	upgraded       bool
 	received, sent atomic.Int64
@@ -115,11 +118,19 @@ func (s *stats) begin(w http.ResponseWriter, r *http.Request, client string) *ex
 	if r.URL.RawQuery != "" || hash {
 		path += "?…"
 	}
+	x.Request = Request{Time: float64(x.began.UnixMicro()) / 1e6, Client: client,
+		Method: strings.Clone(r.Method[:min(len(r.Method), clipMethod)]), Path: strings.Clone(path)} // or the whole head would be kept with them
+	return x
+}
+
+// admit notes that it is a visitor's. Anybody can send what is not, any number of them: of those
+// nothing is kept but their number.
+func (x *exchange) admit() {
+	s, r := x.stats, x.r
 	// What a proxy adds is good enough to count by: forging it adds a visitor, no more.
 	claimed := r.Header.Get("X-Forwarded-For") + "\n" + r.Header.Get("X-Real-IP") + "\n" + r.UserAgent()
-	sum := sha256.Sum256([]byte(s.salt + client + "\n" + claimed))
-	x.Request = Request{Time: float64(x.began.UnixMicro()) / 1e6, Visitor: hex.EncodeToString(sum[:4]), Client: client,
-		Method: strings.Clone(r.Method[:min(len(r.Method), clipMethod)]), Path: strings.Clone(path)} // or the whole head would be kept with them
+	sum := sha256.Sum256([]byte(s.salt + x.Client + "\n" + claimed))
+	x.Visitor, x.admitted = hex.EncodeToString(sum[:4]), true
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.turnDay(x.began)
@@ -131,7 +142,6 @@ func (s *stats) begin(w http.ResponseWriter, r *http.Request, client string) *ex
 		x.visitor.open++
 		x.visitor.last = x.began
 	}
-	return x
 }
 
 // turnDay forgets yesterday's visitors but those who are still there.
@@ -177,11 +187,14 @@ func (x *exchange) end() {
 	switch {
 	case x.Status >= 500:
 		sums.Failed++
-	case x.Status == http.StatusForbidden, x.Status == http.StatusUnauthorized, x.Status == http.StatusTooManyRequests:
-		sums.Refused++
+	case !x.passed && (x.Status == http.StatusForbidden || x.Status == http.StatusUnauthorized || x.Status == http.StatusTooManyRequests):
+		sums.Refused++ // an app's own refusals are its answers
 	}
 	if !x.upgraded && x.Seconds > slow.Seconds() {
 		sums.Slow++
+	}
+	if !x.admitted {
+		return
 	}
 	if len(s.ring) < keptRequests {
 		s.ring = append(s.ring, x.Request)
@@ -255,7 +268,8 @@ func (g *Gate) Stats() Stats {
 	return sums
 }
 
-// Requests returns the newest n requests that were answered, oldest first. At most 1000 are kept.
+// Requests returns the newest n requests of those who were admitted, oldest first. At most 1000 are
+// kept; those of strangers, who may send any number, are only counted (Stats.Refused).
 func (g *Gate) Requests(n int) []Request {
 	s := g.stats
 	s.mu.Lock()

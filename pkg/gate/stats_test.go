@@ -18,6 +18,9 @@ import (
 func TestCounts(t *testing.T) {
 	check(t)
 	a := newApp(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/admin" {
+			w.WriteHeader(http.StatusForbidden) // which is no refusal of the gate's
+		}
 		n, _ := io.Copy(io.Discard, r.Body)
 		if n > 0 {
 			w.WriteHeader(http.StatusInternalServerError)
@@ -32,12 +35,13 @@ func TestCounts(t *testing.T) {
 	ask(t, addr, "GET", Path, "") // the tunnel's own question is no visit
 	ask(t, addr, "GET", "/c?token="+tokenText, "")
 	ask(t, addr, "GET", "/#token="+tokenText, "", "Authorization: Bearer "+tokenText)
+	ask(t, addr, "GET", "/admin", "", admitted(g))
 	ask(t, addr, strings.Repeat("M", 5000), "/"+strings.Repeat("d", 5000), "", admitted(g))
 	// What was answered is counted when its handler returns, a moment after the answer.
-	for g.Stats().Requests < 6 && time.Since(began) < patience {
+	for g.Stats().Requests < 7 && time.Since(began) < patience {
 		runtime.Gosched()
 	}
-	want := Stats{Visitors: 1, VisitorsToday: 1, Requests: 6, Refused: 1, Failed: 1, Received: 3}
+	want := Stats{Visitors: 1, VisitorsToday: 1, Requests: 7, Refused: 1, Failed: 1, Received: 3}
 	got := g.Stats()
 	if want.Sent = got.Sent; got != want || got.Sent < 20 {
 		t.Errorf("%+v, want %+v", got, want)
@@ -46,13 +50,12 @@ func TestCounts(t *testing.T) {
 	for i, want := range []Request{
 		{Method: "GET", Path: "/a/b?…", Status: 200, Sent: 5},
 		{Method: "POST", Path: "/upload", Status: 500, Sent: 5, Received: 3},
-		{Method: "GET", Path: "/private?…", Status: 403},
-		{Method: "GET", Path: "/c?…", Status: 303},
-		{Method: "GET", Path: "/?…", Status: 200, Sent: 5},
+		{Method: "GET", Path: "/?…", Status: 200, Sent: 5}, // neither who had no token nor the redirect of who had it
+		{Method: "GET", Path: "/admin", Status: 403, Sent: 5},
 		{Method: strings.Repeat("M", clipMethod), Path: "/" + strings.Repeat("d", clipPath-1) + "…", Status: 200, Sent: 5},
 	} {
 		r := all[i]
-		if r.Method != want.Method || r.Path != want.Path || r.Status != want.Status || r.Received != want.Received || want.Status != 403 && r.Sent != want.Sent ||
+		if r.Method != want.Method || r.Path != want.Path || r.Status != want.Status || r.Received != want.Received || r.Sent != want.Sent ||
 			r.Client != "127.0.0.1" || r.Visitor == "" || r.Seconds < 0 || r.Seconds > 10 || r.Time < float64(began.Unix()) || r.Time > float64(began.Unix()+60) {
 			t.Errorf("request %d: %+v, want %+v", i, r, want)
 		}
@@ -64,7 +67,7 @@ func TestCounts(t *testing.T) {
 
 // TestRing: the newest thousand, and of each no more than is shown.
 func TestRing(t *testing.T) {
-	g, err := New(Config{Target: at(""), URL: "https://" + host})
+	g, err := New(Config{Target: at(""), URL: "https://" + host, Access: Access{Public: true}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -181,5 +184,38 @@ func TestBytesOfAnUpgrade(t *testing.T) {
 	}
 	if s := g.Stats(); s.Received != 10005 || s.Sent != 10012 || s.Slow != 0 {
 		t.Errorf("%+v", s)
+	}
+}
+
+// TestStrangersLeaveNothing: neither among the visitors nor among the requests, nor in memory.
+func TestStrangersLeaveNothing(t *testing.T) {
+	g, err := New(Config{Target: at(""), URL: "https://" + host})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	g.SetToken(given(t, tokenText))
+	come := func(i int, token string) {
+		r := httptest.NewRequestWithContext(t.Context(), "GET", "/", nil)
+		r.Header.Set("User-Agent", fmt.Sprint("browser ", i))
+		r.Header.Set("Authorization", "Bearer "+token)
+		g.ServeHTTP(httptest.NewRecorder(), r)
+	}
+	come(0, "wrong")
+	before := inUse()
+	for i := range mostVisitors {
+		come(i, "wrong")
+	}
+	if grown := inUse() - before; grown > 5<<20 {
+		t.Errorf("%d strangers hold %d KiB", mostVisitors, grown>>10)
+	}
+	for i := range 3 {
+		come(i, tokenText)
+	}
+	if s := g.Stats(); s.VisitorsToday != 3 || s.Visitors != 3 || s.Refused != mostVisitors+1 || s.Requests != mostVisitors+4 {
+		t.Errorf("%+v", s)
+	}
+	if got := g.Requests(keptRequests); len(got) != 3 {
+		t.Errorf("%d requests are kept, want the three of visitors", len(got))
 	}
 }

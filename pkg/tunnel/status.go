@@ -51,11 +51,11 @@ type Status struct {
 	Access    string    `json:"access"`
 	TokenKept bool      `json:"token_kept"`
 	Expires   time.Time `json:"expires"`
-	// Visitors are there now, VisitorsToday came since midnight (UTC); without a gate Visitors
+	// Visitors were admitted and are there now, VisitorsToday came since midnight (UTC); without a gate Visitors
 	// counts the connections that are open.
 	Visitors      int `json:"visitors"`
 	VisitorsToday int `json:"visitors_today"`
-	// Requests were answered; of them Refused for want of access, Failed with a status of 500 or
+	// Requests were answered; of them Refused by the gate for want of access, Failed with a status of 500 or
 	// more, Slow after more than a second.
 	Requests int64 `json:"requests"`
 	Refused  int64 `json:"refused"`

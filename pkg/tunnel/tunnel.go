@@ -134,7 +134,7 @@ func (t *Tunnel) NewToken() error {
 	return nil
 }
 
-// Requests returns the newest n requests that the gate answered, oldest first; at most 1000 are kept.
+// Requests returns the newest n requests of admitted visitors, oldest first; at most 1000 are kept.
 func (t *Tunnel) Requests(n int) []Request {
 	if t.door == nil {
 		return nil

@@ -54,10 +54,10 @@ class Status:
     access: str  # whom it admits: "token", "password", "public"; "" if nobody is asked (raw)
     token_kept: bool  # the link is the same after a restart of the kernel
     expires: datetime.datetime | None  # when the link ends, UTC; None: never
-    visitors: int  # who are there now; with raw=True, connections that are open
+    visitors: int  # who were admitted and are there now; with raw=True, connections that are open
     visitors_today: int  # since midnight, UTC
     requests: int  # that were answered; of them:
-    refused: int  # without the token or a password
+    refused: int  # by the gate, without the token or a password
     failed: int  # with a status of 500 or more
     slow: int  # after more than a second
     bytes: int  # carried both ways since the start

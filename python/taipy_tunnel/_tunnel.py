@@ -78,7 +78,8 @@ class Tunnel:
         """The newest n requests of visitors, oldest first, at most 1000; pandas.DataFrame takes them.
 
         time (seconds since 1970), visitor (tells them apart, no more), method, path, status, seconds,
-        received and sent (bytes), client (address, where the proxy tells it). No query strings.
+        received and sent (bytes), client (address, where the proxy tells it). No query strings. What was
+        refused for want of the token or a password is not among them; status.refused counts it.
         """
         with watcher.lock:
             return library().requests(self._handle, max(0, n)) if self._handle else []

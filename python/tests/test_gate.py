@@ -154,9 +154,10 @@ def test_raw_carries_anything(proxy: Proxy, secret_app: str) -> None:
 def test_requests_are_seen(proxy: Proxy, secret_app: str) -> None:
     tunnel = taipy_tunnel.expose(secret_app, **link(proxy))
     ask(proxy.url + "report?month=5&key=secret", **bearer(tunnel))
-    ask(proxy.url + "other")
+    ask(proxy.url + "other")  # without the token: only counted
     seen = [(r["method"], r["path"], r["status"]) for r in tunnel.requests(2)]
-    assert seen == [("GET", "/report?…", 200), ("GET", "/other", 403)]
+    assert seen[-1] == ("GET", "/report?…", 200)
+    assert all(path != "/other" for _, path, _ in seen)
     status = tunnel.status
     assert (status.visitors, status.visitors_today, status.refused, status.failed) == (1, 1, 1, 0)
     assert "1 refused" in str(tunnel)
