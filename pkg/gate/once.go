@@ -3,10 +3,8 @@
 package gate
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
-	"io"
 	"net/http"
 	"sync"
 	"time"
@@ -83,7 +81,7 @@ func (o *once) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case len(ids) != 1 || !isRequestID(ids[0]) || isUpgrade(r):
 		o.next.ServeHTTP(w, r)
-	case r.ContentLength < 0 || r.ContentLength > onceAsked:
+	case r.ContentLength < 0 || r.ContentLength > onceAsked || !bodies.take(r.ContentLength):
 		o.stream(w, r, ids[0])
 	default:
 		if body, whole := asked(r); whole {
@@ -94,20 +92,12 @@ func (o *once) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// asked reads the body of a request, so that nothing runs of one that does not come whole.
-func asked(r *http.Request) (body []byte, whole bool) {
-	body = make([]byte, r.ContentLength)
-	if len(body) == 0 {
-		return nil, true
-	}
-	_, err := io.ReadFull(r.Body, body)
-	r.Body = io.NopCloser(bytes.NewReader(body))
-	return body, err == nil
-}
-
 // serve answers from a run of r, the first or that of an earlier request.
 func (o *once) serve(w http.ResponseWriter, r *http.Request, id string, body []byte) {
 	u, first, refusal := o.find(id, r, body)
+	if first == nil {
+		defer func() { _ = r.Body.Close() }()
+	}
 	switch {
 	case refusal != "":
 		instead(w, r, refusal)
@@ -117,7 +107,8 @@ func (o *once) serve(w http.ResponseWriter, r *http.Request, id string, body []b
 		return
 	}
 	a, refusal := u.join()
-	if first != nil && !o.start(func() { u.serve(first) }) {
+	if first != nil && !o.start(func() { defer func() { _ = first.Body.Close() }(); u.serve(first) }) {
+		_ = first.Body.Close()
 		u.finish(endDropped)
 	}
 	switch {
@@ -130,7 +121,7 @@ func (o *once) serve(w http.ResponseWriter, r *http.Request, id string, body []b
 	}
 }
 
-// stream passes on a request whose body is too large to be kept. If it is unsafe its id is remembered, so that
+// stream passes on a request whose body is not held: it is too large, or there is no room for it. If it is unsafe its id is remembered, so that
 // a repetition is refused.
 func (o *once) stream(w http.ResponseWriter, r *http.Request, id string) {
 	if !isSafe(r) {
