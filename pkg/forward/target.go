@@ -18,6 +18,7 @@ const (
 	dialTimeout = 2 * time.Second // one attempt; the app is on this machine
 	patience    = time.Second     // how long a refused connection waits for an app that is being restarted
 	redial      = patience / 10   // how often it tries the same address meanwhile
+	unread      = 256 << 10       // bytes that wait for the app in the kernel, which would take 4 MB of an upload that no app reads
 )
 
 // Target is where the app listens now. It moves: a notebook's app gets another port each time
@@ -75,6 +76,7 @@ func (t *Target) Dial(ctx context.Context) (net.Conn, error) {
 		if addr != "" {
 			var c net.Conn
 			if c, err = d.DialContext(ctx, "tcp", addr); err == nil {
+				_ = c.(*net.TCPConn).SetWriteBuffer(unread)
 				t.lookAround()
 				return quick(c), nil
 			}
