@@ -151,7 +151,7 @@ func New(cfg Config) (*Gate, error) {
 		g.proxy = g.once
 	}
 	g.server = &http.Server{Handler: g, ReadHeaderTimeout: headTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHead,
-		DisableGeneralOptionsHandler: true, ErrorLog: proxy.ErrorLog, BaseContext: func(net.Listener) context.Context { return g.life }}
+		DisableGeneralOptionsHandler: true, ErrorLog: proxy.ErrorLog, BaseContext: func(net.Listener) context.Context { return g.life }, ConnContext: noteConn}
 	return g, nil
 }
 
@@ -243,6 +243,12 @@ func (g *Gate) serve(x *exchange, r *http.Request, t *trip) {
 		return
 	}
 	r = r.WithContext(ctx)
+	end, is := hasRoom(r)
+	if !is {
+		crowded(x, r)
+		return
+	}
+	defer end()
 	x.passed = true
 	r.Body = x.counting(r.Body)
 	g.proxy.ServeHTTP(x, r)

@@ -23,6 +23,7 @@ const (
 	pageRepeated = "repeated"
 	pageEnded    = "ended"
 	pageFull     = "full"
+	pageCrowded  = "crowded"
 	pageBroken   = "broken"
 	pageHead     = "head"
 )
@@ -48,6 +49,7 @@ var pageWords = map[string][2]string{
 	pageRepeated: {"This may have been done already", "The connection broke while the app was answering. What you asked for was begun and is not repeated; only its answer is lost. Open the app again to see what it did."},
 	pageEnded:    {"The app was stopped before it answered", "What you asked for may have run, so it is not repeated. Open the app again to see what it did."},
 	pageFull:     {"Too much at once", "Nothing of this request was done, for more come than the app can take. Send it again in a minute."},
+	pageCrowded:  {"Too many uploads at once", "The app is busy with others, and yours was not begun. Send it again in a few seconds."},
 	pageBroken:   {"The app broke off its answer", "It closed the connection before it had answered. Reload the page; if this happens again, its owner can see why in the notebook."},
 	pageHead:     {"The app's answer cannot be passed on", "Its headers, cookies among them, are larger than the proxy takes. The owner of the app sees in the notebook which answer it was."},
 

@@ -36,6 +36,7 @@ type conn struct {
 	host          *host
 	local, remote net.Addr
 	release       func() // called once, at Close
+	seat          seat
 
 	closing sync.Once
 	closed  chan struct{}
@@ -78,9 +79,13 @@ var errLost = fmt.Errorf("the link was lost: %w", syscall.ECONNRESET)
 
 // newConn takes over ch.
 func newConn(ch ssh.Channel, h *host, local, remote net.Addr, release func()) *conn {
-	return &conn{ch: ch, host: h, local: local, remote: remote, release: release,
+	return &conn{ch: ch, host: h, local: local, remote: remote, release: release, seat: seat{room: &process},
 		closed: make(chan struct{}), filled: make(chan result, 1), drained: make(chan error, 1)}
 }
+
+// Room finds room for an upload that comes here, until end is called. It waits as long as others
+// end, for at most half a minute, or until stop is closed; end is nil if there is no room then.
+func (c *conn) Room(stop <-chan struct{}) (end func()) { return c.seat.admit(stop) }
 
 func (c *conn) Read(p []byte) (int, error) {
 	c.reading.Lock()
@@ -96,7 +101,9 @@ func (c *conn) Read(p []byte) (int, error) {
 			return 0, nil
 		case len(c.rest) > 0:
 			n := copy(p, c.rest)
-			c.rest = c.rest[n:]
+			if c.rest = c.rest[n:]; len(c.rest) == 0 {
+				c.rest = nil // an idle connection would keep what it lay in
+			}
 			c.host.bytes.Add(int64(n))
 			return n, nil
 		case c.rerr != nil:
@@ -124,7 +131,9 @@ func (c *conn) fill() bool {
 		buf = c.large[:]
 	}
 	c.filling = c.host.start(func() {
+		c.seat.begin()
 		n, err := c.ch.Read(buf)
+		c.seat.end(n == len(buf) && err == nil)
 		if err != nil && c.host.lost.Load() {
 			err = errLost
 		}

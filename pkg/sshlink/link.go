@@ -105,7 +105,7 @@ type Link struct {
 	mu    sync.Mutex
 	err   error
 	slots map[string]*Listener // by the address that sshd names in a channel open
-	open  int                  // channels accepted and not closed
+	conns map[*conn]struct{}   // accepted and not closed
 
 	waiting int // channels for Accept, of all slots
 }
@@ -169,7 +169,7 @@ func dial(ctx context.Context, cfg Config, algorithms []string, keys *login, und
 	}
 	setUserTimeout(socket(tcp), userTimeout)
 
-	l := &Link{cfg: cfg, under: under, done: make(chan struct{}), slots: map[string]*Listener{}}
+	l := &Link{cfg: cfg, under: under, done: make(chan struct{}), slots: map[string]*Listener{}, conns: map[*conn]struct{}{}}
 	l.tasks.Panicked = func(err error) { l.fail(fault.Internal(err)) }
 	l.host.start = l.tasks.Go
 	l.wire = newWire(tcp, l.tasks.Go, func() { l.host.lost.Store(true) })
@@ -345,7 +345,7 @@ func (l *Link) HostKey() string { return l.shown }
 func (l *Link) Stats() (open int, bytes int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.open, l.host.bytes.Load()
+	return len(l.conns), l.host.bytes.Load()
 }
 
 // Done is closed when the link has ended.

@@ -5,7 +5,9 @@ package sshlink
 import (
 	"context"
 	"errors"
+	"maps"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -18,7 +20,7 @@ import (
 
 const (
 	backlog     = 1024 // connections of a link that wait for Accept, at a few KiB each: sshd hands on its own queues, of 128 for each slot, at once
-	maxChannels = 4096 // connections open at once; each may hold 2 MiB of the server's data
+	maxChannels = 4096 // connections open at once; what they hold unread is bounded by room
 )
 
 const cancelTimeout = time.Second
@@ -54,9 +56,15 @@ type Listener struct {
 	link    *Link
 	addr    net.Addr // of a TCP port or a unix socket
 	port    int      // 0: a socket
-	pending chan ssh.NewChannel
+	pending chan arrival
 	closing sync.Once
 	closed  chan struct{}
+}
+
+// arrival is a connection that waits for Accept.
+type arrival struct {
+	ssh.NewChannel
+	since time.Time
 }
 
 // Listen takes the TCP port on the proxy's loopback address. Connections that arrive before
@@ -121,7 +129,7 @@ func (l *Link) slot(addr net.Addr, port int) (s *Listener, undo func()) {
 	if s := l.slots[addr.String()]; s != nil {
 		return s, func() {}
 	}
-	s = &Listener{link: l, addr: addr, port: port, pending: make(chan ssh.NewChannel, backlog), closed: make(chan struct{})}
+	s = &Listener{link: l, addr: addr, port: port, pending: make(chan arrival, backlog), closed: make(chan struct{})}
 	l.slots[addr.String()] = s
 	return s, func() { l.forget(s) }
 }
@@ -186,7 +194,7 @@ func (l *Link) offer(nc ssh.NewChannel) ssh.RejectionReason {
 		return ssh.ResourceShortage
 	}
 	l.waiting++
-	s.pending <- nc // which has room for all that may wait
+	s.pending <- arrival{nc, time.Now()} // which has room for all that may wait
 	return 0
 }
 
@@ -208,7 +216,7 @@ func (s *Listener) Accept() (net.Conn, error) {
 			return nil, net.ErrClosed
 		case nc := <-s.pending:
 			s.link.taken()
-			if c, err := s.link.accept(nc, s.addr); err == nil {
+			if c, err := s.accept(nc); err == nil {
 				return c, nil
 			}
 		}
@@ -217,35 +225,63 @@ func (s *Listener) Accept() (net.Conn, error) {
 
 var errFull = errors.New("too many connections")
 
-func (l *Link) accept(nc ssh.NewChannel, local net.Addr) (net.Conn, error) {
-	l.mu.Lock()
-	full := l.open >= maxChannels
-	if !full {
-		l.open++
+func (s *Listener) accept(nc arrival) (net.Conn, error) {
+	l := s.link
+	if open, _ := l.Stats(); open >= maxChannels {
+		return nil, full(nc)
 	}
-	l.mu.Unlock()
-	if full {
-		_ = nc.Reject(ssh.ResourceShortage, ssh.ResourceShortage.String())
-		return nil, errFull
-	}
-	release := func() {
-		l.mu.Lock()
-		l.open--
-		l.mu.Unlock()
+	at := process.enter(nc.since, s.closed, l.done)
+	if at == nowhere {
+		return nil, full(nc)
 	}
 	ch, reqs, err := nc.Accept()
 	if err != nil {
-		release()
+		process.move(at, nowhere)
 		return nil, err
 	}
-	l.tasks.Go(func() { ssh.DiscardRequests(reqs) })
 	var remote net.Addr = &net.UnixAddr{Name: "@", Net: "unix"} // as Go shows a peer without a name
-	if local.Network() != "unix" {
+	if s.addr.Network() != "unix" {
 		var from forwarded
 		_ = ssh.Unmarshal(nc.ExtraData(), &from)
 		remote = tcpAddr(from.OriginAddr, from.OriginPort)
 	}
-	return newConn(ch, &l.host, local, remote, release), nil
+	c := newConn(ch, &l.host, s.addr, remote, nil)
+	c.release, c.seat.at = func() { l.leave(c) }, at
+	l.join(c)
+	l.tasks.Go(func() {
+		ssh.DiscardRequests(reqs) // until both ends have closed the channel: what came on it is let go then
+		c.seat.leave()
+	})
+	return c, nil
+}
+
+func full(nc arrival) error {
+	_ = nc.Reject(ssh.ResourceShortage, ssh.ResourceShortage.String())
+	return errFull
+}
+
+func (l *Link) join(c *conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.conns[c] = struct{}{}
+}
+
+func (l *Link) leave(c *conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.conns, c)
+}
+
+// look sees to the room that connections take, each tick.
+func (l *Link) look() {
+	l.mu.Lock()
+	conns := slices.Collect(maps.Keys(l.conns))
+	l.mu.Unlock()
+	for _, c := range conns {
+		if c.seat.look() {
+			_ = c.Close()
+		}
+	}
 }
 
 // Close gives the port back and returns when the server has answered, or after a second without

@@ -53,6 +53,7 @@ func (l *Link) watch() {
 			continue
 		case <-ticker.C:
 		}
+		l.look()
 		r := l.wire.read.Load()
 		if idle, still = idle+1, still+1; r != read {
 			read, idle, still = r, 0, 0

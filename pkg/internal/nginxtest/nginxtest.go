@@ -49,7 +49,7 @@ func Start(t testing.TB, http string, ports ...int) *Server {
 	if os.Getuid() == 0 {
 		user = "user root;\n"
 	}
-	conf := fmt.Sprintf("%sdaemon off;\nworker_processes 1;\npid %[2]s/pid;\nerror_log %[2]s/error.log info;\nevents { worker_connections 4096; }\n"+
+	conf := fmt.Sprintf("%sdaemon off;\nworker_processes 1;\npid %[2]s/pid;\nerror_log %[2]s/error.log info;\nevents { worker_connections 8192; }\n"+
 		"http {\naccess_log %[2]s/access.log;\nclient_body_temp_path %[2]s/body;\nproxy_temp_path %[2]s/proxy;\nfastcgi_temp_path %[2]s/f;\nuwsgi_temp_path %[2]s/u;\nscgi_temp_path %[2]s/s;\n%[3]s\n}\n",
 		user, dir, http)
 	must(t, os.WriteFile(filepath.Join(dir, "nginx.conf"), []byte(conf), 0o600))

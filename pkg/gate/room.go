@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package gate
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"time"
+)
+
+const (
+	roomless   = 64 << 10        // bytes of a request's body for which there is always room
+	leftMost   = 4 << 20         // bytes that are read of what was refused, so that the proxy sees the answer and no reset
+	leftFor    = 2 * time.Second // and for how long
+	crowdAgain = "3"             // seconds until it may be tried again
+)
+
+// roomy is a connection that bounds, together with others, what they hold unread. Room finds room for an
+// upload until end is called. It waits while that can be hoped for, until stop is closed; end is nil
+// if there is none.
+type roomy interface {
+	Room(stop <-chan struct{}) (end func())
+}
+
+type connKey struct{}
+
+// noteConn has requests find their connection.
+func noteConn(ctx context.Context, c net.Conn) context.Context {
+	if c, ok := c.(roomy); ok {
+		return context.WithValue(ctx, connKey{}, c)
+	}
+	return ctx
+}
+
+// hasRoom reports whether r's body may come, and has it take its room until it was read or end is
+// called. There is always room for a small one.
+func hasRoom(r *http.Request) (end func(), is bool) {
+	c, bounded := r.Context().Value(connKey{}).(roomy)
+	if !bounded || r.ContentLength >= 0 && r.ContentLength <= roomless {
+		return func() {}, true
+	}
+	if end = c.Room(r.Context().Done()); end == nil {
+		return nil, false
+	}
+	r.Body = upload{r.Body, end}
+	return end, true
+}
+
+// upload is a body that has room until it was read.
+type upload struct {
+	io.ReadCloser
+	end func()
+}
+
+// Read implements io.Reader.
+func (u upload) Read(p []byte) (int, error) {
+	n, err := u.ReadCloser.Read(p)
+	if err != nil {
+		u.end()
+	}
+	return n, err
+}
+
+// crowded answers a request whose body there is no room for, and lets that go by: a proxy that finds
+// the connection closed while it writes may not read the answer.
+func crowded(x *exchange, r *http.Request) {
+	control := http.NewResponseController(x.ResponseWriter)
+	_ = control.EnableFullDuplex() // or net/http reads the body before it answers
+	x.Header().Set("Retry-After", crowdAgain)
+	x.Header().Set("Connection", "close")
+	refuse(x, r, http.StatusServiceUnavailable, page{Kind: pageCrowded})
+	_ = control.Flush()
+	_ = control.SetReadDeadline(time.Now().Add(leftFor))
+	if _, err := io.CopyN(io.Discard, r.Body, leftMost); err != io.EOF {
+		panic(http.ErrAbortHandler) // the proxy has the answer; net/http would wait half a second before it closes
+	}
+}
