@@ -220,3 +220,23 @@ func TestAnswersInTwoWritesAreNotDelayed(t *testing.T) {
 		t.Errorf("half of the answers took %v or more: they wait for delayed acknowledgements", half)
 	}
 }
+
+// What an app does not read waits at its visitor's side, not in the kernel of this machine.
+func TestKernelHoldsLittle(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	var target Target
+	target.Set(l.Addr().String())
+	c, err := target.Dial(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	_ = c.SetWriteDeadline(time.Now().Add(time.Second))
+	if n, err := c.Write(make([]byte, 16<<20)); err == nil || n > 2<<20 {
+		t.Errorf("%d bytes were taken of an app that reads none, %v", n, err)
+	}
+}
