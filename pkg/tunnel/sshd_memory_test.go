@@ -6,7 +6,6 @@ package tunnel_test
 
 import (
 	"bufio"
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -14,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -27,33 +27,8 @@ import (
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/tunnel"
 )
 
-// exposeIn is the variable with the configuration of a tunnel that this program shall be.
-const exposeIn = "TAIPY_TUNNEL_TEST_EXPOSE"
-
-// TestMain is the notebook's process, too: what a tunnel takes of memory is to be told from what its
-// visitors and its app take.
-func TestMain(m *testing.M) {
-	text := os.Getenv(exposeIn)
-	if text == "" {
-		os.Exit(m.Run())
-	}
-	var cfg tunnel.Config
-	if err := json.Unmarshal([]byte(text), &cfg); err != nil {
-		panic(err)
-	}
-	tun, err := tunnel.Expose(context.Background(), cfg)
-	if err != nil {
-		panic(err)
-	}
-	ask := bufio.NewScanner(os.Stdin)
-	for fmt.Println(tun.URL()); ask.Scan(); {
-		status, _ := json.Marshal(tun.Status())
-		fmt.Println(string(status))
-	}
-	_ = tun.Close()
-}
-
-// notebook is another process with a tunnel.
+// notebook is another process with a tunnel: what that takes of memory is to be told from what its
+// visitors, its app and the race detector take.
 type notebook struct {
 	t     testing.TB
 	pid   int
@@ -67,8 +42,11 @@ func newNotebook(t testing.TB, cfg tunnel.Config) *notebook {
 	cfg.Log = nil
 	text, err := json.Marshal(cfg)
 	must(t, err)
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), exposeIn+"="+string(text))
+	program := filepath.Join(t.TempDir(), "notebook")
+	if said, err := exec.Command("go", "build", "-o", program, "./testdata/notebook").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, said)
+	}
+	cmd := exec.Command(program, string(text))
 	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	in, err := cmd.StdinPipe()
