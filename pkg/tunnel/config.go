@@ -147,10 +147,10 @@ func ParseConfig(text []byte) (Config, error) {
 	var cfg Config
 	d := json.NewDecoder(bytes.NewReader(text))
 	if err := d.Decode(&cfg); err != nil {
-		return Config{}, fault.Config("", "the configuration is not understood: %w", fault.JSON(err))
+		return Config{}, fault.Config("", "it is not understood: %w", fault.JSON(err))
 	}
 	if d.More() {
-		return Config{}, fault.Config("", "the configuration is not understood: something follows the JSON object")
+		return Config{}, fault.Config("", "it is not understood: something follows the JSON object")
 	}
 	return cfg, nil
 }

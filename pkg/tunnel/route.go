@@ -30,7 +30,7 @@ func (cfg *Config) route(s *server) (err error) {
 		}
 	}
 	if err == nil && s.via != nil && cfg.Log != nil {
-		cfg.Log.Info("the connection leaves this network by way of a proxy", "via", s.via.String())
+		cfg.Log.Info("the connection leaves this network through a proxy", "via", s.via.String())
 	}
 	return err
 }

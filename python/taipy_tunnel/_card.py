@@ -48,7 +48,7 @@ def state(status: Status) -> str:
         return f"waiting: {what}" if what else "waiting for an app: run the cell that starts it"
     if status.state == "degraded" and not what:
         what = "a link is being made again"
-    return f"{status.state} since {age}" + (f": {what}" if what else "")
+    return f"{status.state} for {age}" + (f": {what}" if what else "")
 
 
 def html(status: Status, url: str) -> str:
@@ -114,7 +114,8 @@ def _access(status: Status) -> list[str]:
     if status.access == "token" and not status.token_kept:
         notes.append("The link is another one after a restart of the kernel.")
     if status.access in ("token", "password") and status.url.startswith("http://"):
-        notes.append("Over plain http it can be read on the way; a proxy with https keeps it secret.")
+        secret = "link" if status.access == "token" else "password"
+        notes.append(f"Over plain http the {secret} can be read on the way; a proxy with https keeps it secret.")
     if status.requests:
         bad = [
             f"{n} {what}"

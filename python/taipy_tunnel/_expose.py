@@ -82,10 +82,11 @@ def expose(
     token           Admits visitors, 22 random letters and digits or more. None: one that is derived
                     from the key, the server and the slot, the same after a restart of the kernel.
     token_version   Count it up, and earlier links admit nobody.
-    expires         When the link ends: seconds, a timedelta, or a moment. None: never.
+    expires         When the link ends: seconds from now, a timedelta, or a datetime. From then on visitors are refused
+                    (state "expired"). None: never.
     allow           Networks of visitors, ["10.0.0.0/8"]; on a prepared proxy, which tells their addresses.
     raw             True: bytes of any kind instead of HTTP; only with access="public".
-    via             An egress proxy, by way of which to connect: "http://[user:password@]host:port", or https,
+    via             An egress proxy to connect through: "http://[user:password@]host:port", or https,
                     socks5. None: HTTPS_PROXY, ALL_PROXY and NO_PROXY; "none": no proxy.
     jump            A machine on the way, "user@bastion[:port]", or several, separated by commas. None:
                     ProxyJump of ~/.ssh/config; "none": no machine.
@@ -222,7 +223,7 @@ def _change(tunnel: Tunnel, settings: Settings, app: App, timeout: float) -> Non
         _settle(tunnel, timeout)
     except TunnelError as error:
         if took:
-            error.message += f" (of the changes this took effect: {', '.join(took)})"
+            error.message += f" (already in force: {', '.join(took)})"
         raise
 
 

@@ -171,9 +171,10 @@ def expires(value: object) -> float | str:
     try:
         number = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
-        number = -1.0
+        number = float("nan")
     if not 0 <= number < 1e9 or isinstance(value, bool) or (number == 0 and source == "expires"):
-        raise ConfigError(f"configuration: {source} is {_kind(value)}, want seconds, more than 0, or a moment to come")
+        shown = _kind(value) if isinstance(value, (bool, str)) or number != number else f"{number:g}"
+        raise ConfigError(f"configuration: {source} is {shown}, want seconds from now, more than 0, or a datetime")
     return number
 
 
@@ -229,4 +230,5 @@ def variable(name: str) -> str:
 
 def _kind(value: object) -> str:
     """How a wrong value is shown: never as itself, it may be a secret in the wrong place."""
-    return f"a {type(value).__name__}"
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'aeio' else 'a'} {name}"

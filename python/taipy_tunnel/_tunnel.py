@@ -26,7 +26,7 @@ from ._watcher import TICK, logger, watcher
 
 KEPT_LOGS = 1000
 ENDED = ("failed", "replaced", "closed")
-REOPENS = "taipy-tunnel: opening the tunnel with the new settings; the open one serves visitors meanwhile"
+REOPENS = "taipy-tunnel: opening the tunnel with the new settings; until it is up, the open one serves visitors"
 CARD_WAIT = 1.0  # seconds that a card waits for what the workspace knows of the cluster
 
 

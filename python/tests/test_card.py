@@ -34,18 +34,18 @@ STATES = {
     "waiting": (status("waiting", target=""), "waiting for an app: run the cell that starts it"),
     "reconnecting": (
         status("reconnecting", links=0, last_error=ProxyUnreachableError("connect: refused", "look")),
-        "reconnecting since 2 h 14 min: connect: refused",
+        "reconnecting for 2 h 14 min: connect: refused",
     ),
-    "failed": (status("failed", links=0, last_error=HostKeyError("host key: changed", "ask")), "failed since"),
+    "failed": (status("failed", links=0, last_error=HostKeyError("host key: changed", "ask")), "failed for"),
     "expired": (
         status("expired", last_error=ConfigError("access: the link ended at noon", "with a later expires=")),
-        "expired since 2 h 14 min: access: the link ended at noon",
+        "expired for 2 h 14 min: access: the link ended at noon",
     ),
     "degraded": (
         status("degraded", last_error=ProxyUnreachableError("link: connection lost: EOF")),
-        "degraded since 2 h 14 min: link: connection lost: EOF",
+        "degraded for 2 h 14 min: link: connection lost: EOF",
     ),
-    "closed": (status("closed", links=0), "closed since 2 h 14 min"),
+    "closed": (status("closed", links=0), "closed for 2 h 14 min"),
 }
 
 

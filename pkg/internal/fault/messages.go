@@ -114,7 +114,7 @@ func HostKeyUnknown(addr, algorithm, seen string) *Error {
 // HostKeyChanged: the server shows another key than the known ones.
 func HostKeyChanged(addr, algorithm, seen string, known []string) *Error {
 	return &Error{Op: "host key", Class: ErrHostKey, Permanent: true,
-		Err: fmt.Errorf("THE KEY OF %s IS NOT THE KNOWN ONE: it shows %s %s, known is %s; somebody may be in between, or the machine was set up anew",
+		Err: fmt.Errorf("THE KEY OF %s IS NOT THE KNOWN ONE: it shows %s %s, known is %s; somebody may be in between, or the machine was reinstalled",
 			addr, algorithm, seen, strings.Join(known, " or ")),
 		Hint: "nothing was sent. Ask the proxy's admin; compare with what the machine says itself: " + showKeys(algorithm) +
 			"; only if it is the same, pass host_key=\"" + seen + "\""}
@@ -131,7 +131,7 @@ func HostKeyRevoked(addr, seen string) *Error {
 func HostCertificate(addr, authority string, why error) *Error {
 	return &Error{Op: "host key", Class: ErrHostKey, Permanent: true,
 		Err:  fmt.Errorf("the host certificate of %s, signed by %s, is not valid: %w", addr, authority, why),
-		Hint: "nothing was sent. Ask the proxy's admin to have it signed anew for this name (on the proxy: ssh-keygen -L -f /etc/ssh/ssh_host_…-cert.pub)"}
+		Hint: "nothing was sent. Ask the proxy's admin to have it signed again for this name (on the proxy: ssh-keygen -L -f /etc/ssh/ssh_host_…-cert.pub)"}
 }
 
 // HostKeyNone: the server has no key of the algorithms that are known of it.

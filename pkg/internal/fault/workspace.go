@@ -42,7 +42,7 @@ func NotWorkspace(host, what string) *Error {
 // TokenRefused: the workspace does not know the token, or not from this network.
 func TokenRefused(host, said string) *Error {
 	return workspace(true, fmt.Errorf("%s refuses the token: %s", host, said),
-		"the token has ended, was revoked or belongs to another workspace; a notebook's own lasts about an hour and is made anew when its cell is run; "+
+		"the token has ended, was revoked or belongs to another workspace; a notebook's own lasts about an hour and is made again when its cell is run; "+
 			"an IP access list of the workspace may keep this machine out too")
 }
 

@@ -258,7 +258,7 @@ class Check:
         self.page.close()
         with Plain() as beside, beside.plain_ssh(target) as plain:
             for connections, aim, limit in ((1, 20, 5), (16, 5, 1.5)):
-                with progress(f"asking over {connections} connections, {self.rounds} rounds each way"):
+                with progress(f"asking over {connections} kept alive, {self.rounds} rounds each way"):
                     ours, theirs = self.rates(plain, connections)
                 seen = f"{connections:>2} kept alive: {ours:.0f}/s; ssh -N -R {theirs:.0f}/s"
                 self.report.ratio("requests", seen, ours / theirs, aim, limit)
