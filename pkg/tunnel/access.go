@@ -12,8 +12,10 @@ import (
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 )
 
-// Access says whom a tunnel's gate admits. The zero value: those who have the token. In JSON
-// "token", "public", or an object of users and their passwords.
+// Access says whom a tunnel's gate admits. Its fields are those of gate.Access: Access{Public: true} admits
+// everybody, Access{Passwords: map[string]string{"ann": "…"}} those who know a password of at least 8
+// characters, and the zero value those who have the token. In JSON "token", "public", or an object of users
+// and their passwords.
 type Access gate.Access
 
 // Request is a request that a tunnel's gate answered.

@@ -56,10 +56,23 @@ func (cfg Config) rest() ([]byte, error) {
 }
 
 // Admit gives an open tunnel what cfg says of its visitors: Access, Token, TokenVersion, Expires and
-// Allow. It returns the names, as in JSON, of those that differed from the tunnel's, and whether anything
-// else does, for which Reopen is. It needs no network: the gate changes at once, whether there is
-// a link or not, and ends the connections of visitors whom the new settings may not admit. All of cfg
-// is validated first, keys and host keys included; after an error nothing has changed.
+// Allow. It returns the names of those that differed from the tunnel's, as in JSON ("token_version"). It
+// needs no network: the gate changes at once, whether there is a link or not, and ends the connections of
+// visitors whom the new settings may not admit. All of cfg is validated first, keys and host keys
+// included; after an error nothing has changed.
+//
+// rest reports what Admit leaves to Reopen: anything else in cfg differs, or the tunnel has failed, was
+// replaced or is closed. Target, Busy, Log and Control are not compared; SetTarget moves the first.
+//
+//	_, rest, err := t.Admit(cfg)
+//	if err == nil && rest {
+//		var next *tunnel.Tunnel
+//		if next, err = t.Reopen(ctx, cfg); err == nil {
+//			t = next // the old one closes by itself
+//		}
+//	}
+//
+// A tunnel of Listen has no gate, and Admit changes nothing of it.
 func (t *Tunnel) Admit(cfg Config) (changed []string, rest bool, err error) {
 	cfg.Log = nil // Reopen tells
 	next, err := t.plan(cfg)
@@ -122,9 +135,12 @@ const drainFor = 5 * time.Second
 // as Expose does; t then takes no more visitors, gives requests that are under way 5 s to end, and is
 // closed. Until then t serves; after an error it serves on as before. The new one logs in and is
 // checked before t's slots pass to it. If it fails after that, t has them back when Reopen returns, or
-// 2 s later at most. Visitors may find nobody for the round trip in which a plain proxy's port passes on.
+// 2 s later at most. A visitor who comes in the one round trip in which a plain proxy's port passes on
+// finds nothing there.
+// t may have failed, been replaced or been closed. cfg is the whole of the new settings, those of visitors
+// included: Admit need not be called before.
 //
-// A token that NewToken made goes over to the new tunnel. t must be one of Expose.
+// A token that NewToken made goes over to the new tunnel. t must come from Expose.
 func (t *Tunnel) Reopen(ctx context.Context, cfg Config) (*Tunnel, error) {
 	start := time.Now()
 	next, err := t.plan(cfg)

@@ -26,10 +26,11 @@ const DefaultRemote = 8080
 type Config struct {
 	// Server is the proxy, "user@host[:port]" (port 22 unless given; an IPv6 address in
 	// brackets), or "tls://user@host[:port]" (443) where SSH is inside TLS: its certificate must be
-	// for that host and trusted by this system, and the host key is checked besides. The host may be an alias of SSHConfig; the user may be left out where that names
-	// one. A user or a host of 20 characters in a row may be a token in the wrong place and is refused, unless
-	// the host has its domain or is such an alias, or the user is small letters and figures with dashes, at most
-	// 32. Exactly one for now. Required.
+	// for that host and trusted by this system, and the host key is checked besides. The host may be
+	// an alias of SSHConfig; the user may be left out where that names one. A user or a host of 20
+	// characters in a row may be a token in the wrong place and is refused, unless the host has its
+	// domain or is such an alias, or the user is at most 32 small letters, digits and dashes. Exactly
+	// one for now. Required.
 	Server Servers `json:"server"`
 	// Name is the app's public name on a prepared proxy. "": the account's only one. Names are up to
 	// 40 letters (a-z), digits and dashes.
@@ -56,12 +57,13 @@ type Config struct {
 	// SSHConfig is the path of an ssh_config(5) file. "": ~/.ssh/config and /etc/ssh/ssh_config;
 	// "none": no file. What is given here wins over it. Nothing in it is ever run.
 	SSHConfig string `json:"ssh_config"`
-	// Jump is a machine by way of which to connect, "user@host[:port]", or several, separated by
+	// Jump is a machine to connect through, "user@host[:port]", or several, separated by
 	// commas, in the order in which they are passed. "": ProxyJump of SSHConfig; "none": no machine.
 	Jump string `json:"jump"`
-	// Via is an egress proxy, by way of which the connection leaves this network:
-	// "http://[user:password@]host:port" (CONNECT), the same with https, or socks5; "host:port" is http. The proxy resolves
-	// the name of Server, or of the first of Jump. "": what Environment says; "none": no proxy.
+	// Via is an egress proxy, through which the connection leaves this network:
+	// "http://[user:password@]host:port" (CONNECT), the same with https, or socks5; "host:port" is
+	// http. The proxy resolves the name of Server, or of the first of Jump. "": what Environment says;
+	// "none": no proxy.
 	Via string `json:"via"`
 	// Environment holds, by their names, the variables that are asked in place of this process's:
 	// HTTPS_PROXY, else ALL_PROXY, and NO_PROXY, where the names in lower case win; SSL_CERT_FILE, a
@@ -102,8 +104,8 @@ type Config struct {
 	Busy func() bool `json:"-"`
 	// Log takes changes of state, not attempts. Nil: nothing is logged.
 	Log *slog.Logger `json:"-"`
-	// Control is called with each socket to the proxy before it connects, as net.Dialer's. Nil:
-	// nobody is.
+	// Control is called with each socket to the proxy before it connects, as net.Dialer's. Nil: it is not
+	// called.
 	Control func(network, address string, c syscall.RawConn) error `json:"-"`
 
 	plainGiven, urlGiven bool // Remote or RemoteSocket was; URL was
