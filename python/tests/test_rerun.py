@@ -127,6 +127,9 @@ def test_a_change_while_nothing_listens(
         assert (seen(tunnel, first), seen(tunnel, second), seen(tunnel, third)) == (403, 403, 200)
         assert set(visitor.failed) <= {"HTTP Error 403: Forbidden"}  # from the moment on that a link had an end
         assert (taipy_tunnel.tunnels(), tunnel.state) == ([tunnel], "up")
+        made = tunnel.status.reconnects
+    # The old links have ended with the listener, and that is noticed a moment later.
+    eventually(lambda: tunnel.status.reconnects >= made + either.links_of_a_tunnel, 20)
     eventually(lambda: tunnel.status.links == either.links_of_a_tunnel, 20)
     # The cell as it was: what had taken effect is taken back, for the engine knows what holds.
     assert taipy_tunnel.expose(app, **known, token_version=2) is tunnel
