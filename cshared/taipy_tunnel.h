@@ -104,7 +104,7 @@ int32_t tt_tick(int64_t handle);
 int32_t tt_url(int64_t handle, char *buf, size_t len);
 
 /* Makes another token, at random, and forgets the present one. Returns 0; TT_ARGUMENT if the
- * tunnel is not open yet or has no token. */
+ * tunnel is not open yet, has no token, or has "expired": another token would have the same end. */
 int32_t tt_new_token(int64_t handle);
 
 /* The newest n requests that visitors made, oldest first, a JSON array; at most 1000 are kept:
@@ -113,7 +113,7 @@ int32_t tt_new_token(int64_t handle);
  * without query strings and credentials. */
 int32_t tt_requests(int64_t handle, int32_t n, char *buf, size_t len);
 
-/* Gives up the present link and makes a new one at once. Returns 0. */
+/* Gives up the present link and makes a new one at once; revives a tunnel that has failed. Returns 0. */
 int32_t tt_reconnect(int64_t handle);
 
 /* The status, a JSON object:

@@ -8,8 +8,9 @@
 
 A managed reverse SSH tunnel runs in this process until it ends: it reconnects by itself, follows
 the app when its cell is run again, and waits for one that was not started yet. Importing the
-package starts nothing. What happens is told by the tunnel (its card, `status`, `logs()`) and by
-logging.getLogger("taipy_tunnel"); nothing is printed from the background.
+package starts nothing. The tunnel says what happens (its card, `status`, `logs()`), and so does
+logging.getLogger("taipy_tunnel"); nothing is printed from the background. When visitors do not get in, doctor()
+looks along the chain and says where it breaks.
 """
 
 from ._doctor import doctor

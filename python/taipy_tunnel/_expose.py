@@ -138,13 +138,15 @@ def expose(
         # A verbose traceback shows what this frame holds, and any of it may be a secret in the wrong place.
         app = server = name = connections = key = key_passphrase = host_key = remote = url = access = token = None
         token_version = expires = allow = raw = via = jump = keep_cluster = timeout = None  # type: ignore[assignment]
+        # What is no TunnelError is a defect of ours, to be shown with its frames. A notebook shows the lines around a
+        # raise, so this is not said there.
         misspelt, unknown = bool(unknown), {}
         if isinstance(error, TunnelError):
             error = _scope.advised(error, settings)
             if goes_on := _goes_on():
                 error.message += f"; {goes_on}"
         elif isinstance(error, Exception) and not misspelt:
-            raise  # a defect of ours, to be shown with its frames
+            raise
         raise error.with_traceback(None) from None
     if tunnel.keep(keep):
         print(KEEPS, flush=True)

@@ -29,7 +29,7 @@ _why: dict[str, str] = {}  # by scope: why it could not be read
 def looked_up(names: list[str], live: Callable[[], bool]) -> Iterator[None]:
     """Let the scope stand behind the environment, for arguments of these names.
 
-    live: whether a tunnel is open; if not, all is asked for anew.
+    live: whether a tunnel is open; if not, all is asked for again.
     """
     if not names:
         yield

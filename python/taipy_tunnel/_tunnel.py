@@ -138,7 +138,7 @@ class Tunnel:
             library().reconnect(self._handle)
 
     def new_token(self) -> str:
-        """Have the links that were given away admit nobody any more; returns the new URL.
+        """End the links that were given away, and return the URL with a new token.
 
         The new token is random and lasts until the kernel ends; a line says how to keep it longer.
         """
@@ -327,5 +327,5 @@ class Tunnel:
                 if left is not None and left <= 0:
                     return False
                 # Not for longer: news may have gone to another copy of this package (one that was
-                # imported anew), or have been lost to Ctrl-C.
+                # imported again), or have been lost to Ctrl-C.
                 watcher.changed.wait(TICK if left is None else min(left, TICK))
