@@ -23,6 +23,7 @@ import (
 	"net/http/httputil"
 	"net/netip"
 	"net/url"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -201,6 +202,7 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler) // ends the connection
 	}
 	defer g.handlers.Done()
+	defer g.defect()
 	t := &trip{prefix: g.prefix(r), valid: g.valid.Load()}
 	if r.URL.Path == Path && (r.Method == http.MethodGet || r.Method == http.MethodHead) { // of the tunnel's own or the admin's, not a visitor's
 		g.own(w, r, t)
@@ -218,6 +220,18 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		x.admit()
 		g.serve(x, r, t)
 	}
+}
+
+// defect tells of a panic that is one of ours; net/http, which ends the connection, tells at level debug.
+func (g *Gate) defect() {
+	p := recover()
+	if p == nil {
+		return
+	}
+	if p != http.ErrAbortHandler {
+		g.cfg.Log.Error("internal error: a request was cut short", "panic", p, "stack", string(debug.Stack()))
+	}
+	panic(http.ErrAbortHandler)
 }
 
 // serve answers a visitor.

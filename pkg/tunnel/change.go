@@ -143,6 +143,9 @@ const drainFor = 5 * time.Second
 // A token that NewToken made goes over to the new tunnel. t must come from Expose.
 func (t *Tunnel) Reopen(ctx context.Context, cfg Config) (*Tunnel, error) {
 	start := time.Now()
+	if t.listens {
+		return nil, fault.Config("open another one with Listen", "this tunnel was opened by Listen: its program serves the visitors")
+	}
 	next, err := t.plan(cfg)
 	if err != nil {
 		return nil, err

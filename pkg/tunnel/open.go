@@ -21,6 +21,7 @@ func open(ctx context.Context, cfg Config, forwards bool) (*Tunnel, error) {
 		return nil, err
 	}
 	t := newTunnel(cfg, srv, nil)
+	t.listens = !forwards
 	if t.links, err = newConnecting(t, nil); err != nil {
 		return nil, err
 	}

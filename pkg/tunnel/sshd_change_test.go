@@ -274,3 +274,16 @@ func TestAWithdrawnLinkStaysWithdrawn(t *testing.T) {
 		t.Errorf("the withdrawn token gets %d, the new one %d", a, b)
 	}
 }
+
+// What a program serves by itself is not opened again in its place.
+func TestListenIsNotReopened(t *testing.T) {
+	c := newChain(t, sshdtest.Options{})
+	cfg := c.config("")
+	tun, err := tunnel.Listen(within(t, 20*time.Second), cfg)
+	must(t, err)
+	defer tun.Close()
+	cfg.Raw, cfg.Access = false, tunnel.Access{}
+	if _, err := tun.Reopen(within(t, 5*time.Second), cfg); !errors.Is(err, tunnel.ErrConfig) {
+		t.Errorf("%v", err)
+	}
+}

@@ -62,17 +62,18 @@ var (
 
 // Tunnel is an open tunnel. Its methods may be called from several goroutines.
 type Tunnel struct {
-	cfg    Config
-	server server
-	log    *slog.Logger
-	board  *board
-	target *forward.Target
-	sup    *supervisor
-	links  *connecting
-	check  checker
-	door   *door // nil: none
-	place  atomic.Pointer[place]
-	tasks  guard.Group
+	cfg     Config
+	server  server
+	log     *slog.Logger
+	board   *board
+	target  *forward.Target
+	sup     *supervisor
+	links   *connecting
+	check   checker
+	door    *door // nil: none
+	listens bool  // its program accepts the connections
+	place   atomic.Pointer[place]
+	tasks   guard.Group
 
 	exposed atomic.Bool   // the network reaches the slot past nginx
 	looked  chan struct{} // closed once that was looked at

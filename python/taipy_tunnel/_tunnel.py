@@ -250,6 +250,7 @@ class Tunnel:
                 )
             watcher.remove(self._handle)
             with contextlib.suppress(NoSuchTunnelError):
+                self._url = library().url(self._handle)
                 library().release(self._handle)
             self._handle = 0
             self.keep(None)

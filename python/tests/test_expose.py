@@ -54,6 +54,12 @@ def test_a_cell_run_again_is_one_tunnel(proxy: Proxy, app: str) -> None:
     assert (proxy.links(), taipy_tunnel.tunnels(), tunnel.status.reconnects) == (links, [tunnel], 0)
 
 
+def test_a_closed_tunnel_has_its_address(proxy: Proxy, app: str) -> None:
+    tunnel = taipy_tunnel.expose(app, **arguments(proxy))
+    tunnel.close()
+    assert tunnel.url == tunnel.status.url != ""
+
+
 def test_other_arguments_are_the_same_tunnel_with_new_settings(plain: Plain, app: str) -> None:
     tunnel = taipy_tunnel.expose(app, **arguments(plain))
     with web_app("other") as other:
