@@ -14,6 +14,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/forward"
 )
 
 // stage is an address on which one server follows another within this process. One that was stopped
@@ -347,7 +349,9 @@ func TestAppEndsOnAKeptConnection(t *testing.T) {
 			}
 		}
 	})
-	g, gate := open(t, Config{Target: at(addr)})
+	var target forward.Target // which tells what was not read
+	target.Set(addr)
+	g, gate := open(t, Config{Target: &target})
 	for _, method := range []string{"GET", "HEAD", "OPTIONS", "DELETE"} {
 		ends.Store(0)
 		ask(t, gate, "GET", "/", "", admitted(g))
