@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math"
 	"net/http"
+	"sync"
 	"time"
 )
 
@@ -24,8 +25,14 @@ const (
 )
 
 // begun are the ids of unsafe requests that were begun, each with the tick at which it is forgotten. They
-// are known for longer than answers, for one costs some 40 bytes.
-type begun map[[16]byte]int
+// are known for longer than answers, for one costs some 40 bytes, and outlive their gate: what was under way when
+// another took its place, the proxy sends to that one again.
+type begun struct {
+	mu    sync.Mutex
+	ids   map[[16]byte]int
+	ticks int
+	timer *time.Timer // of the next tick; nil if there is nothing to forget
+}
 
 func keyOf(id string) [16]byte {
 	sum := sha256.Sum256([]byte(id))
@@ -34,27 +41,43 @@ func keyOf(id string) [16]byte {
 
 // enter adds an id, or returns the page to answer with. None is forgotten before its time: when there
 // are too many, further requests have to wait.
-func (b begun) enter(id string) (refusal string) {
+func (b *begun) enter(id string) (refusal string) {
 	key := keyOf(id)
-	switch _, known := b[key]; {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch _, known := b.ids[key]; {
 	case known:
 		return pageRepeated
-	case len(b) >= onceIDs:
+	case len(b.ids) >= onceIDs:
 		return pageFull
 	}
-	b[key] = math.MaxInt
+	if b.timer == nil {
+		b.ids, b.timer = map[[16]byte]int{}, time.AfterFunc(onceTick, b.tick)
+	}
+	b.ids[key] = math.MaxInt
 	return ""
 }
 
 // end has an id be forgotten in time.
-func (b begun) end(id string, now int) {
-	if key := keyOf(id); b[key] != 0 {
-		b[key] = now + onceTicks
+func (b *begun) end(id string) {
+	key := keyOf(id)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.ids[key] != 0 {
+		b.ids[key] = b.ticks + onceTicks
 	}
 }
 
-func (b begun) trim(now int) {
-	maps.DeleteFunc(b, func(_ [16]byte, until int) bool { return until <= now })
+func (b *begun) tick() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.ticks++
+	maps.DeleteFunc(b.ids, func(_ [16]byte, until int) bool { return until <= b.ticks })
+	if len(b.ids) > 0 {
+		b.timer.Reset(onceTick)
+		return
+	}
+	b.ids, b.timer = nil, nil
 }
 
 // instead answers in the place of a run.

@@ -51,8 +51,8 @@ func TestOnceMemoryIsBounded(t *testing.T) {
 			d.wantsRuns("again", 0)
 			time.Sleep(2 * onceKept)
 			synctest.Wait()
-			if n, bytes := d.held(); n != 0 || bytes != 0 || d.timer != nil || len(d.begun) != 0 {
-				t.Errorf("%d answers, %d bytes, timer %v, %d ids when nobody came for long", n, bytes, d.timer, len(d.begun))
+			if n, bytes := d.held(); n != 0 || bytes != 0 || d.timer != nil || len(d.begun.ids) != 0 {
+				t.Errorf("%d answers, %d bytes, timer %v, %d ids when nobody came for long", n, bytes, d.timer, len(d.begun.ids))
 			}
 		})
 	}
@@ -102,9 +102,7 @@ func TestOnceIsBusy(t *testing.T) {
 		d.wants("one of them", d.visit("POST", fmt.Sprintf("%032d", 0), "x").answer(), http.StatusBadGateway, says(pageRepeated))
 		d.wantsRuns("unsafe", 0)
 		d.wants("a safe one", d.visit("GET", onceID, "").answer(), 200, "")
-		d.mu.Lock()
-		d.begun.end(fmt.Sprintf("%032d", 0), d.ticks)
-		d.mu.Unlock()
+		d.begun.end(fmt.Sprintf("%032d", 0))
 		time.Sleep(onceKept + onceTick + 1)
 		synctest.Wait()
 		d.wants("when there is room again", d.visit("POST", onceID, "x").answer(), 200, "")
@@ -119,9 +117,11 @@ func TestOnceTimeStandsStill(t *testing.T) {
 		synctest.Wait()
 		d.mu.Lock()
 		d.timer.Stop() // as none comes while the process stands still, and one when it goes on
+		d.begun.timer.Stop()
 		d.mu.Unlock()
 		time.Sleep(time.Hour)
 		d.tick()
+		d.begun.tick()
 		d.wants("again", d.visit("POST", onceID, "x").answer(), 200, "")
 		d.wantsRuns("again", 1)
 	})

@@ -75,6 +75,8 @@ type Config struct {
 	// TrustProxy says that the proxy overwrites X-Forwarded-For, X-Forwarded-Prefix and
 	// X-Taipy-Tunnel-Request, which a visitor could forge otherwise: they are dropped then.
 	TrustProxy bool
+	// Before is the gate in whose place this one is; its proxy may send here again what that one was asked. Nil: none.
+	Before *Gate
 	// WellKnown answers GETs of Path, for anybody. Nil: 404.
 	WellKnown http.Handler
 	// Visit reports whether a request is the owner's own, who asks as a visitor would: it is answered like any other, and
@@ -132,6 +134,8 @@ func New(cfg Config) (*Gate, error) {
 	if err != nil || u.Host == "" {
 		return nil, errors.New("gate: URL has no host")
 	}
+	before := cfg.Before
+	cfg.Before = nil // nor those before it
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
@@ -149,6 +153,9 @@ func New(cfg Config) (*Gate, error) {
 	g.upgrades, g.proxy = proxy, tellsBreaks(compress(proxy))
 	if cfg.TrustProxy {
 		g.once = newOnce(g.proxy, g.tasks.Go)
+		if before != nil && before.once != nil {
+			g.once.begun = before.once.begun
+		}
 		g.proxy = g.once
 	}
 	g.server = &http.Server{Handler: g, ReadHeaderTimeout: headTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHead,

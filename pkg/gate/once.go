@@ -41,7 +41,7 @@ type once struct {
 	runs         map[string]*run // by id
 	safe, unsafe queue           // of these, what ended
 	bytes        int             // of what ended
-	begun        begun           // ids of unsafe requests
+	begun        *begun          // ids of unsafe requests
 	ticks        int
 	timer        *time.Timer // of the next tick; nil if there is nothing to forget
 }
@@ -57,14 +57,14 @@ func (q *queue) pop() *run {
 
 // newOnce returns a once. start runs a function in a goroutine of its own, or reports false.
 func newOnce(next http.Handler, start func(func()) bool) *once {
-	return &once{next: next, start: start, runs: map[string]*run{}, begun: begun{}}
+	return &once{next: next, start: start, runs: map[string]*run{}, begun: &begun{}}
 }
 
 // close cancels what is under way and forgets the rest.
 func (o *once) close() {
 	o.mu.Lock()
 	runs := o.runs
-	o.closed, o.runs, o.safe, o.unsafe, o.bytes, o.begun = true, nil, nil, nil, 0, nil
+	o.closed, o.runs, o.safe, o.unsafe, o.bytes = true, nil, nil, nil, 0
 	if o.timer != nil {
 		o.timer.Stop()
 	}
@@ -132,11 +132,7 @@ func (o *once) stream(w http.ResponseWriter, r *http.Request, id string) {
 			instead(w, r, refusal)
 			return
 		}
-		defer func() {
-			o.mu.Lock()
-			defer o.mu.Unlock()
-			o.begun.end(id, o.ticks)
-		}()
+		defer o.begun.end(id)
 	}
 	o.next.ServeHTTP(w, r)
 }
@@ -203,19 +199,18 @@ func (o *once) enter(id string) (refusal string) {
 	if o.closed {
 		return ""
 	}
-	o.tickOn()
 	return o.begun.enter(id)
 }
 
 // ended takes note of a run that ended. Its answer is to be found for a while if it is kept.
 func (o *once) ended(u *run, kept bool, size int) {
+	if !u.safe {
+		o.begun.end(u.id)
+	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.closed {
 		return
-	}
-	if !u.safe {
-		o.begun.end(u.id, o.ticks)
 	}
 	if !kept {
 		delete(o.runs, u.id)
@@ -259,10 +254,9 @@ func (o *once) tick() {
 	}
 	o.ticks++
 	o.trim()
-	o.begun.trim(o.ticks)
-	if len(o.safe)+len(o.unsafe)+len(o.begun) > 0 {
+	if len(o.safe)+len(o.unsafe) > 0 {
 		o.timer.Reset(onceTick)
 		return
 	}
-	o.timer, o.safe, o.unsafe, o.begun = nil, nil, nil, begun{}
+	o.timer, o.safe, o.unsafe = nil, nil, nil
 }

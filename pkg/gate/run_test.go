@@ -140,7 +140,7 @@ func TestOnceIsHeldUpByReadersOnly(t *testing.T) {
 		}
 		_ = v.Close()
 		synctest.Wait()
-		if n, bytes := d.held(); !done.Load() || n != 0 || bytes != 0 || len(d.begun) != 1 {
+		if n, bytes := d.held(); !done.Load() || n != 0 || bytes != 0 || len(d.begun.ids) != 1 {
 			t.Errorf("without a reader: done %v, %d answers of %d bytes", done.Load(), n, bytes)
 		}
 	})

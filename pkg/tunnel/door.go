@@ -32,6 +32,7 @@ type door struct {
 	visitors visitors
 	kept     bool        // the token is the same after a restart
 	renewed  *gate.Token // was made by renew; nil: none
+	before   *gate.Gate  // of the tunnel in whose place d's is opened, until there is another; nil: none
 }
 
 func newDoor(t *Tunnel) *door { return &door{t: t, visitors: t.cfg.visitors()} }
@@ -72,7 +73,7 @@ func (d *door) open(ctx context.Context, keys *sshlink.Keys) error {
 	}
 	g, err := gate.New(gate.Config{
 		Target: t.target, URL: p.url, Identity: d.identity(), Access: gate.Access(d.visitors.access), WellKnown: http.HandlerFunc(t.check.serve),
-		Allow: allowed, TrustProxy: p.prepared,
+		Allow: allowed, TrustProxy: p.prepared, Before: d.before,
 		Visit: t.check.visit, Busy: t.cfg.Busy, Dialled: func(addr string, err error) { t.sup.dialled(addr, err) }, Log: t.log, Panicked: t.tasks.Panicked,
 	})
 	if err != nil {
@@ -82,6 +83,7 @@ func (d *door) open(ctx context.Context, keys *sshlink.Keys) error {
 		return err
 	}
 	d.gate.Store(g)
+	d.before = nil
 	t.tasks.Go(func() { _ = g.Serve(t) })
 	if !t.tasks.Go(func() { <-t.life.Done(); _ = g.Close() }) {
 		_ = g.Close()
@@ -163,13 +165,14 @@ func (d *door) setToken(g *gate.Gate) error {
 }
 
 // inherit takes over a token that was made by renew from the door of another tunnel, in whose place
-// d's is opened: the link that it replaced stays without effect.
+// d's is opened: the link that it replaced stays without effect. And what ran there does not run again here.
 func (d *door) inherit(o *door) {
 	o.mu.Lock()
 	renewed, v := o.renewed, o.visitors
 	o.mu.Unlock()
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.before = o.gate.Load()
 	if v.sameToken(&d.visitors) {
 		d.renewed = renewed
 	}

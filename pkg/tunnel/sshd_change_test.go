@@ -8,8 +8,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -285,5 +287,43 @@ func TestListenIsNotReopened(t *testing.T) {
 	cfg.Raw, cfg.Access = false, tunnel.Access{}
 	if _, err := tun.Reopen(within(t, 5*time.Second), cfg); !errors.Is(err, tunnel.ErrConfig) {
 		t.Errorf("%v", err)
+	}
+}
+
+// What takes longer than the old tunnel is left: nginx sends it again, to the new one, which is not to run it again.
+func TestAReopenRunsNothingTwice(t *testing.T) {
+	r := newRendered(t)
+	ran := make(chan string, 10)
+	cfg := r.described("sales", serve(t, func(_ http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet {
+			_, _ = io.Copy(io.Discard, r.Body) // or the server does not see when the gate leaves
+			ran <- r.Method
+			<-r.Context().Done()
+		}
+	}))
+	tun := open(t, cfg)
+	await(t, tun, "its links", whole)
+	told := make(chan string, 2)
+	for method, size := range map[string]int{"POST": 10, "DELETE": 0} {
+		go func() {
+			client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 20 * time.Second}
+			status, said, err := askAs(client, method, r.url, tokenOf(tun), size)
+			told <- fmt.Sprintf("%d %v %v", status, strings.Contains(said, "This may have been done already"), err)
+		}()
+		<-ran
+	}
+	cfg.Agent = "none"
+	next, err := tun.Reopen(within(t, 20*time.Second), cfg)
+	must(t, err)
+	defer next.Close()
+	for range 2 {
+		if got := <-told; got != "502 true <nil>" {
+			t.Error(got)
+		}
+	}
+	select {
+	case method := <-ran:
+		t.Errorf("a %s ran twice", method)
+	default:
 	}
 }
