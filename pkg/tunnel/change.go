@@ -156,6 +156,9 @@ func (t *Tunnel) Reopen(ctx context.Context, cfg Config) (*Tunnel, error) {
 	if err := next.start(ctx, true); err != nil {
 		next.yield()
 		t.resume()
+		if t.door != nil {
+			t.door.disinherit()
+		}
 		_ = next.Close()
 		return nil, gaveUp(err, start)
 	}

@@ -32,6 +32,7 @@ type door struct {
 	visitors visitors
 	kept     bool        // the token is the same after a restart
 	renewed  *gate.Token // was made by renew; nil: none
+	heir     *door       // of the tunnel that is opened in the place of d's; nil: none
 	before   *gate.Gate  // of the tunnel in whose place d's is opened, until there is another; nil: none
 }
 
@@ -168,13 +169,30 @@ func (d *door) setToken(g *gate.Gate) error {
 // d's is opened: the link that it replaced stays without effect. And what ran there does not run again here.
 func (d *door) inherit(o *door) {
 	o.mu.Lock()
-	renewed, v := o.renewed, o.visitors
-	o.mu.Unlock()
+	defer o.mu.Unlock()
+	o.heir = d
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.before = o.gate.Load()
-	if v.sameToken(&d.visitors) {
-		d.renewed = renewed
+	d.take(o)
+}
+
+// disinherit: the other tunnel was not to be had.
+func (d *door) disinherit() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.heir = nil
+}
+
+// take has d's token be o's, if that was made by renew. The mu of both are held.
+func (d *door) take(o *door) {
+	if o.renewed == nil || !o.visitors.sameToken(&d.visitors) {
+		return
+	}
+	d.renewed = o.renewed
+	if g := d.gate.Load(); g != nil && d.visitors.access.String() == "token" {
+		d.kept = false
+		g.SetToken(d.renewed)
 	}
 }
 
@@ -188,6 +206,11 @@ func (d *door) renew() bool {
 	}
 	d.kept, d.renewed = false, gate.RandomToken(d.visitors.expires)
 	g.SetToken(d.renewed)
+	if d.heir != nil { // its tunnel may stand at any moment
+		d.heir.mu.Lock()
+		defer d.heir.mu.Unlock()
+		d.heir.take(d)
+	}
 	return true
 }
 

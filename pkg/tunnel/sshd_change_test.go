@@ -290,6 +290,37 @@ func TestListenIsNotReopened(t *testing.T) {
 	}
 }
 
+// So does one that is withdrawn while the way changes.
+func TestALinkIsWithdrawnDuringAReopen(t *testing.T) {
+	c := newChain(t, sshdtest.Options{})
+	cfg := c.config(app(t, "company data"))
+	cfg.Raw, cfg.Access = false, tunnel.Access{}
+	tun := open(t, cfg)
+	cfg.Agent = "none"
+	for _, when := range []string{"connecting", "stands"} { // before and after the new gate is there
+		first, renewed, begun := tokenOf(tun), "", false
+		cfg.Control = func(string, string, syscall.RawConn) error {
+			if !begun && when == "connecting" {
+				begun = true
+				must(t, tun.NewToken())
+				renewed = tokenOf(tun)
+			}
+			return nil
+		}
+		next, err := tun.Reopen(within(t, 20*time.Second), cfg)
+		must(t, err)
+		if when == "stands" { // and its caller does not have it yet
+			must(t, tun.NewToken())
+			renewed = tokenOf(tun)
+		}
+		if tokenOf(next) != renewed || next.Status().TokenKept || c.status(t, first) != 403 || c.status(t, renewed) != 200 {
+			t.Errorf("%s: the withdrawn token gets %d, the new one %d", when, c.status(t, first), c.status(t, renewed))
+		}
+		tun = next
+	}
+	must(t, tun.Close())
+}
+
 // What takes longer than the old tunnel is left: nginx sends it again, to the new one, which is not to run it again.
 func TestAReopenRunsNothingTwice(t *testing.T) {
 	r := newRendered(t)
