@@ -139,7 +139,7 @@ def test_a_change_while_nothing_listens(
 def test_visitors_settings_change_while_the_proxy_is_away(either: Proxy, app: str, known: dict[str, Any]) -> None:
     """A link that is withdrawn meanwhile admits nobody when the proxy is back."""
     tunnel = taipy_tunnel.expose(app, **known)
-    eventually(lambda: tunnel.status.links == either.links_of_a_tunnel)  # one that is still being made outlives its sshd
+    eventually(lambda: tunnel.status.links == either.links_of_a_tunnel)  # one being made outlives its sshd
     first = token(tunnel)
     either.stop_sshd()
     try:
