@@ -40,7 +40,7 @@ func TestRoutes(t *testing.T) {
 		if got := fmt.Sprint(s.via); err != nil || got != c.want && (s.via != nil || c.want != "<nil>") {
 			t.Errorf("%s by %q, %q: %s, %v; want %s", c.server, c.jump, c.via, got, err, c.want)
 		}
-		if strings.Contains(log.String(), "hunter2") || strings.Contains(log.String(), "by way of") != (s.via != nil) {
+		if strings.Contains(log.String(), "hunter2") || strings.Contains(log.String(), "leaves this network") != (s.via != nil) {
 			t.Errorf("%s: logged %s", c.server, log.String())
 		}
 	}
