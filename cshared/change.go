@@ -24,7 +24,7 @@ func changing(text []byte) (*entry, tunnel.Config, error) {
 	defer clear(q.Config)
 	e := tunnels.find(q.Handle)
 	if e == nil || e.open() == nil {
-		return nil, tunnel.Config{}, notUnderstood(errors.New("no such tunnel, or it is not open yet"))
+		return nil, tunnel.Config{}, notUnderstood(errors.New("the tunnel is closed, or not open yet"))
 	}
 	cfg, err := tunnel.ParseConfig(q.Config)
 	return e, cfg, err
@@ -68,6 +68,9 @@ func (e *entry) reopen(ctx context.Context, cfg tunnel.Config) error {
 	e.stop = stop
 	e.mu.Unlock()
 	t, err := before.Reopen(ctx, cfg)
+	if errors.Is(err, context.Canceled) {
+		return &tunnel.Error{Op: "tunnel", Err: errors.New("it was closed, or the change given up, meanwhile"), Class: tunnel.ErrClosed, Permanent: true}
+	}
 	if err != nil {
 		return err
 	}

@@ -220,9 +220,11 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case !g.allowed(x.Client):
 		refuse(x, r, http.StatusForbidden, page{Kind: "address"})
+		passBy(x, r)
 	case r.URL.Path == Path:
 		g.own(x, r, t)
 	case !g.admit(x, r, t):
+		passBy(x, r)
 	default:
 		x.admit()
 		g.serve(x, r, t)
@@ -246,6 +248,7 @@ func (g *Gate) serve(x *exchange, r *http.Request, t *trip) {
 	switch {
 	case !g.fromHere(r):
 		refuse(x, r, http.StatusForbidden, page{Kind: "origin"})
+		passBy(x, r)
 		return
 	case r.Method == http.MethodConnect, r.Method == http.MethodTrace:
 		refuse(x, r, http.StatusMethodNotAllowed, page{Kind: "method"})

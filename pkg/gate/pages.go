@@ -100,6 +100,10 @@ func refuse(w http.ResponseWriter, r *http.Request, status int, p page) {
 		}
 	}
 	h.Set("Content-Length", strconv.Itoa(body.Len()))
+	if isLarge(r) {
+		_ = http.NewResponseController(w).EnableFullDuplex() // or net/http reads the request's body before it answers
+		h.Set("Connection", "close")
+	}
 	w.WriteHeader(status)
 	if r.Method != http.MethodHead {
 		_, _ = w.Write(body.Bytes())

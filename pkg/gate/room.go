@@ -38,7 +38,7 @@ func noteConn(ctx context.Context, c net.Conn) context.Context {
 // called. There is always room for a small one.
 func hasRoom(r *http.Request) (end func(), is bool) {
 	c, bounded := r.Context().Value(connKey{}).(roomy)
-	if !bounded || r.ContentLength >= 0 && r.ContentLength <= roomless {
+	if !bounded || !isLarge(r) {
 		return func() {}, true
 	}
 	if end = c.Room(r.Context().Done()); end == nil {
@@ -63,17 +63,27 @@ func (u upload) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// crowded answers a request whose body there is no room for, and lets that go by: a proxy that finds
-// the connection closed while it writes may not read the answer.
+// crowded answers a request whose body there is no room for.
 func crowded(x *exchange, r *http.Request) {
-	control := http.NewResponseController(x.ResponseWriter)
-	_ = control.EnableFullDuplex() // or net/http reads the body before it answers
 	x.Header().Set("Retry-After", crowdAgain)
-	x.Header().Set("Connection", "close")
 	refuse(x, r, http.StatusServiceUnavailable, page{Kind: pageCrowded})
+	passBy(x, r)
+}
+
+// isLarge reports whether a request's body is more than there is always room for.
+func isLarge(r *http.Request) bool { return r.ContentLength < 0 || r.ContentLength > roomless }
+
+// passBy lets the body of a request go by that was refused, if it is large: a proxy that finds the connection
+// closed while it writes may not read the answer, and net/http would hold the connection for half a second before it
+// closes it.
+func passBy(w http.ResponseWriter, r *http.Request) {
+	if !isLarge(r) {
+		return
+	}
+	control := http.NewResponseController(w)
 	_ = control.Flush()
 	_ = control.SetReadDeadline(time.Now().Add(leftFor))
 	if _, err := io.CopyN(io.Discard, r.Body, leftMost); err != io.EOF {
-		panic(http.ErrAbortHandler) // the proxy has the answer; net/http would wait half a second before it closes
+		panic(http.ErrAbortHandler) // the proxy has the answer
 	}
 }

@@ -79,7 +79,7 @@ var errLost = fmt.Errorf("the link was lost: %w", syscall.ECONNRESET)
 
 // newConn takes over ch.
 func newConn(ch ssh.Channel, h *host, local, remote net.Addr, release func()) *conn {
-	return &conn{ch: ch, host: h, local: local, remote: remote, release: release, seat: seat{room: &process},
+	return &conn{ch: ch, host: h, local: local, remote: remote, release: release,
 		closed: make(chan struct{}), filled: make(chan result, 1), drained: make(chan error, 1)}
 }
 

@@ -65,6 +65,9 @@ type Config struct {
 	Jump *Config
 	// Log takes what a support person wants to see. Nil: nothing is logged.
 	Log *slog.Logger
+	// Bound has the connections of its slots share a bound on what all of the process hold unread: what serves them asks
+	// for room (Room of a connection) before it lets an upload wait. False: each may hold 2 MiB.
+	Bound bool
 	// Control is called with each socket before it connects, as net.Dialer's. Nil: nobody is.
 	Control func(network, address string, c syscall.RawConn) error
 

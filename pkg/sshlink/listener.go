@@ -230,9 +230,11 @@ func (s *Listener) accept(nc arrival) (net.Conn, error) {
 	if open, _ := l.Stats(); open >= maxChannels {
 		return nil, full(nc)
 	}
-	at := process.enter(nc.since, s.closed, l.done)
-	if at == nowhere {
-		return nil, full(nc)
+	at := nowhere
+	if l.cfg.Bound {
+		if at = process.enter(nc.since, s.closed, l.done); at == nowhere {
+			return nil, full(nc)
+		}
 	}
 	ch, reqs, err := nc.Accept()
 	if err != nil {
@@ -246,7 +248,10 @@ func (s *Listener) accept(nc arrival) (net.Conn, error) {
 		remote = tcpAddr(from.OriginAddr, from.OriginPort)
 	}
 	c := newConn(ch, &l.host, s.addr, remote, nil)
-	c.release, c.seat.at = func() { l.leave(c) }, at
+	c.release = func() { l.leave(c) }
+	if l.cfg.Bound {
+		c.seat.room, c.seat.at = &process, at
+	}
 	l.join(c)
 	l.tasks.Go(func() {
 		ssh.DiscardRequests(reqs) // until both ends have closed the channel: what came on it is let go then

@@ -13,9 +13,11 @@ import (
 const (
 	insideMost = 12 // a new channel counts as one until its first bytes were read
 	spareMost  = 6  // channels that are accepted when those are stuck: most carry requests that hold nothing, and the others are told
-	overMost   = 16 // connections that were open before; if there are more, those without an upload are cut
+	overMost   = 16 // connections that were open before; if there are more, those that nobody reads are cut
+	overEver   = 64 // if there are more, those that are read too slowly, too
 
-	uploadsMost = overMost // whose app may leave them all unread
+	uploadsMost = overMost // that have something unread: their app may leave them so
+	uploadsEver = 64       // with those that wait for their visitor
 )
 
 const (
@@ -46,8 +48,9 @@ type room struct {
 	moved  time.Time     // when a place inside was taken or given back last
 	change chan struct{} // closed when a place is given back; nil: nobody waits
 
-	uploads int
-	ended   time.Time // when one began or ended last
+	uploads  int       // that may have something unread
+	admitted int       // all of them
+	ended    time.Time // when one of them began, ended, or had nothing unread any more
 }
 
 var process room
@@ -95,19 +98,19 @@ func (r *room) changed() {
 	}
 }
 
-// crowded reports whether more connections are over than may be.
-func (r *room) crowded() bool {
+// cuts reports whether there are too many for a connection that is over: still says that nobody reads it.
+func (r *room) cuts(still bool) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.taken[over] > overMost
+	return r.taken[over] > overEver || still && r.taken[over] > overMost
 }
 
 // free reports whether one more may be inside. mu is held.
 func (r *room) free() bool { return r.taken[inside] < insideMost && r.taken[over] <= overMost }
 
-// stuck reports whether those inside have been standing still. mu is held.
+// stuck reports whether there is no place inside, and has been none for long. mu is held.
 func (r *room) stuck() bool {
-	return r.taken[inside] >= insideMost && time.Since(r.moved) >= stuckAfter
+	return !r.free() && time.Since(r.moved) >= stuckAfter
 }
 
 // enter finds a place for a channel that came at since and has not been accepted, so that it costs
@@ -159,7 +162,7 @@ func (r *room) await(then time.Time, closed, done <-chan struct{}) bool {
 
 // seat is a connection's part in it.
 type seat struct {
-	room *room
+	room *room // nil: it has none
 
 	mu      sync.Mutex
 	at      place
@@ -168,13 +171,17 @@ type seat struct {
 	empty   bool // the last read left nothing
 	refused bool // nobody will read what comes but to throw it away
 	upload  bool // it has room for one
+	filled  bool // which counts among those that may have something unread
 	left    bool
 	ticks   int // since reading changed
-	age     int // ticks since it is over
+	age     int // ticks since it came to its place
 }
 
 // begin notes that the channel is being read, again if it was.
 func (s *seat) begin() {
+	if s.room == nil {
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.reading, s.ticks = true, 0
@@ -185,21 +192,44 @@ func (s *seat) begin() {
 
 // end notes what came of it. A buffer that came full says that there may be more.
 func (s *seat) end(full bool) {
+	if s.room == nil {
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.reading, s.ticks, s.empty = false, 0, !full
 	if full && s.at == nowhere && !s.left {
-		s.at = s.room.take()
+		s.take()
 	}
+}
+
+// take is called with mu held.
+func (s *seat) take() {
+	s.at, s.age = s.room.take(), 0
+	s.count()
 }
 
 // move is called with mu held.
 func (s *seat) move(to place) {
-	s.at, s.age = s.room.move(s.at, to), 0
+	if s.at != to {
+		s.at, s.age = s.room.move(s.at, to), 0
+		s.count()
+	}
+}
+
+// count is called with mu held, when what it depends on may have changed.
+func (s *seat) count() {
+	if now := s.upload && s.at != nowhere; now != s.filled {
+		s.filled = now
+		s.room.fill(now)
+	}
 }
 
 // leave gives the place back for good.
 func (s *seat) leave() {
+	if s.room == nil {
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.left = true
@@ -209,36 +239,45 @@ func (s *seat) leave() {
 // look is called each tick. It sees what no read tells: one that waits has nothing to read, and where
 // there is none the channel may be filling up. It returns true for a connection that is to be cut.
 func (s *seat) look() bool {
+	if s.room == nil {
+		return false
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.ticks++
+	s.age++
 	switch {
 	case s.left || s.waiting:
 		return false
 	case s.reading && s.ticks >= restTicks && !s.refused:
 		s.move(nowhere)
 	case !s.reading && s.ticks >= stillTicks && s.at == nowhere:
-		s.at = s.room.take()
-	case !s.reading && s.ticks >= stillTicks && s.at == spare:
+		s.take()
+	case s.at == spare && s.age >= stillTicks:
 		s.move(over) // others need to be told as well
 	}
-	if s.at != over {
-		return false
-	}
-	s.age++
-	return s.age >= cutTicks && !s.upload && s.room.crowded()
+	return s.at == over && s.age >= cutTicks && !s.upload && s.room.cuts(!s.reading && s.ticks >= cutTicks)
 }
 
 // admit finds room for an upload on a connection; none is told by nil. It waits as long as others end.
 func (s *seat) admit(stop <-chan struct{}) (end func()) {
+	if s.room == nil {
+		return func() {}
+	}
 	s.set(func() { s.waiting = true })
 	may := s.room.upload(stop)
-	s.set(func() { s.waiting, s.ticks, s.upload, s.refused = false, 0, may, !may })
+	s.set(func() { // the room has counted it
+		s.waiting, s.ticks, s.upload, s.filled, s.refused = false, 0, may, may, !may
+		s.count()
+	})
 	if !may {
 		return nil
 	}
 	return sync.OnceFunc(func() {
-		s.set(func() { s.upload = false })
+		s.set(func() {
+			s.upload = false
+			s.count()
+		})
 		s.room.uploaded()
 	})
 }
@@ -254,8 +293,9 @@ func (r *room) upload(stop <-chan struct{}) bool {
 	for since := time.Now(); ; {
 		r.mu.Lock()
 		switch {
-		case r.uploads < uploadsMost:
+		case r.uploads < uploadsMost && r.admitted < uploadsEver:
 			r.uploads++
+			r.admitted++
 			r.ended = time.Now()
 			r.mu.Unlock()
 			return true
@@ -272,6 +312,19 @@ func (r *room) upload(stop <-chan struct{}) bool {
 func (r *room) uploaded() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.admitted--
+	r.ended = time.Now()
+	r.changed()
+}
+
+// fill notes that an upload may have something unread, or that it waits for its visitor.
+func (r *room) fill(more bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if more {
+		r.uploads++
+		return
+	}
 	r.uploads--
 	r.ended = time.Now()
 	r.changed()

@@ -47,16 +47,18 @@ func TestRoomForChannels(t *testing.T) {
 	})
 }
 
-// An upload waits as long as others end.
+// An upload waits as long as others end, or wait for their visitors with nothing unread.
 func TestRoomForUploads(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &room{}
-		c := &seat{room: r}
+		full := func() *seat { return &seat{room: r, at: r.take()} }
+		var seats []*seat
 		var ends []func()
 		for range uploadsMost {
-			ends = append(ends, c.admit(nil))
+			seats = append(seats, full())
+			ends = append(ends, seats[len(seats)-1].admit(nil))
 		}
-		start := time.Now()
+		start, c := time.Now(), full()
 		if c.admit(nil) != nil || time.Since(start) != noneEnds || !c.refused {
 			t.Errorf("one more than there may be is admitted, or told after %v", time.Since(start))
 		}
@@ -69,12 +71,34 @@ func TestRoomForUploads(t *testing.T) {
 		for i := range 4 * int(noneEnds/time.Second) {
 			time.AfterFunc(time.Duration(i)*time.Second, ends[i+1])
 			waiting.Go(func() {
-				if end := c.admit(nil); end == nil {
+				if end := full().admit(nil); end == nil {
 					t.Errorf("number %d is refused, and one ended each second", i)
 				}
 			})
 		}
 		waiting.Wait()
+		last := seats[uploadsMost-1]
+		last.begin()
+		last.end(false)
+		last.begin()
+		if full().admit(nil) == nil {
+			t.Error("one that waits for its visitor keeps others out")
+		}
+	})
+}
+
+// Those that wait for their visitors are bounded, too.
+func TestRoomForSlowUploads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &room{}
+		for range uploadsEver {
+			if (&seat{room: r}).admit(nil) == nil {
+				t.Fatal("a slow one is refused")
+			}
+		}
+		if r.uploads != 0 || r.admitted != uploadsEver || (&seat{room: r}).admit(nil) != nil {
+			t.Errorf("%d of %d have something unread, and one more is admitted", r.uploads, r.admitted)
+		}
 	})
 }
 
@@ -122,10 +146,27 @@ func TestSeat(t *testing.T) {
 	if !looks(cutTicks) {
 		t.Error("not cut, although too many are over")
 	}
+	moves := func() (cut bool) {
+		for range 2 * cutTicks {
+			s.begin()
+			s.end(true)
+			cut = cut || s.look()
+		}
+		return cut
+	}
+	if moves() {
+		t.Error("cut, although it is being read")
+	}
+	for range overEver - overMost {
+		r.take()
+	}
+	if !moves() {
+		t.Error("not cut, although far too many are over")
+	}
 	s.leave()
 	s.end(true)
 	at("it has gone", nowhere)
-	if s.look() || r.taken != [4]int{0, insideMost, 0, overMost} {
+	if s.look() || r.taken != [4]int{0, insideMost, 0, overEver} {
 		t.Errorf("left behind: %v", r.taken)
 	}
 }

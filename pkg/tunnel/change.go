@@ -94,7 +94,9 @@ func (t *Tunnel) Admit(cfg Config) (changed []string, rest bool, err error) {
 	if next.cfg.Access.Public && t.exposed.Load() {
 		return nil, false, fault.Exposed(t.slotPort())
 	}
-	changed, err = t.door.admit(next.cfg.visitors())
+	if changed, err = t.door.admit(next.cfg.visitors()); len(changed) > 0 {
+		t.hurry()
+	}
 	return changed, rest, err
 }
 
@@ -163,10 +165,20 @@ func (t *Tunnel) Reopen(ctx context.Context, cfg Config) (*Tunnel, error) {
 		return nil, gaveUp(err, start)
 	}
 	t.log.Info("the new settings hold", "url", next.place.Load().url)
-	if !next.tasks.Go(func() { t.leave(next.life) }) {
+	leaving, hurry := context.WithCancel(next.life)
+	next.hurried.Store(&hurry)
+	if !next.tasks.Go(func() { t.leave(leaving); hurry() }) {
 		_ = t.Close()
 	}
 	return next, nil
+}
+
+// hurry closes at once the tunnel in whose place this one was opened, if that still serves what was under way: it
+// admits visitors whom this one does not admit any more.
+func (t *Tunnel) hurry() {
+	if end := t.hurried.Load(); end != nil {
+		(*end)()
+	}
 }
 
 // leave closes t, whose place another tunnel has that lives as long as life.

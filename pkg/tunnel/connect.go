@@ -57,6 +57,7 @@ func newConnecting(t, before *Tunnel) (*connecting, error) {
 	if err != nil {
 		return nil, err
 	}
+	ssh.Bound = !cfg.Raw && !t.listens // only the gate asks for room
 	c := &connecting{t: t, ssh: ssh, claim: newClaim(cfg.slot(), ssh.Keys.ID()), before: before}
 	c.claim.turn = c.turn
 	if before != nil && before.links != nil {

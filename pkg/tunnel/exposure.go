@@ -6,6 +6,7 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"net/url"
 	"strconv"
 	"time"
 
@@ -104,8 +105,12 @@ func (t *Tunnel) lookPast(ctx context.Context, dial dialer) exposure {
 	return untold
 }
 
-// reachedDirectly: the server is another machine, and nothing is in between that would be asked instead.
+// reachedDirectly: the server is another machine, and nothing is in between that would be asked instead, as what serves
+// the URL is where it has the number of the slot.
 func (t *Tunnel) reachedDirectly() bool {
+	if u, err := url.Parse(t.place.Load().url); err != nil || u.Port() == strconv.Itoa(t.slotPort()) {
+		return false
+	}
 	addr, err := netip.ParseAddr(t.server.host)
 	return len(t.server.jumps) == 0 && t.server.via == nil && t.server.host != "localhost" && (err != nil || !addr.IsLoopback())
 }

@@ -172,7 +172,7 @@ func TestMemoryOfUploadsThatAreRead(t *testing.T) {
 		}
 	})
 	t.Logf("%.1f MB more", float64(grown)/1e6)
-	if grown > 100<<20 {
+	if grown > 200<<20 { // 60 to 95 MB were seen, and 351 where nothing is let go
 		t.Errorf("grew by %d MiB", grown>>20)
 	}
 }

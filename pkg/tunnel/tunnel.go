@@ -78,6 +78,8 @@ type Tunnel struct {
 	exposed atomic.Bool   // the network reaches the slot past nginx
 	looked  chan struct{} // closed once that was looked at
 
+	hurried atomic.Pointer[context.CancelFunc] // closes the tunnel in whose place this one was opened; nil: there was none
+
 	accepted chan net.Conn // from the slots, for Accept
 	life     context.Context
 	end      context.CancelFunc
@@ -132,6 +134,7 @@ func (t *Tunnel) NewToken() error {
 	if !t.door.renew() {
 		return fault.Config("wait until it is up", "this tunnel has no token yet")
 	}
+	t.hurry()
 	return nil
 }
 

@@ -121,4 +121,4 @@ SECRETS = """
 @pytest.mark.parametrize("before", ["", SECRETS], ids=["", "Databricks"])
 def test_ctrl_c_anywhere_leaves_nothing(python: str, before: str) -> None:
     """A tunnel that opened while its caller was interrupted would have had no owner."""
-    assert outcome(run(python, script(before, EVERYWHERE))) == (0, "True\n", "")
+    assert outcome(run(python, script(before, EVERYWHERE), timeout=300.0)) == (0, "True\n", "")
