@@ -34,7 +34,7 @@ func (g *Gate) ask(r *http.Request) (*http.Response, error) {
 		r.Body = io.NopCloser(r.Body) // the transport closes what it did not send, too, and it is sent later
 	}
 	if safe {
-		r.Body = neverAgain{}
+		r.Body, r.TransferEncoding = neverAgain{}, identityEncoding
 	} else {
 		unrepeatable(r.Header)
 	}
@@ -53,6 +53,13 @@ type neverAgain struct{}
 
 func (neverAgain) Read([]byte) (int, error) { return 0, io.EOF }
 func (neverAgain) Close() error             { return nil }
+
+// WriteTo implements io.WriterTo: io.Copy needs no buffer.
+func (neverAgain) WriteTo(io.Writer) (int64, error) { return 0, nil }
+
+// identityEncoding tells the transport that a body comes as it is. Otherwise it would read the first byte of each
+// request's in a goroutine, to find out whether there is one. Nothing of this is sent.
+var identityEncoding = []string{"identity"}
 
 // lost reports whether a request that failed on a connection was not seen by the app: nothing was written, or the app
 // had closed its end before.

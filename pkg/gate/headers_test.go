@@ -5,9 +5,11 @@ package gate
 import (
 	"bufio"
 	"io"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -154,5 +156,47 @@ func TestSharedCaches(t *testing.T) {
 	}
 	if got := ask(t, public, "GET", "/", "", "X-Says: public"); got.Header.Get("Cache-Control") != "public" || got.Header.Get("Surrogate-Control") == "" {
 		t.Errorf("an app that is open to everybody: %v", got.Header)
+	}
+}
+
+// TestNoBodyIsTold: the app reads nothing of a body in what has none, on one connection for all.
+func TestNoBodyIsTold(t *testing.T) {
+	check(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	methods := []string{"GET", "HEAD", "OPTIONS", "GET"}
+	heads := make(chan string, len(methods))
+	var tasks sync.WaitGroup
+	defer tasks.Wait()
+	defer l.Close()
+	tasks.Go(func() {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		r := bufio.NewReader(c)
+		for range methods {
+			var head strings.Builder
+			for line := ""; line != "\r\n"; head.WriteString(line) {
+				if line, err = r.ReadString('\n'); err != nil {
+					return
+				}
+			}
+			heads <- head.String()
+			_, _ = io.WriteString(c, "HTTP/1.1 204 No Content\r\n\r\n")
+		}
+	})
+	g, addr := open(t, Config{Target: at(l.Addr().String())})
+	for _, method := range methods {
+		if got := ask(t, addr, method, "/", "", admitted(g)); got.StatusCode != 204 {
+			t.Fatalf("%s: %s", method, got.Status)
+		}
+		head := <-heads
+		if lower := strings.ToLower(head); !strings.HasPrefix(head, method+" / ") || strings.Contains(lower, "content-length") || strings.Contains(lower, "transfer-encoding") {
+			t.Errorf("%s: %q", method, head)
+		}
 	}
 }
