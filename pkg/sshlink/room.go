@@ -16,8 +16,7 @@ const (
 	overMost   = 16 // connections that were open before; if there are more, those that nobody reads are cut
 	overEver   = 64 // if there are more, those that are read too slowly, too
 
-	uploadsMost = overMost // that have something unread: their app may leave them so
-	uploadsEver = 64       // with those that wait for their visitor
+	uploadsMost = overMost // whose app may leave them all unread
 )
 
 const (
@@ -48,9 +47,8 @@ type room struct {
 	moved  time.Time     // when a place inside was taken or given back last
 	change chan struct{} // closed when a place is given back; nil: nobody waits
 
-	uploads  int       // that may have something unread
-	admitted int       // all of them
-	ended    time.Time // when one of them began, ended, or had nothing unread any more
+	uploads int
+	ended   time.Time // when one began or ended last
 }
 
 var process room
@@ -171,7 +169,6 @@ type seat struct {
 	empty   bool // the last read left nothing
 	refused bool // nobody will read what comes but to throw it away
 	upload  bool // it has room for one
-	filled  bool // which counts among those that may have something unread
 	left    bool
 	ticks   int // since reading changed
 	age     int // ticks since it came to its place
@@ -204,24 +201,12 @@ func (s *seat) end(full bool) {
 }
 
 // take is called with mu held.
-func (s *seat) take() {
-	s.at, s.age = s.room.take(), 0
-	s.count()
-}
+func (s *seat) take() { s.at, s.age = s.room.take(), 0 }
 
 // move is called with mu held.
 func (s *seat) move(to place) {
 	if s.at != to {
 		s.at, s.age = s.room.move(s.at, to), 0
-		s.count()
-	}
-}
-
-// count is called with mu held, when what it depends on may have changed.
-func (s *seat) count() {
-	if now := s.upload && s.at != nowhere; now != s.filled {
-		s.filled = now
-		s.room.fill(now)
 	}
 }
 
@@ -253,7 +238,7 @@ func (s *seat) look() bool {
 		s.move(nowhere)
 	case !s.reading && s.ticks >= stillTicks && s.at == nowhere:
 		s.take()
-	case s.at == spare && s.age >= stillTicks:
+	case !s.reading && s.ticks >= stillTicks && s.at == spare:
 		s.move(over) // others need to be told as well
 	}
 	return s.at == over && s.age >= cutTicks && !s.upload && s.room.cuts(!s.reading && s.ticks >= cutTicks)
@@ -266,18 +251,12 @@ func (s *seat) admit(stop <-chan struct{}) (end func()) {
 	}
 	s.set(func() { s.waiting = true })
 	may := s.room.upload(stop)
-	s.set(func() { // the room has counted it
-		s.waiting, s.ticks, s.upload, s.filled, s.refused = false, 0, may, may, !may
-		s.count()
-	})
+	s.set(func() { s.waiting, s.ticks, s.upload, s.refused = false, 0, may, !may })
 	if !may {
 		return nil
 	}
 	return sync.OnceFunc(func() {
-		s.set(func() {
-			s.upload = false
-			s.count()
-		})
+		s.set(func() { s.upload = false })
 		s.room.uploaded()
 	})
 }
@@ -293,9 +272,8 @@ func (r *room) upload(stop <-chan struct{}) bool {
 	for since := time.Now(); ; {
 		r.mu.Lock()
 		switch {
-		case r.uploads < uploadsMost && r.admitted < uploadsEver:
+		case r.uploads < uploadsMost:
 			r.uploads++
-			r.admitted++
 			r.ended = time.Now()
 			r.mu.Unlock()
 			return true
@@ -312,19 +290,6 @@ func (r *room) upload(stop <-chan struct{}) bool {
 func (r *room) uploaded() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.admitted--
-	r.ended = time.Now()
-	r.changed()
-}
-
-// fill notes that an upload may have something unread, or that it waits for its visitor.
-func (r *room) fill(more bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if more {
-		r.uploads++
-		return
-	}
 	r.uploads--
 	r.ended = time.Now()
 	r.changed()
