@@ -73,6 +73,7 @@ func decodeKey(s string) (inner []byte, whole bool) {
 	if len(armour.FindAllStringIndex(s, 2)) == 1 {
 		s = armour.ReplaceAllString(s, "")
 	}
+	s = strings.ReplaceAll(s, "-----", "") // what is left of such a line
 	s = strings.Map(func(r rune) rune {
 		if unicode.IsSpace(r) {
 			return -1

@@ -121,6 +121,7 @@ func FuzzNormalize(f *testing.F) {
 	f.Add([]byte("\xff\xfeS\x00S\x00"))
 	f.Add([]byte("----------"))
 	f.Add([]byte("-----BEGIN"))
+	f.Add([]byte("-----BEGIN PRIVATE KEY-----b3BlbnNzaC1rZXktdjEA0"))
 	f.Add([]byte(`-----\\n-----`))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		once := normalize(text)
