@@ -17,7 +17,7 @@ import (
 )
 
 // A plain proxy's slot is for its nginx. With GatewayPorts yes sshd binds it to all addresses, though 127.0.0.1 was asked
-// for, and says nothing: whoever reaches the port comes past nginx, its TLS, passwords and rules.
+// for, and says nothing: who reaches the port comes past nginx, its TLS, passwords and rules.
 
 // exposure is who reaches the slot.
 type exposure int

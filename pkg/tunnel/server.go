@@ -104,7 +104,7 @@ func (s server) check(name, text string) (err error) {
 var account = regexp.MustCompile(`^[a-z_][a-z0-9]*([-_][a-z0-9]+)+$`)
 
 // keylike refuses what may be a key or a token in the wrong place, before it is looked up and so sent to
-// whoever answers for names.
+// what answers for names.
 func (s server) keylike(name, text string) error {
 	if fault.Keylike(s.host) || fault.Keylike(s.user) && (len(s.user) > 32 || !account.MatchString(s.user)) {
 		return fault.Config("write "+name+`="user@host"; a host name as long as that with its domain, or as a Host of ~/.ssh/config`,

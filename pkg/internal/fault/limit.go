@@ -10,7 +10,7 @@ import (
 )
 
 // limited returns err as what it is where this process, or its machine, has no file descriptors left; nil for
-// any other. Whoever was to be reached, or read, has nothing to do with that. It comes first wherever an error of the
+// any other. What was to be reached, or read, is not the cause. It comes first wherever an error of the
 // system enters.
 func limited(op string, err error) *Error {
 	e := &Error{Op: op, Class: ErrLimit}
