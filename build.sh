@@ -170,7 +170,7 @@ test_all() {
 	need_languages
 	machines
 	mapfile -t all < <(fuzz_parts 2s)
-	all=("go test -race ./..." "${all[@]}")
+	all=("go test -race -timeout 30m ./..." "${all[@]}")
 	if [ "${1:-}" != go ]; then
 		[ "$(id -u)" != 0 ] || all+=("./build.sh test roots")
 		all+=("./build.sh test python")
