@@ -195,10 +195,13 @@ def _expose(settings: Settings, app: App, timeout: float) -> Tunnel:
     with _lock:
         tunnel = _tunnels.setdefault(settings.identity, Tunnel(settings, app))
     with tunnel._opening:
-        if tunnel._closing or not tunnel._handle:
-            _open(tunnel, settings, app, timeout)
-        else:
-            _change(tunnel, settings, app, timeout)
+        try:
+            if tunnel._closing or not tunnel._handle:
+                _open(tunnel, settings, app, timeout)
+            else:
+                _change(tunnel, settings, app, timeout)
+        except BaseException:  # Ctrl-C that comes on top of an error comes here, and not before the lock is released
+            raise
     return tunnel
 
 
