@@ -13,9 +13,9 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/destination"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/proxyhost"
-	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshlink"
 )
 
 // DefaultRemote is the port on the proxy to which the documentation's nginx hands its requests.
@@ -157,44 +157,42 @@ func ParseConfig(text []byte) (Config, error) {
 	return cfg, nil
 }
 
-// resolve validates cfg and fills in what it leaves to ssh's configuration and to defaults.
-func (cfg *Config) resolve() (server, error) {
-	if strings.Join(cfg.Server, "") == "" {
-		return server{}, fault.Config(`pass server="user@host", or set TAIPY_TUNNEL_SERVER`, "no server was given")
+// Destination is what cfg says of the way to the proxy.
+func (cfg Config) Destination() (destination.Config, error) {
+	server := strings.Join(cfg.Server, "")
+	if len(cfg.Server) > 1 && server != "" {
+		return destination.Config{}, fault.Config(`pass one server="user@host"`, "%d servers were given, want one", len(cfg.Server))
 	}
-	if len(cfg.Server) > 1 {
-		return server{}, fault.Config(`pass one server="user@host"`, "%d servers were given, want one", len(cfg.Server))
-	}
-	s, err := parseServer("server", cfg.Server[0])
+	return destination.Config{Server: server, Key: cfg.Key, KeyPassphrase: cfg.KeyPassphrase, HostKey: cfg.HostKey, Agent: cfg.Agent,
+		SSHConfig: cfg.SSHConfig, Jump: cfg.Jump, Via: cfg.Via, Environment: cfg.Environment, Log: cfg.Log, Control: cfg.Control}, nil
+}
+
+// resolve validates cfg, fills in defaults, and returns the resolved proxy.
+func (cfg *Config) resolve() (*destination.Destination, error) {
+	to, err := cfg.Destination()
 	if err != nil {
-		return server{}, err
+		return nil, err
 	}
-	files, err := sshlink.ReadSSHConfig(cfg.SSHConfig, cfg.Log)
+	s, err := destination.Resolve(to)
 	if err != nil {
-		return server{}, err
-	}
-	if s, err = s.configured("server", files, cfg.Jump, 0); err != nil {
-		return server{}, err
+		return nil, err
 	}
 	if err := cfg.checkName(); err != nil {
-		return server{}, err
-	}
-	if err := cfg.route(&s); err != nil {
-		return server{}, err
+		return nil, err
 	}
 	cfg.plainGiven, cfg.urlGiven = cfg.plainGiven || cfg.Remote != 0 || cfg.RemoteSocket != "", cfg.urlGiven || cfg.URL != ""
 	if err := cfg.checkRemote(); err != nil {
-		return server{}, err
+		return nil, err
 	}
 	if cfg.URL == "" {
-		cfg.URL = (&url.URL{Scheme: "http", Host: bracket(s.host), Path: "/"}).String()
+		cfg.URL = (&url.URL{Scheme: "http", Host: s.URLHost(), Path: "/"}).String()
 	}
 	u, err := url.Parse(cfg.URL)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil || cfg.urlGiven && fault.Keylike(u.Hostname()) {
-		return server{}, fault.Config(`write url="https://host/", without a user or password`, "url is not an http or https address")
+		return nil, fault.Config(`write url="https://host/", without a user or password`, "url is not an http or https address")
 	}
 	if err := cfg.checkAccess(); err != nil {
-		return server{}, err
+		return nil, err
 	}
 	return s, checkTarget(cfg.Target)
 }
@@ -235,11 +233,4 @@ func checkTarget(addr string) error {
 		return fault.Config(`write "127.0.0.1:5000"`, "target %s is not host:port", fault.Quote(addr))
 	}
 	return nil
-}
-
-func bracket(host string) string {
-	if strings.Contains(host, ":") {
-		return "[" + host + "]"
-	}
-	return host
 }

@@ -5,8 +5,15 @@ package tunnel
 import (
 	"encoding/json"
 	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"reflect"
 	"strings"
+	"syscall"
 	"testing"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/destination"
 )
 
 // FuzzConfig: any text is either a configuration that stays the same when it is written and read
@@ -41,4 +48,44 @@ func FuzzConfig(f *testing.F) {
 			t.Fatalf("%s became %+v, %v", again, back, err)
 		}
 	})
+}
+
+// Without a URL it is that of the server's host, after ssh's configuration.
+func TestURLOfTheServer(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "config")
+	if err := os.WriteFile(path, []byte("Host prox\n HostName 203.0.113.7\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for server, want := range map[string]string{"me@other": "http://other/", "tls://me@prox:8443": "http://203.0.113.7/", "me@[2001:db8::1]": "http://[2001:db8::1]/"} {
+		cfg := Config{Server: Servers{server}, SSHConfig: path}
+		if _, err := cfg.resolve(); err != nil || cfg.URL != want {
+			t.Errorf("%s: %s, %v; want %s", server, cfg.URL, err, want)
+		}
+	}
+}
+
+// What a destination is told of the way there is all that Config says of it.
+func TestDestinationOfAConfig(t *testing.T) {
+	cfg := Config{Environment: map[string]string{"NO_PROXY": "*"}, Log: slog.New(slog.DiscardHandler), Control: func(string, string, syscall.RawConn) error { return nil }}
+	from := reflect.ValueOf(&cfg).Elem()
+	for i := range from.NumField() {
+		if field := from.Field(i); field.CanSet() && field.Kind() == reflect.String {
+			field.SetString("the " + from.Type().Field(i).Name)
+		}
+	}
+	cfg.Server = Servers{"the Server"}
+	to, err := cfg.Destination()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range reflect.TypeFor[destination.Config]().NumField() {
+		name, got := reflect.TypeFor[destination.Config]().Field(i).Name, reflect.ValueOf(to).Field(i)
+		if got.IsZero() || got.Kind() == reflect.String && got.String() != "the "+name {
+			t.Errorf("%s is %v", name, got)
+		}
+	}
+	cfg.Server = append(cfg.Server, "another")
+	if _, err := cfg.Destination(); !errors.Is(err, ErrConfig) {
+		t.Errorf("two servers: %v", err)
+	}
 }

@@ -6,8 +6,6 @@ import (
 	"context"
 	"errors"
 	"net"
-	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -52,8 +50,8 @@ type connecting struct {
 // newConnecting reads what is known of host keys, once; keys are read again for each login. before is
 // the tunnel in whose place t is opened, nil for none.
 func newConnecting(t, before *Tunnel) (*connecting, error) {
-	cfg, srv := &t.cfg, t.server
-	ssh, err := cfg.way(srv)
+	cfg := &t.cfg
+	ssh, err := t.server.SSH()
 	if err != nil {
 		return nil, err
 	}
@@ -72,29 +70,6 @@ func (c *connecting) turn() {
 		c.yielded = true
 		c.before.yield()
 	}
-}
-
-// way says how to log in to a machine, and to those on the way to it.
-func (cfg *Config) way(srv server) (sshlink.Config, error) {
-	ssh, err := cfg.machine(srv, cfg.HostKey)
-	if err != nil {
-		return sshlink.Config{}, err
-	}
-	onTheWay := cfg.HostKey
-	if strings.HasPrefix(strings.TrimSpace(onTheWay), "SHA256:") {
-		onTheWay = "" // a bastion with a fingerprint of its own could pass itself off as the server
-	}
-	at := &ssh
-	for _, jump := range slices.Backward(srv.jumps) {
-		hop, err := cfg.machine(jump, onTheWay)
-		if err != nil {
-			return sshlink.Config{}, err
-		}
-		at.Jump = &hop
-		at = &hop
-	}
-	at.Via = srv.via
-	return ssh, nil
 }
 
 // giveBack has the tunnel before serve again, if no link of this one does.
@@ -196,18 +171,3 @@ func (cfg *Config) connections(slots int) int {
 }
 
 const defaultConnections = 2
-
-// machine says how to log in to one machine.
-func (cfg *Config) machine(s server, hostKey string) (sshlink.Config, error) {
-	keys, err := sshlink.NewKeys(context.Background(), sshlink.KeySource{Key: cfg.Key, Passphrase: cfg.KeyPassphrase,
-		Agent: cfg.agent(s.ssh), Files: s.ssh.IdentityFiles, Certificates: s.ssh.Certificates, IdentitiesOnly: s.ssh.IdentitiesOnly, Log: cfg.Log})
-	if err != nil {
-		return sshlink.Config{}, err
-	}
-	known, err := sshlink.NewHostKeys(hostKey, s.ssh.KnownHosts...)
-	if err != nil {
-		return sshlink.Config{}, err
-	}
-	return sshlink.Config{Host: s.host, Port: s.port, User: s.user, Keys: keys, HostKeys: known, HostKeyAlias: s.ssh.HostKeyAlias, TLS: s.tls,
-		Log: cfg.Log, Control: cfg.Control}, nil
-}

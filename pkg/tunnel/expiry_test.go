@@ -8,13 +8,14 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/destination"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/gate"
 )
 
 // startEnding is a tunnel whose token ends after d.
 func startEnding(t *testing.T, p *proxy, d time.Duration) (*Tunnel, *gate.Gate) {
 	t.Helper()
-	tun := newTunnel(Config{}, server{}, p.connect)
+	tun := newTunnel(Config{}, &destination.Destination{}, p.connect)
 	tun.door = &door{t: tun}
 	g, err := gate.New(gate.Config{Target: tun.target, URL: "http://proxy/", Identity: "test"})
 	if err != nil {

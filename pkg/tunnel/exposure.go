@@ -72,7 +72,7 @@ func (t *Tunnel) lookPast(ctx context.Context, dial dialer) exposure {
 	}
 	if t.reachedDirectly() {
 		d := net.Dialer{Timeout: exposureWait, Control: t.cfg.Control}
-		ask(direct, t.server.host, func(ctx context.Context, addr string) (net.Conn, error) { return d.DialContext(ctx, "tcp", addr) })
+		ask(direct, t.server.Host, func(ctx context.Context, addr string) (net.Conn, error) { return d.DialContext(ctx, "tcp", addr) })
 	} else {
 		direct = nil
 	}
@@ -111,8 +111,8 @@ func (t *Tunnel) reachedDirectly() bool {
 	if u, err := url.Parse(t.place.Load().url); err != nil || u.Port() == strconv.Itoa(t.slotPort()) {
 		return false
 	}
-	addr, err := netip.ParseAddr(t.server.host)
-	return len(t.server.jumps) == 0 && t.server.via == nil && t.server.host != "localhost" && (err != nil || !addr.IsLoopback())
+	addr, err := netip.ParseAddr(t.server.Host)
+	return t.server.Direct() && t.server.Host != "localhost" && (err != nil || !addr.IsLoopback())
 }
 
 // answersAt asks one address. To connect may take the proxy minutes, and giving that up would end the link, so that nobody

@@ -11,12 +11,14 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/destination"
 )
 
 // plainAt is a tunnel to a plain proxy, that nothing serves.
 func plainAt(host string, port int) *Tunnel {
 	cfg := Config{Server: Servers{"me@" + host}, Remote: port, plainGiven: true}
-	return newTunnel(cfg, server{host: host}, nil)
+	return newTunnel(cfg, &destination.Destination{Host: host}, nil)
 }
 
 // Where nothing answers the look is over after a second, whatever becomes of the connections that it asked for: to give one

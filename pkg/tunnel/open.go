@@ -9,6 +9,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/destination"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/forward"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 )
@@ -48,7 +49,7 @@ func (t *Tunnel) start(ctx context.Context, forwards bool) error {
 }
 
 // newTunnel makes a tunnel whose links come from connect; nothing runs yet.
-func newTunnel(cfg Config, srv server, connect connector) *Tunnel {
+func newTunnel(cfg Config, srv *destination.Destination, connect connector) *Tunnel {
 	t := &Tunnel{cfg: cfg, server: srv, log: cfg.Log, target: &forward.Target{}, accepted: make(chan net.Conn), looked: make(chan struct{})}
 	t.check.exposed = time.Now()
 	t.place.Store(cfg.firstPlace(cfg.plainGiven))

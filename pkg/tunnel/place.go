@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"slices"
 
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/destination"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/proxyhost"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshlink"
@@ -47,7 +48,7 @@ func (cfg *Config) firstPlace(given bool) *place {
 
 // find learns from the proxy, over a link that has just logged in, where visitors arrive. Without a
 // description it is a plain one.
-func (cfg *Config) find(ctx context.Context, l *sshlink.Link, srv server) (*place, error) {
+func (cfg *Config) find(ctx context.Context, l *sshlink.Link, srv *destination.Destination) (*place, error) {
 	reading, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
 	text, err := l.ReadFile(reading, proxyhost.DescriptionPath, proxyhost.DescriptionMost)

@@ -72,7 +72,7 @@ func (i *inspection) slots(ctx context.Context, dir string) {
 		complain("no answer: %v", err)
 	case !info.Mode.IsDir():
 		complain("%s is no directory", dir)
-	case info.UID == 0 && i.srv.user != "root", info.Mode&0o300 != 0o300:
+	case info.UID == 0 && i.srv.User != "root", info.Mode&0o300 != 0o300:
 		complain("%s is not the account's to write to (%v, owner %d)", dir, info.Mode, info.UID)
 	case info.Mode&fs.ModeSetgid == 0:
 		complain("%s is not setgid, so nginx may not open what is made there (%v)", dir, info.Mode)
@@ -149,7 +149,7 @@ const renewDays = 14
 
 func (i *inspection) certificate(ctx context.Context, u *url.URL) {
 	const step = "certificate"
-	c, err := probe.SiteCertificate(ctx, u.String(), i.cfg.roots())
+	c, err := probe.SiteCertificate(ctx, u.String(), i.srv.Roots())
 	left := time.Until(c.Until)
 	until := fmt.Sprintf("until %s (%d days)", c.Until.UTC().Format(time.DateOnly), int(left.Hours()/24))
 	switch {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/destination"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/proxyhost"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshlink"
@@ -16,7 +17,7 @@ import (
 // inspection is a look at a proxy machine, as one of its tenants has it.
 type inspection struct {
 	cfg  *Config
-	srv  server
+	srv  *destination.Destination
 	link *sshlink.Link
 	rows []Checked
 }
@@ -33,7 +34,7 @@ func CheckProxy(ctx context.Context, cfg Config) ([]Checked, error) {
 	if err != nil {
 		return nil, err
 	}
-	ssh, err := cfg.way(srv)
+	ssh, err := srv.SSH()
 	if err != nil {
 		return nil, err
 	}
@@ -48,7 +49,7 @@ func CheckProxy(ctx context.Context, cfg Config) ([]Checked, error) {
 		return i.rows, nil
 	}
 	defer func() { _ = i.link.Close() }()
-	i.ok("login", "as %s, with key SHA256:%s", srv.user, i.link.Key())
+	i.ok("login", "as %s, with key SHA256:%s", srv.User, i.link.Key())
 	pin := ""
 	if cfg.HostKey != i.link.HostKey() {
 		pin = fmt.Sprintf("to pin it: host_key=%q", i.link.HostKey())
@@ -117,7 +118,7 @@ func (i *inspection) description(ctx context.Context) *proxyhost.Description {
 	}
 	if errors.Is(err, sshlink.ErrNoFile) {
 		i.fail(step, "for a prepared proxy "+setUpAgain+", with this account among its tenants. On a plain one there is nothing to check from here: open a tunnel, and ask taipy_tunnel.doctor()",
-			"%s shows no %s: it is an ordinary account, or its directory is empty", i.srv.user, proxyhost.DescriptionPath)
+			"%s shows no %s: it is an ordinary account, or its directory is empty", i.srv.User, proxyhost.DescriptionPath)
 		return nil
 	}
 	var d *proxyhost.Description
@@ -128,7 +129,7 @@ func (i *inspection) description(ctx context.Context) *proxyhost.Description {
 	case err != nil:
 		i.fail(step, setUpAgain, "%s cannot be used: %v", proxyhost.DescriptionPath, err)
 		return nil
-	case d.Tenant != i.srv.user:
+	case d.Tenant != i.srv.User:
 		i.fail(step, setUpAgain, "%s is that of %q", proxyhost.DescriptionPath, d.Tenant)
 		return nil
 	}
@@ -148,7 +149,7 @@ const settle = 300 * time.Millisecond
 
 // may files whether the account may do something that it should, or should not.
 func (i *inspection) may(step string, should, may bool, err error, yes, no string) {
-	hint := fmt.Sprintf("%s; if it stays so, another file of sshd's comes first (as root: sshd -T -C user=%s,host=x,addr=192.0.2.1)", setUpAgain, i.srv.user)
+	hint := fmt.Sprintf("%s; if it stays so, another file of sshd's comes first (as root: sshd -T -C user=%s,host=x,addr=192.0.2.1)", setUpAgain, i.srv.User)
 	said := map[bool]string{true: yes, false: no}[may]
 	switch {
 	case err != nil:

@@ -8,11 +8,11 @@ import (
 	"fmt"
 	"net"
 	"regexp"
-	"strconv"
 	"strings"
 	"time"
 	"unicode"
 
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/destination"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshlink"
 )
@@ -22,22 +22,13 @@ type Machine struct {
 	// HostKey is the fingerprint to pin, "SHA256:…": what the script says, else the one that was checked.
 	HostKey string
 
-	server server
+	server *destination.Destination
 }
 
 // Server is what expose() calls server, for an account of the machine: "account@host", with the port unless
 // that is 22. The host is the one that was logged in to, after ssh's configuration.
 func (m *Machine) Server(account string) string {
-	host, scheme, usual := m.server.host, "", 22
-	if m.server.tls != nil {
-		scheme, usual = tlsScheme, tlsPort
-	}
-	if m.server.port != usual {
-		host = net.JoinHostPort(host, strconv.Itoa(m.server.port))
-	} else {
-		host = bracket(host)
-	}
-	return scheme + account + "@" + host
+	return m.server.ServerFor(account)
 }
 
 // shownHostKey is the script's last line.
@@ -56,7 +47,7 @@ func SetUp(ctx context.Context, cfg Config, script string, remove bool, said fun
 	if err != nil {
 		return nil, err
 	}
-	ssh, err := cfg.way(srv)
+	ssh, err := srv.SSH()
 	if err != nil {
 		return nil, err
 	}
@@ -85,11 +76,11 @@ func SetUp(ctx context.Context, cfg Config, script string, remove bool, said fun
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
 	case errors.Is(err, fault.ErrUnreachable):
-		return nil, fault.ScriptLost(srv.host, err)
+		return nil, fault.ScriptLost(srv.Host, err)
 	case errors.Is(err, sshlink.ErrNoSession):
-		return nil, fault.NoCommands(srv.user, srv.host, srv.port, err)
+		return nil, fault.NoCommands(srv.User, srv.Host, srv.Port, err)
 	case err != nil || status != 0:
-		return nil, fault.ScriptFailed(srv.host, status, err)
+		return nil, fault.ScriptFailed(srv.Host, status, err)
 	}
 	return m, nil
 }
@@ -98,7 +89,7 @@ func SetUp(ctx context.Context, cfg Config, script string, remove bool, said fun
 const asRootTimeout = 30 * time.Second
 
 // rootBy returns what is written before a command that is to run as root.
-func rootBy(ctx context.Context, l *sshlink.Link, srv server) (string, error) {
+func rootBy(ctx context.Context, l *sshlink.Link, srv *destination.Destination) (string, error) {
 	asking, cancel := context.WithTimeout(ctx, asRootTimeout)
 	defer cancel()
 	// A shell's start-up files may say something before.
@@ -120,15 +111,15 @@ func rootBy(ctx context.Context, l *sshlink.Link, srv server) (string, error) {
 	case errors.Is(err, net.ErrClosed):
 		return "", fault.LinkLost(err)
 	case err != nil:
-		return "", fault.NoCommands(srv.user, srv.host, srv.port, err)
+		return "", fault.NoCommands(srv.User, srv.Host, srv.Port, err)
 	case has("taipy-tunnel uid 0"):
 		return "exec ", nil
 	case has("taipy-tunnel sudo"):
 		return "exec sudo -n ", nil
 	case strings.Contains(string(said), "taipy-tunnel uid "):
-		return "", fault.NotRoot(srv.user, srv.host, srv.port)
+		return "", fault.NotRoot(srv.User, srv.Host, srv.Port)
 	}
-	return "", fault.NoCommands(srv.user, srv.host, srv.port, fmt.Errorf("it answers %.80q", printable(string(said))))
+	return "", fault.NoCommands(srv.User, srv.Host, srv.Port, fmt.Errorf("it answers %.80q", printable(string(said))))
 }
 
 // scriptRunner is a command, for any shell, that runs the script of so many bytes on its input, with an argument.

@@ -13,8 +13,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshlink"
 )
 
 // A script that came in part only is not run, and nothing stays, whoever is killed.
@@ -68,23 +66,5 @@ func TestScriptRunner(t *testing.T) {
 	_ = whole.Wait()
 	if found := left(); found != nil {
 		t.Errorf("killed, and left %v", found)
-	}
-}
-
-// What a tenant's server is called follows from what the admin logged in to.
-func TestMachineServer(t *testing.T) {
-	for want, s := range map[string]server{
-		"sales@proxy.example.com":       {user: "root", host: "proxy.example.com", port: 22},
-		"sales@proxy.example.com:2222":  {user: "root", host: "proxy.example.com", port: 2222},
-		"sales@[2001:db8::1]":           {user: "root", host: "2001:db8::1", port: 22},
-		"sales@[2001:db8::1]:2222":      {user: "root", host: "2001:db8::1", port: 2222},
-		"tls://sales@proxy.example.com": {user: "root", host: "proxy.example.com", port: 443, tls: &sshlink.TLS{}},
-		"tls://sales@[2001:db8::1]:22":  {user: "root", host: "2001:db8::1", port: 22, tls: &sshlink.TLS{}},
-	} {
-		got := (&Machine{server: s}).Server("sales")
-		again, err := parseServer("server", got)
-		if got != want || err != nil || again.host != s.host || again.user != "sales" || again.port != s.port && again.port != 0 {
-			t.Errorf("%q, want %q; read again %+v, %v", got, want, again, err)
-		}
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/destination"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/leak"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
@@ -219,7 +220,7 @@ func TestSlotsAreShown(t *testing.T) {
 		`"remote":"/run/x.sock"`: {RemoteSocket: "/run/x.sock"},
 	} {
 		cfg.Server = Servers{"me@h"}
-		tun := newTunnel(cfg, server{}, nil)
+		tun := newTunnel(cfg, &destination.Destination{}, nil)
 		shown, err := tun.Status().MarshalJSON()
 		if err != nil || strings.Count(string(shown), "emote") != 1 || !strings.Contains(string(shown), want) {
 			t.Errorf("%s, %v: want %s", shown, err, want)

@@ -35,6 +35,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/destination"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/forward"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/guard"
@@ -63,7 +64,7 @@ var (
 // Tunnel is an open tunnel. Its methods may be called from several goroutines.
 type Tunnel struct {
 	cfg     Config
-	server  server
+	server  *destination.Destination
 	log     *slog.Logger
 	board   *board
 	target  *forward.Target

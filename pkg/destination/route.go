@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package tunnel
+package destination
 
 import (
 	"crypto/x509"
@@ -10,33 +10,33 @@ import (
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshlink"
 )
 
-// route fills in how the connection to s, or to the first machine on the way, leaves the network.
-func (cfg *Config) route(s *server) (err error) {
-	first := *s
-	if len(s.jumps) > 0 {
-		first = s.jumps[0]
+// route fills in how the connection to d, or to the first machine on the way, leaves the network.
+func (cfg *Config) route(d *Destination) (err error) {
+	first := *d
+	if len(d.jumps) > 0 {
+		first = d.jumps[0]
 	}
 	check := &sshlink.TLS{} // the certificate of an https proxy
 	switch text := strings.TrimSpace(cfg.Via); {
 	case text == "":
-		s.via, err = sshlink.ViaFromEnvironment(cfg.getenv, first.addr(), check)
+		d.via, err = sshlink.ViaFromEnvironment(cfg.getenv, first.addr(), check)
 	case !strings.EqualFold(text, "none"):
-		s.via, err = sshlink.ParseVia("via", text, check)
+		d.via, err = sshlink.ParseVia("via", text, check)
 	}
 	roots := cfg.roots()
-	for _, t := range append(ends(s.jumps), s.tls, check) {
+	for _, t := range append(ends(d.jumps), d.tls, check) {
 		if t != nil {
 			t.Roots = roots
 		}
 	}
-	if err == nil && s.via != nil && cfg.Log != nil {
-		cfg.Log.Info("the connection leaves this network through a proxy", "via", s.via.String())
+	if err == nil && d.via != nil && cfg.Log != nil {
+		cfg.Log.Info("the connection leaves this network through a proxy", "via", d.via.String())
 	}
 	return err
 }
 
 // ends are those where machines on the way have SSH in TLS, nil where they have not.
-func ends(machines []server) (found []*sshlink.TLS) {
+func ends(machines []Destination) (found []*sshlink.TLS) {
 	for _, m := range machines {
 		found = append(found, m.tls)
 	}

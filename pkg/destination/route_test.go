@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package tunnel
+package destination
 
 import (
 	"bytes"
@@ -9,6 +9,8 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 )
 
 // Which proxy a connection leaves by is decided for the first machine on the way.
@@ -35,18 +37,17 @@ func TestRoutes(t *testing.T) {
 		t.Setenv("https_proxy", "own:1")
 		t.Setenv("no_proxy", "")
 		var log bytes.Buffer
-		cfg := Config{Server: Servers{c.server}, Jump: c.jump, Via: c.via, Environment: c.env, SSHConfig: "none", Log: slog.New(slog.NewTextHandler(&log, nil))}
-		s, err := cfg.resolve()
-		if got := fmt.Sprint(s.via); err != nil || got != c.want && (s.via != nil || c.want != "<nil>") {
+		d, err := Resolve(Config{Server: c.server, Jump: c.jump, Via: c.via, Environment: c.env, SSHConfig: "none", Log: slog.New(slog.NewTextHandler(&log, nil))})
+		if got := fmt.Sprint(d.via); err != nil || got != c.want && (d.via != nil || c.want != "<nil>") {
 			t.Errorf("%s by %q, %q: %s, %v; want %s", c.server, c.jump, c.via, got, err, c.want)
 		}
-		if strings.Contains(log.String(), "hunter2") || strings.Contains(log.String(), "leaves this network") != (s.via != nil) {
+		if strings.Contains(log.String(), "hunter2") || strings.Contains(log.String(), "leaves this network") != (d.via != nil) {
 			t.Errorf("%s: logged %s", c.server, log.String())
 		}
 	}
 	for via, says := range map[string]string{"ftp://me:hunter2@h:1": "via names", "": "ALL_PROXY has a port"} {
-		_, err := (&Config{Server: Servers{"me@far"}, Via: via, Environment: map[string]string{"ALL_PROXY": "http://me:hunter2@h:70000"}, SSHConfig: "none"}).resolve()
-		if !errors.Is(err, ErrConfig) || !strings.Contains(err.Error(), says) || strings.Contains(err.Error(), "hunter2") {
+		_, err := Resolve(Config{Server: "me@far", Via: via, Environment: map[string]string{"ALL_PROXY": "http://me:hunter2@h:70000"}, SSHConfig: "none"})
+		if !errors.Is(err, fault.ErrConfig) || !strings.Contains(err.Error(), says) || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%q: %v, want %q", via, err, says)
 		}
 	}

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package destination
+
+import (
+	"net"
+	"regexp"
+	"strconv"
+	"strings"
+	"unicode"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshlink"
+)
+
+// parse reads "[user@]host[:port]", after "tls://" or not; what is left out is "" or 0, but the
+// port of TLS. name is the argument's.
+func parse(name, text string) (Destination, error) {
+	rest, inTLS := strings.CutPrefix(text, tlsScheme)
+	s, err := parsePlain(name, rest)
+	if err == nil && inTLS {
+		s.tls = &sshlink.TLS{}
+		if s.Port == 0 {
+			s.Port = tlsPort // that of ssh's configuration is for SSH alone
+		}
+	}
+	return s, err
+}
+
+func parsePlain(name, text string) (Destination, error) {
+	at := strings.LastIndex(text, "@")
+	if at == 0 {
+		return badServer(name, text, "names no user")
+	}
+	s := Destination{User: text[:max(at, 0)], Host: text[at+1:]}
+	if strings.Contains(s.User, ":") { // not quoted: what follows may be a password
+		return Destination{}, fault.Config("write "+name+`="user@host" and log in with a key; passwords are not used`, "%s holds a colon in the user's name", name)
+	}
+	if host, port, err := net.SplitHostPort(s.Host); err == nil {
+		n, err := strconv.ParseUint(port, 10, 16)
+		if err != nil || n == 0 {
+			return badServer(name, text, "has a port that is not a number from 1 to 65535")
+		}
+		s.Host, s.Port = host, int(n)
+	} else if inner, ok := strings.CutPrefix(s.Host, "["); ok && strings.HasSuffix(inner, "]") {
+		s.Host = strings.TrimSuffix(inner, "]")
+	} else if strings.Count(s.Host, ":") == 1 || strings.ContainsAny(s.Host, "[]") {
+		return badServer(name, text, "has no valid port")
+	}
+	return s, s.check(name, text)
+}
+
+func badServer(name, text, why string) (Destination, error) {
+	return Destination{}, fault.Config("write "+name+`="user@host" or "user@host:port", with an IPv6 address in brackets`, "%s %s %s", name, fault.Quote(text), why)
+}
+
+// check refuses names that nobody has, whoever gave them.
+func (s Destination) check(name, text string) (err error) {
+	odd := func(r rune) bool {
+		return unicode.IsSpace(r) || unicode.IsControl(r) || strings.ContainsRune(`/\"'`, r)
+	}
+	switch {
+	case s.Host == "":
+		_, err = badServer(name, text, "names no host")
+	case strings.ContainsFunc(s.User+s.Host, odd):
+		_, err = badServer(name, text, "holds a character that no user or host name has")
+	case strings.Contains(s.Host, ":") && net.ParseIP(strings.SplitN(s.Host, "%", 2)[0]) == nil:
+		_, err = badServer(name, text, "names no valid host")
+	case strings.HasPrefix(s.Host, "-"), strings.HasPrefix(s.User, "-"):
+		_, err = badServer(name, text, "begins a name with a dash")
+	}
+	return err
+}
+
+// account is the form of names that are longer than a token's least: those of tenants (proxyhost) have up
+// to 32 characters.
+var account = regexp.MustCompile(`^[a-z_][a-z0-9]*([-_][a-z0-9]+)+$`)
+
+// keylike refuses what may be a key or a token in the wrong place, before it is looked up and so sent to
+// what answers for names.
+func (s Destination) keylike(name, text string) error {
+	if fault.Keylike(s.Host) || fault.Keylike(s.User) && (len(s.User) > 32 || !account.MatchString(s.User)) {
+		return fault.Config("write "+name+`="user@host"; a host name as long as that with its domain, or as a Host of ~/.ssh/config`,
+			"%s %s looks like a key or a token", name, fault.Quote(text))
+	}
+	return nil
+}
+
+// maxJumps is how many machines may be on the way.
+const maxJumps = 8
+
+// configured completes s with what ssh's configuration says of it. jump is the way there as it was
+// given, "" if it was not; depth is how many machines this one is on the way to.
+func (s Destination) configured(name string, files *sshlink.SSHConfig, jump string, depth int) (Destination, error) {
+	text := s.Host
+	if s.User != "" {
+		text = s.User + "@" + s.Host
+	}
+	h, err := files.Host(s.Host, s.User, s.Port)
+	if err != nil {
+		return Destination{}, err
+	}
+	if err := (Destination{User: s.User, Host: h.HostName}).keylike(name, text); err != nil {
+		return Destination{}, err
+	}
+	s.ssh, s.User, s.Host, s.Port = h, h.User, h.HostName, h.Port
+	if s.Port == 0 {
+		s.Port = 22
+	}
+	if s.User == "" {
+		return badServer(name, text, "names no user, nor does ssh's configuration for it")
+	}
+	if err := s.check(name, text); err != nil {
+		return Destination{}, err
+	}
+	if jump == "" {
+		if jump = h.ProxyJump; h.ProxyCommand != "" {
+			return Destination{}, fault.Config(`pass jump="user@bastion" (ProxyJump in the file), or jump="none" to connect directly`,
+				"ssh's configuration has a ProxyCommand for %s %s, and commands are not run", name, fault.Quote(text))
+		}
+	}
+	s.jumps, err = parseJumps(jump, files, depth)
+	return s, err
+}
+
+// parseJumps reads a chain of machines on the way. For the first one ssh's configuration may name
+// others before it, as for ssh(1).
+func parseJumps(chain string, files *sshlink.SSHConfig, depth int) (jumps []Destination, err error) {
+	if chain == "" || strings.EqualFold(chain, "none") {
+		return nil, nil
+	}
+	for i, text := range strings.Split(chain, ",") {
+		if depth+len(jumps) >= maxJumps {
+			return nil, fault.Config("check jump=, and ProxyJump in ~/.ssh/config for a circle", "more than %d machines are on the way", maxJumps)
+		}
+		text = strings.TrimPrefix(strings.TrimSpace(text), "ssh://") // as ssh_config(5) permits
+		s, err := parse("jump", text)
+		if err != nil {
+			return nil, err
+		}
+		before := "none"
+		if i == 0 {
+			before = ""
+		}
+		if s, err = s.configured("jump", files, before, depth+1); err != nil {
+			return nil, err
+		}
+		jumps, s.jumps = append(jumps, s.jumps...), nil
+		jumps = append(jumps, s)
+	}
+	return jumps, nil
+}
