@@ -2,133 +2,392 @@
 
 package tunnel
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
-// Which link serves which slot. Each keeper has slots of its own, which its link takes as it comes;
-// while it has none, another's link serves them: visitors come in through all slots all the time.
+// Which link serves which slot. A slot is one listening end on the proxy to which nginx sends visitors. What is
+// known of it is what was answered and what was seen, never what was asked for; the run loop alone holds it, and
+// links only listen, stop listening and report. It is a function of state and event, without a clock and without
+// anything that waits, so that a test can run ten thousand histories of several tunnels and a proxy.
 
-// handOver is how long the link that had a slot keeps listening after another one has taken it: those
-// who were waiting in its queue are still served. Giving it back at once lost 106 of 7000.
-const handOver = 200 * time.Millisecond
+// linkID is the number of a link, from 1 on; 0 is none.
+type linkID int
 
-// own reports whether a slot is one of k's own.
-func (s *supervisor) own(k *keeper, slot int) bool { return slot%len(s.keepers) == k.index }
+// slot is what is known of one slot, and what was asked about it.
+type slot struct {
+	holder linkID    // the link to which sshd granted it last, as far as this tunnel knows; 0: none of this tunnel's
+	stale  []linkID  // links that still listen there, and reach nobody new; not on a port
+	op     op        // asked and not answered yet: one at a time, so that none overtakes another
+	since  time.Time // of the last answer
+	seen   sight     // by the last look that saw anything
+	silent int       // looks in a row that saw nothing
+	again  bool      // it is to be taken although a link of ours has it: visitors are not led here
+	tries  int       // of that, in a row
+	fails  int       // refusals in a row
+	next   time.Time // not before then
+}
 
-// arrange takes it that k's new link serves k's own slots, and has it serve those that nobody does. The
-// first link tells how many there are, and so how many links to hold.
-func (s *supervisor) arrange(k *keeper, l link) {
-	if s.slots == nil {
-		s.slots = make([]*keeper, l.Slots())
-		for len(s.keepers) < s.t.cfg.connections(len(s.slots)) {
-			other := newKeeper(s, len(s.keepers))
-			s.keepers = append(s.keepers, other)
-			defer other.attempt()
+type op struct {
+	link linkID
+	give bool
+}
+
+// sight is what a look at a slot saw.
+type sight int
+
+const (
+	unknown sight = iota // nothing, in the time there was
+	ours
+	older   // another tunnel, exposed before this one
+	newer   // another tunnel, exposed after this one
+	nobody  // nginx itself: it reached no one there
+	foreign // something else
+)
+
+// astray: visitors who come by that slot are not led here.
+func (s sight) astray() bool { return s != unknown && s != ours }
+
+// outcome is how a take ended.
+type outcome int
+
+const (
+	took     outcome = iota
+	notTaken         // a newer tunnel answers there
+	refused
+)
+
+// act is what a link is to do.
+type act struct {
+	slot int
+	link linkID
+	give bool // else it takes the slot
+	look bool // before it takes: a newer tunnel may have it
+}
+
+const (
+	// handOver is how long a link that had a slot keeps listening after another one has taken it: those who wait in
+	// its queue are still served. Giving it back at once lost 106 of 7000 requests.
+	handOver = 200 * time.Millisecond
+	// lookEvery: a tunnel that is replaced knows it within 10 s, and one whose slot was taken by an older one, too.
+	lookEvery = 7 * time.Second
+	// lookSoon is the wait before the look after a change, and before a second look that confirms a newer tunnel: the
+	// first may have been of one that lived for a moment.
+	lookSoon = time.Second
+	// lookAgain is the wait after a look that saw nothing: an answer that does not come, or a tunnel that is just being opened.
+	lookAgain = 2 * time.Second
+	// mostPause is the longest wait before a slot is taken again that does not lead here in spite of it.
+	mostPause = 120 * time.Second
+)
+
+// slotTable is the slots of a tunnel and the links that can serve them.
+type slotTable struct {
+	exclusive bool     // a port: the link that has it gives it back before another can have it. A socket goes to the link that asks last (StreamLocalBindUnlink).
+	up        []linkID // by reconnector: its link
+	slots     []slot
+	held      bool      // a slot was had: a newer tunnel may have it since
+	leaving   bool      // the slots are given back for good
+	yielded   bool      // another tunnel of this process is about to have the slots, or has them
+	replaced  bool      // a newer tunnel has them: nothing is taken any more
+	newer     time.Time // since when one has been seen, zero: none
+	looking   bool
+	lookAt    time.Time
+}
+
+// serves is the law: the link that is to serve a slot. Each link has slots of its own; while it is gone another one
+// serves them. On a port the link that has it stays: any other is its standby.
+func (t *slotTable) serves(i int) linkID {
+	holder := t.slots[i].holder
+	stays := holder != 0 && slices.Contains(t.up, holder)
+	if t.exclusive && stays {
+		return holder
+	}
+	if own := t.up[i%len(t.up)]; own != 0 {
+		return own
+	}
+	if stays {
+		return holder
+	}
+	for _, l := range t.up {
+		if l != 0 {
+			return l
 		}
 	}
-	for slot, before := range s.slots {
-		switch {
-		case s.own(k, slot):
-			s.slots[slot] = k
-			if before != nil && before != k {
-				s.giveSoon(slot, before, before.link)
-			}
-		case before == nil:
-			s.slots[slot] = k
-			l.Take(slot)
+	return 0
+}
+
+// linkUp: the reconnector with an index has another link than before, or its first.
+func (t *slotTable) linkUp(index int, l linkID, now time.Time) []act {
+	t.up[index] = l
+	t.soon(now)
+	return t.settle(now)
+}
+
+// linkLost: a link has ended.
+func (t *slotTable) linkLost(l linkID, now time.Time) []act {
+	for i, up := range t.up {
+		if up == l {
+			t.up[i] = 0
 		}
+	}
+	for i := range t.slots {
+		s := &t.slots[i]
+		s.forget(l)
+		if s.op.link == l {
+			s.op = op{}
+		}
+	}
+	t.soon(now)
+	return t.settle(now)
+}
+
+// forget: a link does not listen there any more.
+func (s *slot) forget(l linkID) {
+	s.stale = slices.DeleteFunc(s.stale, func(o linkID) bool { return o == l })
+	if s.holder == l {
+		s.holder = 0
 	}
 }
 
-// giveSoon has a link give back a slot that another one has taken.
-func (s *supervisor) giveSoon(slot int, k *keeper, l link) {
-	time.AfterFunc(handOver, func() {
-		s.tell(func() {
-			now := s.slots[slot]
-			if now == k || now == nil || l == nil || s.draining || s.yielded {
-				return
+// answered: a take has ended.
+func (t *slotTable) answered(i int, l linkID, how outcome, now time.Time) []act {
+	s := &t.slots[i]
+	if s.op != (op{link: l}) {
+		return nil // the link has ended since
+	}
+	s.op, s.since = op{}, now
+	switch how {
+	case took:
+		if before := s.holder; before != l {
+			s.forget(l)
+			if before != 0 {
+				s.stale = append(s.stale, before)
 			}
-			if k.link == l {
-				l.Give(slot)
-			}
-			now.link.Take(slot) // again: l may have asked for it first and been given it last
-		})
-	})
+		}
+		if s.again {
+			s.tries++
+		}
+		s.holder, s.again, s.fails, s.next = l, false, 0, time.Time{}
+		t.held = true
+		t.soon(now)
+	case notTaken:
+		s.seen = newer
+		s.next = now.Add(2 * lookSoon)
+		t.sawNewer(now)
+	case refused:
+		s.next = now.Add(min(time.Second<<s.fails, 15*time.Second))
+		s.fails = min(s.fails+1, 4)
+	}
+	return t.settle(now)
 }
 
-// takeOver has another link serve the slots of k, which has none any more.
-func (s *supervisor) takeOver(k *keeper) {
-	var other *keeper
-	for _, o := range s.keepers {
-		if o.link != nil {
-			other = o
-			break
-		}
+// given: a link does not listen at a slot any more.
+func (t *slotTable) given(i int, l linkID, now time.Time) []act {
+	s := &t.slots[i]
+	if s.op != (op{link: l, give: true}) {
+		return nil
 	}
-	for slot, serving := range s.slots {
-		if serving != k || s.draining {
+	s.op, s.since = op{}, now
+	s.forget(l)
+	return t.settle(now)
+}
+
+// looked: what a look saw that began then, by slot.
+func (t *slotTable) looked(began time.Time, seen []sight, now time.Time) []act {
+	t.looking = false
+	told, anyNewer := false, false
+	for i, what := range seen {
+		s := &t.slots[i]
+		if s.op.link != 0 || s.since.After(began) {
+			t.soon(now) // it changed meanwhile
 			continue
 		}
-		s.slots[slot] = other
-		if other != nil && !s.yielded {
-			other.link.Take(slot)
+		if what == unknown {
+			t.lookAt = minTime(t.lookAt, now.Add(lookAgain))
+			if s.silent++; s.silent > 1 { // a link may have it that is gone while its process at the proxy is not
+				t.takeAgain(s, what)
+			}
+			continue
 		}
+		told = true
+		s.seen, s.silent = what, 0
+		switch what {
+		case ours:
+			s.tries, s.next = 0, time.Time{}
+		case newer:
+			anyNewer = true
+		default:
+			t.takeAgain(s, what)
+		}
+	}
+	switch {
+	case anyNewer:
+		t.sawNewer(now)
+	case told:
+		t.newer = time.Time{}
+	}
+	return t.settle(now)
+}
+
+// takeAgain has a slot taken again that a link of ours has and that does not lead here.
+func (t *slotTable) takeAgain(s *slot, what sight) {
+	if t.exclusive || s.holder == 0 {
+		return
+	}
+	if next := s.since.Add(pause(what, s.tries)); !s.again || next.Before(s.next) {
+		s.again, s.next = true, next
 	}
 }
 
-// yield leaves the slots to another tunnel of this process: until resume nothing is taken and no link
-// is made. A port is given back; the next sshd process can have it when yield returns. A socket
-// needs no giving back: it goes to the link that asks last, without a gap.
-func (t *Tunnel) yield() {
-	var holding []link
-	t.sup.tell(func() {
-		s := t.sup
-		s.yielded = true
-		s.loop.Stop()
-		for _, k := range s.keepers {
-			k.retry.Stop()
-			if k.trying != nil {
-				k.trying()
-			}
-			if k.link != nil && t.Addr().Network() == "tcp" {
-				holding = append(holding, k.link)
-			}
-		}
-	})
-	for _, l := range holding {
-		l.Withdraw()
+// pause is the wait after a take that did not lead visitors here. An older tunnel gives up when it looks.
+func pause(what sight, tries int) time.Duration {
+	if what == older || tries <= 1 {
+		return 0
+	}
+	return min(lookEvery<<min(tries-2, 10), mostPause)
+}
+
+func (t *slotTable) sawNewer(now time.Time) {
+	switch {
+	case t.yielded:
+	case t.newer.IsZero():
+		t.newer = now
+		t.soon(now)
+	case now.Sub(t.newer) >= lookSoon:
+		t.replaced = true
+	default:
+		t.soon(now)
 	}
 }
 
-// resume takes the slots again that yield left, and returns when that was done, or tried.
-func (t *Tunnel) resume() {
-	var asked []link
-	t.sup.tell(func() {
-		s := t.sup
-		if !s.yielded {
-			return
+// asked: another tunnel's question came in. Anybody can write one, so that it starts a look and no more.
+func (t *slotTable) asked(now time.Time) { t.soon(now) }
+
+// yield leaves the slots to another tunnel of this process: until resume nothing is taken. A port is given back. A
+// socket needs no giving back: it goes to the link that asks last, without a gap.
+func (t *slotTable) yield(now time.Time) []act {
+	t.yielded = true
+	return t.settle(now)
+}
+
+// leave gives all slots back.
+func (t *slotTable) leave(now time.Time) []act {
+	t.leaving = true
+	return t.settle(now)
+}
+
+// resume takes the slots again.
+func (t *slotTable) resume(now time.Time) []act {
+	t.yielded, t.newer = false, time.Time{}
+	for i := range t.slots {
+		s := &t.slots[i]
+		s.again, s.next, s.tries = !t.exclusive && s.holder != 0, time.Time{}, 0
+	}
+	t.soon(now)
+	return t.settle(now)
+}
+
+// soon has the next look be soon.
+func (t *slotTable) soon(now time.Time) {
+	if at := now.Add(lookSoon); t.lookAt.IsZero() || t.lookAt.After(at) {
+		t.lookAt = at
+	}
+}
+
+func minTime(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// takes returns the link that is to serve a slot, and whether it has to take it.
+func (t *slotTable) takes(i int) (want linkID, takes bool) {
+	if want = t.serves(i); want == 0 || t.yielded || t.replaced || t.leaving {
+		return want, false
+	}
+	return want, t.slots[i].holder != want || t.slots[i].again
+}
+
+// settle returns what there is to do now.
+func (t *slotTable) settle(now time.Time) (acts []act) {
+	for i := range t.slots {
+		s := &t.slots[i]
+		if s.op.link != 0 {
+			continue
 		}
-		s.yielded = false
-		if s.draining || s.failed != nil {
-			return
+		want, takes := t.takes(i)
+		switch {
+		case s.holder != 0 && (t.leaving || t.replaced || t.exclusive && (takes || t.yielded)):
+			s.op = op{link: s.holder, give: true}
+		case takes && !now.Before(s.next):
+			s.op = op{link: want}
+		case len(s.stale) > 0 && !now.Before(s.since.Add(handOver)):
+			s.op = op{link: s.stale[0], give: true}
+		default:
+			continue
 		}
-		for slot, k := range s.slots {
-			if k != nil && k.link != nil {
-				k.link.Take(slot)
-				asked = append(asked, k.link)
-			}
+		acts = append(acts, act{slot: i, link: s.op.link, give: s.op.give, look: t.held && !s.op.give && !t.exclusive})
+	}
+	return acts
+}
+
+// wake is when settle may have more to do, and when to look; zero for never.
+func (t *slotTable) wake() (settle time.Time) {
+	for i := range t.slots {
+		s := &t.slots[i]
+		if s.op.link != 0 {
+			continue
 		}
-		for _, k := range s.keepers {
-			k.attempt()
+		at := time.Time{}
+		if _, takes := t.takes(i); takes {
+			at = s.next
 		}
-		if t.Addr().Network() == "unix" {
-			s.astray = 0
-			s.loop.Reset(loopCheck)
+		if due := s.since.Add(handOver); len(s.stale) > 0 && (at.IsZero() || due.Before(at)) {
+			at = due
 		}
-	})
-	for _, l := range asked {
-		select {
-		case <-l.Settled():
-		case <-l.Done():
+		if !at.IsZero() && (settle.IsZero() || at.Before(settle)) {
+			settle = at
 		}
 	}
+	return settle
+}
+
+// looks reports whether it is time to look at the slots, and that this is being done.
+func (t *slotTable) looks(now time.Time) bool {
+	if !t.watches() || t.looking || now.Before(t.lookAt) {
+		return false
+	}
+	t.looking = true
+	t.lookAt = now.Add(lookEvery)
+	return true
+}
+
+// watches reports whether there is a reason to look.
+func (t *slotTable) watches() bool {
+	return !t.yielded && !t.replaced && !t.leaving && t.held && slices.ContainsFunc(t.up, func(l linkID) bool { return l != 0 })
+}
+
+// uses reports whether a slot needs a link, or was asked of it.
+func (t *slotTable) uses(l linkID) bool {
+	return slices.ContainsFunc(t.slots, func(s slot) bool { return s.holder == l || s.op.link == l || slices.Contains(s.stale, l) })
+}
+
+// quiet reports whether everything was answered that was asked.
+func (t *slotTable) quiet() bool {
+	return !slices.ContainsFunc(t.slots, func(s slot) bool { return s.op.link != 0 })
+}
+
+// holding counts the slots that links of this tunnel have, and those of them that were seen not to lead here.
+func (t *slotTable) holding() (held, astray int) {
+	for i := range t.slots {
+		if t.slots[i].holder != 0 {
+			held++
+		}
+		if t.slots[i].seen.astray() {
+			astray++
+		}
+	}
+	return held, astray
 }

@@ -5,39 +5,53 @@ package tunnel
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/forward"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/guard"
 )
 
 // supervisor keeps a tunnel's links up and its slots served. Its run loop owns the state; everything
 // else sends it facts.
 type supervisor struct {
-	t        *Tunnel
-	connect  connector
+	life     context.Context
+	tasks    *guard.Group
+	log      *slog.Logger
+	board    *board
+	door     *door // nil: none
+	target   *forward.Target
+	proxy    proxy
 	commands chan func()
+	nudged   chan struct{} // another tunnel asked who is here
 
 	// Owned by the run loop.
-	setupBy  time.Time // while the set-up lasts: when its caller wants to know
-	keepers  []*keeper // of links
-	slots    []*keeper // by slot: who serves it, nil for nobody
-	links    int       // that came up so far
-	again    int       // of them those that were not a keeper's first
-	failed   *Error    // why nothing is tried any more
-	draining bool
-	yielded  bool // another tunnel of this process is about to have the slots
-	app      appState
-	appErr   *Error
-	recheck  *time.Timer // the next look at an app that does not answer
-	loop     *time.Timer // the next look at where the URL leads
-	astray   int         // how often in a row it led to a newer tunnel
-	expiry   *time.Timer // the next look whether the token has ended
-	ends     time.Time   // when it does, zero for never
-	ended    bool        // it has
-	looked   bool        // whether the network reaches the slot, at least once
+	setupBy      time.Time // while the set-up lasts: when its caller wants to know
+	reconnectors []*reconnector
+	table        slotTable
+	links        map[linkID]*heldLink
+	lastLink     linkID
+	came         int    // links that came up so far
+	again        int    // of them those that were not a reconnector's first
+	failed       *Error // why nothing is tried any more
+	refusal      *Error // why a slot could not be had, when last tried
+	draining     bool
+	waiting      []waiter
+	settle       *time.Timer // when the table has more to do
+	loop         *time.Timer // the next look at the slots
+	app          appState
+	appErr       *Error
+	recheck      *time.Timer // the next look at an app that does not answer
+	expiry       *time.Timer // the next look whether the token has ended
+	ends         time.Time   // when it does, zero for never
+	ended        bool        // it has
+	looked       bool        // whether the network reaches the slot, at least once
+	exposed      atomic.Bool // it does
+	lookedPast   chan struct{}
 
 	answering atomic.Bool // app == appAnswering, for the forwarder's goroutines
 
@@ -46,37 +60,61 @@ type supervisor struct {
 	carried int64 // by links that ended
 }
 
-const (
-	// A socket may be taken from a tunnel that goes on believing it has it (StreamLocalBindUnlink), and
-	// that is to know it within 10 s.
-	loopCheck   = 8 * time.Second
-	loopConfirm = time.Second // …after a first sign of it, which may be of a link that is just changing
-)
+// proxy is how a supervisor reaches one, and looks at it.
+type proxy struct {
+	connect connector
+	connections func(slots int) int                                        // how many links to hold
+	look func(ctx context.Context, l link, slots int) []sight              // who answers at the slots
+	lookPast func(ctx context.Context, dial dialer) exposure               // whether the network reaches the slot itself
+	vacant func()                                                          // there is no link any more
+	addr func() net.Addr                                                   // of the first slot
+	server string
+}
 
-func newSupervisor(t *Tunnel, connect connector) *supervisor {
-	s := &supervisor{t: t, connect: connect, commands: make(chan func()), ends: t.cfg.Expires,
-		recheck: time.NewTimer(time.Hour), loop: time.NewTimer(time.Hour), expiry: time.NewTimer(time.Hour)}
-	s.recheck.Stop()
-	s.loop.Stop()
-	s.expiry.Stop()
-	s.keepers = []*keeper{newKeeper(s, 0)}
+// heldLink is a link that is up.
+type heldLink struct {
+	link
+	id    linkID
+	by    *reconnector
+	leaves bool // another one has its place: it is closed when it serves nothing any more
+}
+
+// waiter is told when something has become true.
+type waiter struct {
+	holds func() bool
+	told  chan struct{}
+}
+
+func newSupervisor(life context.Context, tasks *guard.Group, log *slog.Logger, b *board, target *forward.Target, p proxy) *supervisor {
+	s := &supervisor{life: life, tasks: tasks, log: log, board: b, target: target, proxy: p, commands: make(chan func()), nudged: make(chan struct{}, 1),
+		links: map[linkID]*heldLink{}, lookedPast: make(chan struct{})}
+	for _, timer := range []**time.Timer{&s.settle, &s.loop, &s.recheck, &s.expiry} {
+		*timer = time.NewTimer(time.Hour)
+		(*timer).Stop()
+	}
+	s.reconnectors = []*reconnector{newReconnector(s, 0)}
 	return s
 }
 
 // run keeps the links up until the tunnel's life ends.
 func (s *supervisor) run() {
 	defer s.stop()
-	s.keepers[0].attempt()
+	s.reconnectors[0].attempt()
 	for {
 		select {
-		case <-s.t.life.Done():
+		case <-s.life.Done():
 			return
 		case command := <-s.commands:
 			command()
-		case <-s.recheck.C:
-			s.probeApp()
+		case <-s.settle.C:
+			s.apply(s.table.settle(time.Now()))
 		case <-s.loop.C:
 			s.lookAround()
+		case <-s.nudged:
+			s.table.asked(time.Now())
+			s.apply(nil)
+		case <-s.recheck.C:
+			s.probeApp()
 		case <-s.expiry.C:
 			s.expiryChanged()
 		}
@@ -90,27 +128,50 @@ func (s *supervisor) tell(f func()) bool {
 	case s.commands <- func() { defer close(done); f() }:
 		<-done
 		return true
-	case <-s.t.life.Done():
+	case <-s.life.Done():
 		return false
 	}
 }
 
-func (s *supervisor) stop() {
-	s.recheck.Stop()
-	s.loop.Stop()
-	s.expiry.Stop()
-	for _, k := range s.keepers {
-		k.retry.Stop()
-		if k.link != nil {
-			_ = k.link.Close()
-			k.setLink(nil)
-		}
+// nudge: another tunnel asked at a slot of this one who is here.
+func (s *supervisor) nudge() {
+	select {
+	case s.nudged <- struct{}{}:
+	default:
 	}
 }
 
-// up counts the keepers that have a link.
+// until returns when the run loop has found that something holds, or ctx ends. It reports that there was time.
+func (s *supervisor) until(ctx context.Context, holds func() bool) bool {
+	told := make(chan struct{})
+	if !s.tell(func() { s.waiting = append(s.waiting, waiter{holds, told}); s.apply(nil) }) {
+		return false
+	}
+	select {
+	case <-told:
+		return true
+	case <-ctx.Done():
+	case <-s.life.Done():
+	}
+	return false
+}
+
+func (s *supervisor) stop() {
+	for _, timer := range []*time.Timer{s.settle, s.loop, s.recheck, s.expiry} {
+		timer.Stop()
+	}
+	for _, k := range s.reconnectors {
+		k.retry.Stop()
+	}
+	for _, h := range s.links {
+		_ = h.Close()
+		s.forget(h)
+	}
+}
+
+// up counts the reconnectors that have a link.
 func (s *supervisor) up() (n int) {
-	for _, k := range s.keepers {
+	for _, k := range s.reconnectors {
 		if k.link != nil {
 			n++
 		}
@@ -121,18 +182,18 @@ func (s *supervisor) up() (n int) {
 // fail stops trying, until restart.
 func (s *supervisor) fail(why *Error) {
 	s.failed = why
-	s.loop.Stop()
-	for _, k := range s.keepers {
-		k.stop(why)
+	replaced := errors.Is(why, fault.ErrReplaced)
+	for _, k := range s.reconnectors {
+		k.stop(why, replaced)
 	}
 	s.show()
-	s.t.log.Error(why.Error(), "hint", why.Hint)
+	s.log.Error(why.Error(), "hint", why.Hint)
 }
 
-// restart gives up what there is and tries at once.
+// restart makes new links, each of which takes over from the one that is there.
 func (s *supervisor) restart() {
-	s.failed = nil
-	for _, k := range s.keepers {
+	s.failed, s.refusal, s.table.replaced, s.table.newer = nil, nil, false, time.Time{}
+	for _, k := range s.reconnectors {
 		k.restart()
 	}
 	s.show()
@@ -141,108 +202,253 @@ func (s *supervisor) restart() {
 // drain takes no more visitors: the slots go back, what is open stays, a lost link stays lost.
 func (s *supervisor) drain() {
 	s.draining = true
-	s.loop.Stop()
-	for _, k := range s.keepers {
+	for _, k := range s.reconnectors {
 		k.retry.Stop()
-		if l := k.link; l != nil {
-			s.t.tasks.Go(l.Withdraw)
-		}
 	}
+	s.apply(s.table.leave(time.Now()))
 }
 
-// show publishes the state that follows from links and app.
-func (s *supervisor) show() {
-	var why *Error // the newest
-	var since, retryAt time.Time
-	missing := false
-	for _, k := range s.keepers {
-		if k.link != nil {
-			continue
-		}
-		missing = missing || k.missing()
-		if k.why != nil && !k.whySince.Before(since) {
-			why, since = k.why, k.whySince
-		}
-		if retryAt.IsZero() || !k.retryAt.IsZero() && k.retryAt.Before(retryAt) {
-			retryAt = k.retryAt
+// arrived is a link that has just logged in.
+func (s *supervisor) arrived(k *reconnector, l link) {
+	if s.table.up == nil {
+		slots, exclusive := l.Slots()
+		n := s.proxy.connections(slots)
+		s.table.exclusive, s.table.slots, s.table.up = exclusive, make([]slot, slots), make([]linkID, n)
+		for len(s.reconnectors) < n {
+			other := newReconnector(s, len(s.reconnectors))
+			s.reconnectors = append(s.reconnectors, other)
+			defer other.attempt()
 		}
 	}
-	up, slots := s.up(), 0
-	for _, k := range s.slots {
-		if k != nil {
-			slots++
-		}
+	s.lastLink++
+	h := &heldLink{link: l, id: s.lastLink, by: k}
+	s.links[h.id] = h
+	before := k.link
+	k.link = h
+	s.listed(h)
+	if before != nil {
+		s.leave(before)
 	}
-	s.t.board.edit(func(st *Status) {
-		st.Expires = s.ends
-		st.Links, st.Slots, st.Reconnects, st.RetryAt = up, slots, s.again, retryAt
-		switch {
-		case s.failed != nil:
-			st.State, st.LastError = Failed, s.failed
-			if errors.Is(s.failed, fault.ErrReplaced) {
-				st.State = Replaced
-			}
-		case up == 0:
-			if s.links > 0 {
-				st.State = Reconnecting
-			}
-			st.LastError = why
-		case s.ended: // visitors see that before they see whether the app answers
-			st.State, st.LastError = Expired, fault.Expired(s.ends)
-		case s.app == appSilent:
-			st.State, st.LastError = Waiting, s.appErr
-		case s.app == appHindered: // connections that there are serve visitors on
-			st.State, st.LastError = Degraded, s.appErr
-		case s.app == appAnswering && missing:
-			st.State, st.LastError = Degraded, why
-		case s.app == appAnswering:
-			st.State, st.LastError = Up, nil
-		}
+	s.tasks.Go(func() {
+		<-l.Done()
+		s.tell(func() { s.lost(h) })
 	})
+	s.apply(s.table.linkUp(k.index, h.id, time.Now()))
 }
 
-// lookAround asks in the background whether the URL leads to a newer tunnel.
-func (s *supervisor) lookAround() {
-	if s.up() == 0 || s.draining || s.yielded {
+// lost: a link has ended by itself, or was closed.
+func (s *supervisor) lost(h *heldLink) {
+	if s.links[h.id] != h {
 		return
 	}
-	s.t.tasks.Go(func() {
-		newer := s.t.newer(s.t.life, s.t.dialProxy)
-		s.tell(func() { s.lookedAround(newer) })
+	s.forget(h)
+	if k := h.by; k.link == h {
+		k.lost(h)
+	}
+	s.apply(s.table.linkLost(h.id, time.Now()))
+	s.show()
+	if len(s.links) == 0 {
+		s.proxy.vacant()
+	}
+}
+
+// leave has a link close that serves visitors on until its last connection ends, when no slot needs it any more.
+func (s *supervisor) leave(h *heldLink) {
+	h.leaves = true
+	for _, o := range s.links { // one at a time for each reconnector
+		if o.leaves && o.by == h.by && o != h {
+			s.close(o)
+		}
+	}
+}
+
+// close ends a link, which may take a moment.
+func (s *supervisor) close(h *heldLink) {
+	if h != nil && !s.tasks.Go(func() { _ = h.Close() }) { // the tunnel is being closed, and waits for what the link runs
+		_ = h.Close()
+	}
+}
+
+// apply does what the table of slots says, and plans when it is asked again.
+func (s *supervisor) apply(acts []act) {
+	for _, a := range acts {
+		h := s.links[a.link]
+		s.tasks.Go(func() { s.perform(h, a) })
+	}
+	now := time.Now()
+	if s.table.replaced && s.failed == nil {
+		s.fail(fault.Replaced(s.proxy.addr(), time.Time{}))
+	}
+	for _, h := range s.links {
+		if h.leaves && !s.table.uses(h.id) {
+			h.leaves = false
+			s.tasks.Go(func() { s.closeIdle(h) })
+		}
+	}
+	plan(s.settle, s.table.wake(), now)
+	if at := s.table.lookAt; s.table.watches() && s.failed == nil && !s.draining {
+		plan(s.loop, at, now)
+	} else {
+		s.loop.Stop()
+	}
+	kept := s.waiting[:0]
+	for _, w := range s.waiting {
+		if w.holds() {
+			close(w.told)
+		} else {
+			kept = append(kept, w)
+		}
+	}
+	s.waiting = kept
+}
+
+func plan(timer *time.Timer, at, now time.Time) {
+	timer.Stop()
+	if !at.IsZero() {
+		timer.Reset(max(at.Sub(now), time.Millisecond))
+	}
+}
+
+// perform does one act, and reports.
+func (s *supervisor) perform(h *heldLink, a act) {
+	if a.give {
+		h.Give(a.slot)
+		s.tell(func() { s.apply(s.table.given(a.slot, a.link, time.Now())); s.show() })
+		return
+	}
+	err := h.Take(s.life, a.slot, a.look)
+	s.tell(func() { s.answered(h, a.slot, err) })
+}
+
+// idleLook is how often a link that leaves is looked at.
+const idleLook = 50 * time.Millisecond
+
+// closeIdle closes a link when its last connection has ended.
+func (s *supervisor) closeIdle(h *heldLink) {
+	tick := time.NewTicker(idleLook)
+	defer tick.Stop()
+	for {
+		if open, _ := h.Stats(); open == 0 {
+			break
+		}
+		select {
+		case <-tick.C:
+			continue
+		case <-h.Done():
+		case <-s.life.Done():
+		}
+		break
+	}
+	_ = h.Close()
+}
+
+// answered takes the outcome of a take.
+func (s *supervisor) answered(h *heldLink, i int, err error) {
+	if s.links[h.id] != h || s.failed != nil {
+		return
+	}
+	now := time.Now()
+	switch {
+	case err == nil:
+		s.refusal = nil
+		first := s.table.slots[i].holder == 0
+		s.apply(s.table.answered(i, h.id, took, now))
+		if first && s.table.exclusive {
+			s.lookPastNginx(h)
+		}
+	case errors.Is(err, errNewer):
+		s.apply(s.table.answered(i, h.id, notTaken, now))
+	default:
+		s.refused(h, i, fault.From(err), now)
+	}
+	s.show()
+}
+
+// refused: a slot could not be had. A port that this tunnel held before was not forbidden since: an account that may
+// forward no other port looks the same while a stale link holds it.
+func (s *supervisor) refused(h *heldLink, i int, why *Error, now time.Time) {
+	held, _ := s.table.holding()
+	passes := s.table.held && errors.Is(why, fault.ErrForward)
+	acts := s.table.answered(i, h.id, refused, now)
+	switch {
+	case errors.Is(why, fault.ErrReplaced), fault.IsPermanent(why) && !passes && held == 0:
+		s.fail(why)
+	case s.table.exclusive && errors.Is(why, fault.ErrForward) && !fault.IsPermanent(why):
+		s.told(why)
+		s.apply(acts)
+	default: // the link is of no use, or the description of the proxy is not true any more
+		h.by.fell(h, why)
+	}
+}
+
+// told notes why a slot could not be had.
+func (s *supervisor) told(why *Error) {
+	if s.refusal == nil || s.refusal.Error() != why.Error() {
+		s.log.Warn(why.Error(), "hint", why.Hint)
+	}
+	s.refusal = why
+}
+
+// lookAround asks in the background who answers at the slots.
+func (s *supervisor) lookAround() {
+	now := time.Now()
+	if s.failed != nil || s.draining || !s.table.looks(now) {
+		s.apply(nil)
+		return
+	}
+	var over link
+	for _, k := range s.reconnectors {
+		if k.link != nil {
+			over = k.link.link
+		}
+	}
+	slots := len(s.table.slots)
+	s.tasks.Go(func() {
+		seen := s.proxy.look(s.life, over, slots)
+		s.tell(func() {
+			if s.failed == nil {
+				s.apply(s.table.looked(now, seen, time.Now()))
+				s.show()
+			}
+		})
 	})
 }
 
-// lookedAround: the newest expose() has the name; this one gives its links up, and does not come back.
-func (s *supervisor) lookedAround(newer bool) {
-	switch {
-	case s.up() == 0 || s.draining || s.yielded:
-	case !newer:
-		s.astray = 0
-		s.loop.Reset(loopCheck)
-	case s.astray == 0:
-		s.astray++
-		s.loop.Reset(loopConfirm)
-	default:
-		s.fail(fault.Replaced(s.t.Addr(), time.Time{}))
-	}
-}
-
-// dialProxy connects from the proxy over a link that is up.
-func (t *Tunnel) dialProxy(ctx context.Context, addr string) (net.Conn, error) {
-	if _, l := t.sup.alive(); l != nil {
-		return l.Dial(ctx, addr)
-	}
-	return nil, fault.Closed()
-}
-
-// alive returns how many links there are, and one of them.
-func (s *supervisor) alive() (n int, one link) {
+// listed adds a link to those that are read from other goroutines.
+func (s *supervisor) listed(h *heldLink) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.live) > 0 {
-		one = s.live[0]
+	s.live = append([]link{h.link}, s.live...) // the newest first: a caller's Dial takes it
+}
+
+// forget takes a link out that has ended.
+func (s *supervisor) forget(h *heldLink) {
+	delete(s.links, h.id)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, bytes := h.Stats()
+	s.carried += bytes
+	var live []link
+	for _, l := range s.live {
+		if l != h.link {
+			live = append(live, l)
+		}
 	}
-	return len(s.live), one
+	s.live = live
+}
+
+// dial connects from the proxy over a link that is up.
+func (s *supervisor) dial(ctx context.Context, addr string) (net.Conn, error) {
+	s.mu.Lock()
+	var l link
+	if len(s.live) > 0 {
+		l = s.live[0]
+	}
+	s.mu.Unlock()
+	if l == nil {
+		return nil, fault.Closed()
+	}
+	return l.Dial(ctx, addr)
 }
 
 // counts returns the connections that are open and the bytes carried so far.
