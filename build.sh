@@ -234,8 +234,8 @@ roots() {
 		roots+=("$dir")
 	done
 	if [ "${1:-}" = attacks ]; then
-		attacks=$PWD/.venv/tunnel.test
-		CGO_ENABLED=0 go test -c -o "$attacks" ./pkg/tunnel
+		attacks=$PWD/.venv/attacks.test
+		CGO_ENABLED=0 go test -c -o "$attacks" ./pkg/proxyhost/attacks
 	fi
 	say "the script in ${roots[*]}"
 	CI=true TAIPY_TUNNEL_ATTACKS=$attacks TAIPY_TUNNEL_ROOTS=$(IFS=: && echo "${roots[*]}") go test -count=1 -tags roots -run TestRoots ./pkg/internal/roottest

@@ -44,9 +44,6 @@ func newChecked(t testing.TB) checked {
 	return checked{r}
 }
 
-func (r *rendered) own() string   { return filepath.Join(r.layout.Run, r.User) }
-func (r *rendered) slots() string { return filepath.Join(r.own(), "s") }
-
 func (r *rendered) inspect(t testing.TB, change ...func(*tunnel.Config)) []tunnel.Checked {
 	t.Helper()
 	cfg := r.described("", "")
@@ -98,19 +95,19 @@ func TestCheckOfAGoodProxy(t *testing.T) {
 		}
 	}
 	good("no tunnel is open now")
-	if left, _ := os.ReadDir(c.slots()); len(left) != 0 {
+	if left, _ := os.ReadDir(c.proxy.Slots()); len(left) != 0 {
 		t.Errorf("left behind: %v", left)
 	}
 	tun := c.exposed(t, "", app(t, "hello"))
 	await(t, tun, "two links", whole)
-	before, _ := os.ReadDir(c.slots())
+	before, _ := os.ReadDir(c.proxy.Slots())
 	for range 3 {
 		good("a tunnel answers now")
 	}
 	if s := tun.Status(); !whole(s) || s.Reconnects != 0 || s.Failed != 0 {
 		t.Errorf("the tunnel noticed: %+v", s)
 	}
-	if after, _ := os.ReadDir(c.slots()); len(after) != len(before) {
+	if after, _ := os.ReadDir(c.proxy.Slots()); len(after) != len(before) {
 		t.Errorf("sockets %v, before %v", after, before)
 	}
 	rows := c.inspect(t, func(cfg *tunnel.Config) { cfg.HostKey = c.KnownHostsLine() })
@@ -122,15 +119,17 @@ func TestCheckOfAGoodProxy(t *testing.T) {
 // Whatever is broken, its own row says so, with what to do, and only that one.
 func TestCheckOfABrokenProxy(t *testing.T) {
 	c := newChecked(t)
-	sshd, err := os.ReadFile(c.layout.SSHD)
+	sshd, err := os.ReadFile(c.proxy.Layout.SSHD)
 	must(t, err)
-	description, err := os.ReadFile(c.own() + "/proxy.json")
+	description, err := os.ReadFile(c.proxy.Own() + "/proxy.json")
 	must(t, err)
-	config := func(change ...string) func() { return func() { rewrite(t, c.layout.SSHD, change...); c.Restart() } }
-	describe := func(change ...string) func() { return func() { rewrite(t, c.own()+"/proxy.json", change...) } }
-	mode := func(mode fs.FileMode) func() { return func() { must(t, os.Chmod(c.slots(), mode)) } }
+	config := func(change ...string) func() {
+		return func() { rewrite(t, c.proxy.Layout.SSHD, change...); c.Restart() }
+	}
+	describe := func(change ...string) func() { return func() { rewrite(t, c.proxy.Own()+"/proxy.json", change...) } }
+	mode := func(mode fs.FileMode) func() { return func() { must(t, os.Chmod(c.proxy.Slots(), mode)) } }
 	nobody := fmt.Sprint(c.FreePort())
-	check := fmt.Sprint(c.check(t))
+	check := fmt.Sprint(c.proxy.Check())
 	const after = "…" // nothing comes after it
 	for name, b := range map[string]struct {
 		spoil      func()
@@ -145,17 +144,17 @@ func TestCheckOfABrokenProxy(t *testing.T) {
 		"no way to its port":    {config("PermitOpen 127.0.0.1:"+check, "PermitOpen 127.0.0.1:1"), "nginx", "may not connect to its check port", "setup"},
 		"a plain account":       {config("ForceCommand internal-sftp -R", "", "ChrootDirectory", "#"), "description,files", "ordinary account", "proxy setup root@MACHINE FILE"},
 		"no nginx":              {func() { describe(check, nobody)(); config(check, nobody)() }, "nginx", "nginx does not run", "systemctl"},
-		"no directory":          {func() { must(t, os.RemoveAll(c.own())) }, "description" + after, "connection ends after the login", "systemd-tmpfiles"},
-		"others may write":      {func() { must(t, os.Chmod(c.own(), 0o777)) }, "description" + after, "connection ends after the login", "systemd-tmpfiles"},
-		"no description":        {func() { must(t, os.Remove(c.own()+"/proxy.json")) }, "description", "shows no /proxy.json", "setup"},
+		"no directory":          {func() { must(t, os.RemoveAll(c.proxy.Own())) }, "description" + after, "connection ends after the login", "systemd-tmpfiles"},
+		"others may write":      {func() { must(t, os.Chmod(c.proxy.Own(), 0o777)) }, "description" + after, "connection ends after the login", "systemd-tmpfiles"},
+		"no description":        {func() { must(t, os.Remove(c.proxy.Own()+"/proxy.json")) }, "description", "shows no /proxy.json", "setup"},
 		"no JSON":               {describe("{", "("), "description", "cannot be used", "setup"},
 		"of another version":    {describe(`"version": 1`, `"version": 2`), "description", "version 2", "setup"},
 		"another's description": {describe(`"tenant": "`+c.User+`"`, `"tenant": "x\u001b[2J"`), "description", "that of", "setup"},
-		"no slots":              {func() { must(t, os.Remove(c.slots())) }, "slots", "/s of the sockets is missing", "systemd-tmpfiles"},
-		"a file":                {func() { must(t, os.Remove(c.slots())); must(t, os.WriteFile(c.slots(), nil, 0o600)) }, "slots", "no directory", "systemd-tmpfiles"},
+		"no slots":              {func() { must(t, os.Remove(c.proxy.Slots())) }, "slots", "/s of the sockets is missing", "systemd-tmpfiles"},
+		"a file":                {func() { must(t, os.Remove(c.proxy.Slots())); must(t, os.WriteFile(c.proxy.Slots(), nil, 0o600)) }, "slots", "no directory", "systemd-tmpfiles"},
 		"not setgid":            {mode(0o750), "slots", "not setgid", "systemd-tmpfiles"},
 		"open slots":            {mode(0o755 | fs.ModeSetgid), "slots", "open to everybody", "systemd-tmpfiles"},
-		"slots of root":         {func() { must(t, os.Chown(c.slots(), 0, 0)) }, "slots", "not the account's", "systemd-tmpfiles"},
+		"slots of root":         {func() { must(t, os.Chown(c.proxy.Slots(), 0, 0)) }, "slots", "not the account's", "systemd-tmpfiles"},
 		"slots without writing": {mode(0o550 | fs.ModeSetgid), "slots", "not the account's", "systemd-tmpfiles"},
 		"an app that nginx does not know": {describe(`"name":"sales"`, `"name":"more"`, "/sales/", "/more/"), "nginx,url",
 			"more: nginx runs, but does not know it", "systemctl"},
@@ -180,14 +179,14 @@ func TestCheckOfABrokenProxy(t *testing.T) {
 		if strings.Join(failed, ",") != want || last && rows[len(rows)-1].Step != want {
 			t.Errorf("%s: %v fail, want %s: %+v", name, failed, want, rows)
 		}
-		must(t, os.RemoveAll(c.slots()))
-		must(t, os.MkdirAll(c.slots(), 0o755))
-		must(t, os.Chmod(c.own(), 0o755))
-		must(t, os.Chown(c.slots(), c.TenantID(), 0))
+		must(t, os.RemoveAll(c.proxy.Slots()))
+		must(t, os.MkdirAll(c.proxy.Slots(), 0o755))
+		must(t, os.Chmod(c.proxy.Own(), 0o755))
+		must(t, os.Chown(c.proxy.Slots(), c.TenantID(), 0))
 		mode(0o750 | fs.ModeSetgid)()
-		must(t, os.WriteFile(c.own()+"/proxy.json", description, 0o644))
-		if now, _ := os.ReadFile(c.layout.SSHD); string(now) != string(sshd) {
-			must(t, os.WriteFile(c.layout.SSHD, sshd, 0o644))
+		must(t, os.WriteFile(c.proxy.Own()+"/proxy.json", description, 0o644))
+		if now, _ := os.ReadFile(c.proxy.Layout.SSHD); string(now) != string(sshd) {
+			must(t, os.WriteFile(c.proxy.Layout.SSHD, sshd, 0o644))
 			c.Restart()
 		}
 	}
@@ -254,7 +253,7 @@ func TestCheckOfCertificates(t *testing.T) {
 	authority := signed(t, "authority", 1000*time.Hour, nil)
 	trusted := filepath.Join(t.TempDir(), "authorities.pem")
 	must(t, os.WriteFile(trusted, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: authority.Certificate[0]}), 0o644))
-	description, err := os.ReadFile(c.own() + "/proxy.json")
+	description, err := os.ReadFile(c.proxy.Own() + "/proxy.json")
 	must(t, err)
 	const day = 24 * time.Hour
 	for name, k := range map[string]struct {
@@ -273,7 +272,7 @@ func TestCheckOfCertificates(t *testing.T) {
 		front := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }))
 		front.TLS = &tls.Config{Certificates: []tls.Certificate{k.cert}}
 		front.StartTLS()
-		rewrite(t, c.own()+"/proxy.json", fmt.Sprintf(`"http://127.0.0.1:%d/`, c.http), fmt.Sprintf(`"%s/`, front.URL))
+		rewrite(t, c.proxy.Own()+"/proxy.json", fmt.Sprintf(`"http://127.0.0.1:%d/`, c.http), fmt.Sprintf(`"%s/`, front.URL))
 		rows := c.inspect(t, func(cfg *tunnel.Config) {
 			cfg.Environment = map[string]string{}
 			if k.trust {
@@ -288,6 +287,6 @@ func TestCheckOfCertificates(t *testing.T) {
 		if url := rows[len(rows)-2]; url.Step != "url" || !url.OK || url.Warn {
 			t.Errorf("%s: %+v", name, url)
 		}
-		must(t, os.WriteFile(c.own()+"/proxy.json", description, 0o644))
+		must(t, os.WriteFile(c.proxy.Own()+"/proxy.json", description, 0o644))
 	}
 }

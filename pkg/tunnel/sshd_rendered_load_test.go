@@ -80,7 +80,7 @@ func TestRenderedProxyKeepsWhatTheGateMarks(t *testing.T) {
 			t.Errorf("%s: with nobody to ask: %s %.80q", c.name, resp.Status, got)
 		}
 	}
-	log, err := os.ReadFile(r.layout.Log + "/taipy-tunnel.access.log")
+	log, err := os.ReadFile(r.proxy.Layout.Log + "/taipy-tunnel.access.log")
 	must(t, err)
 	if n := bytes.Count(log, []byte("cache=REVALIDATED")); n != 12 {
 		t.Errorf("nginx gave %d from its cache:\n%s", n, log)

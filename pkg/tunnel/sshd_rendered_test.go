@@ -13,117 +13,33 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/user"
-	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
-	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/leak"
-	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/nginxtest"
-	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/proxytest"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/proxyhost"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/tunnel"
 )
 
-// rendered is a proxy machine whose sshd and nginx read what proxyhost renders, beside the machine's own.
+// rendered is a prepared proxy whose sshd and nginx read what proxyhost renders.
 type rendered struct {
 	chain
-	layout proxyhost.Layout
-	files  proxyhost.Files
-	http   int
-	nginx  *nginxtest.Server
+	proxy *proxytest.Proxy
+	http  int
 }
-
-// neighbour is a tenant with another account that every Linux has.
-const neighbour = "lp"
 
 // newRendered has two declared apps, "sales" by path and "board" by host, and free names, unless change says otherwise.
 func newRendered(t testing.TB, change ...func(*proxyhost.Host)) *rendered {
 	t.Helper()
-	return startRendered(t, sshdtest.Options{}, func(_, text string) string { return text }, change...)
-}
-
-// startRendered has edit change each file that was rendered, and sshd be as o says besides.
-func startRendered(t testing.TB, o sshdtest.Options, edit func(path, text string) string, change ...func(*proxyhost.Host)) *rendered {
-	t.Helper()
-	leak.Check(t)
-	dir, err := os.MkdirTemp("", "rendered-")
-	must(t, err)
-	must(t, os.Chmod(dir, 0o755))
-	run := fmt.Sprintf("/run/taipy-tunnel-test-%d-%d", os.Getpid(), time.Now().UnixNano())
-	t.Cleanup(func() { _, _ = os.RemoveAll(dir), os.RemoveAll(run) })
-	r := &rendered{layout: proxyhost.Layout{Etc: dir + "/etc", Run: run, SSHD: dir + "/sshd.conf", Site: dir + "/site.conf", Log: dir, Cache: dir + "/cache",
-		Tmpfiles: dir + "/tmpfiles", Limits: dir + "/limits", Loopback: true}}
-	o.Tenant, o.Config = true, append([]string{"Include " + dir + "/sshd*.conf", "Subsystem sftp internal-sftp"}, o.Config...)
-	r.Server = sshdtest.Start(t, o)
-	r.http = r.FreePort()
-	r.port, r.url = r.http, fmt.Sprintf("http://127.0.0.1:%d/sales/", r.http)
-	public, err := os.ReadFile(r.KeyFile + ".pub")
-	must(t, err)
-	host := proxyhost.Host{HTTP: r.http, Layout: r.layout, Tenants: []proxyhost.Tenant{
-		{Name: r.User, Keys: []string{string(public)}, Host: "127.0.0.1", SelfService: "apps.invalid", Check: r.FreePort(),
-			Apps: []proxyhost.Declared{{Name: "sales"}, {Name: "board", Host: "board.invalid"}}},
-		{Name: neighbour, Keys: []string{string(public)}, Check: r.FreePort(), Apps: []proxyhost.Declared{{Name: "theirs", Host: "theirs.invalid"}}},
-	}}
-	for _, c := range change {
-		c(&host)
-	}
-	r.files, err = proxyhost.Render(host)
-	must(t, err)
-	for i, f := range r.files {
-		r.files[i].Text = edit(f.Path, f.Text)
-		must(t, os.MkdirAll(filepath.Dir(f.Path), 0o755))
-		must(t, os.WriteFile(f.Path, []byte(r.files[i].Text), 0o644))
-	}
-	r.directories(t)
-	r.Restart()
-	r.nginx = nginxtest.Start(t, "include "+r.layout.Site+";", r.http, r.check(t))
-	return r
-}
-
-// directories makes what the rendered file of tmpfiles.d(5) says.
-func (r *rendered) directories(t testing.TB) {
-	t.Helper()
-	for line := range strings.Lines(r.files.Text(r.layout.Tmpfiles)) {
-		f := strings.Fields(line)
-		if f[0] == "#" {
-			continue
+	p := proxytest.Start(t, proxytest.Options{Change: func(h *proxyhost.Host) {
+		for _, c := range change {
+			c(h)
 		}
-		mode, err := strconv.ParseUint(f[2], 8, 32)
-		must(t, err)
-		switch f[0] {
-		case "d":
-			must(t, os.MkdirAll(f[1], 0o755))
-		case "C":
-			must(t, os.WriteFile(f[1], []byte(r.files.Text(f[6])), 0o644))
-		}
-		uid, gid := 0, 0
-		if account, err := user.Lookup(f[3]); err == nil {
-			uid, _ = strconv.Atoi(account.Uid)
-		}
-		if group, err := user.LookupGroup(f[4]); err == nil { // nginx's has another name elsewhere; here it runs as root
-			gid, _ = strconv.Atoi(group.Gid)
-		}
-		must(t, os.Chown(f[1], uid, gid))
-		must(t, syscall.Chmod(f[1], uint32(mode))) // os.Chmod has other numbers for the setgid bit
-	}
-}
-
-// check is the tenant's check port.
-func (r *rendered) check(t testing.TB) int {
-	t.Helper()
-	d, err := proxyhost.ParseDescription([]byte(r.files.Text(r.layout.Etc + "/proxy/" + r.User + ".json")))
-	must(t, err)
-	_, port, _ := strings.Cut(d.Check, ":")
-	var n int
-	_, err = fmt.Sscan(port, &n)
-	must(t, err)
-	return n
+	}})
+	return &rendered{chain: chain{Server: p.Server, port: p.HTTP, url: p.URL("sales")}, proxy: p, http: p.HTTP}
 }
 
 func (r *rendered) exposed(t testing.TB, name, target string) *tunnel.Tunnel {
@@ -202,7 +118,7 @@ func TestRenderedProxy(t *testing.T) {
 	if resp, _ := r.visit(t, "GET", "127.0.0.1", "/sales?x", "", nil); resp.StatusCode != http.StatusMovedPermanently || resp.Header.Get("Location") != "/sales/?x" {
 		t.Errorf("without the slash: %s %s", resp.Status, resp.Header.Get("Location"))
 	}
-	log, err := os.ReadFile(r.layout.Log + "/taipy-tunnel.access.log")
+	log, err := os.ReadFile(r.proxy.Layout.Log + "/taipy-tunnel.access.log")
 	must(t, err)
 	if bytes.Contains(log, []byte("c=d")) || bytes.Contains(log, []byte("?")) || !bytes.Contains(log, []byte("/sales/a%2Fb")) {
 		t.Errorf("the log has queries, or no paths:\n%s", log)

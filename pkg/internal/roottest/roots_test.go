@@ -30,7 +30,7 @@ import (
 // mounts and network; its ports 22, 80 and 443 are nobody else's.
 const rootsVariable, insideVariable = "TAIPY_TUNNEL_ROOTS", "TAIPY_TUNNEL_INSIDE"
 
-// attacksVariable is the path of package tunnel's tests, whose attacks are run in each root as well, with its OpenSSH and nginx.
+// attacksVariable is the path of package attacks' tests, which are run in each root as well, with its OpenSSH and nginx.
 const attacksVariable = "TAIPY_TUNNEL_ATTACKS"
 
 func TestRoots(t *testing.T) {
@@ -50,8 +50,8 @@ func TestRoots(t *testing.T) {
 		if attacks != "" {
 			t.Run(filepath.Base(root)+"/attacks", func(t *testing.T) {
 				enter(t, root, `
-					mount --bind "$4" "$2/root/mnt"; cp "$3" "$2/root/root/tunnel.test"; mkdir -p "$2/root/run/sshd"
-					exec chroot "$2/root" sh -c 'cd /mnt/pkg/tunnel && exec /root/tunnel.test -test.v -test.run "^(TestAttacks|TestDefences|TestWhatATenantMay)$"'`,
+					mount --bind "$4" "$2/root/mnt"; cp "$3" "$2/root/root/attacks.test"; mkdir -p "$2/root/run/sshd"
+					exec chroot "$2/root" sh -c 'cd /mnt/pkg/proxyhost/attacks && exec /root/attacks.test -test.v -test.run "^(TestAttacks|TestDefences|TestWhatATenantMay)$"'`,
 					"TestAttacks", attacks, here)
 			})
 		}

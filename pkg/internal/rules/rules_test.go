@@ -24,6 +24,7 @@ var may = map[string][]string{
 	"pkg/internal/rules":      {},
 	"pkg/internal/sshdtest":   {"golang.org/x/crypto/ssh"},
 	"pkg/internal/nginxtest":  {},
+	"pkg/internal/proxytest":  {"pkg/internal/leak", "pkg/internal/nginxtest", "pkg/internal/sshdtest", "pkg/proxyhost"},
 	"pkg/internal/pump":       {},
 	"pkg/internal/relay":      {},
 	"pkg/internal/roottest":   {},
@@ -31,6 +32,7 @@ var may = map[string][]string{
 	"pkg/forward":             {"pkg/internal/guard", "pkg/internal/pump", "golang.org/x/sys/unix"},
 	"pkg/gate":                {"pkg/internal/guard", "pkg/internal/pump", "github.com/klauspost/compress"},
 	"pkg/proxyhost":           {"pkg/internal/fault", "golang.org/x/crypto/ssh"},
+	"pkg/proxyhost/attacks":   {},
 	"pkg/probe":               {"github.com/hashicorp/go-retryablehttp"},
 	"pkg/sshlink": {"pkg/internal/fault", "pkg/internal/guard", "github.com/pkg/sftp", "golang.org/x/crypto/ssh", "golang.org/x/sys/unix", "github.com/kevinburke/ssh_config",
 		"golang.org/x/net/proxy", "golang.org/x/net/http/httpproxy"},
@@ -42,7 +44,7 @@ var may = map[string][]string{
 }
 
 // forTests are packages that only tests import.
-var forTests = []string{"pkg/internal/sshdtest", "pkg/internal/nginxtest", "pkg/internal/relay", "pkg/internal/leak", "pkg/internal/secrettest"}
+var forTests = []string{"pkg/internal/sshdtest", "pkg/internal/nginxtest", "pkg/internal/proxytest", "pkg/internal/relay", "pkg/internal/leak", "pkg/internal/secrettest"}
 
 func TestImportsPointOneWay(t *testing.T) {
 	for _, s := range sources(t) {

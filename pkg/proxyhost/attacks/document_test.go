@@ -2,7 +2,7 @@
 
 //go:build linux
 
-package tunnel_test
+package attacks
 
 import (
 	"flag"
@@ -18,7 +18,7 @@ import (
 
 var update = flag.Bool("update", false, "write docs/security.md anew")
 
-const document = "../../docs/security.md"
+const document = "../../../docs/security.md"
 
 // TestAttacks tries everything that docs/security.md says was tried, on a proxy as it is rendered, and holds the page
 // to it: the attacks and their answers, and with the same OpenSSH and nginx the lines of their logs.
@@ -55,7 +55,7 @@ func TestAttacks(t *testing.T) {
 	for _, side := range []struct{ sign, these, those string }{{"-", committed, page}, {"+", page, committed}} {
 		for line := range strings.Lines(side.these) {
 			if !strings.Contains(side.those, line) {
-				t.Errorf("docs/security.md differs; look at it, then: go test ./pkg/tunnel -run TestAttacks -update\n%s%s", side.sign, line)
+				t.Errorf("docs/security.md differs; look at it, then: go test ./pkg/proxyhost/attacks -run TestAttacks -update\n%s%s", side.sign, line)
 			}
 		}
 	}
@@ -104,8 +104,8 @@ func clip(text string) string {
 func (a *scene) normal(line string) string {
 	_, sshd, _ := net.SplitHostPort(a.Addr())
 	_, stranger, _ := net.SplitHostPort(a.stranger)
-	outside := filepath.Join(os.TempDir(), filepath.Base(a.layout.Run)+".sock")
-	line = strings.NewReplacer(outside, "/tmp/x.sock", a.layout.Etc, "/etc/taipy-tunnel", a.layout.Run, "/run/taipy-tunnel").Replace(line)
+	outside := filepath.Join(os.TempDir(), filepath.Base(a.Layout.Run)+".sock")
+	line = strings.NewReplacer(outside, "/tmp/x.sock", a.Layout.Etc, "/etc/taipy-tunnel", a.Layout.Run, "/run/taipy-tunnel").Replace(line)
 	for _, c := range [][2]string{
 		{`^<\d+>\w+ +\d+ [\d:]+ `, ""}, // of syslog
 		{`internal-sftp\[\d+\]`, "internal-sftp"},
@@ -116,8 +116,8 @@ func (a *scene) normal(line string) string {
 		{` id=[0-9a-f]{32}`, " id=…"},
 		{`board\.\d\.sock`, "board.0.sock"}, // of four
 		{`x{20,}`, "xxx…"},
-		{fmt.Sprintf(`\b%d\b`, a.check(a.t)), "20000"}, {fmt.Sprintf(`\b%d\b`, a.others), "20001"},
-		{`\b` + sshd + `\b`, "22"}, {`\b` + stranger + `\b`, "9000"}, {fmt.Sprintf(`\b%d\b`, a.http), "80"}, {fmt.Sprintf(`\b%d\b`, a.status), "8090"},
+		{fmt.Sprintf(`\b%d\b`, a.Check()), "20000"}, {fmt.Sprintf(`\b%d\b`, a.others), "20001"},
+		{`\b` + sshd + `\b`, "22"}, {`\b` + stranger + `\b`, "9000"}, {fmt.Sprintf(`\b%d\b`, a.HTTP), "80"}, {fmt.Sprintf(`\b%d\b`, a.status), "8090"},
 		{`\b` + a.User + `\b`, "tenant"}, {`\b` + neighbour + `\b`, "neighbour"},
 	} {
 		line = regexp.MustCompile(c[0]).ReplaceAllString(line, c[1])
@@ -133,10 +133,10 @@ site. The thief has a tenant's private key, or an account of the machine, or is 
 (a command is OpenSSH's own client; else it is one that sends what it is told), what came back, and the line of sshd's or
 nginx's log that was written meanwhile. The test writes this page:
 
-    go test ./pkg/tunnel -run TestAttacks           tries all, as root, and compares with this page
-    go test ./pkg/tunnel -run TestAttacks -update   writes it
-    go test ./pkg/tunnel -run TestDefences          leaves out one defence after another, and sees an attack succeed
-    ./build.sh roots                                tries all, among others, with the programs of fresh Debian 12 and 13 roots
+    go test ./pkg/proxyhost/attacks -run TestAttacks           tries all, as root, and compares with this page
+    go test ./pkg/proxyhost/attacks -run TestAttacks -update   writes it
+    go test ./pkg/proxyhost/attacks -run TestDefences          leaves out one defence after another, and sees an attack succeed
+    ./build.sh roots                                           tries all, among others, with the programs of fresh Debian 12 and 13 roots
 
 Tried on %s and %s.
 

@@ -2,7 +2,7 @@
 
 //go:build linux
 
-package tunnel_test
+package attacks
 
 import (
 	"crypto/ed25519"
@@ -98,8 +98,8 @@ func (a *scene) loginAttacks() attacks {
 // withoutKey has the key list be what is rendered once the key is out of it.
 func (a *scene) withoutKey(do func() string) func() string {
 	return func() string {
-		path := a.layout.Etc + "/keys/" + a.User
-		before := a.rendered.files.Text(path)
+		path := a.Layout.Etc + "/keys/" + a.User
+		before := a.Proxy.Files.Text(path)
 		lines := strings.SplitAfter(before, "\n")
 		must(a.t, os.WriteFile(path, []byte(strings.Join(lines[1:], "")), 0o644))
 		defer func() { must(a.t, os.WriteFile(path, []byte(before), 0o644)) }()

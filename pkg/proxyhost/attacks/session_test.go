@@ -2,7 +2,7 @@
 
 //go:build linux
 
-package tunnel_test
+package attacks
 
 import (
 	"errors"

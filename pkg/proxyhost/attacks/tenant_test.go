@@ -2,7 +2,7 @@
 
 //go:build linux
 
-package tunnel_test
+package attacks
 
 import (
 	"errors"
@@ -25,7 +25,7 @@ func (a *scene) tenantAttacks() attacks {
 	const question, nobody = "/.well-known/taipy-tunnel", "404 Not Found"
 	silent := func(host string) string { return `" 404 .*host=` + strings.ToLower(host) + ` .*slot=- ` }
 	accel := func(to string) func() string {
-		return a.send(a.http, "GET /x?accel="+to+" HTTP/1.1", "Host: board.invalid")
+		return a.send(a.HTTP, "GET /x?accel="+to+" HTTP/1.1", "Host: board.invalid")
 	}
 	const own, passed = "the app was asked for /x", `"GET /x HTTP/1.1" 200 .*host=board.invalid .*answered=200`
 	// admin looks at the status page while a socket has a name that is a script.
@@ -43,8 +43,8 @@ func (a *scene) tenantAttacks() attacks {
 			return errors.New("the page as without it")
 		})
 	}
-	theirs := filepath.Join(a.layout.Run, neighbour, "s", "theirs.0.sock")
-	own0 := filepath.Join(a.layout.Run, a.User, "s", "board.0.sock")
+	theirs := filepath.Join(a.Layout.Run, neighbour, "s", "theirs.0.sock")
+	own0 := filepath.Join(a.Layout.Run, a.User, "s", "board.0.sock")
 	games, lp := a.User, neighbour
 	return attacks{"Other tenants, and other accounts of the machine", "The thief's own app is on the slot of board.invalid, theirs.invalid is another tenant's. " +
 		"Where neither sshd nor nginx is asked, the kernel refuses, by the mode of the directory of slots.", []attack{
@@ -74,7 +74,7 @@ func (a *scene) atCheckPort(host, path string) func() string {
 			return err.Error()
 		}
 		defer func() { _ = c.Close() }()
-		conn, err := c.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", a.check(a.t)))
+		conn, err := c.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", a.Check()))
 		if err != nil {
 			return err.Error()
 		}
@@ -175,8 +175,8 @@ func limited(t testing.TB, do func()) {
 
 // manySockets binds sockets until it is refused.
 func (a *scene) manySockets() string {
-	path := a.layout.SSHD
-	text := strings.Replace(a.rendered.files.Text(path), "LogLevel DEBUG3", "LogLevel VERBOSE", 1) // or it takes a minute
+	path := a.Layout.SSHD
+	text := strings.Replace(a.Proxy.Files.Text(path), "LogLevel DEBUG3", "LogLevel VERBOSE", 1) // or it takes a minute
 	must(a.t, os.WriteFile(path, []byte(text), 0o644))
 	limited(a.t, a.Restart)
 	c, err := a.login(a.User, a.key())

@@ -2,24 +2,27 @@
 
 //go:build linux
 
-package tunnel_test
+package attacks
 
 import (
 	"bytes"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"golang.org/x/crypto/ssh"
 
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/proxytest"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/proxyhost"
 )
@@ -38,6 +41,9 @@ type attack struct {
 	kernel string
 }
 
+// neighbour is the other tenant.
+const neighbour = proxytest.Neighbour
+
 type attacks struct {
 	title, about string
 	rows         []attack
@@ -45,7 +51,7 @@ type attacks struct {
 
 // scene is a proxy as it is rendered, and a thief who has its first tenant's key.
 type scene struct {
-	*rendered
+	*proxytest.Proxy
 	t        testing.TB
 	files    logs // what the SFTP server logs
 	read     [3]int
@@ -63,7 +69,7 @@ type scene struct {
 // For the rest of the machine it accepts passwords and what else there is, as many do.
 func newScene(t testing.TB, edit func(path, text string) string) *scene {
 	t.Helper()
-	a := &scene{t: t, stranger: app(t, "not for tenants"), theirs: signer(t), pki: newPKI(t), agent: sshdtest.StartAgent(t)}
+	a := &scene{t: t, stranger: serve(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "not for tenants") }), theirs: signer(t), pki: newPKI(t), agent: sshdtest.StartAgent(t)}
 	louder := func(path, text string) string {
 		text = edit(path, text)
 		if strings.HasSuffix(path, "/sshd.conf") {
@@ -72,8 +78,8 @@ func newScene(t testing.TB, edit func(path, text string) string) *scene {
 		}
 		return text
 	}
-	a.rendered = startRendered(t, sshdtest.Options{AuthorizedKeys: "# nobody's", Config: []string{"PasswordAuthentication yes",
-		"KbdInteractiveAuthentication yes", "HostbasedAuthentication yes"}}, louder, a.arrange)
+	a.Proxy = proxytest.Start(t, proxytest.Options{Edit: louder, Change: a.arrange, SSHD: sshdtest.Options{AuthorizedKeys: "# nobody's", Config: []string{"PasswordAuthentication yes",
+		"KbdInteractiveAuthentication yes", "HostbasedAuthentication yes"}}})
 	a.listenForSFTP()
 	a.settle()
 	return a
@@ -103,7 +109,7 @@ func (a *scene) arrange(h *proxyhost.Host) {
 
 // listenForSFTP is the machine's syslog in the tenant's directory, where the SFTP server looks for it.
 func (a *scene) listenForSFTP() {
-	dir := filepath.Join(a.layout.Run, a.User, "dev")
+	dir := filepath.Join(a.Layout.Run, a.User, "dev")
 	must(a.t, os.Mkdir(dir, 0o755))
 	l, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: dir + "/log", Net: "unixgram"})
 	must(a.t, err)
@@ -132,7 +138,7 @@ func (a *scene) since() string {
 }
 
 func (a *scene) logs() [3]string {
-	access, _ := os.ReadFile(a.layout.Log + "/taipy-tunnel.access.log")
+	access, _ := os.ReadFile(a.Layout.Log + "/taipy-tunnel.access.log")
 	return [3]string{a.Log(), a.files.String(), string(access)}
 }
 
@@ -238,4 +244,37 @@ func client(t testing.TB, name string) string {
 		t.Skipf("no %s is installed (Debian: openssh-client)", name)
 	}
 	return path
+}
+
+// logs is a log that may be written to and read at the same time.
+type logs struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *logs) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *logs) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// serve starts a web application and returns its "host:port".
+func serve(t testing.TB, handle http.HandlerFunc) string {
+	t.Helper()
+	s := httptest.NewServer(handle)
+	t.Cleanup(s.Close)
+	return s.Listener.Addr().String()
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
 }

@@ -2,7 +2,7 @@
 
 //go:build linux
 
-package tunnel_test
+package attacks
 
 import (
 	"bufio"
@@ -64,7 +64,7 @@ func (a *scene) fill(w http.ResponseWriter) {
 // unread asks for it, reads nothing, and looks whether the app gets rid of all.
 func (a *scene) unread() string {
 	a.filled.Store(0)
-	conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", a.http))
+	conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", a.HTTP))
 	must(a.t, err)
 	defer func() { _ = conn.Close() }()
 	_, _ = io.WriteString(conn, "GET /x?fill HTTP/1.1\r\nHost: board.invalid\r\nConnection: close\r\n\r\n")
@@ -121,9 +121,9 @@ func askRaw(conn net.Conn, lines []string) string {
 
 func (a *scene) visitorAttacks() attacks {
 	get := func(lines ...string) func() string {
-		return a.send(a.http, append([]string{"GET /x HTTP/1.1", "Host: board.invalid"}, lines...)...)
+		return a.send(a.HTTP, append([]string{"GET /x HTTP/1.1", "Host: board.invalid"}, lines...)...)
 	}
-	line := func(lines ...string) func() string { return a.send(a.http, lines...) }
+	line := func(lines ...string) func() string { return a.send(a.HTTP, lines...) }
 	logged := func(request string, status int, more string) string {
 		return fmt.Sprintf(`^127\.0\.0\.1 - .*"%s" %d .*%s`, request, status, more)
 	}
@@ -157,7 +157,7 @@ func (a *scene) visitorAttacks() attacks {
 		{"`X-Forwarded-Host: evil.invalid`", saw("X-Forwarded-Host", get("X-Forwarded-Host: evil.invalid")), "it sees board.invalid", reached, ""},
 		{"`X-Forwarded-Proto: https`", saw("X-Forwarded-Proto", get("X-Forwarded-Proto: https")), "it sees http", reached, ""},
 		{"`X-Taipy-Tunnel-Request` of another request", a.repeatedID(get), "it sees another", reached, ""},
-		{"`Upgrade: h2c`", saw("Upgrade", a.send(a.http, "GET /x HTTP/1.1", "Host: board.invalid", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA", "Connection: Upgrade, HTTP2-Settings")), none, reached, ""},
+		{"`Upgrade: h2c`", saw("Upgrade", a.send(a.HTTP, "GET /x HTTP/1.1", "Host: board.invalid", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA", "Connection: Upgrade, HTTP2-Settings")), none, reached, ""},
 		{"`GET http://theirs.invalid/`, `Host: board.invalid`", line("GET http://theirs.invalid/ HTTP/1.1", "Host: board.invalid"), "421 Misdirected Request", logged("GET / HTTP/1.1", 421, "host=theirs.invalid .*slot=- "), ""},
 		{"`Host: evil.invalid`, a name of nobody's", line("GET / HTTP/1.1", "Host: evil.invalid"), "421 Misdirected Request", logged("GET / HTTP/1.1", 421, "host=evil.invalid .*slot=- "), ""},
 		{"no `Host`, by HTTP/1.0", line("GET / HTTP/1.0"), "421 Misdirected Request", logged("GET / HTTP/1.0", 421, "slot=- "), ""},

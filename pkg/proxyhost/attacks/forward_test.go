@@ -2,7 +2,7 @@
 
 //go:build linux
 
-package tunnel_test
+package attacks
 
 import (
 	"bufio"
@@ -63,7 +63,7 @@ func (a *scene) outAttacks() attacks {
 	to := func(addr string) func() string { return a.stock("ssh", "", "-W", addr, "proxy") }
 	_, ssh22, _ := net.SplitHostPort(a.Addr())
 	_, stranger, _ := net.SplitHostPort(a.stranger)
-	check := fmt.Sprint(a.check(a.t))
+	check := fmt.Sprint(a.Check())
 	local := func(target string) func() string {
 		return a.forwarded("GET / HTTP/1.0\r\n\r\n", func(port int) []string { return []string{"-L", fmt.Sprintf("%d:%s", port, target)} })
 	}
@@ -74,7 +74,7 @@ func (a *scene) outAttacks() attacks {
 		{"`ssh -L 8000:127.0.0.1:9000 proxy`", local("127.0.0.1:" + stranger), prohibited, denied, ""},
 		{"`ssh -D 1080 proxy`, then 169.254.169.254:80", socks, prohibited, denied, ""},
 		{"`ssh -W 127.0.0.1:22 proxy`", to("127.0.0.1:" + ssh22), prohibited, denied, ""},
-		{"`ssh -W 127.0.0.1:80 proxy`, nginx", to(fmt.Sprintf("127.0.0.1:%d", a.http)), prohibited, denied, ""},
+		{"`ssh -W 127.0.0.1:80 proxy`, nginx", to(fmt.Sprintf("127.0.0.1:%d", a.HTTP)), prohibited, denied, ""},
 		{"`ssh -W 127.0.0.1:8090 proxy`, the status page", to(fmt.Sprintf("127.0.0.1:%d", a.status)), prohibited, denied, ""},
 		{"`ssh -W 127.0.0.1:20001 proxy`, another tenant's check port", to(fmt.Sprintf("127.0.0.1:%d", a.others)), prohibited, denied, ""},
 		{"`ssh -W localhost:20000 proxy`", to("localhost:" + check), prohibited, denied, ""},
@@ -99,7 +99,7 @@ func (a *scene) listenAttacks() attacks {
 			return nil
 		})
 	}
-	outside := filepath.Join(os.TempDir(), filepath.Base(a.layout.Run)+".sock")
+	outside := filepath.Join(os.TempDir(), filepath.Base(a.Layout.Run)+".sock")
 	const port, failed = "remote port forwarding failed", "to remote forward to host .* but the request was denied"
 	return attacks{"Listening", "A tenant may listen on sockets in `/s` of its own directory.", []attack{
 		{"`ssh -R 8080:127.0.0.1:80 proxy`", remote("8080:127.0.0.1:80"), port, failed, ""},

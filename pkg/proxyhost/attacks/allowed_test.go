@@ -2,7 +2,7 @@
 
 //go:build linux
 
-package tunnel_test
+package attacks
 
 import (
 	"errors"
@@ -30,7 +30,7 @@ func TestWhatATenantMay(t *testing.T) {
 		"a slot, with a certificate":   a.raw(slot, good),
 		"its description, by ssh":      a.stock("sftp", "get /proxy.json "+os.DevNull+"\n", "-q", "-b", "-", "proxy"),
 		"its description, by hand":     a.raw(func(c *ssh.Client) error { return readDescription(c) }, good),
-		"the app of another's visitor": a.send(a.http, "GET /x HTTP/1.1", "Host: BOARD.invalid.:80"),
+		"the app of another's visitor": a.send(a.HTTP, "GET /x HTTP/1.1", "Host: BOARD.invalid.:80"),
 	} {
 		if got := do(); !strings.Contains(got, "granted") && !strings.Contains(got, "200 OK") {
 			t.Errorf("%s: %s", what, got)
@@ -60,17 +60,17 @@ func readDescription(c *ssh.Client) error {
 // unharmed is for after the attacks: whatever was answered, nothing of it is there.
 func (a *scene) unharmed() {
 	a.t.Helper()
-	for _, path := range []string{filepath.Join(os.TempDir(), filepath.Base(a.layout.Run)+".sock"), filepath.Join(a.layout.Run, a.User, "x.sock"),
-		filepath.Join(a.layout.Run, a.User, "s/x"), filepath.Join(a.layout.Run, a.User, "s/etc")} {
+	for _, path := range []string{filepath.Join(os.TempDir(), filepath.Base(a.Layout.Run)+".sock"), filepath.Join(a.Layout.Run, a.User, "x.sock"),
+		filepath.Join(a.Layout.Run, a.User, "s/x"), filepath.Join(a.Layout.Run, a.User, "s/etc")} {
 		if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
 			a.t.Errorf("there is %s: %v", path, err)
 		}
 	}
-	want := a.rendered.files.Text(a.layout.Etc + "/proxy/" + a.User + ".json")
-	if text, err := os.ReadFile(filepath.Join(a.layout.Run, a.User, "proxy.json")); err != nil || string(text) != want {
+	want := a.Proxy.Files.Text(a.Layout.Etc + "/proxy/" + a.User + ".json")
+	if text, err := os.ReadFile(filepath.Join(a.Layout.Run, a.User, "proxy.json")); err != nil || string(text) != want {
 		a.t.Errorf("the description: %q, %v", text, err)
 	}
-	for _, dir := range []string{a.layout.Run, filepath.Join(a.layout.Run, a.User), filepath.Join(a.layout.Run, a.User, "s")} {
+	for _, dir := range []string{a.Layout.Run, filepath.Join(a.Layout.Run, a.User), filepath.Join(a.Layout.Run, a.User, "s")} {
 		mode, want := fmt.Sprintf("%o", statOf(a.t, dir).Mode&0o7777), "755"
 		if strings.HasSuffix(dir, "/s") {
 			want = "2750"

@@ -2,7 +2,7 @@
 
 //go:build linux
 
-package tunnel_test
+package attacks
 
 import (
 	"maps"
@@ -23,23 +23,23 @@ func TestDefences(t *testing.T) {
 			rows[r.tried] = r
 		}
 	}
-	principals := a.layout.Etc + "/principals/" + a.User
-	site, server, listen := a.layout.Site, a.layout.Etc+"/nginx/server.conf", a.layout.Etc+"/nginx/listen.conf"
+	principals := a.Layout.Etc + "/principals/" + a.User
+	site, server, listen := a.Layout.Site, a.Layout.Etc+"/nginx/server.conf", a.Layout.Etc+"/nginx/listen.conf"
 	edited := map[string]string{}
 	for _, c := range []struct {
 		tried, then string   // and what comes of it without that
 		out         []string // files, and what is left out of each
 	}{
-		{"`ssh -o PreferredAuthentications=password,keyboard-interactive,hostbased`", "publickey,password", []string{a.layout.SSHD, "AuthenticationMethods publickey"}},
-		{"a key that was revoked", "granted", []string{a.layout.SSHD, "RevokedKeys " + a.layout.Etc + "/revoked/" + a.User}},
-		{"… by the account's name", "granted", []string{a.layout.SSHD, "AuthorizedPrincipalsFile " + principals, a.layout.SSHD, "AuthorizedPrincipalsCommand none"}},
-		{"a second session of a link", "granted", []string{a.layout.SSHD, "MaxSessions 1"}},
-		{"a terminal, by a certificate with `permit-pty`", "granted", []string{a.layout.SSHD, "PermitTTY no", principals, "restrict,port-forwarding "}},
-		{"`put x /s/x`", "granted", []string{a.layout.SSHD, "ForceCommand internal-sftp -R -l VERBOSE"}},
-		{"`get /../../../etc/passwd`", "granted", []string{a.layout.SSHD, "ChrootDirectory " + a.layout.Run + "/%u"}},
-		{"`ssh -W 127.0.0.1:9000 proxy`, another service", "granted", []string{a.layout.SSHD, "PermitOpen "}},
-		{"`ssh -L 8000:/s/board.0.sock proxy`", "200 OK", []string{a.layout.SSHD, "AllowStreamLocalForwarding remote", a.layout.SSHD, "PermitOpen "}},
-		{"`ssh -R 0:127.0.0.1:80 proxy`", "Allocated port", []string{a.layout.SSHD, "PermitListen none"}},
+		{"`ssh -o PreferredAuthentications=password,keyboard-interactive,hostbased`", "publickey,password", []string{a.Layout.SSHD, "AuthenticationMethods publickey"}},
+		{"a key that was revoked", "granted", []string{a.Layout.SSHD, "RevokedKeys " + a.Layout.Etc + "/revoked/" + a.User}},
+		{"… by the account's name", "granted", []string{a.Layout.SSHD, "AuthorizedPrincipalsFile " + principals, a.Layout.SSHD, "AuthorizedPrincipalsCommand none"}},
+		{"a second session of a link", "granted", []string{a.Layout.SSHD, "MaxSessions 1"}},
+		{"a terminal, by a certificate with `permit-pty`", "granted", []string{a.Layout.SSHD, "PermitTTY no", principals, "restrict,port-forwarding "}},
+		{"`put x /s/x`", "granted", []string{a.Layout.SSHD, "ForceCommand internal-sftp -R -l VERBOSE"}},
+		{"`get /../../../etc/passwd`", "granted", []string{a.Layout.SSHD, "ChrootDirectory " + a.Layout.Run + "/%u"}},
+		{"`ssh -W 127.0.0.1:9000 proxy`, another service", "granted", []string{a.Layout.SSHD, "PermitOpen "}},
+		{"`ssh -L 8000:/s/board.0.sock proxy`", "200 OK", []string{a.Layout.SSHD, "AllowStreamLocalForwarding remote", a.Layout.SSHD, "PermitOpen "}},
+		{"`ssh -R 0:127.0.0.1:80 proxy`", "Allocated port", []string{a.Layout.SSHD, "PermitListen none"}},
 		{"`X-Forwarded-For: 192.0.2.66`", "it sees 192.0.2.66", []string{server, "proxy_set_header X-Forwarded-For $remote_addr;"}},
 		{"`X-Forwarded-User: boss`", "it sees boss", []string{server, "proxy_set_header X-Forwarded-User $taipy_user;"}},
 		{"`X-Taipy-Tunnel-Request` of another request", "it sees the same", []string{server, "proxy_set_header X-Taipy-Tunnel-Request $request_id;"}},
@@ -64,7 +64,7 @@ func TestDefences(t *testing.T) {
 			path, without := c.out[i], c.out[i+1]
 			before, seen := texts[path]
 			if !seen {
-				before = a.rendered.files.Text(path)
+				before = a.Proxy.Files.Text(path)
 			}
 			if texts[path] = leaveOut(before, without); texts[path] == before {
 				t.Errorf("%s: %s does not have %q", c.tried, filepath.Base(path), without)
@@ -74,12 +74,12 @@ func TestDefences(t *testing.T) {
 		edited = maps.Clone(texts)
 		for path := range before {
 			if _, again := texts[path]; !again {
-				texts[path] = a.rendered.files.Text(path)
+				texts[path] = a.Proxy.Files.Text(path)
 			}
 		}
 		a.put(texts)
 		if c.out == nil { // the mode of the directory, and of the socket in it
-			slots := filepath.Join(a.layout.Run, a.User, "s")
+			slots := filepath.Join(a.Layout.Run, a.User, "s")
 			must(t, os.Chmod(slots, 0o755))
 			must(t, os.Chmod(slots+"/board.0.sock", 0o666))
 		}
@@ -111,13 +111,13 @@ func (a *scene) put(texts map[string]string) {
 		must(a.t, os.WriteFile(path+".new", []byte(text), 0o644))
 		must(a.t, os.Rename(path+".new", path)) // nginx may be reading it
 		switch {
-		case path == a.layout.SSHD:
+		case path == a.Layout.SSHD:
 			a.Restart()
 			if strings.Contains(text, "\n    ChrootDirectory") { // else its sockets would be this machine's
 				a.settle()
 			}
 		case strings.HasSuffix(path, ".conf"):
-			a.nginx.Reload()
+			a.Nginx.Reload()
 		}
 	}
 }
