@@ -14,6 +14,7 @@ package probe
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -23,6 +24,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/go-retryablehttp"
@@ -31,16 +33,9 @@ import (
 // Header carries the question of a check in the request, and its answer in the response.
 const Header = "X-Taipy-Tunnel-Check"
 
-// AgeHeader carries in the request how long ago the asking tunnel was exposed, in milliseconds, and
-// in the response of a tunnel that did not ask Newer or Older: what it is itself. Each measures by
-// its own clock, so the clocks need not agree.
-const AgeHeader = "X-Taipy-Tunnel-Age"
-
-// What a tunnel is that answers a question of another's.
-const (
-	SaysNewer = "newer"
-	SaysOlder = "older"
-)
+// TimeHeader carries in the answers of a prepared proxy's check port the time there, as nginx's
+// $msec: seconds since 1970 with three digits of milliseconds.
+const TimeHeader = "X-Taipy-Tunnel-Time"
 
 const (
 	appTimeout = 2 * time.Second        // an app that accepts but says nothing for so long is merely slow
@@ -77,10 +72,12 @@ type Question struct {
 	URL string
 	// Ask is sent in the request's Header, Reply is the right answer. Random and used once.
 	Ask, Reply string
-	// Age is how long ago the tunnel was exposed.
-	Age time.Duration
+	// Exposed is the asking tunnel's. Another tunnel that answers compares it with its own; without an ID it says nothing.
+	Exposed Exposed
 	// Once has an address that leads elsewhere asked once, not until it leads to the tunnel.
 	Once bool
+	// Timeout bounds each try, connection included. 0: 3 s.
+	Timeout time.Duration
 	// AnyCertificate has it ask a site whose certificate is not trusted: nothing is sent that is secret.
 	AnyCertificate bool
 	// Dial connects in place of the network. Nil: as this machine does, by its proxy settings.
@@ -96,6 +93,7 @@ const (
 	Newer                   // it leads to another tunnel, exposed after this one
 	Older                   // it leads to another tunnel, exposed before this one
 	Elsewhere               // it answers, but leads elsewhere
+	Nobody                  // it answers 502, 503 or 504: nothing serves it
 	Guarded                 // it wants a login or leads to another host: it cannot be told
 	Unreachable             // it cannot be opened
 )
@@ -110,6 +108,9 @@ type Finding struct {
 	Server string
 	// Unknown: nginx itself says that it has no such page.
 	Unknown bool
+	// Time is the proxy's: of TimeHeader, or else of the header Date, which has whole seconds. Zero if
+	// the answer has neither.
+	Time time.Time
 	// Err is why it is Unreachable.
 	Err error
 }
@@ -122,6 +123,7 @@ const ownPage = "<hr><center>nginx"
 func URL(ctx context.Context, q Question) Finding {
 	last := Finding{Kind: Unreachable, Answer: "no answer"}
 	c := client(q.Dial)
+	c.HTTPClient.Timeout = cmp.Or(q.Timeout, askTimeout)
 	if q.AnyCertificate {
 		c.HTTPClient.Transport.(*http.Transport).TLSClientConfig = &tls.Config{InsecureSkipVerify: true}
 	}
@@ -133,7 +135,7 @@ func URL(ctx context.Context, q Question) Finding {
 		if ctx.Err() == nil || last.Kind == Unreachable { // what was seen outweighs that time is over
 			last = judge(q, resp, err)
 		}
-		elsewhere := last.Kind == Elsewhere || last.Kind == Newer || last.Kind == Older
+		elsewhere := last.Kind == Elsewhere || last.Kind == Nobody || last.Kind == Newer || last.Kind == Older
 		return elsewhere && !q.Once && ctx.Err() == nil, nil
 	}
 	req, err := retryablehttp.NewRequestWithContext(ctx, http.MethodGet, q.URL, nil)
@@ -141,7 +143,7 @@ func URL(ctx context.Context, q Question) Finding {
 		return Finding{Kind: Unreachable, Answer: "not a URL"}
 	}
 	req.Header.Set(Header, q.Ask)
-	req.Header.Set(AgeHeader, strconv.FormatInt(q.Age.Milliseconds(), 10))
+	req.Header.Set(ExposedHeader, q.Exposed.String())
 	req.Header.Set("User-Agent", "taipy-tunnel")
 	if resp, err := c.Do(req); err == nil {
 		_ = resp.Body.Close()
@@ -157,21 +159,42 @@ func judge(q Question, resp *http.Response, err error) Finding {
 		}
 		return Finding{Kind: Unreachable, Answer: err.Error(), Err: err}
 	}
+	f := meaning(q, resp)
+	f.Time = timeOf(resp.Header)
+	return f
+}
+
+func meaning(q Question, resp *http.Response) Finding {
 	answer := fmt.Sprintf("%d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
 	switch {
 	case resp.Header.Get(Header) == q.Reply:
 		return Finding{Kind: Ours, Answer: answer, At: resp.Request.URL, Server: resp.Header.Get("Server")}
-	case resp.Header.Get(AgeHeader) == SaysNewer:
+	case resp.Header.Get(ExposedHeader) == SaysNewer:
 		return Finding{Kind: Newer, Answer: "a newer taipy-tunnel"}
-	case resp.Header.Get(AgeHeader) == SaysOlder:
+	case resp.Header.Get(ExposedHeader) == SaysOlder:
 		return Finding{Kind: Older, Answer: "an older taipy-tunnel"}
-	case resp.StatusCode/100 == 3, resp.StatusCode == http.StatusUnauthorized, resp.StatusCode == http.StatusForbidden,
-		resp.StatusCode == http.StatusProxyAuthRequired:
-		return Finding{Kind: Guarded, Answer: answer}
-	default:
-		page, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
-		return Finding{Kind: Elsewhere, Answer: answer, Unknown: resp.StatusCode == http.StatusNotFound && bytes.Contains(page, []byte(ownPage))}
 	}
+	switch resp.StatusCode {
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusProxyAuthRequired:
+		return Finding{Kind: Guarded, Answer: answer}
+	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return Finding{Kind: Nobody, Answer: answer}
+	}
+	if resp.StatusCode/100 == 3 {
+		return Finding{Kind: Guarded, Answer: answer}
+	}
+	page, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
+	return Finding{Kind: Elsewhere, Answer: answer, Unknown: resp.StatusCode == http.StatusNotFound && bytes.Contains(page, []byte(ownPage))}
+}
+
+// timeOf is the time of whichever web server sent h: nginx passes no header Date on.
+func timeOf(h http.Header) time.Time {
+	seconds, milli, _ := strings.Cut(h.Get(TimeHeader), ".")
+	if n, err := strconv.ParseUint(seconds+milli, 10, 53); err == nil && len(milli) == 3 {
+		return time.UnixMilli(int64(n))
+	}
+	date, _ := http.ParseTime(h.Get("Date")) // zero with an error
+	return date
 }
 
 // client returns a client that logs nothing, keeps no connection, and stays with one host.

@@ -39,13 +39,13 @@ func TestApp(t *testing.T) {
 }
 
 // ask runs a check against a server that answers with handler.
-func ask(t *testing.T, handler http.HandlerFunc) Finding {
+func ask(t *testing.T, once bool, handler http.HandlerFunc) Finding {
 	t.Helper()
 	s := httptest.NewServer(handler)
 	defer s.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
-	return URL(ctx, Question{URL: s.URL, Ask: "question", Reply: "answer"})
+	return URL(ctx, Question{URL: s.URL, Ask: "question", Reply: "answer", Once: once})
 }
 
 func ours(w http.ResponseWriter, r *http.Request) {
@@ -67,7 +67,10 @@ func TestFindings(t *testing.T) {
 		"another page":         {status(200), Elsewhere},
 		"a newer tunnel":       {another(SaysNewer), Newer},
 		"an older tunnel":      {another(SaysOlder), Older},
-		"nginx without tunnel": {status(502), Elsewhere},
+		"nginx without tunnel": {status(502), Nobody},
+		"the away page":        {status(503), Nobody},
+		"a mute socket":        {status(504), Nobody},
+		"a broken app":         {status(500), Elsewhere},
 		"a login":              {status(401), Guarded},
 		"a redirect elsewhere": {func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "https://login.invalid/", http.StatusFound)
@@ -85,7 +88,7 @@ func TestFindings(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			if f := ask(t, c.handler); f.Kind != c.want {
+			if f := ask(t, true, c.handler); f.Kind != c.want {
 				t.Errorf("found %+v, want kind %d", f, c.want)
 			}
 		})
@@ -94,7 +97,7 @@ func TestFindings(t *testing.T) {
 
 func TestAddressThatIsAboutToLeadHere(t *testing.T) {
 	var n atomic.Int32
-	f := ask(t, func(w http.ResponseWriter, r *http.Request) {
+	f := ask(t, false, func(w http.ResponseWriter, r *http.Request) {
 		if n.Add(1) < 3 {
 			w.WriteHeader(http.StatusBadGateway)
 			return
@@ -133,7 +136,7 @@ func TestDialInPlaceOfTheNetwork(t *testing.T) {
 
 func another(says string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set(AgeHeader, says)
+		w.Header().Set(ExposedHeader, says)
 		w.WriteHeader(http.StatusNotFound)
 	}
 }
@@ -145,5 +148,56 @@ func TestAskedOnce(t *testing.T) {
 	defer s.Close()
 	if f := URL(t.Context(), Question{URL: s.URL, Ask: "a", Reply: "b", Once: true}); f.Kind != Elsewhere || asked != 1 {
 		t.Errorf("found %+v after %d questions", f, asked)
+	}
+}
+
+// The time is the web server's: to the millisecond where it is a prepared proxy's, else to the second. It comes with
+// every answer; a text that is no time is none.
+func TestTimeOfTheProxy(t *testing.T) {
+	for _, c := range []struct{ precise, date, want string }{
+		{"1764410643.123", "Fri, 28 Nov 2025 12:00:00 GMT", "2025-11-29T10:04:03.123Z"},
+		{"", "Fri, 28 Nov 2025 12:00:00 GMT", "2025-11-28T12:00:00Z"},
+		{"1764410643", "Fri, 28 Nov 2025 12:00:00 GMT", "2025-11-28T12:00:00Z"},
+		{"-1.000", "yesterday", ""},
+		{"1e9.123", "", ""},
+		{"99999999999999999999.123", "", ""},
+		{"NaN", "", ""},
+		{"", "", ""},
+	} {
+		for _, status := range []int{200, 204, 404, 502, 401} {
+			h := http.Header{}
+			for name, value := range map[string]string{TimeHeader: c.precise, "Date": c.date} {
+				if value != "" {
+					h.Set(name, value)
+				}
+			}
+			f := judge(Question{Reply: "answer"}, &http.Response{StatusCode: status, Header: h, Body: http.NoBody}, nil)
+			got := ""
+			if !f.Time.IsZero() {
+				got = f.Time.UTC().Format(time.RFC3339Nano)
+			}
+			if got != c.want {
+				t.Errorf("%+v with %d: %s", c, status, got)
+			}
+		}
+	}
+}
+
+// What is asked, and for how long.
+func TestQuestionIsAskedAsItSays(t *testing.T) {
+	me := Exposed{At: 1764410643123, ID: "ABC"}
+	got := make(chan string, 1)
+	s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		got <- r.Header.Get(ExposedHeader)
+		<-r.Context().Done()
+	}))
+	defer s.Close()
+	began := time.Now()
+	f := URL(t.Context(), Question{URL: s.URL, Ask: "a", Reply: "b", Exposed: me, Timeout: 50 * time.Millisecond})
+	if took := time.Since(began); f.Kind != Unreachable || took >= askTimeout {
+		t.Errorf("found %+v after %v", f, took)
+	}
+	if asked, ok := ParseExposed(<-got); !ok || asked != me {
+		t.Errorf("asked as %v", asked)
 	}
 }

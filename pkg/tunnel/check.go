@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -30,7 +29,7 @@ const (
 // checker answers the questions with which this tunnel asks the public URL whether it leads
 // here. While one is open, connections are looked at before they are handed on.
 type checker struct {
-	exposed time.Time
+	exposed probe.Exposed
 
 	mu   sync.Mutex
 	open map[string]string // question: answer
@@ -102,9 +101,8 @@ func (c *checker) serve(w http.ResponseWriter, r *http.Request) {
 			w.WriteHeader(http.StatusNoContent)
 			return
 		}
-		if age, err := strconv.ParseInt(r.Header.Get(probe.AgeHeader), 10, 64); err == nil {
-			says := map[bool]string{true: probe.SaysNewer, false: probe.SaysOlder}[time.Since(c.exposed).Milliseconds() < age]
-			w.Header().Set(probe.AgeHeader, says)
+		if says := c.exposed.Says(r.Header.Get(probe.ExposedHeader)); says != "" {
+			w.Header().Set(probe.ExposedHeader, says)
 		}
 	}
 	w.WriteHeader(http.StatusNotFound)
@@ -212,7 +210,7 @@ func (t *Tunnel) verify(ctx context.Context) error {
 // question returns a question to the public URL, which is answered until end is called.
 func (t *Tunnel) question() (q probe.Question, end func()) {
 	ask, reply := t.check.begin()
-	return probe.Question{URL: t.ownURL(), Ask: ask, Reply: reply, Age: time.Since(t.check.exposed)}, func() { t.check.end(ask) }
+	return probe.Question{URL: t.ownURL(), Ask: ask, Reply: reply, Exposed: t.check.exposed}, func() { t.check.end(ask) }
 }
 
 // newer asks the public URL, in the way in which it was seen to lead here, whether it leads to a
@@ -248,7 +246,7 @@ func (t *Tunnel) verified(ctx context.Context, f probe.Finding, how string) erro
 		t.board.edit(func(s *Status) { s.Checked = how })
 		t.log.Info("the URL leads here", "url", t.place.Load().url, "checked", how)
 		return nil
-	case probe.Elsewhere, probe.Newer, probe.Older:
+	case probe.Elsewhere, probe.Nobody, probe.Newer, probe.Older:
 		return fault.NotOurs(t.place.Load().url, f.Answer, t.Addr())
 	default:
 		if ctx.Err() == context.Canceled { // who asked does not want to know any more

@@ -102,7 +102,7 @@ func (t *Tunnel) judgeURL(how string, f probe.Finding) Checked {
 		c.OK, c.Seen = true, fmt.Sprintf("%s leads here, asked %s", p.url, how)
 	case probe.Newer, probe.Older:
 		c.Hint = "the newest expose() wins; close the other tunnel, or run this one's cell again to have it back"
-	case probe.Elsewhere:
+	case probe.Elsewhere, probe.Nobody:
 		c.Hint = fault.NotOurs(p.url, f.Answer, t.Addr()).Hint
 	case probe.Guarded:
 		c.OK, c.Hint = true, "a login or another host stands before it, so it cannot be told whether it leads here: open it"

@@ -4,6 +4,7 @@ package tunnel
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"log/slog"
 	"net"
@@ -12,6 +13,7 @@ import (
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/destination"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/forward"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/probe"
 )
 
 // open starts a tunnel and waits until it is ready. forwards: it serves cfg.Target itself.
@@ -51,7 +53,7 @@ func (t *Tunnel) start(ctx context.Context, forwards bool) error {
 // newTunnel makes a tunnel whose links come from connect; nothing runs yet.
 func newTunnel(cfg Config, srv *destination.Destination, connect connector) *Tunnel {
 	t := &Tunnel{cfg: cfg, server: srv, log: cfg.Log, target: &forward.Target{}, accepted: make(chan net.Conn), looked: make(chan struct{})}
-	t.check.exposed = time.Now()
+	t.check.exposed = probe.Exposed{At: time.Now().UnixMilli(), ID: rand.Text()}
 	t.place.Store(cfg.firstPlace(cfg.plainGiven))
 	if t.log == nil {
 		t.log = slog.New(slog.DiscardHandler)

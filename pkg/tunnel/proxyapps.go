@@ -92,7 +92,8 @@ func (i *inspection) ask(ctx context.Context, app proxyhost.App, dial func(conte
 	if dial != nil {
 		u.Scheme = "http"
 	}
-	return probe.URL(ctx, probe.Question{URL: u.JoinPath(gate.Path).String(), Ask: rand.Text(), Reply: rand.Text(), Once: true, AnyCertificate: true, Dial: dial})
+	return probe.URL(ctx, probe.Question{URL: u.JoinPath(gate.Path).String(), Ask: rand.Text(), Reply: rand.Text(),
+		Exposed: probe.Exposed{ID: rand.Text()}, Once: true, AnyCertificate: true, Dial: dial})
 }
 
 // nginx asks at the check port, where nothing but the question is answered.
@@ -137,7 +138,7 @@ func (i *inspection) url(ctx context.Context, app proxyhost.App) {
 		i.fail(step, "its name must resolve to this machine: another nginx answers, or this one has not loaded the site", "%s leads to an nginx that does not know it", app.URL)
 	case f.Kind == probe.Guarded:
 		i.warn(step, "a login or another host stands before it, so it cannot be told whether it leads there: open it", "%s answers %s", app.URL, f.Answer)
-	case f.Kind == probe.Elsewhere && !strings.HasPrefix(f.Answer, "503"):
+	case (f.Kind == probe.Elsewhere || f.Kind == probe.Nobody) && !strings.HasPrefix(f.Answer, "503"):
 		i.warn(step, "it may lead elsewhere: its name must resolve to this machine", "%s answers %s", app.URL, f.Answer)
 	default:
 		i.ok(step, "%s can be opened from here; %s", app.URL, nowThere(f))

@@ -52,7 +52,7 @@ func TestDoctorLooksAtTheURL(t *testing.T) {
 		seen, hint string
 	}{
 		"a newer tunnel": {func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set(probe.AgeHeader, probe.SaysNewer)
+			w.Header().Set(probe.ExposedHeader, probe.SaysNewer)
 			w.WriteHeader(http.StatusNotFound)
 		}, false, "a newer taipy-tunnel", "newest expose() wins"},
 		"another page": {func(http.ResponseWriter, *http.Request) {}, false, "200 OK", "proxy_pass"},
