@@ -8,13 +8,14 @@ import (
 )
 
 // ExposedHeader carries in a question which tunnel asks ([Exposed.String]), and in the answer of
-// another tunnel what that one is: [SaysNewer] or [SaysOlder].
+// another tunnel what that one is: [SaysNewer], [SaysOlder] or [SaysUnknown].
 const ExposedHeader = "X-Taipy-Tunnel-Exposed"
 
 // What a tunnel says of itself in the answer to another tunnel's question.
 const (
-	SaysNewer = "newer"
-	SaysOlder = "older"
+	SaysNewer   = "newer"
+	SaysOlder   = "older"
+	SaysUnknown = "unknown" // one of the two does not know its time yet
 )
 
 // idMost is the length of the longest ID that is understood. crypto/rand.Text gives 26 letters.
@@ -25,7 +26,7 @@ const idMost = 64
 // laptop's monotonic clock does while it is suspended.
 type Exposed struct {
 	// At is when the tunnel was exposed, in milliseconds since 1970 by the proxy's clock. 0: the
-	// tunnel does not know it yet, and is newer than all that do.
+	// tunnel does not know it yet.
 	At int64
 	// ID decides between equal times: letters and digits, random for each tunnel.
 	ID string
@@ -33,13 +34,7 @@ type Exposed struct {
 
 // Newer reports whether e was exposed after o. Of two different tunnels exactly one is the newer.
 func (e Exposed) Newer(o Exposed) bool {
-	switch {
-	case e.At == o.At:
-		return e.ID > o.ID
-	case e.At == 0 || o.At == 0:
-		return e.At == 0
-	}
-	return e.At > o.At
+	return e.At > o.At || e.At == o.At && e.ID > o.ID
 }
 
 // String is the value of ExposedHeader in a question.
@@ -58,13 +53,15 @@ func ParseExposed(text string) (e Exposed, ok bool) {
 	return Exposed{At: int64(n), ID: id}, true
 }
 
-// Says is how e answers a question with the given ExposedHeader: SaysNewer, SaysOlder, or "" if
+// Says is how e answers a question with the given ExposedHeader: SaysNewer, SaysOlder, SaysUnknown, or "" if
 // the text is not another tunnel's.
 func (e Exposed) Says(asker string) string {
 	o, ok := ParseExposed(asker)
 	switch {
 	case !ok || o == e:
 		return ""
+	case e.At == 0 || o.At == 0:
+		return SaysUnknown
 	case e.Newer(o):
 		return SaysNewer
 	}

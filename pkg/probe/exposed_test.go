@@ -9,7 +9,7 @@ import (
 )
 
 func TestNewer(t *testing.T) {
-	ordered := []Exposed{{1, "b"}, {2, "a"}, {2, "b"}, {math.MaxInt64, "a"}, {0, "A"}, {0, "b"}} // oldest first
+	ordered := []Exposed{{1, "b"}, {2, "a"}, {2, "b"}, {math.MaxInt64, "a"}} // oldest first
 	for i, e := range ordered {
 		for j, o := range ordered {
 			want := map[bool]string{true: SaysNewer, false: SaysOlder}[i > j]
@@ -19,6 +19,15 @@ func TestNewer(t *testing.T) {
 			if e.Newer(o) != (i > j) || e.Says(o.String()) != want {
 				t.Errorf("%v beside %v: newer %v, says %q, want %q", e, o, e.Newer(o), e.Says(o.String()), want)
 			}
+		}
+	}
+}
+
+// Without a time on both sides it cannot be told.
+func TestUnknownTime(t *testing.T) {
+	for _, pair := range [][2]Exposed{{{0, "a"}, {1, "b"}}, {{1, "a"}, {0, "b"}}, {{0, "a"}, {0, "b"}}} {
+		if says := pair[0].Says(pair[1].String()); says != SaysUnknown {
+			t.Errorf("%v: %q", pair, says)
 		}
 	}
 }

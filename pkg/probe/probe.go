@@ -92,6 +92,7 @@ const (
 	Ours        Kind = iota // the URL leads to the tunnel
 	Newer                   // it leads to another tunnel, exposed after this one
 	Older                   // it leads to another tunnel, exposed before this one
+	Another                 // it leads to another tunnel, and one of the two does not know its time yet
 	Elsewhere               // it answers, but leads elsewhere
 	Nobody                  // it answers 502, 503 or 504: nothing serves it
 	Guarded                 // it wants a login or leads to another host: it cannot be told
@@ -135,7 +136,7 @@ func URL(ctx context.Context, q Question) Finding {
 		if ctx.Err() == nil || last.Kind == Unreachable { // what was seen outweighs that time is over
 			last = judge(q, resp, err)
 		}
-		elsewhere := last.Kind == Elsewhere || last.Kind == Nobody || last.Kind == Newer || last.Kind == Older
+		elsewhere := last.Kind == Elsewhere || last.Kind == Nobody || last.Kind == Newer || last.Kind == Older || last.Kind == Another
 		return elsewhere && !q.Once && ctx.Err() == nil, nil
 	}
 	req, err := retryablehttp.NewRequestWithContext(ctx, http.MethodGet, q.URL, nil)
@@ -173,6 +174,8 @@ func meaning(q Question, resp *http.Response) Finding {
 		return Finding{Kind: Newer, Answer: "a newer taipy-tunnel"}
 	case resp.Header.Get(ExposedHeader) == SaysOlder:
 		return Finding{Kind: Older, Answer: "an older taipy-tunnel"}
+	case resp.Header.Get(ExposedHeader) == SaysUnknown:
+		return Finding{Kind: Another, Answer: "another taipy-tunnel"}
 	}
 	switch resp.StatusCode {
 	case http.StatusUnauthorized, http.StatusForbidden, http.StatusProxyAuthRequired:

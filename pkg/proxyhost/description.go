@@ -36,6 +36,8 @@ type Description struct {
 	// Check is the one TCP address that the tenant may open, "127.0.0.1:port": it answers questions
 	// at the apps' own addresses (/.well-known/taipy-tunnel) over plain HTTP.
 	Check string `json:"check"`
+	// CheckSlots reports that each slot can be asked there.
+	CheckSlots bool `json:"check_slots,omitempty"`
 	// Apps are those that were declared by the admin.
 	Apps []App `json:"apps"`
 	// SelfService, if the admin allows names that were not declared.

@@ -24,11 +24,11 @@ const appRecheck = time.Second
 
 // moved: the app is somewhere else now, or nowhere.
 func (s *supervisor) moved(addr string) {
-	s.t.target.Set(addr)
-	if s.t.door != nil {
-		s.t.door.moved()
+	s.target.Set(addr)
+	if s.door != nil {
+		s.door.moved()
 	}
-	s.t.board.edit(func(st *Status) { st.Target = addr })
+	s.board.edit(func(st *Status) { st.Target = addr })
 	if addr == "" {
 		s.appAnswers(forward.ErrNoTarget)
 		return
@@ -39,11 +39,11 @@ func (s *supervisor) moved(addr string) {
 
 // probeApp looks whether the app answers, in the background.
 func (s *supervisor) probeApp() {
-	addr := s.t.target.Addr()
+	addr := s.target.Addr()
 	if addr == "" {
 		return
 	}
-	s.t.tasks.Go(func() { s.report(addr, probe.App(s.t.life, addr)) })
+	s.tasks.Go(func() { s.report(addr, probe.App(s.life, addr)) })
 }
 
 // dialled is told of each visitor's connection to the app; only news reach the run loop.
@@ -55,7 +55,7 @@ func (s *supervisor) dialled(addr string, err error) {
 
 func (s *supervisor) report(addr string, err error) {
 	s.tell(func() {
-		if addr == s.t.target.Addr() {
+		if addr == s.target.Addr() {
 			s.appAnswers(err)
 		}
 	})
@@ -68,7 +68,7 @@ func (s *supervisor) appAnswers(err error) {
 	s.recheck.Stop()
 	if err != nil {
 		s.app = appSilent
-		if addr := s.t.target.Addr(); addr != "" {
+		if addr := s.target.Addr(); addr != "" {
 			s.appErr = fault.AppRefused(addr, err)
 			s.recheck.Reset(appRecheck)
 			if errors.Is(s.appErr, fault.ErrLimit) {
@@ -80,9 +80,9 @@ func (s *supervisor) appAnswers(err error) {
 	switch {
 	case s.app == before:
 	case s.app == appHindered:
-		s.t.log.Warn(s.appErr.Error(), "hint", s.appErr.Hint)
+		s.log.Warn(s.appErr.Error(), "hint", s.appErr.Hint)
 	case before != appUnknown:
-		s.t.log.Info(map[appState]string{appAnswering: "the app answers", appSilent: "the app does not answer"}[s.app], "target", s.t.target.Addr())
+		s.log.Info(map[appState]string{appAnswering: "the app answers", appSilent: "the app does not answer"}[s.app], "target", s.target.Addr())
 	}
 	s.show()
 }

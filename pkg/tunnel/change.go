@@ -91,7 +91,7 @@ func (t *Tunnel) Admit(cfg Config) (changed []string, rest bool, err error) {
 	if t.door == nil || cfg.Raw {
 		return nil, rest, nil
 	}
-	if next.cfg.Access.Public && t.exposed.Load() {
+	if next.cfg.Access.Public && t.sup.exposed.Load() {
 		return nil, false, fault.Exposed(t.slotPort())
 	}
 	if changed, err = t.door.admit(next.cfg.visitors()); len(changed) > 0 {
@@ -119,15 +119,10 @@ func (t *Tunnel) plan(cfg Config) (*Tunnel, error) {
 		}
 	}
 	next := newTunnel(cfg, srv, nil)
-	next.links, err = newConnecting(next, t)
-	if err != nil {
-		return nil, err
-	}
-	next.sup.connect = next.links.connect
 	if !cfg.Raw {
-		next.door = newDoor(next)
+		next.useDoor(newDoor(next))
 	}
-	return next, nil
+	return next, next.connects(t)
 }
 
 // drainFor is how long requests that are under way on a tunnel may go on when another has its place.
@@ -171,6 +166,47 @@ func (t *Tunnel) Reopen(ctx context.Context, cfg Config) (*Tunnel, error) {
 		_ = t.Close()
 	}
 	return next, nil
+}
+
+// yield leaves the slots to another tunnel of this process: until resume nothing is taken and no link is made. A port is
+// free when yield returns, or in two seconds at most.
+func (t *Tunnel) yield() {
+	s := t.sup
+	s.tell(func() {
+		for _, k := range s.reconnectors {
+			k.retry.Stop()
+			if k.trying != nil {
+				k.trying()
+			}
+		}
+		s.apply(s.table.yield(time.Now()))
+	})
+	ctx, cancel := context.WithTimeout(t.life, yieldFor)
+	defer cancel()
+	s.until(ctx, func() bool {
+		held, _ := s.table.holding()
+		return held == 0 || !s.table.exclusive
+	})
+}
+
+const yieldFor = 2 * time.Second
+
+// resume takes the slots again that yield left, and returns when that was done, or tried.
+func (t *Tunnel) resume() {
+	s := t.sup
+	s.tell(func() {
+		if !s.table.yielded || s.draining || s.failed != nil {
+			s.table.yielded = false
+			return
+		}
+		s.apply(s.table.resume(time.Now()))
+		for _, k := range s.reconnectors {
+			k.attempt()
+		}
+	})
+	ctx, cancel := context.WithTimeout(t.life, yieldFor)
+	defer cancel()
+	s.until(ctx, s.table.quiet)
 }
 
 // hurry closes at once the tunnel in whose place this one was opened, if that still serves what was under way: it

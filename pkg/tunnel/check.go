@@ -3,13 +3,13 @@
 package tunnel
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/rand"
 	"fmt"
 	"net"
 	"net/http"
-	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -24,15 +24,51 @@ const (
 	peekTimeout = 250 * time.Millisecond // for them: a visitor who waits to be spoken to is let through then
 	headStart   = time.Second            // of the check through the public URL before the one over the link
 	checkFor    = 30 * time.Second       // if ctx says nothing
+	sameClock   = 3 * time.Second        // how far this machine's clock may be from a Date that has been on the way for a while
 )
 
 // checker answers the questions with which this tunnel asks the public URL whether it leads
 // here. While one is open, connections are looked at before they are handed on.
 type checker struct {
-	exposed probe.Exposed
+	began time.Time // when the tunnel was exposed, by a clock that stands still while this machine is suspended
+	asked func()    // another tunnel did
 
-	mu   sync.Mutex
-	open map[string]string // question: answer
+	mu      sync.Mutex
+	open    map[string]string // question: answer
+	exposed probe.Exposed
+}
+
+func newChecker(asked func()) *checker {
+	return &checker{began: time.Now(), asked: asked, exposed: probe.Exposed{ID: rand.Text()}}
+}
+
+// learn takes the proxy's time, once: what it is later, after a suspend, says nothing about when the tunnel was exposed.
+// Of whole seconds (the header Date) it is no more than a check of this machine's clock.
+func (c *checker) learn(now time.Time) {
+	if mine := time.Now(); now.Nanosecond() == 0 && mine.Sub(now).Abs() < sameClock {
+		now = mine
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.exposed.At == 0 && !now.IsZero() {
+		c.exposed.At = now.Add(-time.Since(c.began)).UnixMilli()
+	}
+}
+
+// order is this tunnel among others.
+func (c *checker) order() probe.Exposed {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.exposed
+}
+
+// says is the answer to another tunnel's question, "" if it is none.
+func (c *checker) says(asker string) string {
+	says := c.order().Says(asker)
+	if says != "" {
+		c.asked()
+	}
+	return says
 }
 
 func (c *checker) begin() (ask, reply string) {
@@ -70,8 +106,8 @@ func (c *checker) answerIn(head []byte) string {
 	return ""
 }
 
-// answer reads the first bytes of conn. If they are a question of ours it answers and returns
-// nil; otherwise it returns conn with those bytes still to be read.
+// answer reads the first bytes of conn. If they are a question it answers and returns nil; otherwise it returns conn with
+// those bytes still to be read.
 func (c *checker) answer(conn net.Conn) net.Conn {
 	head := make([]byte, 0, peekSize)
 	_ = conn.SetReadDeadline(time.Now().Add(peekTimeout))
@@ -83,11 +119,20 @@ func (c *checker) answer(conn net.Conn) net.Conn {
 		}
 	}
 	_ = conn.SetReadDeadline(time.Time{})
-	reply := c.answerIn(head)
-	if reply == "" {
+	reply, says := c.answerIn(head), ""
+	if reply == "" && bytes.Contains(head, []byte(probe.ExposedHeader)) {
+		if r, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(head))); err == nil && strings.HasSuffix(r.URL.Path, gate.Path) {
+			says = c.says(r.Header.Get(probe.ExposedHeader))
+		}
+	}
+	switch {
+	case reply != "":
+		_, _ = fmt.Fprintf(conn, "HTTP/1.1 204 No Content\r\n%s: %s\r\nConnection: close\r\n\r\n", probe.Header, reply)
+	case says != "":
+		_, _ = fmt.Fprintf(conn, "HTTP/1.1 404 Not Found\r\n%s: %s\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", probe.ExposedHeader, says)
+	default:
 		return &peeked{conn, head}
 	}
-	_, _ = fmt.Fprintf(conn, "HTTP/1.1 204 No Content\r\n%s: %s\r\nConnection: close\r\n\r\n", probe.Header, reply)
 	_ = conn.Close()
 	return nil
 }
@@ -101,7 +146,7 @@ func (c *checker) serve(w http.ResponseWriter, r *http.Request) {
 			w.WriteHeader(http.StatusNoContent)
 			return
 		}
-		if says := c.exposed.Says(r.Header.Get(probe.ExposedHeader)); says != "" {
+		if says := c.says(r.Header.Get(probe.ExposedHeader)); says != "" {
 			w.Header().Set(probe.ExposedHeader, says)
 		}
 	}
@@ -136,31 +181,28 @@ func (p *peeked) Read(b []byte) (int, error) {
 
 func (p *peeked) CloseWrite() error { return p.Conn.(interface{ CloseWrite() error }).CloseWrite() }
 
-// accept hands the connections of one link to Accept until the link ends.
-func (t *Tunnel) accept(l link) {
-	hand := func(c net.Conn) {
-		select {
-		case t.accepted <- c:
-		case <-t.life.Done():
-			_ = c.Close()
-		}
+// arrive takes a visitor's connection from a slot. Without a gate what comes through nginx is looked at first: it may be
+// a question, of this tunnel's own or of another's. nginx sends the whole head at once.
+func (t *Tunnel) arrive(c net.Conn) {
+	if t.door != nil || !t.check.busy() && t.Addr().Network() != "unix" {
+		t.hand(c)
+		return
 	}
-	for {
-		c, err := l.Accept()
-		if err != nil {
-			return
+	if !t.tasks.Go(func() {
+		if c := t.check.answer(c); c != nil {
+			t.hand(c)
 		}
-		if t.door != nil || !t.check.busy() {
-			hand(c)
-			continue
-		}
-		if !t.tasks.Go(func() {
-			if c := t.check.answer(c); c != nil {
-				hand(c)
-			}
-		}) {
-			_ = c.Close()
-		}
+	}) {
+		_ = c.Close()
+	}
+}
+
+// hand has Accept return a connection.
+func (t *Tunnel) hand(c net.Conn) {
+	select {
+	case t.accepted <- c:
+	case <-t.life.Done():
+		_ = c.Close()
 	}
 }
 
@@ -182,7 +224,7 @@ func (t *Tunnel) verify(ctx context.Context) error {
 	askLink := func() {
 		if !asked {
 			asked = true
-			question := t.fromProxy(question, t.dialProxy)
+			question := t.fromProxy(question, t.sup.dial)
 			t.tasks.Go(func() { overLink <- probe.URL(ctx, question) })
 		}
 	}
@@ -210,33 +252,7 @@ func (t *Tunnel) verify(ctx context.Context) error {
 // question returns a question to the public URL, which is answered until end is called.
 func (t *Tunnel) question() (q probe.Question, end func()) {
 	ask, reply := t.check.begin()
-	return probe.Question{URL: t.ownURL(), Ask: ask, Reply: reply, Exposed: t.check.exposed}, func() { t.check.end(ask) }
-}
-
-// newer asks the public URL, in the way in which it was seen to lead here, whether it leads to a
-// newer tunnel now. proxy connects from the proxy.
-func (t *Tunnel) newer(ctx context.Context, proxy dialer) bool {
-	question, end := t.question()
-	defer end()
-	question.Once = true
-	switch s, _ := t.board.read(); s.Checked {
-	case "url":
-	case "link":
-		question = t.fromProxy(question, proxy)
-	default:
-		return false // nobody knows where it leads
-	}
-	return probe.URL(ctx, question).Kind == probe.Newer
-}
-
-// ownURL is where the gate answers questions. Without a gate any address would do.
-func (t *Tunnel) ownURL() string {
-	u, err := url.Parse(t.place.Load().url)
-	if err != nil {
-		return t.place.Load().url
-	}
-	u.RawQuery, u.Fragment = "", ""
-	return u.JoinPath(gate.Path).String()
+	return probe.Question{URL: t.ownURL(), Ask: ask, Reply: reply, Exposed: t.check.order()}, func() { t.check.end(ask) }
 }
 
 // verified takes the finding of a check.
@@ -246,7 +262,7 @@ func (t *Tunnel) verified(ctx context.Context, f probe.Finding, how string) erro
 		t.board.edit(func(s *Status) { s.Checked = how })
 		t.log.Info("the URL leads here", "url", t.place.Load().url, "checked", how)
 		return nil
-	case probe.Elsewhere, probe.Nobody, probe.Newer, probe.Older:
+	case probe.Elsewhere, probe.Nobody, probe.Newer, probe.Older, probe.Another:
 		return fault.NotOurs(t.place.Load().url, f.Answer, t.Addr())
 	default:
 		if ctx.Err() == context.Canceled { // who asked does not want to know any more

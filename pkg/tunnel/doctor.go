@@ -38,7 +38,7 @@ func (t *Tunnel) Doctor(ctx context.Context) []Checked {
 	var app Checked
 	beside.Go(func() { app = t.checkApp(ctx) })
 	var exposure []Checked
-	if links, _ := t.sup.alive(); links > 0 && t.slotPort() != 0 {
+	if t.sup.one() != nil && t.slotPort() != 0 {
 		beside.Go(func() { exposure = []Checked{t.checkExposure(ctx)} })
 	}
 	url, a := t.checkURL(ctx)
@@ -85,7 +85,7 @@ func (t *Tunnel) checkURL(ctx context.Context) (Checked, approach) {
 	how, f := "from this machine", probe.URL(ctx, question)
 	a := t.approach(how, f, nil)
 	if f.Kind == probe.Unreachable {
-		fromProxy := t.fromProxy(question, t.dialProxy)
+		fromProxy := t.fromProxy(question, t.sup.dial)
 		if within := probe.URL(ctx, fromProxy); within.Kind != probe.Unreachable {
 			how, f = "from the proxy", within
 			a = t.approach(how, f, fromProxy.Dial)
@@ -100,7 +100,7 @@ func (t *Tunnel) judgeURL(how string, f probe.Finding) Checked {
 	switch f.Kind {
 	case probe.Ours:
 		c.OK, c.Seen = true, fmt.Sprintf("%s leads here, asked %s", p.url, how)
-	case probe.Newer, probe.Older:
+	case probe.Newer, probe.Older, probe.Another:
 		c.Hint = "the newest expose() wins; close the other tunnel, or run this one's cell again to have it back"
 	case probe.Elsewhere, probe.Nobody:
 		c.Hint = fault.NotOurs(p.url, f.Answer, t.Addr()).Hint

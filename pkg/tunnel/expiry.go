@@ -15,7 +15,7 @@ const expiryLook = time.Minute
 // expiryChanged: the gate has another token, or its end may have come. The gate counts in whole seconds of the
 // wall clock, as they are signed into the token; so does this.
 func (s *supervisor) expiryChanged() {
-	ends := s.t.door.ends()
+	ends := s.door.ends()
 	s.expiry.Stop()
 	ended := false
 	if !ends.IsZero() {
@@ -33,10 +33,10 @@ func (s *supervisor) expiryChanged() {
 	}
 	switch {
 	case ended && !was:
-		s.t.door.cutOff()
+		s.door.cutOff()
 		told := fault.Expired(ends)
-		s.t.log.Warn(told.Error(), "hint", told.Hint)
+		s.log.Warn(told.Error(), "hint", told.Hint)
 	case was && !ended:
-		s.t.log.Info("the link admits visitors again")
+		s.log.Info("the link admits visitors again")
 	}
 }

@@ -15,8 +15,8 @@ import (
 // startEnding is a tunnel whose token ends after d.
 func startEnding(t *testing.T, p *proxy, d time.Duration) (*Tunnel, *gate.Gate) {
 	t.Helper()
-	tun := newTunnel(Config{}, &destination.Destination{}, p.connect)
-	tun.door = &door{t: tun}
+	tun := newTunnel(Config{Connections: 1}, &destination.Destination{}, p.connect)
+	tun.useDoor(&door{t: tun})
 	g, err := gate.New(gate.Config{Target: tun.target, URL: "http://proxy/", Identity: "test"})
 	if err != nil {
 		t.Fatal(err)

@@ -134,22 +134,32 @@ func (t *Tunnel) answersAt(q probe.Question, addr string, dial dialer) exposure 
 	return enclosed
 }
 
-// lookedPast takes what was seen after a link came up.
-func (s *supervisor) lookedPast(found exposure) {
-	t := s.t
-	was := t.exposed.Swap(found == exposed)
-	switch {
-	case found != exposed || s.failed != nil:
-	case t.public():
-		s.fail(fault.Exposed(t.slotPort()))
-	case !was:
-		told := fault.Exposed(t.slotPort())
-		t.log.Warn(told.Error(), "hint", told.Hint)
+// exposure takes what was seen after a link came up.
+func (s *supervisor) exposure(found exposure) {
+	was := s.exposed.Swap(found == exposed)
+	if found == exposed && s.failed == nil {
+		told := fault.Exposed(s.hooks.addr().(*net.TCPAddr).Port)
+		if s.hooks.public() {
+			s.fail(told)
+		} else if !was {
+			s.log.Warn(told.Error(), "hint", told.Hint)
+		}
 	}
 	if !s.looked {
 		s.looked = true
-		close(t.looked)
+		close(s.lookedPast)
 	}
+}
+
+// lookPastNginx looks in the background whether the network reaches a port that a link has just taken.
+func (s *supervisor) lookPastNginx(h *heldLink) {
+	if s.hooks.lookPast == nil {
+		return
+	}
+	s.tasks.Go(func() {
+		found := s.hooks.lookPast(s.life, h.Dial)
+		s.tell(func() { s.exposure(found) })
+	})
 }
 
 // notExposed waits for the first look, where it decides whether an app may be open to everybody.
@@ -158,7 +168,7 @@ func (t *Tunnel) notExposed() error {
 		return nil
 	}
 	select {
-	case <-t.looked:
+	case <-t.sup.lookedPast:
 	case <-t.life.Done():
 	}
 	if s, _ := t.board.read(); s.State == Failed {
@@ -171,7 +181,7 @@ func (t *Tunnel) notExposed() error {
 func (t *Tunnel) checkExposure(ctx context.Context) Checked {
 	port := t.slotPort()
 	c := Checked{Step: "exposure", OK: true}
-	switch t.lookPast(ctx, t.dialProxy) {
+	switch t.lookPast(ctx, t.sup.dial) {
 	case enclosed:
 		c.Seen = "port " + strconv.Itoa(port) + " answers the proxy itself alone"
 	case exposed:

@@ -8,10 +8,12 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
@@ -36,22 +38,44 @@ type mark struct {
 
 const markName = "taipy-tunnel"
 
-// claim is what a tunnel says of itself in the marks of its links. It is used by one attempt to
-// make a link at a time.
+// claim is what a tunnel says of itself in the marks of its links.
 type claim struct {
 	slot    net.Addr // *net.TCPAddr or *net.UnixAddr
-	key     string
 	tunnel  string
 	exposed time.Time
 	spared  string                     // a tunnel of this process that leaves the slot by itself; "": none
-	turn    func()                     // is called when the slot is about to be taken
-	held    bool                       // the tunnel has had the slot
-	taken   error                      // by whom the port was held, when last looked at
 	newer   func(context.Context) bool // the URL leads to a newer tunnel; nil: nobody can tell
+
+	mu   sync.Mutex
+	key  string       // of several, the one that the server took
+	held bool         // the tunnel has had the slot
+	live map[int]bool // the links of this tunnel that are up, by number
 }
 
 func newClaim(slot net.Addr, key string) *claim {
-	return &claim{slot: slot, key: key, tunnel: rand.Text()[:12], exposed: time.Now(), turn: func() {}}
+	return &claim{slot: slot, key: key, tunnel: rand.Text()[:12], exposed: time.Now(), live: map[int]bool{}}
+}
+
+// logsIn notes a link that has logged in, and returns its mark.
+func (c *claim) logsIn(key string, link int) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.key, c.live[link] = key, true
+	return c.mark(link)
+}
+
+// ended: a link is not up any more.
+func (c *claim) ended(link int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.live, link)
+}
+
+// had: the tunnel has the slot.
+func (c *claim) had() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.held = true
 }
 
 func (c *claim) age() int64 { return time.Since(c.exposed).Milliseconds() }
@@ -140,7 +164,10 @@ var errNoMarks = errors.New("the account may not run commands")
 // key's, or is errNoMarks.
 func (c *claim) look(ctx context.Context, proxy runner, link int) (stale []mark, err error) {
 	listing, failed := proxy.Run(ctx, listMarks)
-	if failed != nil && c.held && c.newer != nil && c.newer(ctx) {
+	c.mu.Lock()
+	held, key, live := c.held, c.key, maps.Clone(c.live)
+	c.mu.Unlock()
+	if failed != nil && held && c.newer != nil && c.newer(ctx) {
 		return nil, fault.Replaced(c.slot, time.Time{})
 	}
 	if failed != nil {
@@ -151,13 +178,13 @@ func (c *claim) look(ctx context.Context, proxy runner, link int) (stale []mark,
 	for _, m := range marks {
 		switch {
 		case c.spared != "" && m.tunnel == c.spared:
-		case m.key != c.key:
+		case m.key != key:
 			err = fault.BusyBy(c.slot, m.key, time.UnixMilli(m.since))
 		case m.tunnel == c.tunnel:
-			if m.link < link {
+			if m.link < link && !live[m.link] {
 				stale = append(stale, m)
 			}
-		case c.held && (m.since > since+sameTime || m.since >= since-sameTime && m.tunnel > c.tunnel):
+		case held && (m.since > since+sameTime || m.since >= since-sameTime && m.tunnel > c.tunnel):
 			return nil, fault.Replaced(c.slot, time.UnixMilli(m.since))
 		default:
 			stale = append(stale, m)

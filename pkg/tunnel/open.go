@@ -4,7 +4,6 @@ package tunnel
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"log/slog"
 	"net"
@@ -13,7 +12,7 @@ import (
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/destination"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/forward"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
-	"github.com/taipy-tunnel/taipy-tunnel/pkg/probe"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshlink"
 )
 
 // open starts a tunnel and waits until it is ready. forwards: it serves cfg.Target itself.
@@ -25,12 +24,11 @@ func open(ctx context.Context, cfg Config, forwards bool) (*Tunnel, error) {
 	}
 	t := newTunnel(cfg, srv, nil)
 	t.listens = !forwards
-	if t.links, err = newConnecting(t, nil); err != nil {
-		return nil, err
-	}
-	t.sup.connect = t.links.connect
 	if forwards && !cfg.Raw {
-		t.door = newDoor(t)
+		t.useDoor(newDoor(t))
+	}
+	if err := t.connects(nil); err != nil {
+		return nil, err
 	}
 	if err := t.start(ctx, forwards); err != nil {
 		_ = t.Close()
@@ -52,8 +50,7 @@ func (t *Tunnel) start(ctx context.Context, forwards bool) error {
 
 // newTunnel makes a tunnel whose links come from connect; nothing runs yet.
 func newTunnel(cfg Config, srv *destination.Destination, connect connector) *Tunnel {
-	t := &Tunnel{cfg: cfg, server: srv, log: cfg.Log, target: &forward.Target{}, accepted: make(chan net.Conn), looked: make(chan struct{})}
-	t.check.exposed = probe.Exposed{At: time.Now().UnixMilli(), ID: rand.Text()}
+	t := &Tunnel{cfg: cfg, server: srv, log: cfg.Log, target: &forward.Target{}, accepted: make(chan net.Conn)}
 	t.place.Store(cfg.firstPlace(cfg.plainGiven))
 	if t.log == nil {
 		t.log = slog.New(slog.DiscardHandler)
@@ -65,8 +62,36 @@ func newTunnel(cfg Config, srv *destination.Destination, connect connector) *Tun
 		t.end()
 	}
 	t.board = newBoard(Status{State: Connecting, URL: cfg.URL, Server: srv.String(), Remote: cfg.Remote, RemoteSocket: cfg.RemoteSocket})
-	t.sup = newSupervisor(t, connect)
+	t.sup = newSupervisor(t.life, &t.tasks, t.log, t.board, t.target, hooks{connect: connect, connections: cfg.connections, look: t.lookAtSlots,
+		vacant: func() {}, public: t.public, addr: t.Addr, url: func() string { return t.place.Load().url }, server: srv.String()})
+	t.check = newChecker(t.sup.nudge)
 	return t
+}
+
+func (t *Tunnel) useDoor(d *door) { t.door, t.sup.door = d, d }
+
+// connects says how t's links are made. What is known of host keys is read now. before is the tunnel in whose place t is
+// opened, nil for none.
+func (t *Tunnel) connects(before *Tunnel) error {
+	ssh, err := t.server.SSH()
+	if err != nil {
+		return err
+	}
+	ssh.Bound = t.door != nil // only the gate asks for room
+	c := &connecting{ssh: ssh, lease: newClaim(t.cfg.slot(), ssh.Keys.ID()), tasks: &t.tasks, look: t.lookAtSlot, deliver: t.arrive, before: before}
+	c.lease.newer = t.newer
+	if before != nil && before.lease != nil {
+		c.lease.spared = before.lease.tunnel
+	}
+	c.arrival = arrival{known: t.place.Load, found: func(ctx context.Context, p *place, keys *sshlink.Keys) error {
+		if !t.place.Load().known {
+			t.arriveAt(p)
+		}
+		return t.door.open(ctx, keys)
+	}, find: func(ctx context.Context, l *sshlink.Link) (*place, error) { return t.cfg.find(ctx, l, t.server) }}
+	t.lease = c.lease
+	t.sup.hooks.connect, t.sup.hooks.vacant, t.sup.hooks.lookPast = c.connect, c.giveBack, t.lookPast
+	return nil
 }
 
 // arriveAt takes what the first link has learnt of the proxy.

@@ -23,6 +23,7 @@ type place struct {
 	name     string     // of the app, on a prepared proxy
 	url      string     // what visitors open
 	slots    []net.Addr // to all of which nginx sends them
+	slotwise bool       // each slot can be asked for at an address of its own there
 	check    string     // "127.0.0.1:port": the one address that a tenant may open, answering questions at the URL; "": nginx's own port
 }
 
@@ -66,7 +67,7 @@ func (cfg *Config) find(ctx context.Context, l *sshlink.Link, srv *destination.D
 	if err != nil {
 		return nil, fault.NoSuchName(srv.String(), err)
 	}
-	p := &place{known: true, prepared: true, name: app.Name, url: app.URL, check: d.Check}
+	p := &place{known: true, prepared: true, name: app.Name, url: app.URL, check: d.Check, slotwise: d.CheckSlots}
 	if cfg.urlGiven {
 		p.url = cfg.URL
 	}

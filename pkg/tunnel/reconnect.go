@@ -60,7 +60,7 @@ func (k *reconnector) reconnect() {
 	k.trying = cancel
 	s.tasks.Go(func() {
 		defer cancel()
-		l, err := s.proxy.connect(ctx, k.index)
+		l, err := s.hooks.connect(ctx, k.index)
 		cut := errors.Is(ctx.Err(), context.DeadlineExceeded)
 		if !s.tell(func() { k.tried(l, err, cut) }) && l != nil {
 			_ = l.Close()
@@ -82,7 +82,7 @@ func (k *reconnector) tried(l link, err error, cut bool) {
 		k.up(l)
 	case errors.Is(err, context.Canceled): // by restart
 		k.attempt()
-	case errors.Is(err, fault.ErrReplaced), fault.IsPermanent(err) && s.up() == 0:
+	case errors.Is(err, fault.ErrReplaced), fault.IsPermanent(err) && s.up() == 0 && !s.passes(err):
 		s.fail(fault.From(err))
 	default:
 		wait := k.backoff.Failed
@@ -107,7 +107,7 @@ func (k *reconnector) up(l link) {
 	s.arrived(k, l)
 	s.expiryChanged() // the first link made the gate
 	s.show()
-	s.log.Info("link up", "server", s.proxy.server, "link", k.index, "reconnects", s.again)
+	s.log.Info("link up", "server", s.hooks.server, "link", k.index, "reconnects", s.again)
 }
 
 // lost: the present link has ended by itself.

@@ -89,20 +89,28 @@ type machine interface {
 
 // take takes the slot for the given link of this tunnel, if need be from a stale link of our own.
 func (c *claim) take(ctx context.Context, l machine, link int) (slot *sshlink.Listener, err error) {
-	step := func(f func(context.Context) error) error {
-		ctx, cancel := context.WithTimeout(ctx, stepTimeout)
-		defer cancel()
-		return f(ctx)
-	}
-	if err := step(func(ctx context.Context) error { return l.Hold(ctx, c.mark(link)) }); err != nil {
-		return nil, err
-	}
-	c.turn()
 	if c.slot.Network() == "unix" {
-		return c.takeSocket(ctx, l, link)
+		slot, err = c.takeSocket(ctx, l, link)
+	} else {
+		slot, err = c.takePort(ctx, l, link)
 	}
+	if err == nil {
+		c.had()
+	}
+	return slot, err
+}
+
+// step bounds one request.
+func step(ctx context.Context, f func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
+	defer cancel()
+	return f(ctx)
+}
+
+func (c *claim) takePort(ctx context.Context, l machine, link int) (slot *sshlink.Listener, err error) {
+	var by error // who holds the port, when last looked at
 	for try := 0; ; try++ {
-		err = step(func(ctx context.Context) (err error) {
+		err = step(ctx, func(ctx context.Context) (err error) {
 			slot, err = l.Listen(ctx, c.slot.(*net.TCPAddr).Port)
 			return err
 		})
@@ -110,12 +118,12 @@ func (c *claim) take(ctx context.Context, l machine, link int) (slot *sshlink.Li
 			return slot, err
 		}
 		if try == lookAt {
-			c.taken = step(func(ctx context.Context) error { return c.clear(ctx, l, link, err) })
+			by = step(ctx, func(ctx context.Context) error { return c.clear(ctx, l, link, err) })
 		}
-		if c.taken != nil {
-			err = c.taken // says more
+		if by != nil {
+			err = by // says more
 		}
-		if try >= lookAt && c.taken != nil || try == len(busyWaits) {
+		if try >= lookAt && by != nil || try == len(busyWaits) {
 			return nil, err
 		}
 		select {

@@ -46,6 +46,14 @@ func socket(t *testing.T) *net.UnixAddr {
 	return &net.UnixAddr{Name: filepath.Join(t.TempDir(), "it's $a \"slot\" `é`"), Net: "unix"}
 }
 
+// takes has a link that has just logged in take the slot.
+func takes(t *testing.T, c *claim, l machine, link int) (*sshlink.Listener, error) {
+	if err := l.Hold(t.Context(), c.logsIn(c.key, link)); err != nil {
+		return nil, err
+	}
+	return c.take(t.Context(), l, link)
+}
+
 // leadsTo fails unless who connects to the socket is accepted by the slot.
 func leadsTo(t *testing.T, slot *sshlink.Listener) {
 	t.Helper()
@@ -77,13 +85,13 @@ func TestNewestSocketWins(t *testing.T) {
 	path := socket(t)
 	old := login(t, s)
 	older, newer := newClaim(path, old.Key()), newClaim(path, old.Key())
-	if _, err := older.take(t.Context(), old, 1); err != nil {
+	if _, err := takes(t, older, old, 1); err != nil {
 		t.Fatal(err)
 	}
 	older.held = true
 	older.exposed = older.exposed.Add(-time.Minute)
 	marked(t, old, path)
-	slot, err := newer.take(t.Context(), login(t, s), 1)
+	slot, err := takes(t, newer, login(t, s), 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,13 +101,13 @@ func TestNewestSocketWins(t *testing.T) {
 		t.Fatal("the older link is still there")
 	}
 	marked(t, login(t, s), path)
-	_, err = older.take(t.Context(), login(t, s), 2)
+	_, err = takes(t, older, login(t, s), 2)
 	if !errors.Is(err, fault.ErrReplaced) || !strings.Contains(err.Error(), "it's $a") {
 		t.Errorf("the older tunnel came back: %v", err)
 	}
 	leadsTo(t, slot)
 	stranger := newClaim(path, "anotherkey")
-	if _, err = stranger.take(t.Context(), login(t, s), 1); !errors.Is(err, fault.ErrForward) || !strings.Contains(err.Error(), newer.key) {
+	if _, err = takes(t, stranger, login(t, s), 1); !errors.Is(err, fault.ErrForward) || !strings.Contains(err.Error(), newer.key) {
 		t.Errorf("another key's tunnel: %v", err)
 	}
 	leadsTo(t, slot)
@@ -148,7 +156,7 @@ func TestSocketIsTakenFromALateLink(t *testing.T) {
 			t.Error(err)
 		}
 	}}
-	slot, err := newClaim(path, old.Key()).take(t.Context(), l, 1)
+	slot, err := takes(t, newClaim(path, old.Key()), l, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -164,17 +172,17 @@ func TestSocketThatIsLeft(t *testing.T) {
 	s := sshdtest.Start(t, sshdtest.Options{})
 	path := socket(t)
 	older := newClaim(path, login(t, s).Key())
-	slot, err := older.take(t.Context(), login(t, s), 1)
+	slot, err := takes(t, older, login(t, s), 1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = newClaim(path, older.key).take(t.Context(), login(t, s), 1)
+	_, err = takes(t, newClaim(path, older.key), login(t, s), 1)
 	if e := fault.From(err); !errors.Is(err, fault.ErrForward) || !e.Permanent || !strings.Contains(e.Error(), "there already") || !strings.Contains(e.Hint, "StreamLocalBindUnlink") {
 		t.Errorf("%v, hint %s", e, e.Hint)
 	}
 	leadsTo(t, slot) // who cannot have it ends nobody
 	nowhere := &net.UnixAddr{Name: path.Name + "/none/slot", Net: "unix"}
-	_, err = newClaim(nowhere, older.key).take(t.Context(), login(t, s), 1)
+	_, err = takes(t, newClaim(nowhere, older.key), login(t, s), 1)
 	if e := fault.From(err); !errors.Is(err, fault.ErrForward) || e.Permanent || !strings.Contains(e.Hint, "directory") {
 		t.Errorf("%v, hint %s", e, e.Hint)
 	}
@@ -182,7 +190,7 @@ func TestSocketThatIsLeft(t *testing.T) {
 		t.Fatal(err)
 	}
 	marked(t, login(t, s), path)
-	if slot, err = newClaim(path, older.key).take(t.Context(), login(t, s), 1); err != nil {
+	if slot, err = takes(t, newClaim(path, older.key), login(t, s), 1); err != nil {
 		t.Fatal(err) // and what cannot be taken a second time stays
 	}
 	leadsTo(t, slot)
@@ -201,7 +209,7 @@ func TestSocketWithoutCommands(t *testing.T) {
 		for range 2 {
 			l := login(t, s)
 			begin := time.Now()
-			slot, err := newClaim(path, l.Key()).take(t.Context(), l, 1)
+			slot, err := takes(t, newClaim(path, l.Key()), l, 1)
 			if err != nil {
 				t.Fatalf("%s: %v", name, err)
 			}

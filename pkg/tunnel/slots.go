@@ -38,7 +38,8 @@ type op struct {
 type sight int
 
 const (
-	unknown sight = iota // nothing, in the time there was
+	unknown sight = iota // it could not be asked, or told
+	silent               // no answer in the time there was
 	ours
 	older   // another tunnel, exposed before this one
 	newer   // another tunnel, exposed after this one
@@ -47,7 +48,7 @@ const (
 )
 
 // astray: visitors who come by that slot are not led here.
-func (s sight) astray() bool { return s != unknown && s != ours }
+func (s sight) astray() bool { return s > ours }
 
 // outcome is how a take ended.
 type outcome int
@@ -203,11 +204,13 @@ func (t *slotTable) looked(began time.Time, seen []sight, now time.Time) []act {
 			t.soon(now) // it changed meanwhile
 			continue
 		}
-		if what == unknown {
-			t.lookAt = minTime(t.lookAt, now.Add(lookAgain))
+		if what == silent {
 			if s.silent++; s.silent > 1 { // a link may have it that is gone while its process at the proxy is not
 				t.takeAgain(s, what)
 			}
+		}
+		if what <= silent {
+			t.lookAt = minTime(t.lookAt, now.Add(lookAgain))
 			continue
 		}
 		told = true
@@ -321,6 +324,8 @@ func (t *slotTable) settle(now time.Time) (acts []act) {
 		switch {
 		case s.holder != 0 && (t.leaving || t.replaced || t.exclusive && (takes || t.yielded)):
 			s.op = op{link: s.holder, give: true}
+		case takes && !now.Before(s.next) && s.holder == want && s.tries > 1: // or sshd would keep one listener for each try
+			s.op = op{link: want, give: true}
 		case takes && !now.Before(s.next):
 			s.op = op{link: want}
 		case len(s.stale) > 0 && !now.Before(s.since.Add(handOver)):

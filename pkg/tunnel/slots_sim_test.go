@@ -27,7 +27,7 @@ type world struct {
 	port    bool // one exclusive slot
 	takes   int
 	removed int
-	log     []string
+	log     []func() string
 }
 
 // socketOwner is who gets the visitors of a slot. The zero value: nobody, and nginx answers 502.
@@ -79,7 +79,8 @@ func (w *world) between(least, most time.Duration) time.Duration {
 }
 
 func (w *world) say(format string, args ...any) {
-	w.log = append(w.log, fmt.Sprintf("%8.3f ", w.now.Sub(epoch).Seconds())+fmt.Sprintf(format, args...))
+	at := w.now.Sub(epoch).Seconds()
+	w.log = append(w.log, func() string { return fmt.Sprintf("\n%8.3f ", at) + fmt.Sprintf(format, args...) })
 }
 
 var epoch = time.Unix(1e9, 0)
@@ -226,7 +227,7 @@ func (t *simTunnel) see(slot int) sight {
 	case !own.tunnel.links[own.link].server:
 		return nobody
 	case own.tunnel.links[own.link].silent, t.now.Before(own.tunnel.stopped):
-		return unknown
+		return silent
 	case own.tunnel == t:
 		return ours
 	}
@@ -451,7 +452,11 @@ func TestSlotsSimulated(t *testing.T) {
 	bad := 0
 	for seed := from; seed < to; seed++ {
 		if w, wrong := simulate(seed); wrong != "" {
-			t.Errorf("seed %d: %s\n%s", seed, wrong, strings.Join(w.log, "\n"))
+			story := ""
+			for _, line := range w.log {
+				story += line()
+			}
+			t.Errorf("seed %d: %s%s", seed, wrong, story)
 			if bad++; bad == 3 {
 				return
 			}

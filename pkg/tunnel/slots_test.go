@@ -38,20 +38,17 @@ func (p *slotted) connect(_ context.Context, index int) (link, error) {
 	if p.refuse != nil {
 		return nil, p.refuse
 	}
-	l := &slottedLink{newFakeLink(), p}
-	for slot := index; slot < len(p.holder); slot += len(p.links) {
-		p.holder[slot] = l
-	}
-	p.links[index] = l
-	return l, nil
+	p.links[index] = &slottedLink{newFakeLink(), p}
+	return p.links[index], nil
 }
 
-func (l *slottedLink) Slots() int { return len(l.on.holder) }
+func (l *slottedLink) Slots() (int, bool) { return len(l.on.holder), false }
 
-func (l *slottedLink) Take(slot int) {
+func (l *slottedLink) Take(_ context.Context, slot int, _ bool) error {
 	l.on.mu.Lock()
 	defer l.on.mu.Unlock()
 	l.on.holder[slot] = l
+	return nil
 }
 
 func (l *slottedLink) Give(slot int) {

@@ -84,5 +84,5 @@ func (s *supervisor) elsewhere() *Error {
 			answer = map[sight]string{older: "an older taipy-tunnel", newer: "a newer taipy-tunnel", nobody: "nobody", foreign: "something else"}[what]
 		}
 	}
-	return fault.NotOurs(s.proxy.url(), answer, s.proxy.addr())
+	return fault.NotOurs(s.hooks.url(), answer, s.hooks.addr())
 }

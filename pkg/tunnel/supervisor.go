@@ -25,7 +25,7 @@ type supervisor struct {
 	board    *board
 	door     *door // nil: none
 	target   *forward.Target
-	proxy    proxy
+	hooks    hooks
 	commands chan func()
 	nudged   chan struct{} // another tunnel asked who is here
 
@@ -60,22 +60,24 @@ type supervisor struct {
 	carried int64 // by links that ended
 }
 
-// proxy is how a supervisor reaches one, and looks at it.
-type proxy struct {
-	connect connector
-	connections func(slots int) int                                        // how many links to hold
-	look func(ctx context.Context, l link, slots int) []sight              // who answers at the slots
-	lookPast func(ctx context.Context, dial dialer) exposure               // whether the network reaches the slot itself
-	vacant func()                                                          // there is no link any more
-	addr func() net.Addr                                                   // of the first slot
-	server string
+// hooks is what a supervisor calls: how it reaches the proxy, and looks at it.
+type hooks struct {
+	server      string
+	connect     connector
+	connections func() int                                              // how many links to hold
+	look        func(ctx context.Context, over link, slots int) []sight // who answers at the slots
+	lookPast    func(ctx context.Context, dial dialer) exposure         // whether the network reaches the slot itself; nil: it is not looked at
+	vacant      func()                                                  // is called when there is no link any more
+	addr        func() net.Addr                                         // of the first slot
+	url         func() string                                           // what visitors open
+	public      func() bool                                             // everybody is admitted who reaches the slot
 }
 
 // heldLink is a link that is up.
 type heldLink struct {
 	link
-	id    linkID
-	by    *reconnector
+	id     linkID
+	by     *reconnector
 	leaves bool // another one has its place: it is closed when it serves nothing any more
 }
 
@@ -85,8 +87,8 @@ type waiter struct {
 	told  chan struct{}
 }
 
-func newSupervisor(life context.Context, tasks *guard.Group, log *slog.Logger, b *board, target *forward.Target, p proxy) *supervisor {
-	s := &supervisor{life: life, tasks: tasks, log: log, board: b, target: target, proxy: p, commands: make(chan func()), nudged: make(chan struct{}, 1),
+func newSupervisor(life context.Context, tasks *guard.Group, log *slog.Logger, b *board, target *forward.Target, h hooks) *supervisor {
+	s := &supervisor{life: life, tasks: tasks, log: log, board: b, target: target, hooks: h, commands: make(chan func()), nudged: make(chan struct{}, 1),
 		links: map[linkID]*heldLink{}, lookedPast: make(chan struct{})}
 	for _, timer := range []**time.Timer{&s.settle, &s.loop, &s.recheck, &s.expiry} {
 		*timer = time.NewTimer(time.Hour)
@@ -212,7 +214,10 @@ func (s *supervisor) drain() {
 func (s *supervisor) arrived(k *reconnector, l link) {
 	if s.table.up == nil {
 		slots, exclusive := l.Slots()
-		n := s.proxy.connections(slots)
+		n := s.hooks.connections()
+		if slots > 1 {
+			n = min(n, slots)
+		}
 		s.table.exclusive, s.table.slots, s.table.up = exclusive, make([]slot, slots), make([]linkID, n)
 		for len(s.reconnectors) < n {
 			other := newReconnector(s, len(s.reconnectors))
@@ -242,13 +247,14 @@ func (s *supervisor) lost(h *heldLink) {
 		return
 	}
 	s.forget(h)
+	s.close(h) // of what it held something may be left
 	if k := h.by; k.link == h {
 		k.lost(h)
 	}
 	s.apply(s.table.linkLost(h.id, time.Now()))
 	s.show()
 	if len(s.links) == 0 {
-		s.proxy.vacant()
+		s.hooks.vacant()
 	}
 }
 
@@ -277,7 +283,7 @@ func (s *supervisor) apply(acts []act) {
 	}
 	now := time.Now()
 	if s.table.replaced && s.failed == nil {
-		s.fail(fault.Replaced(s.proxy.addr(), time.Time{}))
+		s.fail(fault.Replaced(s.hooks.addr(), time.Time{}))
 	}
 	for _, h := range s.links {
 		if h.leaves && !s.table.uses(h.id) {
@@ -364,16 +370,20 @@ func (s *supervisor) answered(h *heldLink, i int, err error) {
 	s.show()
 }
 
-// refused: a slot could not be had. A port that this tunnel held before was not forbidden since: an account that may
-// forward no other port looks the same while a stale link holds it.
+// passes: a port that this tunnel held before was not forbidden since; an account that may forward no other port looks
+// the same while a stale link holds it.
+func (s *supervisor) passes(err error) bool {
+	return s.table.held && errors.Is(err, fault.ErrForward) && !errors.Is(err, fault.ErrReplaced)
+}
+
+// refused: a slot could not be had.
 func (s *supervisor) refused(h *heldLink, i int, why *Error, now time.Time) {
 	held, _ := s.table.holding()
-	passes := s.table.held && errors.Is(why, fault.ErrForward)
 	acts := s.table.answered(i, h.id, refused, now)
 	switch {
-	case errors.Is(why, fault.ErrReplaced), fault.IsPermanent(why) && !passes && held == 0:
+	case errors.Is(why, fault.ErrReplaced), fault.IsPermanent(why) && !s.passes(why) && held == 0:
 		s.fail(why)
-	case s.table.exclusive && errors.Is(why, fault.ErrForward) && !fault.IsPermanent(why):
+	case s.table.exclusive && errors.Is(why, fault.ErrForward) && (s.passes(why) || !fault.IsPermanent(why)):
 		s.told(why)
 		s.apply(acts)
 	default: // the link is of no use, or the description of the proxy is not true any more
@@ -404,7 +414,7 @@ func (s *supervisor) lookAround() {
 	}
 	slots := len(s.table.slots)
 	s.tasks.Go(func() {
-		seen := s.proxy.look(s.life, over, slots)
+		seen := s.hooks.look(s.life, over, slots)
 		s.tell(func() {
 			if s.failed == nil {
 				s.apply(s.table.looked(now, seen, time.Now()))
@@ -437,14 +447,19 @@ func (s *supervisor) forget(h *heldLink) {
 	s.live = live
 }
 
+// one is a link that is up, the newest; nil: none.
+func (s *supervisor) one() link {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.live) == 0 {
+		return nil
+	}
+	return s.live[0]
+}
+
 // dial connects from the proxy over a link that is up.
 func (s *supervisor) dial(ctx context.Context, addr string) (net.Conn, error) {
-	s.mu.Lock()
-	var l link
-	if len(s.live) > 0 {
-		l = s.live[0]
-	}
-	s.mu.Unlock()
+	l := s.one()
 	if l == nil {
 		return nil, fault.Closed()
 	}

@@ -51,7 +51,7 @@ func (p *outcomes) tell(keeper int, err error) {
 
 type twoSlots struct{ *fakeLink }
 
-func (twoSlots) Slots() int { return 2 }
+func (twoSlots) Slots() (int, bool) { return 2, false }
 
 // startTwo opens a tunnel of two links, of which the first is up.
 func startTwo(t *testing.T) (*outcomes, *Tunnel) {
@@ -78,7 +78,7 @@ func wantCause(t *testing.T, tun *Tunnel, state State, cause error) {
 	}
 }
 
-// A second link that is made for the first time is no loss; one that Reconnect gave up is, until it is there.
+// A second link that is made for the first time is no loss, and Reconnect gives none up before there is another.
 func TestALinkIsMissingWhereThereWasOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, tun := startTwo(t)
@@ -87,10 +87,13 @@ func TestALinkIsMissingWhereThereWasOne(t *testing.T) {
 		p.tell(1, nil)
 		wantCause(t, tun, Up, nil)
 		_ = tun.Reconnect()
-		wantCause(t, tun, Reconnecting, nil)
-		p.tell(1, nil)
-		wantCause(t, tun, Degraded, nil)
-		p.tell(0, nil)
+		for _, keeper := range []int{1, 0} {
+			wantCause(t, tun, Up, nil)
+			if s := tun.Status(); s.Links != 2 || s.Slots != 2 {
+				t.Errorf("%+v", s)
+			}
+			p.tell(keeper, nil)
+		}
 		wantCause(t, tun, Up, nil)
 	})
 }
@@ -138,7 +141,7 @@ func TestTheCauseOfAFailureStays(t *testing.T) {
 		wantCause(t, tun, Reconnecting, ErrHostKey)
 		p.tell(0, fault.Replaced(tun.Addr(), time.Time{}))
 		wantCause(t, tun, Replaced, fault.ErrReplaced)
-		tun.sup.tell(func() { tun.sup.keepers[1].arrived(nil, fault.Forbidden(8080), false) })
+		tun.sup.tell(func() { tun.sup.reconnectors[1].tried(nil, fault.Forbidden(8080), false) })
 		wantCause(t, tun, Replaced, fault.ErrReplaced)
 	})
 }
@@ -146,11 +149,11 @@ func TestTheCauseOfAFailureStays(t *testing.T) {
 // A tunnel whose app is silent says why it has no link once it has none.
 func TestTheAppIsNotWhyALinkIsMissing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		_, tun := startTwo(t)
+		p, tun := startTwo(t)
 		defer tun.Close()
 		tun.sup.tell(func() { tun.target.Set("127.0.0.1:9"); tun.sup.appAnswers(errors.New("refused")) })
 		wantCause(t, tun, Waiting, ErrApp)
-		_ = tun.Reconnect()
-		wantCause(t, tun, Reconnecting, nil)
+		p.slots[0].die(errDropped)
+		wantCause(t, tun, Reconnecting, ErrUnreachable)
 	})
 }

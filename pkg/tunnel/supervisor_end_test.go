@@ -58,7 +58,7 @@ func TestLossDuringCloseLeavesNoLink(t *testing.T) {
 func TestLossAtTheEndOfTheSetUpIsMended(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &proxy{}
-		cfg := Config{Server: Servers{"me@proxy"}}
+		cfg := Config{Server: Servers{"me@proxy"}, Connections: 1}
 		srv, err := cfg.resolve()
 		if err != nil {
 			t.Fatal(err)
@@ -89,7 +89,7 @@ func TestTheErrorOfASetUpIsOfAnAttemptThatHadItsTime(t *testing.T) {
 			<-ctx.Done()
 			return nil, fault.Connect("proxy:22", ctx.Err())
 		}
-		cfg := Config{Server: Servers{"me@proxy"}}
+		cfg := Config{Server: Servers{"me@proxy"}, Connections: 1}
 		srv, err := cfg.resolve()
 		if err != nil {
 			t.Fatal(err)
@@ -113,7 +113,7 @@ func TestFailureEndsTheCheckOfTheURL(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer silent.Close()
-	cfg := Config{Server: Servers{"me@proxy"}, URL: "http://" + silent.Addr().String() + "/"}
+	cfg := Config{Server: Servers{"me@proxy"}, Connections: 1, URL: "http://" + silent.Addr().String() + "/"}
 	srv, err := cfg.resolve()
 	if err != nil {
 		t.Fatal(err)

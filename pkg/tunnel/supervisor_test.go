@@ -28,14 +28,11 @@ func newFakeLink() *fakeLink { return &fakeLink{done: make(chan struct{})} }
 
 func (l *fakeLink) die(err error) { l.once.Do(func() { l.err = err; close(l.done) }) }
 
-func (l *fakeLink) Accept() (net.Conn, error)                      { <-l.done; return nil, net.ErrClosed }
 func (l *fakeLink) Dial(context.Context, string) (net.Conn, error) { return nil, errors.New("fake") }
 func (l *fakeLink) Stats() (int, int64)                            { return 0, 100 }
-func (l *fakeLink) Slots() int                                     { return 1 }
-func (l *fakeLink) Take(int)                                       {}
+func (l *fakeLink) Slots() (int, bool)                             { return 1, false }
+func (l *fakeLink) Take(context.Context, int, bool) error          { return nil }
 func (l *fakeLink) Give(int)                                       {}
-func (l *fakeLink) Withdraw()                                      {}
-func (l *fakeLink) Settled() <-chan struct{}                       { return l.done }
 func (l *fakeLink) Done() <-chan struct{}                          { return l.done }
 func (l *fakeLink) Err() error                                     { return l.err }
 func (l *fakeLink) Close() error                                   { l.die(nil); l.closed.Store(true); return nil }
@@ -79,7 +76,7 @@ func (p *proxy) link() *fakeLink {
 
 func startFake(t *testing.T, p *proxy) *Tunnel {
 	t.Helper()
-	cfg := Config{Server: Servers{"me@proxy"}}
+	cfg := Config{Server: Servers{"me@proxy"}, Connections: 1}
 	srv, err := cfg.resolve()
 	if err != nil {
 		t.Fatal(err)
@@ -227,6 +224,7 @@ func TestReconnectIsImmediateAndLeavesNoOldLink(t *testing.T) {
 			if err := tun.Reconnect(); err != nil {
 				t.Fatal(err)
 			}
+			time.Sleep(time.Second)
 			wantState(t, tun, Up)
 			if !old.closed.Load() || p.link() == old {
 				t.Fatal("the old link is still there")

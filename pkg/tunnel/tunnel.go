@@ -69,15 +69,12 @@ type Tunnel struct {
 	board   *board
 	target  *forward.Target
 	sup     *supervisor
-	links   *connecting
-	check   checker
+	lease   *claim
+	check   *checker
 	door    *door // nil: none
 	listens bool  // its program accepts the connections
 	place   atomic.Pointer[place]
 	tasks   guard.Group
-
-	exposed atomic.Bool   // the network reaches the slot past nginx
-	looked  chan struct{} // closed once that was looked at
 
 	hurried atomic.Pointer[context.CancelFunc] // closes the tunnel in whose place this one was opened; nil: there was none
 
