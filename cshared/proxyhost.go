@@ -6,6 +6,8 @@ import (
 	"context"
 	"encoding/json"
 
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/destination"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/proxyadmin"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/proxyhost"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/tunnel"
 )
@@ -69,12 +71,11 @@ func proxySetUp(ctx context.Context, text []byte, say func(string)) (any, error)
 	if err != nil {
 		return nil, err
 	}
-	cfg, err := tunnel.ParseConfig(q.Config)
+	to, _, err := login(q.Config)
 	if err != nil {
 		return nil, err
 	}
-	cfg.Control = own
-	m, err := tunnel.SetUp(ctx, cfg, script, q.Remove, say)
+	m, err := proxyadmin.SetUp(ctx, to, script, q.Remove, say)
 	if err != nil {
 		return nil, err
 	}
@@ -96,10 +97,20 @@ func proxyCheck(ctx context.Context, text []byte) (any, error) {
 	if err := parse(text, &q); err != nil {
 		return nil, err
 	}
-	cfg, err := tunnel.ParseConfig(q.Config)
+	to, name, err := login(q.Config)
 	if err != nil {
 		return nil, err
 	}
+	return proxyadmin.Check(ctx, to, name)
+}
+
+// login is what the configuration of a tunnel says of the way to its proxy, and the name of its app.
+func login(config []byte) (to destination.Config, name string, err error) {
+	cfg, err := tunnel.ParseConfig(config)
+	if err != nil {
+		return destination.Config{}, "", err
+	}
 	cfg.Control = own
-	return tunnel.CheckProxy(ctx, cfg)
+	to, err = cfg.Destination()
+	return to, cfg.Name, err
 }

@@ -9,7 +9,7 @@
 //
 // Promises. It opens no connection, resolves no name and runs nothing of ssh_config(5): it reads files and
 // the environment. What may be a key or a token in the wrong place is refused, and no error quotes it.
-// Every error is an *fault.Error of class ErrConfig.
+// Every error is a *tunnel.Error.
 package destination
 
 import (

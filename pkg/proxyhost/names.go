@@ -2,6 +2,16 @@
 
 package proxyhost
 
+import "github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
+
+// CheckName refuses what no app can be called; "" is the only one of its account.
+func CheckName(name string) error {
+	if name != "" && !NamePattern.MatchString(name) {
+		return fault.Config("take up to 40 letters (a-z), digits and dashes, such as sales-2", "name %s is none", fault.Quote(name))
+	}
+	return nil
+}
+
 // Names are what expose(name=…) is to say for each declared app, in their order: "" for the only one, which
 // needs no name.
 func (t Tenant) Names() []string {

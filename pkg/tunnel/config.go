@@ -212,9 +212,10 @@ func (cfg Config) Announced() Status {
 const mostConnections = 8
 
 func (cfg *Config) checkName() error {
+	if err := proxyhost.CheckName(cfg.Name); err != nil {
+		return err
+	}
 	switch {
-	case cfg.Name != "" && !proxyhost.NamePattern.MatchString(cfg.Name):
-		return fault.Config("take up to 40 letters (a-z), digits and dashes, such as sales-2", "name %s is none", fault.Quote(cfg.Name))
 	case cfg.Name != "" && (cfg.Remote != 0 || cfg.RemoteSocket != ""):
 		return fault.Config("leave one of them out", "name is for a prepared proxy, remote for a plain one")
 	case cfg.Connections < 0 || cfg.Connections > mostConnections:

@@ -14,17 +14,7 @@ import (
 )
 
 // Checked is what was seen of one step of the chain between the app and its visitors.
-type Checked struct {
-	// Step is "app", "link", "exposure" (of a plain proxy's port), "url" or "visitor"; CheckProxy has others.
-	Step string `json:"step"`
-	// OK: visitors get past it, and it is as safe as it should be.
-	OK bool `json:"ok"`
-	// Warn: OK, but somebody should look at it.
-	Warn bool `json:"warn,omitempty"`
-	// Seen is what was seen, in a few words; Hint what to do, "" if nothing.
-	Seen string `json:"seen"`
-	Hint string `json:"hint"`
-}
+type Checked = probe.Checked
 
 // doctorTimeout bounds each step.
 const doctorTimeout = 10 * time.Second

@@ -18,6 +18,7 @@ import (
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/probe"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/proxyhost"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/tunnel"
 )
 
@@ -131,7 +132,9 @@ func TestDoctorTellsTheTokenToItsOwnTunnelOnly(t *testing.T) {
 
 // On a prepared proxy, through its nginx, the doctor is no visitor of the statistics either.
 func TestDoctorOnAPreparedProxy(t *testing.T) {
-	r := newChecked(t)
+	r := newRendered(t, func(h *proxyhost.Host) {
+		h.Tenants[0].Apps, h.Tenants[0].SelfService = []proxyhost.Declared{{Name: "sales"}}, ""
+	})
 	tun := r.exposed(t, "", serve(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") }))
 	await(t, tun, "two links", whole)
 	for _, row := range tun.Doctor(within(t, 10*time.Second)) {

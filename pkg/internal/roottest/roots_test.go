@@ -22,6 +22,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/destination"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/proxyhost"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/tunnel"
 )
@@ -183,12 +184,11 @@ func (m *machine) hostKey() string {
 	return ssh.FingerprintSHA256(host)
 }
 
-func (m *machine) login(account string) tunnel.Config {
-	return tunnel.Config{Server: tunnel.Servers{account + "@127.0.0.1"}, Key: m.key, HostKey: m.hostKey()}
+func (m *machine) way(account string) destination.Config {
+	return destination.Config{Server: account + "@127.0.0.1", Key: m.key, HostKey: m.hostKey()}
 }
 
 func (m *machine) expose(account, name, target string) (*tunnel.Tunnel, error) {
-	cfg := m.login(account)
-	cfg.Name, cfg.Target = name, target
-	return tunnel.Expose(m.t.Context(), cfg)
+	to := m.way(account)
+	return tunnel.Expose(m.t.Context(), tunnel.Config{Server: tunnel.Servers{to.Server}, Key: to.Key, HostKey: to.HostKey, Name: name, Target: target})
 }

@@ -15,16 +15,16 @@ import (
 	"testing"
 	"time"
 
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/proxyadmin"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/proxyhost"
-	"github.com/taipy-tunnel/taipy-tunnel/pkg/tunnel"
 )
 
 // setUp runs the script for h through SSH, as root.
-func (m *machine) setUp(ctx context.Context, h proxyhost.Host, remove bool, said func(string), change ...string) (*tunnel.Machine, error) {
+func (m *machine) setUp(ctx context.Context, h proxyhost.Host, remove bool, said func(string), change ...string) (*proxyadmin.Machine, error) {
 	m.t.Helper()
 	text, err := proxyhost.Script(h)
 	must(m.t, err)
-	return tunnel.SetUp(ctx, m.login("root"), strings.NewReplacer(change...).Replace(text), remove, said)
+	return proxyadmin.SetUp(ctx, m.way("root"), strings.NewReplacer(change...).Replace(text), remove, said)
 }
 
 // throughSSH is a machine's life without anybody at its terminal. fresh is what is there before and afterwards.
@@ -86,7 +86,7 @@ func (m *machine) throughSSH(t *testing.T, fresh []string) {
 func (m *machine) looksGood(t *testing.T, now string) {
 	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(100 * time.Millisecond) {
-		rows, err := tunnel.CheckProxy(t.Context(), m.login("sales"))
+		rows, err := proxyadmin.Check(t.Context(), m.way("sales"), "")
 		must(t, err)
 		good := len(rows) == 12
 		for _, row := range rows {

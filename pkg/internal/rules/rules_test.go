@@ -33,13 +33,14 @@ var may = map[string][]string{
 	"pkg/gate":                {"pkg/internal/guard", "pkg/internal/pump", "github.com/klauspost/compress"},
 	"pkg/proxyhost":           {"pkg/internal/fault", "golang.org/x/crypto/ssh"},
 	"pkg/proxyhost/attacks":   {},
+	"pkg/proxyadmin":          {"pkg/destination", "pkg/sshlink", "pkg/gate", "pkg/probe", "pkg/proxyhost", "pkg/internal/fault"},
 	"pkg/probe":               {"github.com/hashicorp/go-retryablehttp"},
 	"pkg/sshlink": {"pkg/internal/fault", "pkg/internal/guard", "github.com/pkg/sftp", "golang.org/x/crypto/ssh", "golang.org/x/sys/unix", "github.com/kevinburke/ssh_config",
 		"golang.org/x/net/proxy", "golang.org/x/net/http/httpproxy"},
 	"pkg/destination": {"pkg/sshlink", "pkg/internal/fault"},
 	"pkg/tunnel":      {"pkg/destination", "pkg/sshlink", "pkg/forward", "pkg/gate", "pkg/probe", "pkg/proxyhost", "pkg/backoff", "pkg/internal/fault", "pkg/internal/guard"},
 	"pkg/databricks":  {"pkg/sshlink", "pkg/internal/fault", "pkg/internal/guard", "github.com/databricks/databricks-sdk-go"},
-	"cshared":         {"pkg/tunnel", "pkg/databricks", "pkg/proxyhost", "pkg/internal/guard", "golang.org/x/sys/unix"},
+	"cshared":         {"pkg/tunnel", "pkg/databricks", "pkg/destination", "pkg/proxyadmin", "pkg/proxyhost", "pkg/internal/guard", "golang.org/x/sys/unix"},
 	"examples/listen": {"pkg/tunnel"},
 }
 

@@ -2,7 +2,7 @@
 
 //go:build linux
 
-package tunnel_test
+package proxyadmin_test
 
 import (
 	"crypto/ecdsa"
@@ -27,33 +27,60 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/destination"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/leak"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/proxytest"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/probe"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/proxyadmin"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/proxyhost"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/tunnel"
 )
 
 // checked is a rendered machine with one app, whose slots are as the script makes them.
-type checked struct{ *rendered }
+type checked struct{ *proxytest.Proxy }
 
 func newChecked(t testing.TB) checked {
 	t.Helper()
-	r := newRendered(t, func(h *proxyhost.Host) {
+	return checked{proxytest.Start(t, proxytest.Options{Change: func(h *proxyhost.Host) {
 		h.Tenants[0].Apps, h.Tenants[0].SelfService = []proxyhost.Declared{{Name: "sales"}}, ""
-	})
-	return checked{r}
+	}})}
 }
 
-func (r *rendered) inspect(t testing.TB, change ...func(*tunnel.Config)) []tunnel.Checked {
+func (c checked) way() destination.Config {
+	return destination.Config{Server: c.User + "@" + c.Addr(), Key: c.KeyFile, HostKey: c.Fingerprint()}
+}
+
+func (c checked) inspect(t testing.TB, change ...func(*destination.Config)) []probe.Checked {
 	t.Helper()
-	cfg := r.described("", "")
-	for _, c := range change {
-		c(&cfg)
+	cfg := c.way()
+	for _, change := range change {
+		change(&cfg)
 	}
-	rows, err := tunnel.CheckProxy(within(t, 30*time.Second), cfg)
+	rows, err := proxyadmin.Check(within(t, 30*time.Second), cfg, "")
 	must(t, err)
 	return rows
 }
+
+// exposed is a tunnel that is there whole.
+func (c checked) exposed(t testing.TB) *tunnel.Tunnel {
+	t.Helper()
+	app := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(app.Close)
+	to := c.way()
+	tun, err := tunnel.Expose(within(t, 20*time.Second), tunnel.Config{Server: tunnel.Servers{to.Server}, Key: to.Key, HostKey: to.HostKey, Target: app.Listener.Addr().String()})
+	must(t, err)
+	t.Cleanup(func() { _ = tun.Close() })
+	for s := range tun.Watch(within(t, 20*time.Second)) {
+		if whole(s) {
+			return tun
+		}
+	}
+	t.Fatalf("it stays %+v", tun.Status())
+	return nil
+}
+
+func whole(s tunnel.Status) bool { return s.State == tunnel.Up && s.Links == 2 && s.Slots == 4 }
 
 // rewrite replaces texts in a file.
 func rewrite(t testing.TB, path string, change ...string) {
@@ -69,7 +96,7 @@ func rewrite(t testing.TB, path string, change ...string) {
 
 var stepsOfACheck = []string{"login", "host key", "description", "commands", "ports", "addresses", "files", "sockets", "slots", "nginx", "url"}
 
-func steps(rows []tunnel.Checked) (names []string) {
+func steps(rows []probe.Checked) (names []string) {
 	for _, row := range rows {
 		names = append(names, row.Step)
 	}
@@ -89,28 +116,27 @@ func TestCheckOfAGoodProxy(t *testing.T) {
 			if !row.OK || row.Warn || row.Hint != "" {
 				t.Errorf("%+v", row)
 			}
-			if row.Step == "nginx" && row.Seen != "sales: nginx knows it; "+now || row.Step == "url" && row.Seen != c.url+" can be opened from here; "+now {
+			if row.Step == "nginx" && row.Seen != "sales: nginx knows it; "+now || row.Step == "url" && row.Seen != c.URL("sales")+" can be opened from here; "+now {
 				t.Errorf("%+v", row)
 			}
 		}
 	}
 	good("no tunnel is open now")
-	if left, _ := os.ReadDir(c.proxy.Slots()); len(left) != 0 {
+	if left, _ := os.ReadDir(c.Slots()); len(left) != 0 {
 		t.Errorf("left behind: %v", left)
 	}
-	tun := c.exposed(t, "", app(t, "hello"))
-	await(t, tun, "two links", whole)
-	before, _ := os.ReadDir(c.proxy.Slots())
+	tun := c.exposed(t)
+	before, _ := os.ReadDir(c.Slots())
 	for range 3 {
 		good("a tunnel answers now")
 	}
 	if s := tun.Status(); !whole(s) || s.Reconnects != 0 || s.Failed != 0 {
 		t.Errorf("the tunnel noticed: %+v", s)
 	}
-	if after, _ := os.ReadDir(c.proxy.Slots()); len(after) != len(before) {
+	if after, _ := os.ReadDir(c.Slots()); len(after) != len(before) {
 		t.Errorf("sockets %v, before %v", after, before)
 	}
-	rows := c.inspect(t, func(cfg *tunnel.Config) { cfg.HostKey = c.KnownHostsLine() })
+	rows := c.inspect(t, func(cfg *destination.Config) { cfg.HostKey = c.KnownHostsLine() })
 	if want := fmt.Sprintf("to pin it: host_key=%q", c.Fingerprint()); rows[1].Hint != want || !rows[1].OK {
 		t.Errorf("%+v", rows[1])
 	}
@@ -119,17 +145,17 @@ func TestCheckOfAGoodProxy(t *testing.T) {
 // Whatever is broken, its own row says so, with what to do, and only that one.
 func TestCheckOfABrokenProxy(t *testing.T) {
 	c := newChecked(t)
-	sshd, err := os.ReadFile(c.proxy.Layout.SSHD)
+	sshd, err := os.ReadFile(c.Layout.SSHD)
 	must(t, err)
-	description, err := os.ReadFile(c.proxy.Own() + "/proxy.json")
+	description, err := os.ReadFile(c.Own() + "/proxy.json")
 	must(t, err)
 	config := func(change ...string) func() {
-		return func() { rewrite(t, c.proxy.Layout.SSHD, change...); c.Restart() }
+		return func() { rewrite(t, c.Layout.SSHD, change...); c.Restart() }
 	}
-	describe := func(change ...string) func() { return func() { rewrite(t, c.proxy.Own()+"/proxy.json", change...) } }
-	mode := func(mode fs.FileMode) func() { return func() { must(t, os.Chmod(c.proxy.Slots(), mode)) } }
+	describe := func(change ...string) func() { return func() { rewrite(t, c.Own()+"/proxy.json", change...) } }
+	mode := func(mode fs.FileMode) func() { return func() { must(t, os.Chmod(c.Slots(), mode)) } }
 	nobody := fmt.Sprint(c.FreePort())
-	check := fmt.Sprint(c.proxy.Check())
+	check := fmt.Sprint(c.Check())
 	const after = "…" // nothing comes after it
 	for name, b := range map[string]struct {
 		spoil      func()
@@ -144,22 +170,22 @@ func TestCheckOfABrokenProxy(t *testing.T) {
 		"no way to its port":    {config("PermitOpen 127.0.0.1:"+check, "PermitOpen 127.0.0.1:1"), "nginx", "may not connect to its check port", "setup"},
 		"a plain account":       {config("ForceCommand internal-sftp -R", "", "ChrootDirectory", "#"), "description,files", "ordinary account", "proxy setup root@MACHINE FILE"},
 		"no nginx":              {func() { describe(check, nobody)(); config(check, nobody)() }, "nginx", "nginx does not run", "systemctl"},
-		"no directory":          {func() { must(t, os.RemoveAll(c.proxy.Own())) }, "description" + after, "connection ends after the login", "systemd-tmpfiles"},
-		"others may write":      {func() { must(t, os.Chmod(c.proxy.Own(), 0o777)) }, "description" + after, "connection ends after the login", "systemd-tmpfiles"},
-		"no description":        {func() { must(t, os.Remove(c.proxy.Own()+"/proxy.json")) }, "description", "shows no /proxy.json", "setup"},
+		"no directory":          {func() { must(t, os.RemoveAll(c.Own())) }, "description" + after, "connection ends after the login", "systemd-tmpfiles"},
+		"others may write":      {func() { must(t, os.Chmod(c.Own(), 0o777)) }, "description" + after, "connection ends after the login", "systemd-tmpfiles"},
+		"no description":        {func() { must(t, os.Remove(c.Own()+"/proxy.json")) }, "description", "shows no /proxy.json", "setup"},
 		"no JSON":               {describe("{", "("), "description", "cannot be used", "setup"},
 		"of another version":    {describe(`"version": 1`, `"version": 2`), "description", "version 2", "setup"},
 		"another's description": {describe(`"tenant": "`+c.User+`"`, `"tenant": "x\u001b[2J"`), "description", "that of", "setup"},
-		"no slots":              {func() { must(t, os.Remove(c.proxy.Slots())) }, "slots", "/s of the sockets is missing", "systemd-tmpfiles"},
-		"a file":                {func() { must(t, os.Remove(c.proxy.Slots())); must(t, os.WriteFile(c.proxy.Slots(), nil, 0o600)) }, "slots", "no directory", "systemd-tmpfiles"},
+		"no slots":              {func() { must(t, os.Remove(c.Slots())) }, "slots", "/s of the sockets is missing", "systemd-tmpfiles"},
+		"a file":                {func() { must(t, os.Remove(c.Slots())); must(t, os.WriteFile(c.Slots(), nil, 0o600)) }, "slots", "no directory", "systemd-tmpfiles"},
 		"not setgid":            {mode(0o750), "slots", "not setgid", "systemd-tmpfiles"},
 		"open slots":            {mode(0o755 | fs.ModeSetgid), "slots", "open to everybody", "systemd-tmpfiles"},
-		"slots of root":         {func() { must(t, os.Chown(c.proxy.Slots(), 0, 0)) }, "slots", "not the account's", "systemd-tmpfiles"},
+		"slots of root":         {func() { must(t, os.Chown(c.Slots(), 0, 0)) }, "slots", "not the account's", "systemd-tmpfiles"},
 		"slots without writing": {mode(0o550 | fs.ModeSetgid), "slots", "not the account's", "systemd-tmpfiles"},
 		"an app that nginx does not know": {describe(`"name":"sales"`, `"name":"more"`, "/sales/", "/more/"), "nginx,url",
 			"more: nginx runs, but does not know it", "systemctl"},
 		"an address with orders to a terminal": {describe("/sales/", `/\u202e\u009bsales/`), "nginx,url", "does not know it", "systemctl"},
-		"an address that is not there":         {describe(fmt.Sprintf(":%d/", c.http), ":1/"), "url", "cannot be opened from here", "firewalls"},
+		"an address that is not there":         {describe(fmt.Sprintf(":%d/", c.HTTP), ":1/"), "url", "cannot be opened from here", "firewalls"},
 	} {
 		b.spoil()
 		rows := c.inspect(t)
@@ -179,14 +205,14 @@ func TestCheckOfABrokenProxy(t *testing.T) {
 		if strings.Join(failed, ",") != want || last && rows[len(rows)-1].Step != want {
 			t.Errorf("%s: %v fail, want %s: %+v", name, failed, want, rows)
 		}
-		must(t, os.RemoveAll(c.proxy.Slots()))
-		must(t, os.MkdirAll(c.proxy.Slots(), 0o755))
-		must(t, os.Chmod(c.proxy.Own(), 0o755))
-		must(t, os.Chown(c.proxy.Slots(), c.TenantID(), 0))
+		must(t, os.RemoveAll(c.Slots()))
+		must(t, os.MkdirAll(c.Slots(), 0o755))
+		must(t, os.Chmod(c.Own(), 0o755))
+		must(t, os.Chown(c.Slots(), c.TenantID(), 0))
 		mode(0o750 | fs.ModeSetgid)()
-		must(t, os.WriteFile(c.proxy.Own()+"/proxy.json", description, 0o644))
-		if now, _ := os.ReadFile(c.proxy.Layout.SSHD); string(now) != string(sshd) {
-			must(t, os.WriteFile(c.proxy.Layout.SSHD, sshd, 0o644))
+		must(t, os.WriteFile(c.Own()+"/proxy.json", description, 0o644))
+		if now, _ := os.ReadFile(c.Layout.SSHD); string(now) != string(sshd) {
+			must(t, os.WriteFile(c.Layout.SSHD, sshd, 0o644))
 			c.Restart()
 		}
 	}
@@ -196,8 +222,8 @@ func TestCheckOfABrokenProxy(t *testing.T) {
 func TestCheckOfOtherAccounts(t *testing.T) {
 	leak.Check(t)
 	s := sshdtest.Start(t, sshdtest.Options{Config: []string{"Subsystem sftp internal-sftp"}})
-	cfg := tunnel.Config{Server: tunnel.Servers{s.User + "@" + s.Addr()}, Key: s.KeyFile, HostKey: s.Fingerprint()}
-	rows, err := tunnel.CheckProxy(within(t, 20*time.Second), cfg)
+	cfg := destination.Config{Server: s.User + "@" + s.Addr(), Key: s.KeyFile, HostKey: s.Fingerprint()}
+	rows, err := proxyadmin.Check(within(t, 20*time.Second), cfg, "")
 	must(t, err)
 	if got, want := steps(rows), stepsOfACheck[:8]; !slices.Equal(got, want) {
 		t.Errorf("steps %v", got)
@@ -207,19 +233,19 @@ func TestCheckOfOtherAccounts(t *testing.T) {
 			t.Errorf("%+v", row)
 		}
 	}
-	for name, spoil := range map[string]func(*tunnel.Config){
-		"refused":       func(cfg *tunnel.Config) { cfg.Key = sshdtest.NewKey(t, "ed25519") },
-		s.Fingerprint(): func(cfg *tunnel.Config) { cfg.HostKey = madeUpKey },
+	for name, spoil := range map[string]func(*destination.Config){
+		"refused":       func(cfg *destination.Config) { cfg.Key = sshdtest.NewKey(t, "ed25519") },
+		s.Fingerprint(): func(cfg *destination.Config) { cfg.HostKey = madeUpKey },
 	} {
 		cfg := cfg
 		spoil(&cfg)
-		rows, err := tunnel.CheckProxy(within(t, 20*time.Second), cfg)
+		rows, err := proxyadmin.Check(within(t, 20*time.Second), cfg, "")
 		if err != nil || len(rows) != 1 || rows[0].Step != "login" || rows[0].OK || !strings.Contains(rows[0].Seen, name) || rows[0].Hint == "" {
 			t.Errorf("%s: %+v, %v", name, rows, err)
 		}
 	}
-	cfg.Server = tunnel.Servers{"@"}
-	if rows, err := tunnel.CheckProxy(t.Context(), cfg); !errors.Is(err, tunnel.ErrConfig) || rows != nil {
+	cfg.Server = "@"
+	if rows, err := proxyadmin.Check(t.Context(), cfg, ""); !errors.Is(err, tunnel.ErrConfig) || rows != nil {
 		t.Errorf("%+v, %v", rows, err)
 	}
 }
@@ -253,7 +279,7 @@ func TestCheckOfCertificates(t *testing.T) {
 	authority := signed(t, "authority", 1000*time.Hour, nil)
 	trusted := filepath.Join(t.TempDir(), "authorities.pem")
 	must(t, os.WriteFile(trusted, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: authority.Certificate[0]}), 0o644))
-	description, err := os.ReadFile(c.proxy.Own() + "/proxy.json")
+	description, err := os.ReadFile(c.Own() + "/proxy.json")
 	must(t, err)
 	const day = 24 * time.Hour
 	for name, k := range map[string]struct {
@@ -272,8 +298,8 @@ func TestCheckOfCertificates(t *testing.T) {
 		front := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }))
 		front.TLS = &tls.Config{Certificates: []tls.Certificate{k.cert}}
 		front.StartTLS()
-		rewrite(t, c.proxy.Own()+"/proxy.json", fmt.Sprintf(`"http://127.0.0.1:%d/`, c.http), fmt.Sprintf(`"%s/`, front.URL))
-		rows := c.inspect(t, func(cfg *tunnel.Config) {
+		rewrite(t, c.Own()+"/proxy.json", fmt.Sprintf(`"http://127.0.0.1:%d/`, c.HTTP), fmt.Sprintf(`"%s/`, front.URL))
+		rows := c.inspect(t, func(cfg *destination.Config) {
 			cfg.Environment = map[string]string{}
 			if k.trust {
 				cfg.Environment["SSL_CERT_FILE"] = trusted
@@ -287,6 +313,6 @@ func TestCheckOfCertificates(t *testing.T) {
 		if url := rows[len(rows)-2]; url.Step != "url" || !url.OK || url.Warn {
 			t.Errorf("%s: %+v", name, url)
 		}
-		must(t, os.WriteFile(c.proxy.Own()+"/proxy.json", description, 0o644))
+		must(t, os.WriteFile(c.Own()+"/proxy.json", description, 0o644))
 	}
 }

@@ -1,6 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package tunnel
+// Package proxyadmin is what an admin does with a proxy machine: SetUp makes one, or changes or removes what it
+// made, and Check looks at one as its tenants have it.
+//
+//	script, err := proxyhost.Script(host)
+//	m, err := proxyadmin.SetUp(ctx, destination.Config{Server: "root@203.0.113.7"}, script, false, func(line string) { fmt.Println(line) })
+//	rows, err := proxyadmin.Check(ctx, destination.Config{Server: m.Server("sales"), HostKey: m.HostKey}, "")
+//
+// Both log in by SSH and end with their call; they know no tunnel. Errors are a *tunnel.Error, or the
+// context's own.
+package proxyadmin
 
 import (
 	"context"
@@ -35,15 +44,14 @@ func (m *Machine) Server(account string) string {
 var shownHostKey = regexp.MustCompile(`^taipy-tunnel: host key (SHA256:[A-Za-z0-9+/]{43})$`)
 
 // SetUp logs in to cfg.Server and runs script there (proxyhost.Script) as root, which the account is or
-// becomes by sudo without a password; with remove the script undoes what it made. Of cfg it heeds what
-// says how to get there and log in. said is called with each line of output as it comes,
+// becomes by sudo without a password; with remove the script undoes what it made. said is called with each line of output as it comes,
 // freed of everything that is not to be printed, and no more when SetUp has returned; while it does not return the script waits.
 //
 // The script is a file for as long as it takes to begin reading it, where only root gets. It sees
 // no input. When ctx ends, or the link does, its processes get SIGHUP; SetUp then returns at once.
-// Errors are an *Error, of a script that fails too, or ctx's own.
-func SetUp(ctx context.Context, cfg Config, script string, remove bool, said func(line string)) (*Machine, error) {
-	srv, err := cfg.resolve()
+// A script that fails is an error.
+func SetUp(ctx context.Context, cfg destination.Config, script string, remove bool, said func(line string)) (*Machine, error) {
+	srv, err := destination.Resolve(cfg)
 	if err != nil {
 		return nil, err
 	}

@@ -2,7 +2,7 @@
 
 //go:build linux
 
-package tunnel
+package proxyadmin
 
 import (
 	"fmt"

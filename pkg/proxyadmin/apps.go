@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package tunnel
+package proxyadmin
 
 import (
 	"context"
@@ -26,8 +26,8 @@ const freeName = "taipy-tunnel-check"
 // apps looks at what nginx has of each app, from the proxy and from here.
 func (i *inspection) apps(ctx context.Context, d *proxyhost.Description) {
 	apps := d.Apps
-	if i.cfg.Name != "" || len(apps) == 0 {
-		name := i.cfg.Name
+	if i.name != "" || len(apps) == 0 {
+		name := i.name
 		if name == "" {
 			name = freeName
 		}

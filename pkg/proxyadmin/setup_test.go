@@ -2,7 +2,7 @@
 
 //go:build linux
 
-package tunnel_test
+package proxyadmin_test
 
 import (
 	"context"
@@ -16,15 +16,17 @@ import (
 	"testing"
 	"time"
 
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/destination"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/leak"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/proxyadmin"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/tunnel"
 )
 
 const madeUpKey = "SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
 
 // newMachine is an sshd that root logs in to, as an admin does.
-func newMachine(t testing.TB, o sshdtest.Options) (*sshdtest.Server, tunnel.Config) {
+func newMachine(t testing.TB, o sshdtest.Options) (*sshdtest.Server, destination.Config) {
 	t.Helper()
 	if os.Getuid() != 0 {
 		if os.Getenv("CI") == "true" {
@@ -48,13 +50,13 @@ func newMachine(t testing.TB, o sshdtest.Options) (*sshdtest.Server, tunnel.Conf
 			}
 		}
 	})
-	return s, tunnel.Config{Server: tunnel.Servers{s.User + "@" + s.Addr()}, Key: s.KeyFile, HostKey: s.Fingerprint()}
+	return s, destination.Config{Server: s.User + "@" + s.Addr(), Key: s.KeyFile, HostKey: s.Fingerprint()}
 }
 
 // setUp runs a script and returns what it said. The sshd of these tests says something itself, now and then.
-func setUp(t testing.TB, cfg tunnel.Config, script string, remove bool) (m *tunnel.Machine, lines []string, err error) {
+func setUp(t testing.TB, cfg destination.Config, script string, remove bool) (m *proxyadmin.Machine, lines []string, err error) {
 	t.Helper()
-	m, err = tunnel.SetUp(within(t, 20*time.Second), cfg, script, remove, func(line string) {
+	m, err = proxyadmin.SetUp(within(t, 20*time.Second), cfg, script, remove, func(line string) {
 		if !strings.HasPrefix(line, "debug1: ") {
 			lines = append(lines, line)
 		}
@@ -120,7 +122,7 @@ func TestSetUpIsGivenUp(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
 			var began time.Time
-			_, err := tunnel.SetUp(ctx, cfg, hanging(dir), false, func(line string) {
+			_, err := proxyadmin.SetUp(ctx, cfg, hanging(dir), false, func(line string) {
 				if line == "working" {
 					began = time.Now()
 					c.end(s, cancel)
@@ -175,25 +177,25 @@ func TestSetUpThatCannotBegin(t *testing.T) {
 	s, cfg := newMachine(t, sshdtest.Options{})
 	tenant, _ := newMachine(t, sshdtest.Options{Config: []string{"Subsystem sftp internal-sftp", "ForceCommand internal-sftp -R"}})
 	none, _ := newMachine(t, sshdtest.Options{Config: []string{"MaxSessions 0"}})
-	at := func(s *sshdtest.Server) func(*tunnel.Config) {
-		return func(cfg *tunnel.Config) {
-			cfg.Server, cfg.Key, cfg.HostKey = tunnel.Servers{s.User + "@" + s.Addr()}, s.KeyFile, s.Fingerprint()
+	at := func(s *sshdtest.Server) func(*destination.Config) {
+		return func(cfg *destination.Config) {
+			cfg.Server, cfg.Key, cfg.HostKey = s.User+"@"+s.Addr(), s.KeyFile, s.Fingerprint()
 		}
 	}
 	for name, c := range map[string]struct {
-		spoil     func(*tunnel.Config)
+		spoil     func(*destination.Config)
 		class     error
 		permanent bool
 		says      string
 	}{
-		"no user":       {func(cfg *tunnel.Config) { cfg.Server = tunnel.Servers{"127.0.0.1"}; cfg.SSHConfig = "none" }, tunnel.ErrConfig, true, "names no user"},
-		"no server":     {func(cfg *tunnel.Config) { cfg.Server = nil }, tunnel.ErrConfig, true, "no server"},
-		"another host":  {func(cfg *tunnel.Config) { cfg.HostKey = madeUpKey }, tunnel.ErrHostKey, true, s.Fingerprint()},
-		"another key":   {func(cfg *tunnel.Config) { cfg.Key = sshdtest.NewKey(t, "ed25519") }, tunnel.ErrAuth, true, "refused user"},
-		"nobody there":  {func(cfg *tunnel.Config) { cfg.Server = tunnel.Servers{fmt.Sprintf("root@127.0.0.1:%d", s.FreePort())} }, tunnel.ErrUnreachable, false, "no connection"},
+		"no user":       {func(cfg *destination.Config) { cfg.Server = "127.0.0.1"; cfg.SSHConfig = "none" }, tunnel.ErrConfig, true, "names no user"},
+		"no server":     {func(cfg *destination.Config) { cfg.Server = "" }, tunnel.ErrConfig, true, "no server"},
+		"another host":  {func(cfg *destination.Config) { cfg.HostKey = madeUpKey }, tunnel.ErrHostKey, true, s.Fingerprint()},
+		"another key":   {func(cfg *destination.Config) { cfg.Key = sshdtest.NewKey(t, "ed25519") }, tunnel.ErrAuth, true, "refused user"},
+		"nobody there":  {func(cfg *destination.Config) { cfg.Server = fmt.Sprintf("root@127.0.0.1:%d", s.FreePort()) }, tunnel.ErrUnreachable, false, "no connection"},
 		"a tenant":      {at(tenant), tunnel.ErrAuth, true, "sftp connections only"},
 		"no session":    {at(none), tunnel.ErrAuth, true, "runs no commands"},
-		"a jump nobody": {func(cfg *tunnel.Config) { cfg.Jump = fmt.Sprintf("root@127.0.0.1:%d", s.FreePort()) }, tunnel.ErrHop, false, "on the way"},
+		"a jump nobody": {func(cfg *destination.Config) { cfg.Jump = fmt.Sprintf("root@127.0.0.1:%d", s.FreePort()) }, tunnel.ErrHop, false, "on the way"},
 	} {
 		cfg := cfg
 		c.spoil(&cfg)
@@ -201,5 +203,19 @@ func TestSetUpThatCannotBegin(t *testing.T) {
 		if e := tunnel.AsError(err); !errors.Is(err, c.class) || e.Permanent != c.permanent || !strings.Contains(e.Error(), c.says) || e.Hint == "" || said != nil {
 			t.Errorf("%s: %v (%v), %q", name, err, e.Permanent, said)
 		}
+	}
+}
+
+func within(t testing.TB, d time.Duration) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
 	}
 }

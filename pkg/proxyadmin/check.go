@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package tunnel
+package proxyadmin
 
 import (
 	"context"
@@ -10,35 +10,39 @@ import (
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/destination"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/probe"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/proxyhost"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshlink"
 )
 
 // inspection is a look at a proxy machine, as one of its tenants has it.
 type inspection struct {
-	cfg  *Config
 	srv  *destination.Destination
+	name string // of the one app to look at; "": all
 	link *sshlink.Link
-	rows []Checked
+	rows []probe.Checked
 }
 
-// CheckProxy logs in to cfg.Server, an account of a prepared proxy, and returns what it sees there, in the order of
+// Check logs in to cfg.Server, an account of a prepared proxy, and returns what it sees there, in the order of
 // the chain: steps "login", "host key", "description", then what the account may do ("commands", "ports",
 // "addresses", "files", "sockets"), then "slots", and for each app "nginx", "url" and "certificate".
-// Of cfg it heeds what says how to get there and log in, and Name: that app alone.
+// name is that of an app: that one alone; "": all.
 //
 // It changes nothing there, leaves nothing, and no tunnel of the account notices. Each step ends within 10 s. The error is
 // one of cfg, or ctx's own; a login that fails is a finding.
-func CheckProxy(ctx context.Context, cfg Config) ([]Checked, error) {
-	srv, err := cfg.resolve()
+func Check(ctx context.Context, cfg destination.Config, name string) ([]probe.Checked, error) {
+	srv, err := destination.Resolve(cfg)
 	if err != nil {
+		return nil, err
+	}
+	if err := proxyhost.CheckName(name); err != nil {
 		return nil, err
 	}
 	ssh, err := srv.SSH()
 	if err != nil {
 		return nil, err
 	}
-	i := &inspection{cfg: &cfg, srv: srv}
+	i := &inspection{srv: srv, name: name}
 	i.link, err = sshlink.Dial(ctx, ssh)
 	switch {
 	case ctx.Err() != nil:
@@ -54,7 +58,7 @@ func CheckProxy(ctx context.Context, cfg Config) ([]Checked, error) {
 	if cfg.HostKey != i.link.HostKey() {
 		pin = fmt.Sprintf("to pin it: host_key=%q", i.link.HostKey())
 	}
-	i.add(Checked{Step: "host key", OK: true, Hint: pin}, "%s", i.link.HostKey())
+	i.add(probe.Checked{Step: "host key", OK: true, Hint: pin}, "%s", i.link.HostKey())
 	d := i.description(ctx)
 	for _, look := range []func(context.Context){i.commands, i.ports, i.addresses, i.files, i.sockets} {
 		i.step(ctx, look)
@@ -65,6 +69,11 @@ func CheckProxy(ctx context.Context, cfg Config) ([]Checked, error) {
 	return i.rows, ctx.Err()
 }
 
+const (
+	lookTimeout = 10 * time.Second // bounds each step
+	readTimeout = 5 * time.Second  // for the description
+)
+
 // step bounds a look, unless there is nothing to look at any more.
 func (i *inspection) step(ctx context.Context, look func(context.Context)) {
 	select {
@@ -73,28 +82,28 @@ func (i *inspection) step(ctx context.Context, look func(context.Context)) {
 	default:
 	}
 	if ctx.Err() == nil {
-		ctx, cancel := context.WithTimeout(ctx, doctorTimeout)
+		ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 		defer cancel()
 		look(ctx)
 	}
 }
 
 // add files what was seen. The machine's own words may be in it.
-func (i *inspection) add(row Checked, format string, args ...any) {
+func (i *inspection) add(row probe.Checked, format string, args ...any) {
 	row.Seen = printable(fmt.Sprintf(format, args...))
 	i.rows = append(i.rows, row)
 }
 
 func (i *inspection) ok(step, format string, args ...any) {
-	i.add(Checked{Step: step, OK: true}, format, args...)
+	i.add(probe.Checked{Step: step, OK: true}, format, args...)
 }
 
 func (i *inspection) warn(step, hint, format string, args ...any) {
-	i.add(Checked{Step: step, OK: true, Warn: true, Hint: hint}, format, args...)
+	i.add(probe.Checked{Step: step, OK: true, Warn: true, Hint: hint}, format, args...)
 }
 
 func (i *inspection) fail(step, hint, format string, args ...any) {
-	i.add(Checked{Step: step, Hint: hint}, format, args...)
+	i.add(probe.Checked{Step: step, Hint: hint}, format, args...)
 }
 
 const (
@@ -105,7 +114,7 @@ const (
 // description reads what the proxy says of itself; nil if that is nothing.
 func (i *inspection) description(ctx context.Context) *proxyhost.Description {
 	const step = "description"
-	reading, cancel := context.WithTimeout(ctx, stepTimeout)
+	reading, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	text, err := i.link.ReadFile(reading, proxyhost.DescriptionPath, proxyhost.DescriptionMost)
 	if err != nil {

@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package probe
+
+// Checked is what was seen of one step of the chain between the app and its visitors.
+type Checked struct {
+	// Step is "app", "link", "exposure" (of a plain proxy's port), "url" or "visitor"; proxyadmin.Check has others.
+	Step string `json:"step"`
+	// OK: visitors get past it, and it is as safe as it should be.
+	OK bool `json:"ok"`
+	// Warn: OK, but somebody should look at it.
+	Warn bool `json:"warn,omitempty"`
+	// Seen is what was seen, in a few words; Hint what to do, "" if nothing.
+	Seen string `json:"seen"`
+	Hint string `json:"hint"`
+}
