@@ -25,11 +25,11 @@ func TestOtherSystems(t *testing.T) {
 		t.Run(goos, func(t *testing.T) {
 			t.Parallel()
 			all, ours := map[string]*types.Package{"unsafe": types.Unsafe}, 0
-			for _, p := range listed(t, goos) {
+			for _, p := range listed(t, goos, "-test", "./pkg/...") {
 				if all[p.ImportPath] != nil {
 					continue
 				}
-				checked, err := p.check(all)
+				checked, err := p.check(all, token.NewFileSet(), nil)
 				if err != nil {
 					t.Errorf("%s: %v", p.ImportPath, err)
 				}
@@ -57,10 +57,10 @@ type goPackage struct {
 	}
 }
 
-// listed are the packages below pkg and their tests, each after those that it imports.
-func listed(t *testing.T, goos string) (all []goPackage) {
+// listed are packages as the arguments of `go list` say, each after those that it imports.
+func listed(t *testing.T, goos string, which ...string) (all []goPackage) {
 	t.Helper()
-	c := exec.CommandContext(t.Context(), "go", "list", "-deps", "-test", "-json=ImportPath,Dir,GoFiles,ImportMap,Standard,Module", "./pkg/...")
+	c := exec.CommandContext(t.Context(), "go", append([]string{"list", "-deps", "-json=ImportPath,Dir,GoFiles,ImportMap,Standard,Module"}, which...)...)
 	c.Dir = root(t)
 	c.Env = append(os.Environ(), "GOOS="+goos, "CGO_ENABLED=0")
 	c.Stderr = t.Output()
@@ -86,9 +86,9 @@ func listed(t *testing.T, goos string) (all []goPackage) {
 	return all
 }
 
-// check type-checks a package; of the standard library only what others see of it.
-func (p *goPackage) check(all map[string]*types.Package) (*types.Package, error) {
-	fset := token.NewFileSet()
+// check type-checks a package; of the standard library only what others see of it. info is filled in, if it
+// is not nil, with positions of fset.
+func (p *goPackage) check(all map[string]*types.Package, fset *token.FileSet, info *types.Info) (*types.Package, error) {
 	var files []*ast.File
 	for _, name := range p.GoFiles {
 		if !filepath.IsAbs(name) { // the main function of tests is in Go's cache
@@ -112,7 +112,7 @@ func (p *goPackage) check(all map[string]*types.Package) (*types.Package, error)
 	if p.Module.GoVersion != "" {
 		cfg.GoVersion = "go" + p.Module.GoVersion
 	}
-	return cfg.Check(p.ImportPath, fset, files, nil)
+	return cfg.Check(p.ImportPath, fset, files, info)
 }
 
 type importer func(path string) (*types.Package, error)
