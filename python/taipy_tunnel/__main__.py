@@ -3,7 +3,7 @@
 
 import sys
 
-from ._command import main
+from ._cli.command import main
 
 if __name__ == "__main__":
     sys.exit(main())

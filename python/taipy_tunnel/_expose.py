@@ -12,15 +12,16 @@ import time
 from collections.abc import Mapping
 from typing import NoReturn
 
-from . import _databricks, _scope, _settings
+from . import _settings
 from ._card import KEEP_MINUTES
-from ._cluster import facts, spark
+from ._databricks import notebook, scope
+from ._databricks.cluster import facts, spark
 from ._errors import ProxyUnreachableError, TunnelError
 from ._library import LATE
 from ._quote import quote
 from ._settings import DEFAULT_TIMEOUT, Access, Expires, Key, Settings, flag, seconds, slot, text, variable
 from ._status import Status
-from ._taipy import App
+from ._taipy.app import App
 from ._tunnel import ENDED, Tunnel
 from ._watcher import watcher
 
@@ -111,12 +112,12 @@ def expose(
     try:
         if unknown:
             raise TypeError(_no_such_argument(next(iter(unknown))))
-        with _scope.looked_up(_left_out(locals()), _live):
+        with scope.looked_up(_left_out(locals()), _live):
             settings = Settings(
                 server=text("server", server),
                 name=text("name", name),
                 connections=_settings.whole("connections", connections, 0),
-                key=_scope.opened(text("key", key)),
+                key=scope.opened(text("key", key)),
                 key_passphrase=text("key_passphrase", key_passphrase),
                 host_key=text("host_key", host_key),
                 remote=slot("remote", remote),
@@ -132,7 +133,7 @@ def expose(
             )
             keep = spark() if flag("keep_cluster", keep_cluster) else None
             shown, patience = App(app), seconds("timeout", timeout, DEFAULT_TIMEOUT)
-        _scope.check(settings)
+        scope.check(settings)
         tunnel = _expose(settings, shown, patience)
     except BaseException as error:
         # A verbose traceback shows what this frame holds, and any of it may be a secret in the wrong place.
@@ -142,7 +143,7 @@ def expose(
         # raise, so this is not said there.
         misspelt, unknown = bool(unknown), {}
         if isinstance(error, TunnelError):
-            error = _scope.advised(error, settings)
+            error = scope.advised(error, settings)
             if goes_on := _goes_on():
                 error.message += f"; {goes_on}"
         elif isinstance(error, Exception) and not misspelt:
@@ -158,7 +159,7 @@ def expose(
 def _left_out(given: Mapping[str, object]) -> list[str]:
     """On Databricks, the arguments that were not passed and do not stand in the environment."""
     names: list[str] = []
-    if not _databricks.here():
+    if not notebook.here():
         return names
     for name, parameter in inspect.signature(expose).parameters.items():
         if name != "unknown" and (given[name] is None or given[name] is parameter.default):
@@ -181,12 +182,12 @@ def _goes_on() -> str:
 
 def _show(tunnel: Tunnel) -> None:
     """On Databricks, what is not shown by itself: nobody looks at the result of a job's cell."""
-    if not _databricks.here():
+    if not notebook.here():
         return
-    display = _databricks.named("displayHTML")
-    if _databricks.job():
+    display = notebook.named("displayHTML")
+    if notebook.job():
         print(tunnel, flush=True)
-    elif callable(display) and not _databricks.shows_html():
+    elif callable(display) and not notebook.shows_html():
         display(tunnel._repr_html_())
 
 
@@ -282,7 +283,7 @@ def _in_forked_child() -> None:
     global _lock
     _lock = threading.Lock()
     _tunnels.clear()
-    _scope.forget()
+    scope.forget()
     watcher.reset()
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from ctypes import POINTER, c_char, c_char_p, c_int32, c_int64, c_size_t
 from typing import Any
 
-from . import _databricks
+from ._databricks import notebook
 from ._errors import ForkedProcessError, TunnelError, WorkspaceError, from_json
 from ._settings import Settings
 
@@ -209,10 +209,10 @@ class Library:
         A workspace that is not named is, in a notebook on Databricks, the notebook's own, by the login
         that it has now; only a question with an empty "profile" may fall back on what is configured.
         """
-        login = _databricks.Login()
+        login = notebook.Login()
         asks_workspace = question["ask"].startswith("databricks.")
-        if asks_workspace and _databricks.here() and not question.get("host") and not question.get("profile"):
-            login = _databricks.workspace()
+        if asks_workspace and notebook.here() and not question.get("host") and not question.get("profile"):
+            login = notebook.workspace()
             if not login and "profile" not in question:
                 raise WorkspaceError("workspace: this notebook has no login to it", "pass the arguments: expose(…)")
         text = ctypes.create_string_buffer(json.dumps({**question, **login}).encode())

@@ -14,14 +14,14 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-from . import _card, _taipy
-from ._cluster import Keeper, facts
+from . import _card
+from ._databricks.cluster import Keeper, facts
 from ._errors import AppNotFoundError, ConfigError, TunnelError
 from ._library import NoSuchTunnelError, library
-from ._resync import Resync
 from ._settings import Settings
 from ._status import Cluster, Status
-from ._taipy import App
+from ._taipy.app import App, wake
+from ._taipy.resync import Resync
 from ._watcher import TICK, logger, watcher
 
 KEPT_LOGS = 1000
@@ -306,7 +306,7 @@ class Tunnel:
                     library().set_target(self._handle, address)
             self._resync = Resync()
         elif gui is not None and (self._resync.look(gui, status.reconnects) or status.visitors):
-            _taipy.wake(gui)
+            wake(gui)
 
     def record(self, level: int, moment: float, message: str) -> None:
         """Keep a line for logs() and hand it to Python's logging."""

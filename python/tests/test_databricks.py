@@ -79,7 +79,7 @@ def test_a_workspace_that_is_down(
 
 QUIET = """
 import threading
-from taipy_tunnel._cluster import facts
+from taipy_tunnel._databricks.cluster import facts
 from taipy_tunnel._library import library
 from taipy_tunnel._watcher import watcher
 taipy_tunnel.close_all(0)
@@ -279,8 +279,8 @@ def test_the_same_url_after_a_restart(mode: str, notebook: MakeNotebook, workspa
 
 KEEP = """
 import logging, taipy_tunnel, threading, time
-from taipy_tunnel import _cluster
-_cluster.Keeper.every = 0.02
+from taipy_tunnel._databricks import cluster
+cluster.Keeper.every = 0.02
 said = []
 class Said(logging.Handler):
     def emit(self, record):

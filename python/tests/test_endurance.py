@@ -83,13 +83,13 @@ TAIPY = """
 """
 IDLE = """
     import taipy_tunnel
-    from taipy_tunnel import _taipy
-    woken, wake = 0, _taipy.wake
+    from taipy_tunnel import _tunnel
+    woken, wake = 0, _tunnel.wake
     def counted(gui):
         global woken
         woken += 1
         wake(gui)
-    _taipy.wake = counted
+    _tunnel.wake = counted
     tunnel = taipy_tunnel.expose(**«arguments»)
     assert tunnel.status.target == «app», tunnel
     visitors = [connect() for _ in range(20)]

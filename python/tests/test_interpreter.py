@@ -94,7 +94,7 @@ def test_autoreload_in_a_notebook(notebook: Notebook, proxy: Proxy, app: str, tm
     notebook.run(f"%load_ext autoreload\n%autoreload 2\nimport taipy_tunnel\n{expose}").ok()
     assert notebook.run("taipy_tunnel.__file__").ok().text == repr(str(tmp_path / "taipy_tunnel" / "__init__.py"))
     notebook.run("first = tunnel").ok()
-    for file in (tmp_path / "taipy_tunnel").glob("*.py"):
+    for file in (tmp_path / "taipy_tunnel").rglob("*.py"):
         os.utime(file, (time.time() + 5, time.time() + 5))
     cell = notebook.run("first.state, first.logs()[:1] != []").ok()
     assert cell.text.endswith(" True)")

@@ -24,7 +24,7 @@ from chain.notebook import Notebook
 from chain.proxy import Proxy
 from conftest import arguments
 from gevent.server import StreamServer
-from taipy_tunnel import _taipy
+from taipy_tunnel._taipy.app import wake
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 TIMES = 20
@@ -139,7 +139,7 @@ def notebook(proxy: Proxy) -> Iterator[Notebook]:
 def test_the_next_taipy_server_answers(how: str, notebook: Notebook, visitor: Visitor) -> None:
     """The one that listens on Taipy's declared port in a notebook leads to a port that changes; without it none does.
 
-    The kernel lives through this since connections do not wake the server: see _taipy.wake.
+    The kernel lives through this since connections do not wake the server: see _taipy.app.wake.
     """
     run = f"gui.run(title='app {{}}', port={processes.app_port()}{how})\n"
     ports = set()
@@ -175,11 +175,11 @@ def test_a_wake_is_no_connection() -> None:
     thread.start()
     assert serving.wait(10)
     gui._server._ws.wsgi_server.loop.run_callback(ran.set)
-    _taipy.wake(gui)
+    wake(gui)
     assert ran.wait(10)
     gui.end()
     thread.join(10)
     assert not thread.is_alive()
     assert accepted == []
-    _taipy.wake(gui)  # whose loop has ended
-    _taipy.wake(types.SimpleNamespace())
+    wake(gui)  # whose loop has ended
+    wake(types.SimpleNamespace())

@@ -10,7 +10,7 @@ import subprocess
 
 import pytest
 from conftest import new_key
-from taipy_tunnel._command import main
+from taipy_tunnel._cli.command import main
 
 
 def machine(tmp_path: pathlib.Path, **changed: object) -> str:

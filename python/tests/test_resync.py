@@ -14,7 +14,7 @@ from chain.browser import Browser
 from chain.notebook import Notebook
 from chain.proxy import Proxy
 from conftest import arguments, eventually
-from taipy_tunnel import _resync
+from taipy_tunnel._taipy import resync
 
 APP = """
 from taipy.gui import Gui
@@ -92,5 +92,5 @@ class Clicked:
 def test_a_click_meanwhile_is_not_taken_back(clicks: int, sent: list[int]) -> None:
     """Where clicks do not end it gives up; the next one shows what is."""
     gui = Clicked(clicks)
-    _resync._send(gui)
+    resync._send(gui)
     assert gui.sent == sent

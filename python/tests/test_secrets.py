@@ -31,8 +31,10 @@ import pytest
 import taipy_tunnel
 from chain.workspace import Workspace
 from conftest import new_key
-from taipy_tunnel import TunnelError, _command, _databricks, _expose
-from taipy_tunnel._databricks import Login
+from taipy_tunnel import TunnelError, _expose
+from taipy_tunnel._cli import command
+from taipy_tunnel._databricks import notebook
+from taipy_tunnel._databricks.notebook import Login
 
 LEAST = 12
 FULLY = ("base64", "token")  # the forms that are tried in every way; the others in the plainest, for time's sake
@@ -246,11 +248,11 @@ def test_no_option_is_echoed(
     (tmp_path / "host.json").write_text(json.dumps({"tenants": [TENANT]}))
     every = {"server": "me@127.0.0.1:1", "host_key": HOST_KEY, "file": "host.json", "directory": "out"}
     echoes, tried = [], 0
-    parser_once = _command._parser()  # it takes longer to make than a line to read
-    monkeypatch.setattr(_command, "_parser", lambda: parser_once)
+    parser_once = command._parser()  # it takes longer to make than a line to read
+    monkeypatch.setattr(command, "_parser", lambda: parser_once)
     with Workspace() as workspace:
-        monkeypatch.setattr(_databricks, "here", lambda: True)
-        monkeypatch.setattr(_databricks, "workspace", lambda: Login(host=workspace.host, token=workspace.token))
+        monkeypatch.setattr(notebook, "here", lambda: True)
+        monkeypatch.setattr(notebook, "workspace", lambda: Login(host=workspace.host, token=workspace.token))
         for (path, parser), (form, secret) in itertools.product(commands(parser_once), forms.items()):
             (tmp_path / "secret").write_text(secret)
             monkeypatch.setenv("TAIPY_TUNNEL_KEY_PASSPHRASE", secret)
@@ -260,7 +262,7 @@ def test_no_option_is_echoed(
                 tried += 1
                 monkeypatch.setattr(sys, "stdin", io.StringIO(secret))
                 with contextlib.suppress(SystemExit):
-                    _command.main(line)
+                    command.main(line)
                 captured = capfd.readouterr()
                 with contextlib.suppress(OSError):  # the directory that `proxy render` made: what exists is shown
                     shutil.rmtree(secret)

@@ -11,10 +11,10 @@ import sys
 import textwrap
 from typing import Any
 
-from . import _quote
-from ._arguments import read
-from ._errors import ConfigError
-from ._library import library
+from .. import _quote
+from .._errors import ConfigError
+from .._library import library
+from .arguments import read
 
 RENDER_TIMEOUT = 30.0  # seconds
 SET_UP_TIMEOUT = 3600.0  # packages may come slowly

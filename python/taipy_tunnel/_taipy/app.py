@@ -17,9 +17,9 @@ import re
 import sys
 from typing import Any
 
-from ._errors import AppNotFoundError, ConfigError
-from ._quote import quote
-from ._settings import elsewhere
+from .._errors import AppNotFoundError, ConfigError
+from .._quote import quote
+from .._settings import elsewhere
 
 REST_PORT = 5000  # werkzeug's default, which Rest().run() leaves alone
 _REGISTRY = "taipy.gui.utils._runtime_manager"

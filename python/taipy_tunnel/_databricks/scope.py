@@ -12,11 +12,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 
-from . import _databricks
-from ._errors import ConfigError, HostKeyError, TunnelError
-from ._quote import keylike, quote
-from ._secrets import Reading, Secret
-from ._settings import Settings, stored, variable
+from .._errors import ConfigError, HostKeyError, TunnelError
+from .._quote import keylike, quote
+from .._settings import Settings, stored, variable
+from . import notebook
+from .secrets import Reading, Secret
 
 SCOPE = "taipy-tunnel"
 STORE = "taipy-tunnel databricks store --server USER@HOST --host-key SHA256:…"
@@ -50,7 +50,7 @@ def opened(key: str) -> str:
     scope, _, name = key[len("secret:") :].strip().partition("/")
     if not scope or not name:
         raise ConfigError("configuration: key names no secret", 'write key="secret:SCOPE/KEY"')
-    if not _databricks.here():
+    if not notebook.here():
         raise ConfigError("configuration: key names a secret, and this is not Databricks", 'write key="PATH"')
     found = _read(scope, [name], name)[name]
     if found is None:
@@ -64,13 +64,13 @@ def opened(key: str) -> str:
 
 def check(settings: Settings) -> None:
     """Raise ConfigError if nothing tells where the proxy is."""
-    if not settings.server.strip() and _databricks.here():
+    if not settings.server.strip() and notebook.here():
         raise ConfigError(f"configuration: no server was given{_looked_at('server')}", _remedy())
 
 
 def advised(error: TunnelError, settings: Settings | None) -> TunnelError:
     """An error, on Databricks with the places where what is missing was looked for."""
-    if settings is None or not _databricks.here():
+    if settings is None or not notebook.here():
         return error
     if not settings.key and isinstance(error, ConfigError) and "no private key" in error.message:
         return ConfigError(error.message + _looked_at("key"), f"{error.hint}; {_remedy()}")
@@ -112,7 +112,7 @@ def _remedy() -> str:
     here = 'or here: expose(server="user@host", host_key="SHA256:…", key="secret:SCOPE/KEY")'
     rest = (
         "serverless compute has no environment variables"
-        if _databricks.serverless()
+        if notebook.serverless()
         else f"or in the cluster's environment variables: {variable('server')} and so on"
     )
     return f"an administrator stores it once for all notebooks: {STORE}; {here}; {rest}"

@@ -13,10 +13,10 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from . import _databricks
-from ._errors import TunnelError, WorkspaceError
-from ._library import deaf, library
-from ._quote import quote
+from .._errors import TunnelError, WorkspaceError
+from .._library import deaf, library
+from .._quote import quote
+from . import notebook
 
 PATIENCE = 9.0  # seconds without an answer: a person waits less than 10
 
@@ -53,13 +53,13 @@ class Reading:
 
         needed: the key without which nothing can be done; "": none.
         """
-        get = getattr(getattr(_databricks.named("dbutils"), "secrets", None), "get", None)
+        get = getattr(getattr(notebook.named("dbutils"), "secrets", None), "get", None)
         answered = callable(get) and self._by_dbutils(get)
         if not answered and (not callable(get) or (needed and needed not in self.found)):
             self._by_rest(needed)
 
     def _by_rest(self, needed: str) -> None:
-        if not _databricks.workspace():
+        if not notebook.workspace():
             self.why = self.why or "this notebook has neither dbutils nor a login to its workspace"
             return
         question: dict[str, Any] = {"ask": "databricks.secrets", "scope": self._scope, "keys": self._keys}

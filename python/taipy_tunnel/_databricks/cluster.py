@@ -14,12 +14,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from . import _databricks
-from ._card import KEEP_MINUTES
-from ._errors import ConfigError, TunnelError
-from ._library import NoSuchTunnelError, deaf, library
-from ._status import Cluster
-from ._watcher import TICK, logger, watcher
+from .._card import KEEP_MINUTES
+from .._errors import ConfigError, TunnelError
+from .._library import NoSuchTunnelError, deaf, library
+from .._status import Cluster
+from .._watcher import TICK, logger, watcher
+from . import notebook
 
 PATIENCE = 9.0  # seconds
 
@@ -34,13 +34,13 @@ class Facts:
 
     def look(self) -> None:
         """Find out, unless that is known, or being done; the answer comes in the background."""
-        if not _databricks.here() or self._handle or self.known is not None:
+        if not notebook.here() or self._handle or self.known is not None:
             return
-        if _databricks.job() or _databricks.serverless():
-            self.known = Cluster("job" if _databricks.job() else "serverless")
+        if notebook.job() or notebook.serverless():
+            self.known = Cluster("job" if notebook.job() else "serverless")
             return
-        question = {"ask": "databricks.cluster", "cluster_id": _databricks.cluster()}
-        if not question["cluster_id"] or not _databricks.workspace():
+        question = {"ask": "databricks.cluster", "cluster_id": notebook.cluster()}
+        if not question["cluster_id"] or not notebook.workspace():
             return
         opened: list[int] = []
         try:
@@ -97,7 +97,7 @@ facts = Facts()
 
 def spark() -> Any:
     """The notebook's, for keep_cluster=True."""
-    found = _databricks.named("spark")
+    found = notebook.named("spark")
     if found is None:
         raise ConfigError(
             "configuration: keep_cluster=True needs a notebook's `spark`, and there is none",

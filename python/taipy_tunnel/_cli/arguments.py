@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import pathlib
 
-from . import _quote
-from ._errors import ConfigError
+from .. import _quote
+from .._errors import ConfigError
 
 
 def text_or_file(option: str, value: str) -> str:

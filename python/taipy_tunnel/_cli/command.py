@@ -12,11 +12,11 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from . import _proxy
-from ._arguments import read, text_or_file
-from ._errors import TunnelError
-from ._library import library
-from ._quote import keylike, quote, without
+from .._errors import TunnelError
+from .._library import library
+from .._quote import keylike, quote, without
+from . import proxy
+from .arguments import read, text_or_file
 
 STORE_TIMEOUT = 60.0  # seconds
 
@@ -54,13 +54,13 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    from . import __version__
+    from .. import __version__
 
     parser = _Parser(prog="taipy-tunnel", description="Sets up what taipy_tunnel.expose() needs.")
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _databricks(commands)
-    _proxy.add(commands)
+    proxy.add(commands)
     return parser
 
 
