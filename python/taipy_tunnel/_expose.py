@@ -17,7 +17,7 @@ from ._card import KEEP_MINUTES
 from ._databricks import notebook, scope
 from ._databricks.cluster import facts, spark
 from ._errors import ProxyUnreachableError, TunnelError
-from ._library import LATE
+from ._questions import LATE
 from ._quote import quote
 from ._settings import DEFAULT_TIMEOUT, Access, Expires, Key, Settings, flag, seconds, slot, text, variable
 from ._status import Status
@@ -273,8 +273,7 @@ def _at_exit() -> None:
     """End the tunnels without waiting for anybody: the proxy gets its port back at once."""
     for tunnel in tunnels():
         tunnel.begin_close(0)
-    with watcher.lock:
-        watcher.changed.wait_for(lambda: not tunnels(), 0.7)
+    watcher.wait(lambda: not tunnels(), 0.7)
     watcher.join(0.1)
 
 

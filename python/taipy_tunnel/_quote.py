@@ -10,11 +10,19 @@ from __future__ import annotations
 import os
 import pathlib
 import re
+from typing import Any
 
 _MOST = 40  # characters; a key has more, and so have most tokens
 _RUN = re.compile(r"[A-Za-z0-9+/_=-]{20,}")  # of base64, or of a token
 _LABELS = r"(?:[{0}0-9-]{{1,63}}\.)+[{0}0-9-]*[{0}][{0}0-9-]*\.?"
 _HOST_NAME = re.compile(f"{_LABELS.format('a-z')}|{_LABELS.format('A-Z')}")  # tokens with dots have both
+
+
+class Hidden(dict[str, Any]):
+    """Fields of which any may be a secret; no traceback shows them."""
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} fields>"
 
 
 def quote(value: str) -> str:

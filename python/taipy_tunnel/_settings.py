@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from typing import Union
 
 from ._errors import ConfigError
+from ._quote import Hidden
 
 DEFAULT_REMOTE = 8080  # the port to which the documentation's nginx hands its requests
 DEFAULT_TIMEOUT = 30.0
@@ -64,12 +65,12 @@ class Settings:
         port = "" if re.search(r"[^:]:\d+$|\]:\d+$", server) else usual
         return server + port, self.name or self.remote or DEFAULT_REMOTE
 
-    def config(self, target: str) -> dict[str, object]:
+    def config(self, target: str) -> Hidden:
         """The `config` of tt_expose."""
         # The library's copy of the environment is as old as the library.
         agent = os.environ.get("SSH_AUTH_SOCK") or "none"
         environment = {name: os.environ[name] for name in _ASKED if name in os.environ}
-        config: dict[str, object] = {**asdict(self), "agent": agent, "environment": environment, "target": target}
+        config = Hidden(asdict(self), agent=agent, environment=environment, target=target)
         if isinstance(self.expires, float):
             end = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=self.expires)
             config["expires"] = end.isoformat()

@@ -15,28 +15,30 @@ from types import TracebackType
 from typing import Any
 
 from . import _card
+from ._abi import NoSuchTunnelError, library
 from ._databricks.cluster import Keeper, facts
 from ._errors import AppNotFoundError, ConfigError, TunnelError
-from ._library import NoSuchTunnelError, library
+from ._questions import ask
 from ._settings import Settings
 from ._status import Cluster, Status
 from ._taipy.app import App, wake
 from ._taipy.resync import Resync
-from ._watcher import TICK, logger, watcher
+from ._watcher import Watched, logger, watcher
 
 KEPT_LOGS = 1000
+ADMISSION = 10.0  # seconds for the gate to admit others
 ENDED = ("failed", "replaced", "closed")
 REOPENS = "taipy-tunnel: opening the tunnel with the new settings; until it is up, the open one serves visitors"
 CARD_WAIT = 1.0  # seconds that a card waits for what the workspace knows of the cluster
 
 
-class Tunnel:
+class Tunnel(Watched):
     """What expose() returns. Its methods may be called from several threads."""
 
     def __init__(self, settings: Settings, app: App) -> None:
         self._settings = settings
         self._app = app
-        self._handle = 0  # of the library; 0: not open. Guarded, and used, under watcher.lock
+        self._handle = 0  # of the library; 0: not open. Guarded by the watcher, and so is what is done with it
         self._known: Status | None = None
         self._url = ""
         self._logs: collections.deque[str] = collections.deque(maxlen=KEPT_LOGS)
@@ -50,13 +52,13 @@ class Tunnel:
     # What it is.
 
     @property
+    @watcher.guarded
     def url(self) -> str:
         """What visitors open: with the token that admits them, if one does. For them, not for logs."""
-        with watcher.lock:
-            if self._handle:
-                with contextlib.suppress(NoSuchTunnelError):
-                    self._url = library().url(self._handle)
-            return self._url
+        if self._handle:
+            with contextlib.suppress(NoSuchTunnelError):
+                self._url = library().url(self._handle)
+        return self._url
 
     @property
     def state(self) -> str:
@@ -74,6 +76,7 @@ class Tunnel:
         """The newest n lines of what happened, oldest first. At most 1000 are kept."""
         return list(self._logs)[-n:] if n > 0 else []
 
+    @watcher.guarded
     def requests(self, n: int = 100) -> list[dict[str, Any]]:
         """The newest n requests of visitors, oldest first, at most 1000; pandas.DataFrame takes them.
 
@@ -81,8 +84,7 @@ class Tunnel:
         received and sent (bytes), client (address, where the proxy tells it). No query strings. What was
         refused for want of the token or a password is not among them; status.refused counts it.
         """
-        with watcher.lock:
-            return library().requests(self._handle, max(0, n)) if self._handle else []
+        return library().requests(self._handle, max(0, n)) if self._handle else []
 
     def __repr__(self) -> str:
         try:
@@ -130,28 +132,19 @@ class Tunnel:
 
         return self._wait_for(ended, timeout)
 
+    @watcher.guarded
     def reconnect(self) -> None:
         """Give up the present link and make a new one at once; revives a tunnel that failed."""
-        with watcher.lock:
-            if not self._handle:
-                raise TunnelError("tunnel: it is closed", "run the cell with expose() again")
-            library().reconnect(self._handle)
+        if not self._handle:
+            raise TunnelError("tunnel: it is closed", "run the cell with expose() again")
+        library().reconnect(self._handle)
 
     def new_token(self) -> str:
         """End the links that were given away, and return the URL with a new token.
 
         The new token is random and lasts until the kernel ends; a line says how to keep it longer.
         """
-        with watcher.lock:
-            if not self._handle:
-                raise TunnelError("tunnel: it is closed", "run the cell with expose() again")
-            status = self.status
-            if status.access != "token":
-                raise ConfigError("configuration: this tunnel has no token", 'expose it with access="token"')
-            if status.state == "expired" and status.last_error:
-                raise status.last_error  # another token would have the same end
-            library().new_token(self._handle)
-            url = self.url
+        url = self._renew()
         print(
             "taipy-tunnel: the earlier link admits nobody any more. The new one lasts until the kernel ends. For one "
             f"that stays, run expose() with token_version={self._settings.token_version + 1}; or store what follows "
@@ -160,24 +153,34 @@ class Tunnel:
         )
         return url
 
+    @watcher.guarded
+    def _renew(self) -> str:
+        if not self._handle:
+            raise TunnelError("tunnel: it is closed", "run the cell with expose() again")
+        status = self.status
+        if status.access != "token":
+            raise ConfigError("configuration: this tunnel has no token", 'expose it with access="token"')
+        if status.state == "expired" and status.last_error:
+            raise status.last_error  # another token would have the same end
+        library().new_token(self._handle)
+        return self.url
+
+    @watcher.guarded
     def close(self, drain: float = 5.0) -> None:
         """Take no more visitors, give open connections `drain` seconds to end, and close.
 
         When it returns nothing is left and the port on the proxy is free again. Calling it again
         does nothing. If it is interrupted, closing goes on in the background.
         """
-        with watcher.lock:
-            handle = self._handle
-            self.begin_close(drain)
-            end = time.monotonic() + drain + 5.0
+        handle = self._handle
+        self.begin_close(drain)
+
+        def gone() -> bool:
             self.refresh()
-            while handle and self._handle == handle:  # and not that of an expose() that came meanwhile
-                left = end - time.monotonic()
-                if left <= 0:
-                    self.release()
-                else:
-                    watcher.changed.wait(min(left, TICK))
-                    self.refresh()
+            return self._handle != handle  # which may be that of an expose() that came meanwhile
+
+        if handle and not watcher.wait(gone, drain + 5.0):
+            self.release()
 
     def __enter__(self) -> Tunnel:
         return self
@@ -192,18 +195,20 @@ class Tunnel:
     def open(self, timeout: float) -> None:
         """Open it with its settings; `timeout` bounds the engine's set-up."""
         self._complained = ""
-        target = self._app.address()
-        with watcher.lock:
-            self._closing = False
-            opened: list[int] = []
-            try:
-                library().expose(self._settings, target, timeout, opened)
-                self._handle = opened[0]
-                self.refresh()
-                watcher.add(self._handle, self)
-            except BaseException:  # Ctrl-C may come between any two instructions
-                self._handle = opened[0] if opened else 0
-                raise
+        self._start(self._app.address(), timeout)
+
+    @watcher.guarded
+    def _start(self, target: str, timeout: float) -> None:
+        self._closing = False
+        opened: list[int] = []
+        try:
+            library().expose(self._settings.config(target), timeout, opened)
+            self._handle = opened[0]
+            self.refresh()
+            watcher.add(self._handle, self)
+        except BaseException:  # Ctrl-C may come between any two instructions
+            self._handle = opened[0] if opened else 0
+            raise
 
     def change(self, settings: Settings, app: App, timeout: float, took: list[str]) -> None:
         """Give it other settings. Whatever goes wrong, it stays as it is, but for what it appends to `took`.
@@ -212,10 +217,11 @@ class Tunnel:
         """
         target, link = app.address(), self.url
         self._doubt = True
-        changed, more = library().admit(self._handle, settings, target)
-        took += changed
-        if more:
-            library().reopen(self._handle, settings, target, timeout, lambda: print(REOPENS, flush=True))
+        question = {"handle": self._handle, "config": settings.config(target)}
+        answer = ask({"ask": "tunnel.admit", **question}, ADMISSION)
+        took += answer["changed"]
+        if answer["reopen"]:
+            ask({"ask": "tunnel.reopen", **question}, timeout, late=lambda: print(REOPENS, flush=True))
         self._settings, self._app, self._doubt = settings, app, False
         self._complained = ""
         self._resync = Resync()
@@ -224,74 +230,69 @@ class Tunnel:
 
     def examine(self, timeout: float) -> list[dict[str, Any]]:
         """What doctor() says of it: objects of step, ok, seen and hint."""
-        with watcher.lock:
-            handle = self._handle
-        return list(library().ask({"ask": "tunnel.doctor", "handle": handle}, timeout)) if handle else []
+        handle = self._handle
+        return list(ask({"ask": "tunnel.doctor", "handle": handle}, timeout)) if handle else []
 
+    @watcher.guarded
     def begin_close(self, drain: float) -> None:
         """Begin to close, if it is open."""
-        with watcher.lock:
-            if self._handle:
-                self._closing = True
-                try:
-                    library().close(self._handle, drain)
-                except NoSuchTunnelError:  # Ctrl-C cut a release() short
-                    self.release()
+        if self._handle:
+            self._closing = True
+            try:
+                library().close(self._handle, drain)
+            except NoSuchTunnelError:  # Ctrl-C cut a release() short
+                self.release()
 
+    @watcher.guarded
     def release(self) -> None:
         """Forget the handle, closing the tunnel at once if it is not closed."""
-        with watcher.lock:
-            if not self._handle:
-                return
-            if self._known is not None and self._known.state not in ENDED:
-                now = datetime.datetime.now(datetime.timezone.utc)
-                self._known = dataclasses.replace(
-                    self._known, state="closed", links=0, slots=0, visitors=0, since=now, retry_at=None
-                )
-            watcher.remove(self._handle)
-            with contextlib.suppress(NoSuchTunnelError):
-                self._url = library().url(self._handle)
-                library().release(self._handle)
-            self._handle = 0
-            self.keep(None)
-            facts.drop()
-            watcher.changed.notify_all()
+        if not self._handle:
+            return
+        if self._known is not None and self._known.state not in ENDED:
+            now = datetime.datetime.now(datetime.timezone.utc)
+            self._known = dataclasses.replace(
+                self._known, state="closed", links=0, slots=0, visitors=0, since=now, retry_at=None
+            )
+        watcher.remove(self._handle)
+        with contextlib.suppress(NoSuchTunnelError):
+            self._url = library().url(self._handle)
+            library().release(self._handle)
+        self._handle = 0
+        self.keep(None)
+        facts.drop()
 
+    @watcher.guarded
     def keep(self, spark: object) -> bool:
         """Keep the cluster from stopping while the tunnel is open; None: no longer. Whether that is new."""
-        with watcher.lock:
-            new = spark is not None and self._keeper is None
-            if new:
-                self._keeper = Keeper(spark, lambda: self._known is not None and self._known.state not in ENDED)
-            elif spark is None and self._keeper is not None:
-                self._keeper.stop()
-                self._keeper = None
-            return new
+        new = spark is not None and self._keeper is None
+        if new:
+            self._keeper = Keeper(spark, lambda: self._known is not None and self._known.state not in ENDED)
+        elif spark is None and self._keeper is not None:
+            self._keeper.stop()
+            self._keeper = None
+        return new
 
     def _cluster(self) -> Cluster | None:
         if self._keeper is None:
             return facts.known
         return dataclasses.replace(facts.known or Cluster("cluster"), kept=True)
 
+    @watcher.guarded
     def refresh(self) -> None:
         """Take the newest status; one that is closed gives its handle back."""
-        with watcher.lock:
-            if not self._handle:
-                return
-            try:
-                self._known = Status.from_json(library().status(self._handle), self._cluster())
-            except NoSuchTunnelError:
-                self.release()
-                return
-            if self._known.state == "closed":
-                self.release()
+        if not self._handle:
+            return
+        try:
+            self._known = Status.from_json(library().status(self._handle), self._cluster())
+        except NoSuchTunnelError:
+            self.release()
+            return
+        if self._known.state == "closed":
+            self.release()
 
     def follow(self) -> None:
         """Tell the engine where the app is now, and wake its server for what cells have set."""
-        with watcher.lock:
-            if self._handle:
-                with contextlib.suppress(NoSuchTunnelError):
-                    library().tick(self._handle)
+        self._tell(library().tick)
         status = self.status
         try:
             address, gui = self._app.address(), self._app.gui()
@@ -301,12 +302,16 @@ class Tunnel:
                 self.record(logging.WARNING, time.time(), f"{error.message}; hint: {error.hint}")
             return
         if address != status.target:
-            with watcher.lock:
-                if self._handle:
-                    library().set_target(self._handle, address)
+            self._tell(library().set_target, address)
             self._resync = Resync()
         elif gui is not None and (self._resync.look(gui, status.reconnects) or status.visitors):
             wake(gui)
+
+    @watcher.guarded
+    def _tell(self, call: Callable[..., None], *arguments: str) -> None:
+        if self._handle:
+            with contextlib.suppress(NoSuchTunnelError):
+                call(self._handle, *arguments)
 
     def record(self, level: int, moment: float, message: str) -> None:
         """Keep a line for logs() and hand it to Python's logging."""
@@ -316,17 +321,13 @@ class Tunnel:
 
     def _wait_for(self, done: Callable[[Status], bool], timeout: float | None) -> bool:
         """Wait until done(status), or the tunnel has ended. Interruptible."""
-        end = None if timeout is None else time.monotonic() + timeout
-        while True:
-            with watcher.lock:
-                status = self.status
-                if done(status):
-                    return True
-                if status.state in ENDED:
-                    raise status.last_error or TunnelError(f"tunnel: it is {status.state}")
-                left = None if end is None else end - time.monotonic()
-                if left is not None and left <= 0:
-                    return False
-                # Not for longer: news may have gone to another copy of this package (one that was
-                # imported again), or have been lost to Ctrl-C.
-                watcher.changed.wait(TICK if left is None else min(left, TICK))
+
+        def over() -> bool:
+            status = self.status
+            if done(status):
+                return True
+            if status.state in ENDED:
+                raise status.last_error or TunnelError(f"tunnel: it is {status.state}")
+            return False
+
+        return watcher.wait(over, timeout)

@@ -9,26 +9,31 @@ this thread.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import select
 import threading
 import time
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
-from ._library import Library, deaf, library
+from ._abi import Library, library
+from ._signals import deaf
 
 TICK = 0.2  # seconds
 
 logger = logging.getLogger("taipy_tunnel")
 logger.addHandler(logging.NullHandler())
 
+_Method = TypeVar("_Method", bound=Callable[..., Any])
 
-class Watched(Protocol):
-    """What the watcher asks of a tunnel. None of it may block."""
+
+class Watched:
+    """What the watcher brings news of a handle to. None of it may block."""
 
     def refresh(self) -> None:
-        """The status changed."""
+        """Its status changed, or it is answered."""
 
     def follow(self) -> None:
         """Time to look where the app is."""
@@ -38,10 +43,9 @@ class Watched(Protocol):
 
 
 class Watcher:
-    """`lock` guards the tunnels' handles; `changed` is notified after each piece of news.
+    """Its lock guards the handles that tunnels and questions have of the library, and what is done with them.
 
-    Enter the lock, not `changed`, whose __enter__ is written in Python: Ctrl-C there would leave it
-    locked for ever.
+    Only this class takes it: their methods are `guarded`, and what waits for news does so in wait().
     """
 
     def __init__(self) -> None:
@@ -49,15 +53,43 @@ class Watcher:
 
     def reset(self) -> None:
         """Start afresh: what a forked child has to do."""
-        self.lock = threading.RLock()
-        self.changed = threading.Condition(self.lock)
+        # The lock is entered, not the condition, whose __enter__ is written in Python: Ctrl-C there would leave it
+        # locked for ever.
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._watched: dict[int, Watched] = {}
         self._troubled: set[Watched] = set()  # those whose follow() failed last time
         self._thread: threading.Thread | None = None
 
+    def guarded(self, method: _Method) -> _Method:
+        """Have a method run under the lock, which may be entered again by the thread that has it."""
+
+        @functools.wraps(method)
+        def alone(*arguments: Any, **named: Any) -> Any:
+            with self._lock:
+                result = method(*arguments, **named)
+            return result  # not in there: Ctrl-C after a call that is returned at once would leave the lock held
+
+        return cast(_Method, alone)
+
+    def wait(self, done: Callable[[], bool], timeout: float | None) -> bool:
+        """Wait until done(), which is called under the lock; False if `timeout` seconds passed first. Interruptible.
+
+        It is called after each piece of news, and five times a second: news may have gone to another copy of this
+        package (one that was imported again), or have been lost to Ctrl-C.
+        """
+        end = None if timeout is None else time.monotonic() + timeout
+        with self._lock:
+            while not done():
+                left = TICK if end is None else end - time.monotonic()
+                if left <= 0:
+                    return False
+                self._changed.wait(min(left, TICK))
+            return True
+
     def add(self, handle: int, tunnel: Watched) -> None:
         """Bring news of a handle to tunnel, from its very first on."""
-        with self.lock:
+        with self._lock:
             self._watched[handle] = tunnel
             if self._thread is None or not self._thread.is_alive():  # Ctrl-C may come before its start
                 self._thread = threading.Thread(target=self._run, name="taipy-tunnel", daemon=True)
@@ -66,10 +98,11 @@ class Watcher:
 
     def remove(self, handle: int) -> None:
         """No more news of a handle. The thread ends with the last one."""
-        with self.lock:
+        with self._lock:
             tunnel = self._watched.pop(handle, None)
             if tunnel is not None:
                 self._troubled.discard(tunnel)
+            self._changed.notify_all()
             if tunnel is not None and not self._watched:
                 with contextlib.suppress(OSError, BlockingIOError):
                     os.write(library().event_fd(), (1).to_bytes(8, "little"))
@@ -86,7 +119,7 @@ class Watcher:
         announcements.register(engine.event_fd(), select.POLLIN)
         due = time.monotonic()
         while True:
-            with self.lock:
+            with self._lock:
                 watched = dict(self._watched)
                 if not watched:
                     self._thread = None
@@ -125,8 +158,8 @@ class Watcher:
                     stale.add(record["handle"])
         for handle in stale & watched.keys():
             watched[handle].refresh()
-        with self.lock:
-            self.changed.notify_all()
+        with self._lock:
+            self._changed.notify_all()
 
 
 def _log(record: dict[str, Any], tunnel: Watched | None) -> None:

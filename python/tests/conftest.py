@@ -26,7 +26,7 @@ from chain import processes
 from chain.plain import Plain
 from chain.prepared import usual
 from chain.proxy import Missing, Proxy
-from taipy_tunnel._library import library
+from taipy_tunnel._abi import library
 
 if TYPE_CHECKING:  # which need a Jupyter client, and apps of other frameworks have none
     from chain.databricks import Workspace

@@ -80,7 +80,7 @@ def test_a_workspace_that_is_down(
 QUIET = """
 import threading
 from taipy_tunnel._databricks.cluster import facts
-from taipy_tunnel._library import library
+from taipy_tunnel._abi import library
 from taipy_tunnel._watcher import watcher
 taipy_tunnel.close_all(0)
 watcher.join(10)

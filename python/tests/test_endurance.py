@@ -26,7 +26,7 @@ LOOK = """
     bare = memory()
 """
 CYCLE = """
-    from taipy_tunnel._library import library
+    from taipy_tunnel._abi import library
     def cycles(count):
         for _ in range(count):
             renew(tunnel, 30)

@@ -191,11 +191,9 @@ tunnel = taipy_tunnel.expose({app!r}, **{arguments!r})
 from taipy_tunnel._watcher import watcher
 shown = ""
 while shown != "replaced":
-    with watcher.changed:
-        watcher.changed.wait(0.05)
-        if tunnel.state != shown:
-            shown = tunnel.state
-            print(shown, flush=True)
+    watcher.wait(lambda: tunnel.state != shown, None)
+    shown = tunnel.state
+    print(shown, flush=True)
 print(tunnel.status.last_error, file=sys.stderr)
 """
 

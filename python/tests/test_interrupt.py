@@ -72,7 +72,8 @@ def test_expose_while_an_interrupted_close_goes_on(python: str, proxy: Proxy, ap
 # Raises KeyboardInterrupt where CPython may: after each call and jump of this package, one after another.
 EVERYWHERE = """
     import dis, sys, taipy_tunnel
-    from taipy_tunnel._library import library
+    from taipy_tunnel._abi import library
+    from taipy_tunnel._watcher import watcher
     def expose():
         try:
             taipy_tunnel.expose(5000, server="me@127.0.0.1:1", key="/none", timeout=1)
@@ -101,6 +102,7 @@ EVERYWHERE = """
             interrupted += 1
         finally:
             sys.settrace(None)
+        assert not watcher._lock._is_owned(), wanted
         taipy_tunnel.close_all(0)
         assert library().info()["handles"] == 0, (wanted, library().info())
         expose()

@@ -28,7 +28,7 @@ def test_an_alias_and_an_agent(proxy: Proxy, app: str, tmp_path: pathlib.Path) -
         environment = {**os.environ, "SSH_AUTH_SOCK": str(socket)}
         subprocess.run(["ssh-add", "-q", proxy.key], env=environment, check=True)
         late = f"""
-            from taipy_tunnel._library import library
+            from taipy_tunnel._abi import library
             library()
             import os
             os.environ["SSH_AUTH_SOCK"] = {str(socket)!r}

@@ -12,7 +12,7 @@ import sys
 
 import pytest
 import taipy_tunnel
-from taipy_tunnel import _library
+from taipy_tunnel import _abi
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -23,7 +23,7 @@ def test_the_wheel_is_what_is_tested() -> None:
 
 def test_version_is_one() -> None:
     assert importlib.metadata.version("taipy-tunnel") == taipy_tunnel.__version__
-    assert _library.library().info()["version"] == taipy_tunnel.__version__
+    assert _abi.library().info()["version"] == taipy_tunnel.__version__
 
 
 def test_public_names() -> None:
@@ -59,18 +59,18 @@ def test_header_and_argtypes_agree() -> None:
 
     ours = {
         name: (spell(result), *(spell(argument) for argument in arguments))
-        for name, (result, arguments) in _library.FUNCTIONS.items()
+        for name, (result, arguments) in _abi.FUNCTIONS.items()
     }
     assert ours == declared
-    assert int(re.findall(r"#define TT_ABI_VERSION (\d+)", header)[0]) == _library.ABI_VERSION
+    assert int(re.findall(r"#define TT_ABI_VERSION (\d+)", header)[0]) == _abi.ABI_VERSION
     symbols = subprocess.run(
-        ["nm", "-D", "--defined-only", str(_library.PATH)], capture_output=True, text=True, check=True
+        ["nm", "-D", "--defined-only", str(_abi.PATH)], capture_output=True, text=True, check=True
     ).stdout
     assert set(re.findall(r" T (tt_\w+)", symbols)) == set(declared)
 
 
 def test_old_glibc_is_enough() -> None:
-    needed = subprocess.run(["objdump", "-T", str(_library.PATH)], capture_output=True, text=True, check=True).stdout
+    needed = subprocess.run(["objdump", "-T", str(_abi.PATH)], capture_output=True, text=True, check=True).stdout
     versions = {tuple(map(int, v.split("."))) for v in re.findall(r"GLIBC_([0-9.]+)", needed)}
     assert max(versions) <= (2, 17)
 
@@ -98,7 +98,7 @@ def dispositions():
     lines = open("/proc/self/status").read().splitlines()
     return [line for line in lines if line.startswith(("SigBlk", "SigIgn"))]
 before = dispositions()
-from taipy_tunnel._library import library
+from taipy_tunnel._abi import library
 library()
 assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == 256, "the limit of open files changed"
 assert {s: signal.getsignal(s) for s in signal.valid_signals()} == handlers
@@ -114,7 +114,7 @@ def test_loading_leaves_the_process_as_it_was() -> None:
 FORK = """
 import os
 from taipy_tunnel import ForkedProcessError
-from taipy_tunnel._library import library
+from taipy_tunnel._abi import library
 library()
 child = os.fork()
 if child == 0:

@@ -15,7 +15,7 @@ from chain.egress import Egress
 from chain.proxy import Missing, Proxy
 from conftest import arguments, eventually, visit
 from taipy_tunnel import HostKeyError, ProxyHopError, ProxyUnreachableError
-from taipy_tunnel._library import library
+from taipy_tunnel._abi import library
 
 PASSWORD = "hunter2-secret"
 

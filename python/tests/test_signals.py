@@ -27,7 +27,7 @@ CALM = """
     assert hits > 0
 """
 LOAD = """
-    from taipy_tunnel._library import library
+    from taipy_tunnel._abi import library
     library()
 """
 

@@ -12,8 +12,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from .._databricks import workspace
 from .._errors import TunnelError
-from .._library import library
+from .._questions import ask
 from .._quote import keylike, quote, without
 from . import proxy
 from .arguments import read, text_or_file
@@ -93,17 +94,19 @@ def _databricks(commands: Any) -> None:
 
 
 def _store(options: argparse.Namespace) -> str:
-    question = {
-        "ask": "databricks.store",
-        "profile": options.profile or "",
-        "scope": options.scope,
-        "server": options.server,
-        "host_key": text_or_file("--host-key", options.host_key),
-        "key": read("--key", options.key) if options.key else "",
-        "new_key": options.new_key,
-        "group": options.group,
-    }
-    stored = library().ask(question, STORE_TIMEOUT)
+    stored = ask(
+        workspace.question(
+            "store",
+            profile=options.profile or "",
+            scope=options.scope,
+            server=options.server,
+            host_key=text_or_file("--host-key", options.host_key),
+            key=read("--key", options.key) if options.key else "",
+            new_key=options.new_key,
+            group=options.group,
+        ),
+        STORE_TIMEOUT,
+    )
     account = options.server.rpartition("@")[0].rpartition("//")[2]
     lines = [f"Stored in secret scope {quote(stored['scope'])}; {quote(stored['group'])} may read it."]
     if stored["key_kept"]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from .. import _quote
 from .._errors import ConfigError
-from .._library import library
+from .._questions import ask
 from .arguments import read
 
 RENDER_TIMEOUT = 30.0  # seconds
@@ -39,7 +39,7 @@ def add(commands: Any) -> None:
             "but serve their apps. It can be run again after a change, and undoes itself (sh FILE remove).",
         )
         command.add_argument("file", help="the machine, as JSON (docs/proxy.md); -: standard input")
-        command.set_defaults(run=lambda options, ask=f"proxy.{name}": str(_rendered(options, ask)))
+        command.set_defaults(run=lambda options, what=f"proxy.{name}": str(_rendered(options, what)))
     render = group.add_parser(
         "render",
         help="write the files that the machine needs below a directory",
@@ -103,7 +103,7 @@ def _set_up(options: argparse.Namespace) -> str:
     host = _described(options)
     question = {"ask": "proxy.setup", "host": host, "config": _config(options), "remove": options.remove}
     try:
-        made = library().ask(question, SET_UP_TIMEOUT, lambda line: print(line, file=sys.stderr, flush=True))
+        made = ask(question, SET_UP_TIMEOUT, lambda line: print(line, file=sys.stderr, flush=True))
     except KeyboardInterrupt:
         print("taipy-tunnel: given up; the script there is hung up, and takes back what it did", file=sys.stderr)
         raise
@@ -126,7 +126,7 @@ def _set_up(options: argparse.Namespace) -> str:
 
 
 def _checked(options: argparse.Namespace) -> str:
-    rows = library().ask({"ask": "proxy.check", "config": _config(options)}, CHECK_TIMEOUT)
+    rows = ask({"ask": "proxy.check", "config": _config(options)}, CHECK_TIMEOUT)
     options.code = 0 if all(row["ok"] for row in rows) else 1
     return "\n".join(_row(row) for row in rows)
 
@@ -161,8 +161,8 @@ def _render(options: argparse.Namespace) -> str:
     return f"{len(files)} files below {_quote.quote(str(options.directory))}"
 
 
-def _rendered(options: argparse.Namespace, ask: str) -> Any:
-    return library().ask({"ask": ask, "host": _described(options)}, RENDER_TIMEOUT)
+def _rendered(options: argparse.Namespace, what: str) -> Any:
+    return ask({"ask": what, "host": _described(options)}, RENDER_TIMEOUT)
 
 
 def _described(options: argparse.Namespace) -> Any:

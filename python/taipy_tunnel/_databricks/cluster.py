@@ -10,26 +10,26 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
+from .._abi import NoSuchTunnelError, library
 from .._card import KEEP_MINUTES
 from .._errors import ConfigError, TunnelError
-from .._library import NoSuchTunnelError, deaf, library
+from .._signals import deaf
 from .._status import Cluster
-from .._watcher import TICK, logger, watcher
-from . import notebook
+from .._watcher import Watched, logger, watcher
+from . import notebook, workspace
 
 PATIENCE = 9.0  # seconds
 
 
-class Facts:
+class Facts(Watched):
     """What is known of this process's cluster."""
 
     def __init__(self) -> None:
         self.known: Cluster | None = None
-        self._handle = 0  # of the question, while there is no answer; guarded by watcher.lock
+        self._handle = 0  # of the question, while there is no answer; guarded by the watcher
         self._awaited = False  # by a card
 
     def look(self) -> None:
@@ -39,57 +39,53 @@ class Facts:
         if notebook.job() or notebook.serverless():
             self.known = Cluster("job" if notebook.job() else "serverless")
             return
-        question = {"ask": "databricks.cluster", "cluster_id": notebook.cluster()}
-        if not question["cluster_id"] or not notebook.workspace():
+        cluster = notebook.cluster()
+        if not cluster or not notebook.workspace():
             return
         opened: list[int] = []
         try:
-            library().begin(question, PATIENCE, opened)
+            library().ask(workspace.question("cluster", cluster_id=cluster), PATIENCE, opened)
         except TunnelError as error:  # the tunnel is open all the same
             logger.debug("the cluster: %s", error.message)
         finally:
             if opened:
-                with watcher.lock:
-                    self.drop()
-                    self._handle, self._awaited = opened[0], False
-                    watcher.add(self._handle, self)
+                self._expect(opened[0])
+
+    @watcher.guarded
+    def _expect(self, handle: int) -> None:
+        self.drop()
+        self._handle, self._awaited = handle, False
+        watcher.add(handle, self)
 
     def settle(self, timeout: float) -> None:
         """Wait for an answer that is under way; once, for the first card is drawn before it is there."""
-        with watcher.lock:
-            end = time.monotonic() + timeout
-            while self._handle and not self._awaited and time.monotonic() < end:
-                watcher.changed.wait(TICK)
-            self._awaited = True
+        watcher.wait(lambda: not self._handle or self._awaited, timeout)
+        self._awaited = True
 
+    @watcher.guarded
     def drop(self) -> None:
         """Wait for no answer any more."""
-        with watcher.lock:
-            if self._handle:
-                watcher.remove(self._handle)
-                with contextlib.suppress(NoSuchTunnelError):
-                    library().release(self._handle)
-                self._handle = 0
+        if self._handle:
+            watcher.remove(self._handle)
+            with contextlib.suppress(NoSuchTunnelError):
+                library().release(self._handle)
+            self._handle = 0
 
+    @watcher.guarded
     def refresh(self) -> None:
         """Take the answer, if there is one."""
-        with watcher.lock:
-            if not self._handle or not (answer := library().answer(self._handle))["done"]:
-                return
-            self.drop()
-            if found := answer.get("value"):
-                minutes = int(found["autotermination_minutes"])
-                self.known = Cluster("cluster", minutes, str(found["state"]), str(found["access_mode"]))
-            else:
-                logger.debug("the cluster: %s", answer["error"]["message"])
-            watcher.changed.notify_all()
+        if not self._handle or not (answer := library().answer(self._handle))["done"]:
+            return
+        self.drop()
+        if found := answer.get("value"):
+            minutes = int(found["autotermination_minutes"])
+            self.known = Cluster("cluster", minutes, str(found["state"]), str(found["access_mode"]))
+        else:
+            logger.debug("the cluster: %s", answer["error"]["message"])
 
     def follow(self) -> None:
         """Look again: news may have been lost."""
         self.refresh()
-
-    def record(self, level: int, moment: float, message: str) -> None:
-        """Nothing: a question logs nothing."""
 
 
 facts = Facts()

@@ -20,6 +20,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from .._quote import Hidden
+
 _CONTEXT = "dbruntime.databricks_repl_context"
 _VERSION = "DATABRICKS_RUNTIME_VERSION"
 _importable: bool | None = None  # whether there is a dbruntime, once that was looked up
@@ -55,11 +57,8 @@ def named(name: str) -> Any:
     return None
 
 
-class Login(dict[str, str]):
-    """The fields "host" and "token" of a question to the workspace; no traceback shows them."""
-
-    def __repr__(self) -> str:
-        return f"<{len(self)} fields>"
+class Login(Hidden):
+    """The fields "host" and "token" of a question to the workspace."""
 
 
 def workspace() -> Login:

@@ -11,12 +11,12 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable
-from typing import Any
 
 from .._errors import TunnelError, WorkspaceError
-from .._library import deaf, library
+from .._questions import ask
 from .._quote import quote
-from . import notebook
+from .._signals import deaf
+from . import notebook, workspace
 
 PATIENCE = 9.0  # seconds without an answer: a person waits less than 10
 
@@ -62,9 +62,8 @@ class Reading:
         if not notebook.workspace():
             self.why = self.why or "this notebook has neither dbutils nor a login to its workspace"
             return
-        question: dict[str, Any] = {"ask": "databricks.secrets", "scope": self._scope, "keys": self._keys}
         try:
-            found = library().ask(question, PATIENCE) or {}
+            found = ask(workspace.question("secrets", scope=self._scope, keys=self._keys), PATIENCE) or {}
             self.found.update((key, Secret(found.pop(key))) for key in list(found))
             self.why = ""
         except TunnelError as error:

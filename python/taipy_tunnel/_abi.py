@@ -8,19 +8,16 @@ import ctypes
 import json
 import pathlib
 import resource
-import signal
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from ctypes import POINTER, c_char, c_char_p, c_int32, c_int64, c_size_t
 from typing import Any
 
-from ._databricks import notebook
-from ._errors import ForkedProcessError, TunnelError, WorkspaceError, from_json
-from ._settings import Settings
+from ._errors import ForkedProcessError, TunnelError
+from ._quote import Hidden
+from ._signals import deaf
 
 ABI_VERSION = 3
-LATE = 1.0  # seconds after which a person wants to be told that something is going on
 PATH = pathlib.Path(__file__).with_name("libtaipy_tunnel.so")
 
 TEXT = (POINTER(c_char), c_size_t)  # (buf, len): text that comes out
@@ -50,19 +47,6 @@ _ARGUMENT, _HANDLE, _INTERNAL, _FORKED = -1, -2, -3, -4
 
 class NoSuchTunnelError(TunnelError):
     """A handle that was released."""
-
-
-class _Asking:
-    """What the watcher wakes for a question."""
-
-    def refresh(self) -> None:
-        """Nothing: who waits looks for himself."""
-
-    def follow(self) -> None:
-        """Nothing: a question has no app."""
-
-    def record(self, level: int, moment: float, message: str) -> None:
-        """Nothing: a question logs nothing."""
 
 
 class Library:
@@ -108,26 +92,17 @@ class Library:
     def info(self) -> dict[str, Any]:
         return dict(self._text("tt_info"))
 
-    def expose(self, settings: Settings, target: str, timeout: float, opened: list[int]) -> None:
+    def expose(self, config: Hidden, timeout: float, opened: list[int]) -> None:
         """Open a tunnel and append its handle to `opened`.
 
         Between the call of map's function and extend's append Python takes no Ctrl-C, as it does
         between a call's return and an assignment: that left a tunnel that nobody could close.
         """
         # A buffer, not bytes: what a traceback shows of it is its type, and it holds the key.
-        config = ctypes.create_string_buffer(json.dumps(settings.config(target)).encode())
-        opened.extend(map(self._dll.tt_expose, (config,), (max(1, round(timeout * 1000)),)))
+        text = ctypes.create_string_buffer(json.dumps(config).encode())
+        opened.extend(map(self._dll.tt_expose, (text,), (max(1, round(timeout * 1000)),)))
         if opened[0] < 0:
             self._check("tt_expose", opened.pop())
-
-    def admit(self, handle: int, settings: Settings, target: str) -> tuple[list[str], bool]:
-        """Have the gate of an open tunnel admit whom settings say; the names of what changed, and is there more."""
-        answer = self.ask({"ask": "tunnel.admit", "handle": handle, "config": settings.config(target)}, 10.0)
-        return list(answer["changed"]), bool(answer["reopen"])
-
-    def reopen(self, handle: int, settings: Settings, target: str, timeout: float, late: Callable[[], object]) -> None:
-        """Open a tunnel with settings in the place of an open one; `late` as in ask()."""
-        self.ask({"ask": "tunnel.reopen", "handle": handle, "config": settings.config(target)}, timeout, late=late)
 
     def set_target(self, handle: int, target: str) -> None:
         self._call("tt_set_target", handle, target.encode())
@@ -156,67 +131,10 @@ class Library:
     def release(self, handle: int) -> None:
         self._call("tt_release", handle)
 
-    def ask(
-        self,
-        question: dict[str, Any],
-        timeout: float,
-        said: Callable[[str], object] | None = None,
-        late: Callable[[], object] | None = None,
-    ) -> Any:
-        """The answer to a question of tt_ask(), or its error; interruptible. `timeout` in seconds.
-
-        `said` is called, in this thread, with each line that is said meanwhile; `late` once, if there is no
-        answer after a second.
-        """
-        from ._watcher import TICK, watcher  # which needs this module
-
-        start = time.monotonic()
-        end = start + timeout + 5.0  # of the waiting; the engine ends in time
-        opened: list[int] = []
-        try:
-            self.begin(question, timeout, opened)
-            del question
-            with watcher.lock:
-                watcher.add(opened[0], _Asking())
-            answer: dict[str, Any] = {"done": False}
-            while not answer["done"]:
-                with watcher.lock:
-                    while not ((answer := self.answer(opened[0]))["done"] or answer.get("said")):
-                        now = time.monotonic()
-                        if now > end:
-                            raise TunnelError("library: no answer")
-                        if late is not None and now > start + LATE:
-                            break
-                        watcher.changed.wait(TICK)
-                for line in answer.get("said", ()):  # without the lock: a terminal may be slow
-                    if said is not None:
-                        said(line)
-                if late is not None and not answer["done"] and time.monotonic() > start + LATE:
-                    late()
-                    late = None
-        finally:
-            for handle in opened:
-                watcher.remove(handle)
-                with contextlib.suppress(NoSuchTunnelError):
-                    self.release(handle)
-        if "error" in answer:
-            raise from_json(answer["error"])
-        return answer["value"]
-
-    def begin(self, question: dict[str, Any], timeout: float, opened: list[int]) -> None:
-        """Ask, and append the handle of the answer to `opened`; as in expose().
-
-        A workspace that is not named is, in a notebook on Databricks, the notebook's own, by the login
-        that it has now; only a question with an empty "profile" may fall back on what is configured.
-        """
-        login = notebook.Login()
-        asks_workspace = question["ask"].startswith("databricks.")
-        if asks_workspace and notebook.here() and not question.get("host") and not question.get("profile"):
-            login = notebook.workspace()
-            if not login and "profile" not in question:
-                raise WorkspaceError("workspace: this notebook has no login to it", "pass the arguments: expose(…)")
-        text = ctypes.create_string_buffer(json.dumps({**question, **login}).encode())
-        del question, login
+    def ask(self, question: dict[str, Any], timeout: float, opened: list[int]) -> None:
+        """Ask, and append the handle of the answer to `opened`; as in expose()."""
+        text = ctypes.create_string_buffer(json.dumps(question).encode())
+        del question
         opened.extend(map(self._dll.tt_ask, (text,), (max(1, round(timeout * 1000)),)))
         ctypes.memset(text, 0, len(text))
         if opened[0] < 0:
@@ -244,21 +162,6 @@ class Library:
 
     def events(self) -> list[dict[str, Any]]:
         return list(self._text("tt_events", size=65536))
-
-
-@contextlib.contextmanager
-def deaf() -> Iterator[None]:
-    """Threads that start meanwhile never take a signal that is meant for the program's own.
-
-    They inherit the signal mask: a program that blocks a signal and waits for it in sigwait() would
-    lose it to them, or its life, and CPython before 3.10 would run its handler on a stack of Go's.
-    """
-    synchronous = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP, signal.SIGABRT}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - synchronous)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Questions to the Databricks workspace."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .._errors import WorkspaceError
+from .._quote import Hidden
+from . import notebook
+
+
+def question(name: str, **fields: Any) -> Hidden:
+    """A question to the workspace, with the login that this notebook has now.
+
+    A workspace that is not named is, in a notebook on Databricks, the notebook's own; only a question with an empty
+    "profile" may fall back on what is configured.
+    """
+    asked = Hidden(fields, ask=f"databricks.{name}")
+    if notebook.here() and not asked.get("host") and not asked.get("profile"):
+        login = notebook.workspace()
+        if not login and "profile" not in asked:
+            raise WorkspaceError("workspace: this notebook has no login to it", "pass the arguments: expose(…)")
+        asked.update(login)
+    return asked

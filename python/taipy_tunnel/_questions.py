@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Questions to the engine: what takes longer than a call may is asked, waited for and answered."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ._abi import NoSuchTunnelError, library
+from ._errors import TunnelError, from_json
+from ._watcher import Watched, watcher
+
+LATE = 1.0  # seconds after which a person wants to be told that something is going on
+
+
+def ask(
+    question: dict[str, Any],
+    timeout: float,
+    said: Callable[[str], object] | None = None,
+    late: Callable[[], object] | None = None,
+) -> Any:
+    """The answer to a question of tt_ask(), or its error; interruptible. `timeout` in seconds.
+
+    `said` is called, in this thread, with each line that is said meanwhile; `late` once, if there is no
+    answer after a second.
+    """
+    start = time.monotonic()
+    end = start + timeout + 5.0  # of the waiting; the engine ends in time
+    engine = library()
+    opened: list[int] = []
+    answer: dict[str, Any] = {"done": False}
+
+    def news() -> bool:
+        nonlocal answer
+        answer = engine.answer(opened[0])
+        return bool(answer["done"] or answer.get("said"))
+
+    try:
+        engine.ask(question, timeout, opened)
+        del question
+        watcher.add(opened[0], Watched())
+        while not answer["done"]:
+            if watcher.wait(news, (end if late is None else start + LATE) - time.monotonic()):
+                for line in answer.get("said", ()):  # without the lock: a terminal may be slow
+                    if said is not None:
+                        said(line)
+            elif late is not None:
+                late()
+                late = None
+            else:
+                raise TunnelError("library: no answer")
+    finally:
+        for handle in opened:
+            watcher.remove(handle)
+            with contextlib.suppress(NoSuchTunnelError):
+                engine.release(handle)
+    if "error" in answer:
+        raise from_json(answer["error"])
+    return answer["value"]
