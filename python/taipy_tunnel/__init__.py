@@ -26,7 +26,8 @@ from ._errors import (
     TunnelError,
     WorkspaceError,
 )
-from ._expose import close_all, expose, tunnels
+from ._expose import expose
+from ._registry import close_all, tunnels
 from ._status import Status
 from ._tunnel import Tunnel
 

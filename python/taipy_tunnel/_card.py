@@ -6,7 +6,7 @@ from __future__ import annotations
 import datetime
 from html import escape
 
-from ._status import Cluster, Status
+from ._status import KEEP_MINUTES, Cluster, Status
 
 _COLOURS = {
     "up": "#1a7f37",
@@ -17,7 +17,6 @@ _COLOURS = {
 }
 _RED = "#d1242f"
 _WRONG = ("failed", "replaced", "expired")  # until somebody does something
-KEEP_MINUTES = 4  # clusters stop after 10 minutes or more
 _ACCESS = {
     "token": "Whoever has this link can use the app; all visitors share one state.",
     "password": "Visitors need a user name and a password; all of them share one state.",

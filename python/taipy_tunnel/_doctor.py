@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from html import escape
 
 from ._errors import TunnelError
-from ._expose import tunnels
+from ._registry import tunnels
 from ._taipy.app import App
 
 _PATIENCE = 12.0  # seconds for one tunnel; the engine looks for 10

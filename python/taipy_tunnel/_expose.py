@@ -1,38 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""expose(): the door of the package, and the tunnels that it opened."""
+"""expose(): what it is given, and what it says."""
 
 from __future__ import annotations
 
-import atexit
 import difflib
 import inspect
 import os
-import threading
-import time
 from collections.abc import Mapping
 from typing import NoReturn
 
 from . import _settings
-from ._card import KEEP_MINUTES
 from ._databricks import notebook, scope
 from ._databricks.cluster import facts, spark
-from ._errors import ProxyUnreachableError, TunnelError
-from ._questions import LATE
+from ._errors import TunnelError
 from ._quote import quote
+from ._registry import tunnel_of, tunnels
 from ._settings import DEFAULT_TIMEOUT, Access, Expires, Key, Settings, flag, seconds, slot, text, variable
-from ._status import Status
+from ._status import ENDED, KEEP_MINUTES, SETTLED
 from ._taipy.app import App
-from ._tunnel import ENDED, Tunnel
-from ._watcher import watcher
+from ._tunnel import Tunnel
 
-_SETTLED = ("up", "degraded", "waiting", "expired")  # visitors are led here
 KEEPS = (
     f"taipy-tunnel: keep_cluster=True sends a tiny Spark job every {KEEP_MINUTES} minutes, so this cluster does not "
     "stop for idleness, and costs what it costs, until the tunnel is closed or the notebook detached."
 )
-
-_lock = threading.Lock()
-_tunnels: dict[tuple[str, int | str], Tunnel] = {}  # by identity, once and for all; not all are open
 
 
 def expose(
@@ -134,7 +125,9 @@ def expose(
             keep = spark() if flag("keep_cluster", keep_cluster) else None
             shown, patience = App(app), seconds("timeout", timeout, DEFAULT_TIMEOUT)
         scope.check(settings)
-        tunnel = _expose(settings, shown, patience)
+        shown.check()  # before anything is opened
+        tunnel = tunnel_of(settings, shown)
+        tunnel.expose(settings, shown, patience)
     except BaseException as error:
         # A verbose traceback shows what this frame holds, and any of it may be a secret in the wrong place.
         app = server = name = connections = key = key_passphrase = host_key = remote = url = access = token = None
@@ -175,7 +168,7 @@ def _live() -> bool:
 def _goes_on() -> str:
     """What is to be said of the tunnels that are open, when an expose() has failed."""
     states = [tunnel.state for tunnel in tunnels()]
-    if any(state in _SETTLED for state in states):
+    if any(state in SETTLED for state in states):
         return f"the open tunnel{'s go' if len(states) > 1 else ' goes'} on as before"
     return "the open tunnel stays, and goes on reconnecting" if "reconnecting" in states else ""
 
@@ -189,108 +182,6 @@ def _show(tunnel: Tunnel) -> None:
         print(tunnel, flush=True)
     elif callable(display) and not notebook.shows_html():
         display(tunnel._repr_html_())
-
-
-def _expose(settings: Settings, app: App, timeout: float) -> Tunnel:
-    app.check()  # before anything is opened
-    with _lock:
-        tunnel = _tunnels.setdefault(settings.identity, Tunnel(settings, app))
-    with tunnel._opening:
-        try:
-            if tunnel._closing or not tunnel._handle:
-                _open(tunnel, settings, app, timeout)
-            else:
-                _change(tunnel, settings, app, timeout)
-        except BaseException:  # Ctrl-C that comes on top of an error comes here, and not before the lock is released
-            raise
-    return tunnel
-
-
-def _open(tunnel: Tunnel, settings: Settings, app: App, timeout: float) -> None:
-    """Open a tunnel that is closed, or being closed. After an error nothing of it is left."""
-    try:
-        tunnel.close(drain=0)
-        tunnel._settings, tunnel._app = settings, app
-        tunnel.open(timeout)
-        _settle(tunnel, timeout)
-    except BaseException:
-        tunnel.release()
-        raise
-
-
-def _change(tunnel: Tunnel, settings: Settings, app: App, timeout: float) -> None:
-    """Have an open tunnel be as settings say. After an error it goes on as before."""
-    took: list[str] = []
-    try:
-        if settings != tunnel._settings or tunnel._doubt or tunnel.state in ENDED:
-            tunnel.change(settings, app, timeout, took)
-        tunnel._app = app
-        tunnel.follow()
-        _settle(tunnel, timeout)
-    except TunnelError as error:
-        if took:
-            error.message += f" (already in force: {', '.join(took)})"
-        raise
-
-
-def _settle(tunnel: Tunnel, timeout: float) -> None:
-    """Wait until a visitor could open the URL, or raise why not. Tells what takes over a second."""
-    start, shown = time.monotonic(), ""
-
-    def settled(status: Status) -> bool:
-        nonlocal shown
-        waited = time.monotonic() - start
-        said = f"taipy-tunnel: {status.last_error.message if status.last_error else 'connecting to ' + status.server}"
-        if waited > LATE and said != shown and status.state not in (*_SETTLED, *ENDED):
-            shown = said
-            print(said, flush=True)
-        return status.state in _SETTLED
-
-    # The engine ends a set-up by its own clock; an open tunnel that is reconnecting it leaves alone.
-    end = start + timeout + 1.0
-    while not tunnel._wait_for(settled, min(LATE, max(0.0, end - time.monotonic()))):
-        if time.monotonic() >= end:
-            raise tunnel.status.last_error or ProxyUnreachableError(f"tunnel: not ready after {timeout:g} s")
-
-
-def tunnels() -> list[Tunnel]:
-    """The tunnels that are open in this process."""
-    with _lock:
-        known = list(_tunnels.values())
-    return [tunnel for tunnel in known if tunnel._handle]
-
-
-def close_all(drain: float = 5.0) -> None:
-    """Close every tunnel of this process; see Tunnel.close."""
-    all_open = tunnels()
-    for tunnel in all_open:
-        tunnel.begin_close(drain)
-    for tunnel in all_open:
-        tunnel.close(drain)
-
-
-def _at_exit() -> None:
-    """End the tunnels without waiting for anybody: the proxy gets its port back at once."""
-    for tunnel in tunnels():
-        tunnel.begin_close(0)
-    watcher.wait(lambda: not tunnels(), 0.7)
-    watcher.join(0.1)
-
-
-def _in_forked_child() -> None:
-    """A child has none of the tunnels, and locks that other threads held when it was born."""
-    global _lock
-    _lock = threading.Lock()
-    _tunnels.clear()
-    scope.forget()
-    watcher.reset()
-
-
-# Taipy's servers run in threads that the interpreter joins before it calls atexit's functions, so a
-# kernel with an app never gets there: it is killed 5 s later. concurrent.futures registers where
-# threading begins to join (CPython 3.9 and later); atexit is for interpreters without that.
-getattr(threading, "_register_atexit", atexit.register)(_at_exit)
-os.register_at_fork(after_in_child=_in_forked_child)
 
 
 def _no_such_argument(name: str) -> str:

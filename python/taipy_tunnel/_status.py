@@ -9,6 +9,10 @@ from typing import Any
 
 from ._errors import TunnelError, from_json
 
+SETTLED = ("up", "degraded", "waiting", "expired")  # visitors are led here
+ENDED = ("failed", "replaced", "closed")  # until somebody does something
+KEEP_MINUTES = 4  # between the jobs that keep a cluster; these stop after 10 minutes or more
+
 
 @dataclass(frozen=True)
 class Cluster:

@@ -16,18 +16,17 @@ from typing import Any
 
 from . import _card
 from ._abi import NoSuchTunnelError, library
-from ._databricks.cluster import Keeper, facts
-from ._errors import AppNotFoundError, ConfigError, TunnelError
-from ._questions import ask
+from ._databricks.cluster import Keeping, facts
+from ._errors import AppNotFoundError, ConfigError, ProxyUnreachableError, TunnelError
+from ._questions import LATE, ask
 from ._settings import Settings
-from ._status import Cluster, Status
+from ._status import ENDED, SETTLED, Status
 from ._taipy.app import App, wake
 from ._taipy.resync import Resync
 from ._watcher import Watched, logger, watcher
 
 KEPT_LOGS = 1000
 ADMISSION = 10.0  # seconds for the gate to admit others
-ENDED = ("failed", "replaced", "closed")
 REOPENS = "taipy-tunnel: opening the tunnel with the new settings; until it is up, the open one serves visitors"
 CARD_WAIT = 1.0  # seconds that a card waits for what the workspace knows of the cluster
 
@@ -47,7 +46,7 @@ class Tunnel(Watched):
         self._doubt = False  # a change() has failed half-way: the engine knows what holds, _settings do not
         self._complained = ""
         self._resync = Resync()
-        self._keeper: Keeper | None = None
+        self._keeping = Keeping(lambda: self._known is not None and self._known.state not in ENDED)
 
     # What it is.
 
@@ -192,10 +191,31 @@ class Tunnel(Watched):
 
     # For this package.
 
-    def open(self, timeout: float) -> None:
-        """Open it with its settings; `timeout` bounds the engine's set-up."""
-        self._complained = ""
-        self._start(self._app.address(), timeout)
+    def expose(self, settings: Settings, app: App, timeout: float) -> None:
+        """Show the app as settings say, and return when a visitor could open the URL.
+
+        `timeout` bounds the engine's set-up. A tunnel that is open goes on as before after an error, of one that was
+        not nothing is left.
+        """
+        with self._opening:
+            try:
+                if self._closing or not self._handle:
+                    self._open(settings, app, timeout)
+                else:
+                    self._change(settings, app, timeout)
+            except BaseException:  # Ctrl-C on top of an error comes here, and not before the lock is released
+                raise
+
+    def _open(self, settings: Settings, app: App, timeout: float) -> None:
+        """Open it, where it is closed or being closed."""
+        try:
+            self.close(drain=0)
+            self._settings, self._app, self._complained = settings, app, ""
+            self._start(app.address(), timeout)
+            self._settle(timeout)
+        except BaseException:
+            self.release()
+            raise
 
     @watcher.guarded
     def _start(self, target: str, timeout: float) -> None:
@@ -210,7 +230,21 @@ class Tunnel(Watched):
             self._handle = opened[0] if opened else 0
             raise
 
-    def change(self, settings: Settings, app: App, timeout: float, took: list[str]) -> None:
+    def _change(self, settings: Settings, app: App, timeout: float) -> None:
+        """Have it be, while it is open, as settings say."""
+        took: list[str] = []
+        try:
+            if settings != self._settings or self._doubt or self.state in ENDED:
+                self._set(settings, app, timeout, took)
+            self._app = app
+            self.follow()
+            self._settle(timeout)
+        except TunnelError as error:
+            if took:
+                error.message += f" (already in force: {', '.join(took)})"
+            raise
+
+    def _set(self, settings: Settings, app: App, timeout: float, took: list[str]) -> None:
         """Give it other settings. Whatever goes wrong, it stays as it is, but for what it appends to `took`.
 
         Those are the names of what concerns visitors: it holds at once, also while the proxy is away.
@@ -227,6 +261,29 @@ class Tunnel(Watched):
         self._resync = Resync()
         if self.url != link:
             print("taipy-tunnel: the link is another one now; visitors need the new one: tunnel.url", flush=True)
+
+    def _settle(self, timeout: float) -> None:
+        """Wait until a visitor could open the URL, or raise why not. Tells what takes over a second."""
+        start, shown = time.monotonic(), ""
+
+        def settled(status: Status) -> bool:
+            nonlocal shown
+            waited = time.monotonic() - start
+            doing = status.last_error.message if status.last_error else f"connecting to {status.server}"
+            if waited > LATE and doing != shown and status.state not in (*SETTLED, *ENDED):
+                shown = doing
+                print(f"taipy-tunnel: {doing}", flush=True)
+            return status.state in SETTLED
+
+        # The engine ends a set-up by its own clock; an open tunnel that is reconnecting it leaves alone.
+        end = start + timeout + 1.0
+        while not self._wait_for(settled, min(LATE, max(0.0, end - time.monotonic()))):
+            if time.monotonic() >= end:
+                raise self.status.last_error or ProxyUnreachableError(f"tunnel: not ready after {timeout:g} s")
+
+    def is_open(self) -> bool:
+        """Whether it has not been closed; it may have failed."""
+        return bool(self._handle)
 
     def examine(self, timeout: float) -> list[dict[str, Any]]:
         """What doctor() says of it: objects of step, ok, seen and hint."""
@@ -258,24 +315,12 @@ class Tunnel(Watched):
             self._url = library().url(self._handle)
             library().release(self._handle)
         self._handle = 0
-        self.keep(None)
+        self._keeping.set(None)
         facts.drop()
 
-    @watcher.guarded
     def keep(self, spark: object) -> bool:
         """Keep the cluster from stopping while the tunnel is open; None: no longer. Whether that is new."""
-        new = spark is not None and self._keeper is None
-        if new:
-            self._keeper = Keeper(spark, lambda: self._known is not None and self._known.state not in ENDED)
-        elif spark is None and self._keeper is not None:
-            self._keeper.stop()
-            self._keeper = None
-        return new
-
-    def _cluster(self) -> Cluster | None:
-        if self._keeper is None:
-            return facts.known
-        return dataclasses.replace(facts.known or Cluster("cluster"), kept=True)
+        return self._keeping.set(spark)
 
     @watcher.guarded
     def refresh(self) -> None:
@@ -283,7 +328,7 @@ class Tunnel(Watched):
         if not self._handle:
             return
         try:
-            self._known = Status.from_json(library().status(self._handle), self._cluster())
+            self._known = Status.from_json(library().status(self._handle), self._keeping.cluster())
         except NoSuchTunnelError:
             self.release()
             return

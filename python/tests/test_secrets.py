@@ -31,7 +31,7 @@ import pytest
 import taipy_tunnel
 from chain.workspace import Workspace
 from conftest import new_key
-from taipy_tunnel import TunnelError, _expose
+from taipy_tunnel import TunnelError, _registry
 from taipy_tunnel._cli import command
 from taipy_tunnel._databricks import notebook
 from taipy_tunnel._databricks.notebook import Login
@@ -102,12 +102,12 @@ def left(error: BaseException | None) -> list[str]:
     seen = []
     if error is not None:
         seen += [str(error), repr(error), getattr(error, "hint", ""), *frames(error)]
-    for tunnel in _expose._tunnels.values():
+    for tunnel in _registry._tunnels.values():
         seen += [repr(vars(tunnel)), *tunnel.logs(1000)]
         if tunnel._known is not None:
             seen += [repr(tunnel), str(tunnel), tunnel._repr_html_(), repr(tunnel.status)]
     taipy_tunnel.close_all(drain=0)
-    _expose._tunnels.clear()
+    _registry._tunnels.clear()
     return seen
 
 

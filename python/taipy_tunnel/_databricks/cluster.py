@@ -9,15 +9,15 @@ changes nothing.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import threading
 from collections.abc import Callable
 from typing import Any
 
 from .._abi import NoSuchTunnelError, library
-from .._card import KEEP_MINUTES
 from .._errors import ConfigError, TunnelError
 from .._signals import deaf
-from .._status import Cluster
+from .._status import KEEP_MINUTES, Cluster
 from .._watcher import Watched, logger, watcher
 from . import notebook, workspace
 
@@ -100,6 +100,31 @@ def spark() -> Any:
             "it is for clusters of Databricks that stop when they are idle; elsewhere leave it out",
         )
     return found
+
+
+class Keeping:
+    """Whether a tunnel keeps the cluster from stopping. wanted: asked before each job."""
+
+    def __init__(self, wanted: Callable[[], bool]) -> None:
+        self._wanted = wanted
+        self._keeper: Keeper | None = None
+
+    @watcher.guarded
+    def set(self, spark: object) -> bool:
+        """Keep it by jobs of spark; None: no longer. Whether that is new."""
+        new = spark is not None and self._keeper is None
+        if new:
+            self._keeper = Keeper(spark, self._wanted)
+        elif spark is None and self._keeper is not None:
+            self._keeper.stop()
+            self._keeper = None
+        return new
+
+    def cluster(self) -> Cluster | None:
+        """What is known of it."""
+        if self._keeper is None:
+            return facts.known
+        return dataclasses.replace(facts.known or Cluster("cluster"), kept=True)
 
 
 class Keeper:
