@@ -92,7 +92,12 @@ func go_requests(handle C.int64_t, n C.int32_t, buf *C.char, size C.size_t) (rc 
 //export go_reconnect
 func go_reconnect(handle C.int64_t) (rc C.int32_t) {
 	defer rescue(&rc)
-	return with(handle, func(e *entry) C.int32_t { e.reconnect(); return 0 })
+	return with(handle, func(e *entry) C.int32_t {
+		if e.reconnect() {
+			return 1
+		}
+		return 0
+	})
 }
 
 //export go_status

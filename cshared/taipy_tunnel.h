@@ -113,7 +113,9 @@ int32_t tt_new_token(int64_t handle);
  * without query strings and credentials. */
 int32_t tt_requests(int64_t handle, int32_t n, char *buf, size_t len);
 
-/* Gives up the present link and makes a new one at once; revives a tunnel that has failed. Returns 0. */
+/* Gives up the present link and makes a new one at once; revives a tunnel that has failed. Returns 0;
+ * 1 if the tunnel has ended for good: the question "tunnel.reopen" opens another in its place, or
+ * tt_expose() where the set-up has failed. */
 int32_t tt_reconnect(int64_t handle);
 
 /* The status, a JSON object:

@@ -197,12 +197,14 @@ func (e *entry) setTarget(addr string) error {
 	return e.tunnel.SetTarget(addr)
 }
 
-func (e *entry) reconnect() {
+// reconnect reports whether the tunnel has ended for good, so that only another in its place mends it.
+func (e *entry) reconnect() (ended bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.tunnel != nil {
-		_ = e.tunnel.Reconnect()
+	if e.tunnel == nil {
+		return e.status.State == tunnel.Failed
 	}
+	return errors.Is(e.tunnel.Reconnect(), tunnel.ErrClosed)
 }
 
 // close begins to close; the state tells when it is done.

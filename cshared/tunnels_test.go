@@ -94,3 +94,12 @@ func newKey(t *testing.T) string {
 	}
 	return string(text)
 }
+
+func TestReconnectTellsThatTheSetUpHasFailed(t *testing.T) {
+	h := tunnels.expose([]byte(`{}`), 5*time.Second)
+	defer tunnels.release(h)
+	await(t, h, tunnel.Failed)
+	if !tunnels.find(h).reconnect() {
+		t.Error("a set-up that has failed says that it reconnects")
+	}
+}

@@ -119,8 +119,9 @@ class Library:
     def requests(self, handle: int, n: int) -> list[dict[str, Any]]:
         return list(self._text("tt_requests", handle, n, size=65536))
 
-    def reconnect(self, handle: int) -> None:
-        self._call("tt_reconnect", handle)
+    def reconnect(self, handle: int) -> bool:
+        """Whether it will; False: the tunnel has ended for good."""
+        return self._call("tt_reconnect", handle) == 0
 
     def status(self, handle: int) -> dict[str, Any]:
         return dict(self._text("tt_status", handle))

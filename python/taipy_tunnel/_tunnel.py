@@ -19,7 +19,7 @@ from ._abi import NoSuchTunnelError, library
 from ._databricks.cluster import Keeping, facts
 from ._errors import AppNotFoundError, ConfigError, ProxyUnreachableError, TunnelError
 from ._questions import LATE, ask
-from ._settings import Settings
+from ._settings import DEFAULT_TIMEOUT, Settings
 from ._status import ENDED, SETTLED, Status
 from ._taipy.app import App, wake
 from ._taipy.resync import Resync
@@ -131,12 +131,19 @@ class Tunnel(Watched):
 
         return self._wait_for(ended, timeout)
 
-    @watcher.guarded
     def reconnect(self) -> None:
-        """Give up the present link and make a new one at once; revives a tunnel that failed."""
-        if not self._handle:
+        """Give up the present link and make a new one at once; revives a tunnel that failed.
+
+        One that has failed for good is opened again, as by expose(): within 30 seconds, or with the error.
+        """
+        if not self._reconnect():
+            self.expose(self._settings, self._app, DEFAULT_TIMEOUT)
+
+    @watcher.guarded
+    def _reconnect(self) -> bool:
+        if not self._handle or self._closing:
             raise TunnelError("tunnel: it is closed", "run the cell with expose() again")
-        library().reconnect(self._handle)
+        return library().reconnect(self._handle)
 
     def new_token(self) -> str:
         """End the links that were given away, and return the URL with a new token.

@@ -19,7 +19,9 @@ from chain.plain import Plain
 from chain.proxy import Proxy
 from conftest import arguments, eventually, machine, new_key, visit, web_app
 from interpreters import line
-from taipy_tunnel import ForwardError, ProxyUnreachableError, TunnelError
+from taipy_tunnel import ForwardError, HostKeyError, ProxyUnreachableError, TunnelError
+from taipy_tunnel._abi import library
+from taipy_tunnel._quote import Hidden
 
 
 def test_a_visitor_sees_the_app(either: Proxy, app: str) -> None:
@@ -106,6 +108,42 @@ def test_it_comes_back(either: Proxy, app: str) -> None:
     tunnel.reconnect()
     eventually(lambda: tunnel.status.reconnects == 2 * links and tunnel.state == "up")
     assert visit(either.url) == "hello"
+
+
+@pytest.mark.parametrize("ended", [False, True], ids=["failed", "ended for good"])
+def test_reconnect_revives_a_tunnel_that_failed(ended: bool, app: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with machine(Plain) as proxy:
+        tunnel = taipy_tunnel.expose(app, **arguments(proxy))
+        key = proxy.directory / "host_key"
+        known = key.read_text()
+        proxy.stop_sshd()
+        key.write_text(new_key(proxy.directory, name="another").read_text())
+        proxy.start_sshd()
+        with pytest.raises(HostKeyError):
+            tunnel._wait_for(lambda status: status.state == "failed" and status.last_error is None, 20)
+        proxy.stop_sshd()
+        key.write_text(known)
+        proxy.start_sshd()
+        if ended:  # what the engine says of a tunnel that an internal error has ended; see the next test
+            monkeypatch.setattr(library(), "reconnect", lambda handle: False)
+        tunnel.reconnect()
+        assert tunnel.wait_ready(20)
+        assert visit(proxy.url) == "hello"
+        assert taipy_tunnel.tunnels() == [tunnel]
+
+
+def test_the_library_tells_that_a_tunnel_has_ended(proxy: Proxy, app: str) -> None:
+    """As it is told of one that was closed; a Tunnel would take that for its own close()."""
+    opened: list[int] = []
+    library().expose(Hidden(arguments(proxy), target=app, agent="none"), 20, opened)
+    try:
+        eventually(lambda: library().status(opened[0])["state"] == "up", 20)
+        assert library().reconnect(opened[0])
+        library().close(opened[0], 0)
+        eventually(lambda: library().status(opened[0])["state"] == "closed")
+        assert not library().reconnect(opened[0])
+    finally:
+        library().release(opened[0])
 
 
 def test_the_proxy_comes_back(app: str) -> None:
