@@ -56,13 +56,7 @@ func (l *Link) Exec(ctx context.Context, c Command) (status int, err error) {
 	defer func() { _ = ch.Close() }()
 	exited, gone := make(chan exit, 1), make(chan struct{})
 	l.tasks.Go(func() { defer close(gone); exits(reqs, exited) })
-	err = l.await(ctx, func() error {
-		if ok, err := ch.SendRequest("exec", true, ssh.Marshal(execPayload{c.Line})); err != nil || !ok {
-			return fmt.Errorf("%w (%v)", ErrNoSession, err)
-		}
-		return nil
-	})
-	if err != nil {
+	if err := l.exec(ctx, ch, c.Line); err != nil {
 		return 0, err
 	}
 	l.wire.quickack.Store(false)

@@ -104,6 +104,7 @@ type Link struct {
 	done  chan struct{}
 
 	hadSession atomic.Bool
+	asking     chan struct{} // has room for one: for who sends a forwarding request, until it is answered
 
 	mu    sync.Mutex
 	err   error
@@ -172,7 +173,7 @@ func dial(ctx context.Context, cfg Config, algorithms []string, keys *login, und
 	}
 	setUserTimeout(socket(tcp), userTimeout)
 
-	l := &Link{cfg: cfg, under: under, done: make(chan struct{}), slots: map[string]*Listener{}, conns: map[*conn]struct{}{}}
+	l := &Link{cfg: cfg, under: under, done: make(chan struct{}), asking: make(chan struct{}, 1), slots: map[string]*Listener{}, conns: map[*conn]struct{}{}}
 	l.tasks.Panicked = func(err error) { l.fail(fault.Internal(err)) }
 	l.host.start = l.tasks.Go
 	l.wire = newWire(tcp, l.tasks.Go, func() { l.host.lost.Store(true) })
@@ -294,18 +295,14 @@ func isTimeout(err error) bool {
 	return ok && e.Timeout()
 }
 
-// Dial connects to addr ("host:port") from the proxy (RFC 4254, section 7.2, direct-tcpip).
+// Dial connects to addr ("host:port") from the proxy (RFC 4254, section 7.2, direct-tcpip). Where ctx ends
+// first the link stays, and the server, which may try for minutes, is left alone.
 func (l *Link) Dial(ctx context.Context, addr string) (net.Conn, error) {
 	to, port, err := splitPort(addr)
 	if err != nil {
 		return nil, err
 	}
-	var ch ssh.Channel
-	var reqs <-chan *ssh.Request
-	err = l.await(ctx, func() (err error) {
-		ch, reqs, err = l.ssh.OpenChannel("direct-tcpip", ssh.Marshal(forwarded{to, port, "127.0.0.1", 0}))
-		return err
-	})
+	ch, reqs, err := l.open(ctx, "direct-tcpip", ssh.Marshal(forwarded{to, port, "127.0.0.1", 0}))
 	if err != nil {
 		return nil, err
 	}
@@ -318,23 +315,6 @@ func (l *Link) Dial(ctx context.Context, addr string) (net.Conn, error) {
 func Unconnected(err error) bool {
 	refused, ok := errors.AsType[*ssh.OpenChannelError](err)
 	return ok && refused.Reason == ssh.ConnectionFailed
-}
-
-// await runs f, which waits for the server, and ends the link if ctx ends first: that is the
-// only way to free f. When it returns f has, so that what f sets may be read.
-func (l *Link) await(ctx context.Context, f func() error) error {
-	err, ended := net.ErrClosed, make(chan struct{})
-	if !l.tasks.Go(func() { defer close(ended); err = f() }) {
-		return err
-	}
-	select {
-	case <-ended:
-		return err
-	case <-ctx.Done():
-		l.fail(fault.LinkLost(ctx.Err()))
-		<-ended
-		return ctx.Err()
-	}
 }
 
 // Key returns the SHA256 fingerprint, without its prefix, of the key that logged in.

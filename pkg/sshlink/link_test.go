@@ -306,15 +306,19 @@ func TestRunEndsInTime(t *testing.T) {
 	visit(t, bind(t, s, l))
 }
 
-// A server that answers nothing ends the link; what it says afterwards is nobody's.
+// A server that answers nothing costs the caller his answer. That the link is dead is seen by the watch.
 func TestSessionThatIsNotAnswered(t *testing.T) {
 	leak.Check(t)
 	s := sshdtest.Start(t, sshdtest.Options{})
 	l := dialLink(t, s)
 	s.StopLinks()
 	_, err := l.Run(within(t, 300*time.Millisecond), "true")
-	if err == nil || !isDone(l.Done()) {
+	if e := wantFault(t, err, fault.ErrUnreachable, false); !errors.Is(e, context.DeadlineExceeded) || isDone(l.Done()) {
 		t.Errorf("got %v, the link has ended: %v", err, isDone(l.Done()))
+	}
+	s.ContinueLinks()
+	if out, err := l.Run(within(t, 20*time.Second), "echo hello"); err != nil || string(out) != "hello\n" {
+		t.Errorf("afterwards: %q, %v", out, err)
 	}
 }
 

@@ -76,25 +76,22 @@ type arrival struct {
 // permanent one), else forwarding is forbidden (permanent). All are of class fault.ErrForward.
 func (l *Link) Listen(ctx context.Context, port int) (*Listener, error) {
 	s, undo := l.slot(&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port}, port)
-	granted, _, err := l.request(ctx, "tcpip-forward", ssh.Marshal(forward{loopback, uint32(port)}))
-	if granted {
+	back, err := l.ask(ctx, onPort(port))
+	if back != nil {
 		return s, nil
 	}
 	undo()
 	if err != nil {
 		return nil, fault.ForwardFailed(port, err)
 	}
-	anyGranted, answer, err := l.request(ctx, "tcpip-forward", ssh.Marshal(forward{loopback, 0}))
+	back, err = l.ask(ctx, onPort(0))
 	switch {
 	case err != nil:
 		return nil, fault.ForwardFailed(port, err)
-	case !anyGranted:
+	case back == nil:
 		return nil, fault.Forbidden(port)
 	}
-	var free struct{ Port uint32 }
-	if ssh.Unmarshal(answer, &free) == nil {
-		_, _, _ = l.request(ctx, "cancel-tcpip-forward", ssh.Marshal(forward{loopback, free.Port}))
-	}
+	_ = l.cancel(ctx, back)
 	if port < 1024 && l.cfg.User != "root" {
 		return nil, fault.Privileged(port, l.cfg.User)
 	}
@@ -110,8 +107,8 @@ func (l *Link) Listen(ctx context.Context, port int) (*Listener, error) {
 // A link may ask again for a path that it has: its slot is the same, and stays if that is refused.
 func (l *Link) ListenUnix(ctx context.Context, path string) (*Listener, error) {
 	s, undo := l.slot(&net.UnixAddr{Name: path, Net: "unix"}, 0)
-	granted, _, err := l.request(ctx, "streamlocal-forward@openssh.com", ssh.Marshal(streamlocal{Path: path}))
-	if granted {
+	back, err := l.ask(ctx, onSocket(path))
+	if back != nil {
 		return s, nil
 	}
 	undo()
@@ -132,14 +129,6 @@ func (l *Link) slot(addr net.Addr, port int) (s *Listener, undo func()) {
 	s = &Listener{link: l, addr: addr, port: port, pending: make(chan arrival, backlog), closed: make(chan struct{})}
 	l.slots[addr.String()] = s
 	return s, func() { l.forget(s) }
-}
-
-func (l *Link) request(ctx context.Context, name string, payload []byte) (ok bool, answer []byte, err error) {
-	err = l.await(ctx, func() (err error) {
-		ok, answer, err = l.ssh.SendRequest(name, true, payload)
-		return err
-	})
-	return ok && err == nil, answer, err
 }
 
 func (l *Link) forget(s *Listener) {
@@ -304,21 +293,13 @@ func (s *Listener) Close() error {
 				waiting = false
 			}
 		}
-		answered := make(chan struct{})
-		if !s.link.tasks.Go(func() {
-			defer close(answered)
-			name, payload := "cancel-tcpip-forward", ssh.Marshal(forward{loopback, uint32(s.port)})
-			if s.port == 0 {
-				name, payload = "cancel-streamlocal-forward@openssh.com", ssh.Marshal(streamlocal{Path: s.addr.String()})
-			}
-			_, _, _ = s.link.ssh.SendRequest(name, true, payload)
-		}) {
-			return
+		r := onPort(s.port)
+		if s.port == 0 {
+			r = onSocket(s.addr.String())
 		}
-		select {
-		case <-answered:
-		case <-time.After(cancelTimeout):
-		}
+		ctx, cancel := context.WithTimeout(context.Background(), cancelTimeout)
+		defer cancel()
+		_ = s.link.cancel(ctx, r.undone(nil))
 	})
 	return nil
 }

@@ -28,15 +28,11 @@ func (l *Link) MayRun(ctx context.Context) (bool, error) {
 // MayListen reports whether the account may listen on a TCP port of 127.0.0.1. It takes any free
 // one, for a moment.
 func (l *Link) MayListen(ctx context.Context) (bool, error) {
-	granted, answer, err := l.request(ctx, "tcpip-forward", ssh.Marshal(forward{loopback, 0}))
-	if !granted || err != nil {
+	back, err := l.ask(ctx, onPort(0))
+	if back == nil || err != nil {
 		return false, err
 	}
-	var free struct{ Port uint32 }
-	if ssh.Unmarshal(answer, &free) == nil {
-		_, _, err = l.request(ctx, "cancel-tcpip-forward", ssh.Marshal(forward{loopback, free.Port}))
-	}
-	return true, err
+	return true, l.cancel(ctx, back)
 }
 
 // socketWaits are the waits before a socket is asked for again.
@@ -47,12 +43,12 @@ var socketWaits = []time.Duration{50 * time.Millisecond, 200 * time.Millisecond,
 // such name for the whole machine, so that somebody else may have it for a moment.
 func (l *Link) MayListenUnix(ctx context.Context) (bool, error) {
 	for try := 0; ; try++ {
-		granted, _, err := l.request(ctx, "streamlocal-forward@openssh.com", ssh.Marshal(streamlocal{}))
-		if granted {
-			_, _, err = l.request(ctx, "cancel-streamlocal-forward@openssh.com", ssh.Marshal(streamlocal{}))
+		back, err := l.ask(ctx, onSocket(""))
+		if back != nil {
+			return true, l.cancel(ctx, back)
 		}
-		if granted || err != nil || try == len(socketWaits) {
-			return granted, err
+		if err != nil || try == len(socketWaits) {
+			return false, err
 		}
 		select {
 		case <-time.After(socketWaits[try]):

@@ -60,13 +60,7 @@ func (l *Link) Run(ctx context.Context, command string) ([]byte, error) {
 	defer func() { _ = ch.Close() }()
 	l.tasks.Go(func() { ssh.DiscardRequests(reqs) })
 	l.tasks.Go(func() { _, _ = io.Copy(io.Discard, ch.Stderr()) })
-	err = l.await(ctx, func() error {
-		if ok, err := ch.SendRequest("exec", true, ssh.Marshal(execPayload{command})); err != nil || !ok {
-			return fmt.Errorf("%w (%v)", ErrNoSession, err)
-		}
-		return nil
-	})
-	if err != nil {
+	if err := l.exec(ctx, ch, command); err != nil {
 		return nil, err
 	}
 	var output []byte
@@ -89,15 +83,15 @@ var sessionWaits = []time.Duration{5 * time.Millisecond, 20 * time.Millisecond, 
 // session opens a session channel.
 func (l *Link) session(ctx context.Context) (ch ssh.Channel, reqs <-chan *ssh.Request, err error) {
 	for try := 0; ; try++ {
-		err = l.await(ctx, func() (err error) {
-			ch, reqs, err = l.ssh.OpenChannel("session", nil)
-			return err
-		})
+		ch, reqs, err = l.open(ctx, "session", nil)
 		refused, ok := errors.AsType[*ssh.OpenChannelError](err)
 		switch {
 		case err == nil:
 			l.hadSession.Store(true)
 			return ch, reqs, nil
+		case ctx.Err() != nil && !ok:
+			l.hadSession.Store(true) // it may come yet
+			return nil, nil, fault.Silent("the request for a session", err)
 		case !ok:
 			return nil, nil, fault.LinkLost(err)
 		case try == len(sessionWaits) || !l.hadSession.Load():

@@ -60,10 +60,12 @@ func (t *Tunnel) lookPast(ctx context.Context, dial dialer) exposure {
 	port := strconv.Itoa(t.slotPort())
 	question, end := t.question()
 	defer end()
+	ctx, cancel := context.WithTimeout(ctx, exposureWait)
+	defer cancel()
 	within, direct := make(chan exposure, len(aliases)), make(chan exposure, 1)
 	ask := func(told chan<- exposure, host string, dial dialer) bool {
 		addr := net.JoinHostPort(host, port)
-		return t.tasks.Go(func() { told <- t.answersAt(question, addr, dial) })
+		return t.tasks.Go(func() { told <- answersAt(ctx, question, addr, dial) })
 	}
 	for _, host := range aliases {
 		if !ask(within, host, dial) {
@@ -71,13 +73,11 @@ func (t *Tunnel) lookPast(ctx context.Context, dial dialer) exposure {
 		}
 	}
 	if t.reachedDirectly() {
-		d := net.Dialer{Timeout: exposureWait, Control: t.cfg.Control}
+		d := net.Dialer{Control: t.cfg.Control}
 		ask(direct, t.server.Host, func(ctx context.Context, addr string) (net.Conn, error) { return d.DialContext(ctx, "tcp", addr) })
 	} else {
 		direct = nil
 	}
-	late := time.NewTimer(exposureWait)
-	defer late.Stop()
 	for told, closed := 0, 0; told < len(aliases) || direct != nil; {
 		select {
 		case found := <-within:
@@ -96,8 +96,6 @@ func (t *Tunnel) lookPast(ctx context.Context, dial dialer) exposure {
 				return exposed
 			}
 			direct = nil
-		case <-late.C:
-			return untold
 		case <-ctx.Done():
 			return untold
 		}
@@ -115,10 +113,9 @@ func (t *Tunnel) reachedDirectly() bool {
 	return t.server.Direct() && t.server.Host != "localhost" && (err != nil || !addr.IsLoopback())
 }
 
-// answersAt asks one address. To connect may take the proxy minutes, and giving that up would end the link, so that nobody
-// waits for it.
-func (t *Tunnel) answersAt(q probe.Question, addr string, dial dialer) exposure {
-	c, err := dial(t.life, addr)
+// answersAt asks one address.
+func answersAt(ctx context.Context, q probe.Question, addr string, dial dialer) exposure {
+	c, err := dial(ctx, addr)
 	switch {
 	case sshlink.Unconnected(err):
 		return enclosed
@@ -128,7 +125,7 @@ func (t *Tunnel) answersAt(q probe.Question, addr string, dial dialer) exposure 
 	defer func() { _ = c.Close() }()
 	q.URL, q.Once = "http://"+addr+gate.Path, true
 	q.Dial = func(context.Context, string, string) (net.Conn, error) { return c, nil }
-	if f := probe.URL(t.life, q); f.Kind == probe.Ours && f.Server == "" { // a web server that listens there is not past itself
+	if f := probe.URL(ctx, q); f.Kind == probe.Ours && f.Server == "" { // a web server that listens there is not past itself
 		return exposed
 	}
 	return enclosed
