@@ -114,20 +114,20 @@ func TestServersThatAreNone(t *testing.T) {
 	for name, c := range map[string]struct {
 		serve    func(net.Conn)
 		op, says string
-		patience bool
+		mark     error
 	}{
-		"silent":            {silence, "banner", "no SSH banner", false},
-		"closes at once":    {func(net.Conn) {}, "handshake", "ended the connection", false},
-		"HTTP":              {says("HTTP/1.1 400 Bad Request\r\n\r\n"), "banner", "HTTP/1.1 400", false},
-		"SMTP":              {says("220 mail ESMTP\r\n"), "banner", "220 mail", false},
-		"binary":            {says("\x16\x03\x01\x00\xff\n\n\n"), "banner", "not an SSH server", false},
-		"endless":           {func(c net.Conn) { endless(c) }, "banner", "not an SSH server", false},
-		"banner only":       {says("SSH-2.0-OpenSSH_9.2\r\n"), "handshake", "", false},
-		"stops at a banner": {func(c net.Conn) { _, _ = io.WriteString(c, "SSH-2.0-x\r\n"); silence(c) }, "handshake", "", false},
-		"nonsense":          {says("SSH-2.0-x\r\n" + strings.Repeat("\xff", 64)), "handshake", "", false},
-		"SSH 1":             {says("SSH-1.5-old\r\n"), "handshake", "", false},
-		"MaxStartups":       {says("Exceeded MaxStartups\r\n"), "banner", "MaxStartups", true},
-		"penalty":           {says("Not allowed at this time\r\n"), "banner", "Not allowed at this time", true},
+		"silent":            {silence, "banner", "no SSH banner", nil},
+		"closes at once":    {func(net.Conn) {}, "handshake", "ended the connection", fault.ErrOverload},
+		"HTTP":              {says("HTTP/1.1 400 Bad Request\r\n\r\n"), "banner", "HTTP/1.1 400", nil},
+		"SMTP":              {says("220 mail ESMTP\r\n"), "banner", "220 mail", nil},
+		"binary":            {says("\x16\x03\x01\x00\xff\n\n\n"), "banner", "not an SSH server", nil},
+		"endless":           {func(c net.Conn) { endless(c) }, "banner", "not an SSH server", nil},
+		"banner only":       {says("SSH-2.0-OpenSSH_9.2\r\n"), "handshake", "", nil},
+		"stops at a banner": {func(c net.Conn) { _, _ = io.WriteString(c, "SSH-2.0-x\r\n"); silence(c) }, "handshake", "", nil},
+		"nonsense":          {says("SSH-2.0-x\r\n" + strings.Repeat("\xff", 64)), "handshake", "", nil},
+		"SSH 1":             {says("SSH-1.5-old\r\n"), "handshake", "", nil},
+		"MaxStartups":       {says("Exceeded MaxStartups\r\n"), "banner", "MaxStartups", fault.ErrOverload},
+		"penalty":           {says("Not allowed at this time\r\n"), "banner", "Not allowed at this time", fault.ErrPatience},
 	} {
 		t.Run(name, func(t *testing.T) {
 			leak.Check(t)
@@ -141,10 +141,18 @@ func TestServersThatAreNone(t *testing.T) {
 			if e.Op != c.op || !strings.Contains(e.Error(), c.says) || e.Hint == "" {
 				t.Errorf("op %q, %q, hint %q; want op %q and %q", e.Op, e.Error(), e.Hint, c.op, c.says)
 			}
-			if errors.Is(err, fault.ErrPatience) != c.patience {
-				t.Errorf("asks for patience: %v, want %v: %v", !c.patience, c.patience, err)
-			}
+			wantMark(t, err, c.mark)
 		})
+	}
+}
+
+// wantMark wants that of the marks err has this one, or none.
+func wantMark(t *testing.T, err, mark error) {
+	t.Helper()
+	for _, m := range []error{fault.ErrUnconnected, fault.ErrOverload, fault.ErrPatience} {
+		if errors.Is(err, m) != (m == mark) {
+			t.Errorf("%v is marked %v: %v, want %v", err, m, m != mark, mark)
+		}
 	}
 }
 
@@ -168,11 +176,13 @@ func TestServersThatAreNotThere(t *testing.T) {
 	if e := wantFault(t, err, fault.ErrUnreachable, false); e.Op != "connect" || !strings.Contains(e.Error(), "refused") {
 		t.Errorf("%v", err)
 	}
+	wantMark(t, err, fault.ErrUnconnected)
 	cfg.Host = "nosuchname.invalid"
 	_, err = Dial(within(t, 10*time.Second), cfg)
 	if e := wantFault(t, err, fault.ErrUnreachable, false); e.Op != "resolve" || !strings.Contains(e.Error(), "nosuchname.invalid") {
 		t.Errorf("%v", err)
 	}
+	wantMark(t, err, fault.ErrUnconnected)
 }
 
 func TestDialIsCancelled(t *testing.T) {

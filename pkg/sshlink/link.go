@@ -253,11 +253,16 @@ func (l *Link) classify(err error, trusted bool, keys *login, waited time.Durati
 	isNet = isNet || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 	negotiation, isNegotiation := errors.AsType[*ssh.AlgorithmNegotiationError](err)
 	switch {
-	// sshd.c of OpenSSH sends these lines in place of its banner.
-	case strings.Contains(said, "Exceeded MaxStartups"), strings.Contains(said, "Not allowed at this time"):
+	// sshd.c of OpenSSH sends these lines in place of its banner: until 9.7 the first, for want of room; since 9.8 the
+	// second, for that and for a penalty alike.
+	case strings.Contains(said, "Exceeded MaxStartups"):
+		return fault.Full(addr, said)
+	case strings.Contains(said, "Not allowed at this time"):
 		return fault.Patience(addr, said)
 	case said == "" && isTimeout(err):
 		return fault.NoBanner(addr, waited)
+	case said == "" && l.cfg.TLS == nil && l.cfg.Via == nil:
+		return fault.Overload(fault.DroppedAtOnce(addr, err))
 	case said == "" && l.cfg.TLS == nil:
 		return fault.DroppedAtOnce(addr, err)
 	case said == "":

@@ -41,9 +41,6 @@ var ErrReplaced = errors.New("replaced by a newer tunnel")
 // ErrNoScope marks that a workspace has no secret scope of a name.
 var ErrNoScope = errors.New("no such secret scope")
 
-// ErrPatience marks those transient errors with which a server asks its clients to slow down.
-var ErrPatience = errors.New("the server asks for patience")
-
 // Error is an error that a person reads: which step failed, why, and what to do.
 type Error struct {
 	// Op is the step: "configuration", "connect", "banner", "host key", "login", "forward", …

@@ -29,7 +29,7 @@ func Resolve(host string, err error) *Error {
 	if e := limited("resolve", full()); e != nil {
 		return e
 	}
-	return unreachable("resolve", fmt.Errorf("name %q does not resolve: %w", host, Reason(err)),
+	return unconnected("resolve", fmt.Errorf("name %q does not resolve: %w", host, Reason(err)),
 		"check the spelling of server=; a name that only your laptop knows does not resolve on this machine, an address does")
 }
 
@@ -39,13 +39,13 @@ func Connect(addr string, err error) *Error {
 	if e := limited("connect", err); e != nil {
 		return e
 	}
-	return unreachable("connect", err,
+	return unconnected("connect", err,
 		"check that sshd listens there and that no firewall between this machine and the proxy refuses the port")
 }
 
 // NoAnswer: what is sent there is dropped without a word.
 func NoAnswer(addr string, waited time.Duration) *Error {
-	return unreachable("connect", fmt.Errorf("no connection to %s: no answer at all within %v", addr, waited.Round(100*time.Millisecond)),
+	return unconnected("connect", fmt.Errorf("no connection to %s: no answer at all within %v", addr, waited.Round(100*time.Millisecond)),
 		"a firewall drops it (a network often lets nothing out but port 443, or a proxy's connections), or the machine is down: "+
 			`try server="tls://user@host:443", or via="http://host:port"; the proxy machine's own firewall must let the port in, too`)
 }
@@ -73,12 +73,6 @@ func DroppedAtOnce(addr string, err error) *Error {
 func NotSSH(addr, first string) *Error {
 	return unreachable("banner", fmt.Errorf("%s is not an SSH server: it answers %q", addr, clip(first)),
 		"give the port that sshd listens on: server=\"user@host:port\"")
-}
-
-// Patience: the server refuses connections for now (MaxStartups, PerSourcePenalties of sshd).
-func Patience(addr, line string) *Error {
-	return unreachable("banner", fmt.Errorf("%s refuses connections for now: %q: %w", addr, clip(line), ErrPatience),
-		"too many connections or failed logins from this network; it passes by itself (sshd_config: MaxStartups, PerSourcePenalties)")
 }
 
 // Handshake: both speak SSH but cannot agree.

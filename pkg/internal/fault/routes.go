@@ -16,14 +16,19 @@ var ErrPassword = errors.New("wants a password")
 
 const directly = `via="none" connects directly`
 
-// Via: an egress proxy cannot be reached. name is "http://host:port".
+// Via: an egress proxy cannot be reached. name is "http://host:port". It may serve a whole network, and log what it refuses:
+// an attempt is not free, as a connect to the server is (ErrUnconnected).
 func Via(name string, err error) *Error {
 	if errors.Is(err, ErrLimit) {
 		return From(err)
 	}
 	e := *From(err)
 	e.Op, e.Class = "via "+e.Op, ErrHop
-	e.Err = fmt.Errorf("on the way, at the proxy %s: %w", name, e.Err)
+	cause := e.Err
+	if m, ok := cause.(marked); ok {
+		cause = m.error
+	}
+	e.Err = fmt.Errorf("on the way, at the proxy %s: %w", name, cause)
 	switch e.Op {
 	case "via resolve", "via connect":
 		e.Hint = "check via=, or HTTPS_PROXY and ALL_PROXY in the environment; " + directly
