@@ -18,7 +18,7 @@ import (
 const (
 	maxConnects = 3                       // under way at once
 	connectStep = 300 * time.Millisecond  // between them, while none is answered
-	connectMore = 1500 * time.Millisecond // after which one gives way, if there are addresses that none was made to
+	connectMore = 1500 * time.Millisecond // after which one gives way to the next
 )
 
 // lookup resolves a name; tests have their own.
@@ -41,7 +41,9 @@ func (c *Config) connect(ctx context.Context) (net.Conn, error) {
 }
 
 // tcp makes one TCP connection to the next machine. Connects overlap: a lost SYN is repeated only
-// after one, two and four seconds, and an address may lead nowhere. Those that lose are dropped
+// after one, two and four seconds, and an address may lead nowhere. While none is answered, a SYN leaves
+// every half second, so that a network that comes back is used at once, and the wait between two
+// attempts is the longest pause. Those that lose are dropped
 // while they are still connecting, for sshd counts connections that end without a login
 // (PerSourcePenalties), and only the winner hears a banner.
 func (c *Config) tcp(ctx context.Context, host string, port int) (net.Conn, error) {
@@ -96,58 +98,58 @@ type connected struct {
 	err  error
 }
 
-// race connects to the addresses in turn, and again to the first ones if there are fewer than
-// connects. Its error is the first.
+// race connects to the addresses in turn, and to them again while none answers. Its error is the first answer, else a
+// timeout.
 func (c *Config) race(ctx context.Context, addrs []netip.Addr, port uint16) (net.Conn, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	var tasks guard.Group
-	results := make(chan connected, len(addrs)+maxConnects)
+	results := make(chan connected, maxConnects)
+	made, pending := 0, 0
 	defer func() {
 		cancel()
 		tasks.Wait()
-		for len(results) > 0 { // won as well, but too late
+		for range len(results) { // won as well, but too late
 			if r := <-results; r.conn != nil {
 				_ = r.conn.Close()
 			}
 		}
 	}()
-	limit := dialTimeout
-	if len(addrs) > maxConnects {
-		limit = connectMore
-	}
-	d := net.Dialer{Timeout: limit, Control: c.Control}
-	made, pending := 0, 0
-	start := func() bool {
-		if pending == maxConnects || made >= max(len(addrs), maxConnects) {
-			return false
+	start := func() {
+		if ctx.Err() != nil {
+			return
+		}
+		d := net.Dialer{Timeout: connectMore, Control: c.Control}
+		if made < len(addrs) && len(addrs) < maxConnects { // the round trip may be longer, and one more is left for SYNs
+			d.Timeout = dialTimeout
 		}
 		to := netip.AddrPortFrom(addrs[made%len(addrs)], port).String()
-		made, pending = made+1, pending+1
-		return tasks.Go(func() {
+		if tasks.Go(func() {
 			conn, err := d.DialContext(ctx, "tcp", to)
 			results <- connected{conn, err}
-		})
+		}) {
+			made, pending = made+1, pending+1
+		}
 	}
 	step := time.NewTicker(connectStep)
 	defer step.Stop()
-	var first error
+	first := error(os.ErrDeadlineExceeded)
+	silent := true // no address has answered, not even with a refusal
 	for start(); pending > 0; {
 		select {
 		case <-ctx.Done():
-			if first == nil {
-				first = os.ErrDeadlineExceeded
-			}
 			return nil, first
 		case <-step.C:
-			start()
+			if pending < maxConnects && (silent || made < max(len(addrs), maxConnects)) {
+				start()
+			}
 		case r := <-results:
 			if pending--; r.err == nil {
 				return r.conn, nil
 			}
-			if first == nil {
-				first = r.err
+			if silent && !isTimeout(r.err) {
+				first, silent = r.err, false
 			}
-			if made < len(addrs) { // an answer, if a bad one: the next address need not wait
+			if made < len(addrs) || silent { // an answer, if a bad one: the next address need not wait
 				start()
 			}
 		}

@@ -146,28 +146,69 @@ func TestLostSYN(t *testing.T) {
 	})
 }
 
+// While nothing answers, three connects at a time go on until the end, and begin often enough that none has to wait for
+// the kernel to repeat its SYN.
 func TestConnectsAreBounded(t *testing.T) {
 	leak.Check(t)
 	port := sshdtest.Start(t, sshdtest.Options{}).FreePort()
+	for _, hole := range []string{"127.0.0.2", "127.0.0.3", "127.0.0.4", "127.0.0.6"} {
+		blackHole(t, hole, port)
+	}
+	for name, addrs := range map[string][]string{
+		"one address":    {"127.0.0.2"},
+		"two addresses":  {"127.0.0.2", "127.0.0.3"},
+		"four addresses": {"127.0.0.2", "127.0.0.3", "127.0.0.4", "127.0.0.6"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var mu sync.Mutex
+			var when []time.Duration
+			begin := time.Now()
+			cfg := Config{Host: "proxy", Port: port, resolve: at(addrs...), Control: func(string, string, syscall.RawConn) error {
+				mu.Lock()
+				defer mu.Unlock()
+				when = append(when, time.Since(begin))
+				return nil
+			}}
+			_, err := cfg.connect(within(t, 20*time.Second))
+			if e := wantFault(t, err, fault.ErrUnreachable, false); e.Op != "connect" || !strings.Contains(e.Error(), "no answer at all") || !strings.Contains(e.Hint, "443") {
+				t.Errorf("%v, hint %s", e, e.Hint)
+			}
+			wantMark(t, err, fault.ErrUnconnected)
+			if n := len(when); n < 5 || n > 12 || when[1] < connectStep || when[2] < 2*connectStep {
+				t.Errorf("connects at %v, want the first three %v apart, and some more", when, connectStep)
+			}
+			for i := range when[min(len(when), maxConnects):] {
+				if when[i+maxConnects]-when[i] < connectMore-connectStep { // the first of four must have given way
+					t.Errorf("connects at %v: more than %d at once", when, maxConnects)
+				}
+			}
+			if last := when[len(when)-1]; last < dialTimeout-connectMore {
+				t.Errorf("the last connect was at %v of %v", last, dialTimeout)
+			}
+		})
+	}
+}
+
+// A connect that is refused ends the attempt: nothing is repeated.
+func TestRefusedConnectsAreNotRepeated(t *testing.T) {
+	leak.Check(t)
+	port := sshdtest.Start(t, sshdtest.Options{}).FreePort()
+	var sockets atomic.Int32
+	cfg := Config{Host: "proxy", Port: port, resolve: at("127.0.0.2", "127.0.0.3"), Control: func(string, string, syscall.RawConn) error { sockets.Add(1); return nil }}
+	_, err := cfg.connect(within(t, 20*time.Second))
+	if e := wantFault(t, err, fault.ErrUnreachable, false); !strings.Contains(e.Error(), "refused") || sockets.Load() > maxConnects {
+		t.Errorf("%v after %d connects", err, sockets.Load())
+	}
+}
+
+func TestConnectWithoutAnAddressOrCancelled(t *testing.T) {
+	leak.Check(t)
+	port := sshdtest.Start(t, sshdtest.Options{}).FreePort()
 	blackHole(t, "127.0.0.2", port)
-	var mu sync.Mutex
-	var when []time.Duration
-	begin := time.Now()
-	cfg := Config{Host: "proxy", Port: port, resolve: at("127.0.0.2"), Control: func(string, string, syscall.RawConn) error {
-		mu.Lock()
-		defer mu.Unlock()
-		when = append(when, time.Since(begin))
-		return nil
-	}}
-	_, err := cfg.connect(within(t, 3*time.Second))
-	if e := wantFault(t, err, fault.ErrUnreachable, false); e.Op != "connect" || !strings.Contains(e.Error(), "no answer at all") || !strings.Contains(e.Hint, "443") {
-		t.Errorf("%v, hint %s", e, e.Hint)
-	}
-	if len(when) != maxConnects || when[1] < connectStep || when[2] < 2*connectStep {
-		t.Errorf("connects at %v, want %d, %v apart", when, maxConnects, connectStep)
-	}
+	cfg := Config{Host: "proxy", Port: port}
 	cfg.resolve = at()
-	_, err = cfg.connect(within(t, time.Second))
+	_, err := cfg.connect(within(t, time.Second))
 	if e := wantFault(t, err, fault.ErrUnreachable, false); e.Op != "resolve" {
 		t.Errorf("no address: %v", e)
 	}
