@@ -22,10 +22,15 @@ import (
 )
 
 // HostKeys knows which host keys to trust. There is no way to trust any.
+//
+// Files are read again for each connection, so that a host key may be renewed while a tunnel is open. One
+// that cannot be read any more, or that is not understood, counts as it was.
 type HostKeys struct {
 	pins  []string            // "SHA256:…", if the trust is in fingerprints
 	known ssh.HostKeyCallback // otherwise: known_hosts without its authorities,
 	signs ssh.HostKeyCallback // and the authorities alone, as if they were hosts' keys; nil: there are none
+
+	files *hostKeyFiles // nil: there are none
 
 	mu     sync.Mutex
 	family []string // with pins: the algorithms with which the pinned key was seen
@@ -80,27 +85,16 @@ func NewHostKeys(text string, files ...string) (*HostKeys, error) {
 	if strings.ContainsAny(text, " \t") && !isFile(expand(text)) {
 		return knownHosts([]byte(text), "host_key", true)
 	}
-	lines, err := readSmall(text, maxKeyFile)
-	if err != nil {
-		return nil, fault.Config("give a fingerprint (SHA256:…), a known_hosts line, or the path of a known_hosts file",
-			"host_key %s cannot be read: %w", fault.Path(expand(text)), err)
-	}
-	return knownHosts(decodeText(lines), fault.Quote(expand(text)), true)
+	return (&hostKeyFiles{paths: []string{text}, given: true}).read()
 }
 
 // systemHostKeys reads the files that ssh(1) reads. Neither need exist, and a line that cannot
 // be parsed is passed over, as ssh does.
 func systemHostKeys(files []string) (*HostKeys, error) {
-	var lines []byte
 	if files == nil {
 		files = []string{"~/.ssh/known_hosts"}
 	}
-	for _, file := range append(slices.Clone(files), "/etc/ssh/ssh_known_hosts") {
-		if b, err := readSmall(file, maxKnownHosts); err == nil {
-			lines = append(append(lines, decodeText(b)...), '\n')
-		}
-	}
-	return knownHosts(lines, "known_hosts", false)
+	return (&hostKeyFiles{paths: append(slices.Clone(files), "/etc/ssh/ssh_known_hosts")}).read()
 }
 
 // knownHosts hands the lines that can be parsed to x/crypto, which reads files only.

@@ -121,6 +121,7 @@ func Dial(ctx context.Context, cfg Config) (*Link, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
+	cfg.HostKeys = cfg.HostKeys.fresh(cfg.Log)
 	keys, err := cfg.Keys.gather(ctx)
 	if err != nil {
 		return nil, err

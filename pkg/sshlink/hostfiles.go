@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sshlink
+
+import (
+	"bytes"
+	"log/slog"
+	"sync"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
+)
+
+// hostKeyFiles are known_hosts files, which may change while a tunnel is open.
+type hostKeyFiles struct {
+	paths []string
+	given bool // the owner named the file: it must be there, and hold nothing else
+
+	mu     sync.Mutex // of fresh
+	texts  [][]byte   // of the paths, as they were last read
+	latest *HostKeys  // what they said, as far as it is understood
+	warned string     // of which error
+}
+
+// fresh returns h as its files have it now.
+func (h *HostKeys) fresh(log *slog.Logger) *HostKeys {
+	if h.files == nil {
+		return h
+	}
+	h.files.mu.Lock()
+	defer h.files.mu.Unlock()
+	now, err := h.files.read()
+	if err != nil && err.Error() != h.files.warned {
+		h.files.warned = err.Error()
+		log.Warn("known host keys cannot be read again; they count as they were", "reason", err.Error())
+	}
+	return now
+}
+
+// read returns what the files say, and after an error what they said before, if ever. A file that is gone is taken as it
+// was: a home directory may be away for a moment, and nobody is trusted for it who was not before.
+func (f *hostKeyFiles) read() (*HostKeys, error) {
+	texts := make([][]byte, len(f.paths))
+	copy(texts, f.texts)
+	most := maxKnownHosts
+	if f.given {
+		most = maxKeyFile
+	}
+	for i, path := range f.paths {
+		text, err := readSmall(path, most)
+		if err == nil {
+			texts[i] = decodeText(text)
+		} else if f.given {
+			return f.latest, fault.Config("give a fingerprint (SHA256:…), a known_hosts line, or the path of a known_hosts file",
+				"host_key %s cannot be read: %w", fault.Path(expand(path)), err)
+		}
+	}
+	all, source := bytes.Join(texts, []byte("\n")), "known_hosts"
+	if f.given {
+		source = fault.Quote(expand(f.paths[0]))
+	}
+	if f.latest != nil && bytes.Equal(all, bytes.Join(f.texts, []byte("\n"))) {
+		return f.latest, nil
+	}
+	h, err := knownHosts(all, source, f.given)
+	if err != nil {
+		return f.latest, err
+	}
+	h.files, f.texts, f.latest = f, texts, h
+	return h, nil
+}
