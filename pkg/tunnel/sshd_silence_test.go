@@ -22,7 +22,7 @@ import (
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/tunnel"
 )
 
-// faults has this file's tests take the time that faults take (./build.sh faults).
+// faults has tests take the time that faults take (./build.sh faults).
 var faults = os.Getenv("TAIPY_TUNNEL_FAULTS") != ""
 
 // newPlain is a plain proxy as docs/proxy.md has it.

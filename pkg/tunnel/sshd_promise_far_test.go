@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package tunnel_test
+
+import (
+	"io"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/relay"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/tunnel"
+)
+
+// far is a prepared proxy to which a round trip takes rtt, by SSH and by HTTP.
+func far(t testing.TB, rtt time.Duration) (*prepared, tunnel.Config) {
+	t.Helper()
+	p := newPrepared(t)
+	ssh, web := relay.Start(t, p.Addr()), relay.Start(t, at(p.port))
+	ssh.Delay(rtt / 2)
+	web.Delay(rtt / 2)
+	p.desc.Apps[0].URL = "http://" + web.Addr() + "/"
+	p.describe(t)
+	return p, p.by(ssh, public(p.described("", app(t, "hello"))))
+}
+
+// A link that has just been made is not given up because its proxy is on another continent.
+func TestPromiseFarAway(t *testing.T) {
+	known(t, "expose() ends its own link at a round trip of 260 to 300 ms")
+	trips := []time.Duration{260 * time.Millisecond, 300 * time.Millisecond}
+	if faults {
+		trips = append(trips, 100*time.Millisecond, 200*time.Millisecond, 330*time.Millisecond, 400*time.Millisecond)
+	}
+	cfgs := map[time.Duration]tunnel.Config{}
+	for _, rtt := range trips {
+		_, cfgs[rtt] = far(t, rtt)
+	}
+	together(trips, func(rtt time.Duration) {
+		begin := time.Now()
+		tun := open(t, cfgs[rtt])
+		t.Logf("round trip %v: expose() took %v, checked by %q", rtt, time.Since(begin).Round(10*time.Millisecond), tun.Status().Checked)
+		time.Sleep(4 * rtt) // a loss is known within one
+		if s := tun.Status(); s.Reconnects > 0 || s.Links == 0 {
+			t.Errorf("round trip %v: %s", rtt, brief(tun))
+		}
+	})
+}
+
+// expose() on a prepared proxy takes 13 round trips; the rest of the bar is for a busy machine.
+func TestPromiseRoundTrips(t *testing.T) {
+	known(t, "expose() on a prepared proxy takes 23 round trips")
+	const rtt, most = 300 * time.Millisecond, 17
+	_, cfg := far(t, rtt)
+	begin := time.Now()
+	open(t, cfg)
+	if trips := float64(time.Since(begin)) / float64(rtt); trips > most {
+		t.Errorf("%.1f round trips, at most %d are wanted", trips, most)
+	}
+}
+
+// Downloads that fill a narrow link are not cut by the questions that the tunnel asks over it.
+func TestPromiseASaturatedLink(t *testing.T) {
+	known(t, "the loop check ends a link that visitors saturate")
+	p := newPrepared(t)
+	p.desc.Apps[0].URL = "http://nosuchname.invalid/" // so it can be asked over the link alone
+	p.describe(t)
+	way := relay.Start(t, p.Addr())
+	way.Delay(5 * time.Millisecond)
+	way.Rate(1 << 20)
+	cfg := p.by(way, public(p.described("", serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		for {
+			if _, err := w.Write(make([]byte, 1<<20)); err != nil {
+				return
+			}
+		}
+	}))))
+	cfg.Connections = 1
+	tun := open(t, cfg)
+	if s := tun.Status(); s.Checked != "link" {
+		t.Fatalf("%+v", s)
+	}
+	ctx := within(t, time.Duration(rounds(13, 60))*time.Second)
+	var tasks sync.WaitGroup
+	var read, cut atomic.Int64
+	for range 6 {
+		tasks.Go(func() {
+			client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+			req, _ := http.NewRequestWithContext(ctx, http.MethodGet, p.url, nil)
+			resp, err := client.Do(req)
+			if err == nil {
+				var n int64
+				n, err = io.Copy(io.Discard, resp.Body)
+				read.Add(n)
+				_ = resp.Body.Close()
+			}
+			if ctx.Err() == nil {
+				cut.Add(1)
+				t.Errorf("a download is over: %v", err)
+			}
+		})
+	}
+	begin := time.Now()
+	for s := range tun.Watch(ctx) {
+		if s.Reconnects > 0 || s.Links == 0 || cut.Load() > 0 {
+			t.Errorf("after %v: %s", time.Since(begin).Round(time.Second), brief(tun))
+			_ = tun.Close()
+			break
+		}
+	}
+	tasks.Wait()
+	t.Logf("%d MiB were read in %v", read.Load()>>20, time.Since(begin).Round(time.Second))
+}

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package tunnel_test
+
+import (
+	"context"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/tunnel"
+)
+
+// A tunnel that is exposed while another has the name, and ends a second later: the other one has the visitors back.
+func TestPromiseANewerThatEnds(t *testing.T) {
+	known(t, "the slots of a tunnel that ended are nobody's")
+	r := newRendered(t)
+	together(r.apps(), func(e exposure) {
+		older := e.expose(t, "old")
+		newer := e.expose(t, "new")
+		time.Sleep(time.Second) // it is not for long; the older one has not looked yet
+		_ = newer.Close()
+		e.settles(t, "old")
+		if s := older.Status(); s.State != tunnel.Up || s.Slots != e.slots {
+			t.Errorf("%s: the older one: %s", e.name, brief(older))
+		}
+	})
+}
+
+// Sockets that an admin, or a clean-up, has removed are there again.
+func TestPromiseSocketsThatVanish(t *testing.T) {
+	known(t, "sockets that were removed on the proxy stay away")
+	r := newRendered(t)
+	var tuns []*tunnel.Tunnel
+	for _, e := range r.apps() {
+		tuns = append(tuns, e.expose(t, "here"))
+	}
+	time.Sleep(time.Second) // no slot is about to change hands
+	removed := 0
+	must(t, filepath.Walk(r.slots(), func(path string, info fs.FileInfo, err error) error {
+		if err == nil && info.Mode()&fs.ModeSocket != 0 {
+			removed++
+			err = os.Remove(path)
+		}
+		return err
+	}))
+	if removed != 6 {
+		t.Fatalf("%d sockets were there", removed)
+	}
+	together(r.apps(), func(e exposure) { e.settles(t, "here") })
+	for _, tun := range tuns {
+		if tun.Status().State != tunnel.Up {
+			t.Error(brief(tun))
+		}
+	}
+}
+
+// A link of the older tunnel that is lost before it knows that it was replaced takes nobody from the newer one.
+func TestPromiseALinkOfTheOlderOne(t *testing.T) {
+	known(t, "a lost link of an older tunnel takes slots back from a newer one")
+	after := []time.Duration{500 * time.Millisecond}
+	if faults {
+		after = nil
+		for d := range 10 {
+			after = append(after, time.Duration(d)*time.Second)
+		}
+	}
+	for _, after := range after {
+		t.Run(after.String(), func(t *testing.T) {
+			r := newRendered(t)
+			apps := r.apps()
+			older, newer, links := make([]*tunnel.Tunnel, 2), make([]*tunnel.Tunnel, 2), make([][]int, 2)
+			for i, e := range apps {
+				links[i] = r.made(func() { older[i] = e.expose(t, "old") })
+			}
+			for i, e := range apps {
+				newer[i] = e.expose(t, "new")
+			}
+			time.Sleep(after)
+			for i := range apps {
+				r.EndLinks(links[i][:1])
+			}
+			together([]int{0, 1}, func(i int) { apps[i].passes(t, older[i], newer[i]) })
+		})
+	}
+}
+
+// made are the links that came while something was done.
+func (c *chain) made(do func()) (links []int) {
+	before := c.Links()
+	do()
+	for _, link := range c.Links() {
+		if !slices.Contains(before, link) {
+			links = append(links, link)
+		}
+	}
+	slices.Sort(links)
+	return links
+}
+
+// passes waits until the older one says that it was replaced. Then the newer one has all visitors, and both stay so.
+func (e exposure) passes(t testing.TB, older, newer *tunnel.Tunnel) {
+	t.Helper()
+	begin := time.Now()
+	ctx, cancel := context.WithTimeout(t.Context(), settleFor)
+	defer cancel()
+	for s := range older.Watch(ctx) {
+		if s.State == tunnel.Replaced {
+			break
+		}
+	}
+	took := time.Since(begin).Round(100 * time.Millisecond)
+	for range rounds(5, 20) {
+		if got := e.visitors(16); got["new"] != 16 {
+			t.Errorf("%s: after %v visitors are at %s, not at \"new\"", e.name, took, counted(got))
+			break
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	say := t.Logf
+	if o, n := older.Status(), newer.Status(); o.State != tunnel.Replaced || n.State != tunnel.Up || n.Slots != e.slots {
+		say = t.Errorf
+	}
+	say("%s: after %v the older one: %s; the newer one: %s", e.name, took, brief(older), brief(newer))
+}
