@@ -21,6 +21,7 @@ type connector func(ctx context.Context, index int) (link, error)
 // connecting makes the links of a tunnel.
 type connecting struct {
 	ssh     sshlink.Config
+	life    context.Context
 	lease   *claim
 	tasks   *guard.Group
 	arrival arrival
@@ -100,13 +101,16 @@ func (c *connecting) prepare(ctx context.Context, l *sshlink.Link) (*slotLink, e
 		made.take = func(ctx context.Context, _ int) (*sshlink.Listener, error) { return c.lease.take(ctx, l, number) }
 		c.tasks.Go(func() { <-l.Done(); c.lease.ended(number) })
 	}
-	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
+	holding, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
 	began := time.Now()
-	if err := l.Hold(ctx, command); err != nil {
+	if err := l.Hold(holding, command); err != nil {
 		return nil, err
 	}
 	made.trip = time.Since(began)
+	if !p.prepared {
+		c.tasks.Go(func() { c.lease.learn(c.life, l) })
+	}
 	return made, nil
 }
 

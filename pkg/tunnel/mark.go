@@ -4,6 +4,7 @@ package tunnel
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -46,10 +47,11 @@ type claim struct {
 	spared  string                     // a tunnel of this process that leaves the slot by itself; "": none
 	newer   func(context.Context) bool // the URL leads to a newer tunnel; nil: nobody can tell
 
-	mu   sync.Mutex
-	key  string       // of several, the one that the server took
-	held bool         // the tunnel has had the slot
-	live map[int]bool // the links of this tunnel that are up, by number
+	mu    sync.Mutex
+	key   string       // of several, the one that the server took
+	held  bool         // the tunnel has had the slot
+	since int64        // when it was exposed, by the clock of the proxy, in milliseconds since 1970; 0: not known yet
+	live  map[int]bool // the links of this tunnel that are up, by number
 }
 
 func newClaim(slot net.Addr, key string) *claim {
@@ -62,6 +64,34 @@ func (c *claim) logsIn(key string, link int) string {
 	defer c.mu.Unlock()
 	c.key, c.live[link] = key, true
 	return c.mark(link)
+}
+
+// learn reads the first mark of this tunnel, for the time in it: later this machine may have been suspended, which its
+// clock does not count.
+func (c *claim) learn(ctx context.Context, proxy runner) {
+	c.mu.Lock()
+	known := c.since != 0
+	c.mu.Unlock()
+	if known {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
+	defer cancel()
+	if listing, err := proxy.Run(ctx, listMarks); err == nil {
+		_, marks := parseMarks(listing, c.slot)
+		c.own(marks)
+	}
+}
+
+// own takes the time from a mark of this tunnel.
+func (c *claim) own(marks []mark) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, m := range marks {
+		if c.since == 0 && m.tunnel == c.tunnel {
+			c.since = m.since
+		}
+	}
 }
 
 // ended: a link is not up any more.
@@ -99,7 +129,11 @@ const sameTime = 100 // milliseconds
 // mark is the command that a link's session holds open. The shell on the proxy fills in what is
 // known only there.
 func (c *claim) mark(link int) string {
-	return fmt.Sprintf("exec sh -c 'read x' %s %s $PPID $(($(%s) - %d)) %s %s.%d", markName, word(c.slot), proxyTime, c.age(), c.key, c.tunnel, link)
+	since := fmt.Sprintf("$(($(%s) - %d))", proxyTime, c.age())
+	if c.since != 0 {
+		since = strconv.FormatInt(c.since, 10)
+	}
+	return fmt.Sprintf("exec sh -c 'read x' %s %s $PPID %s %s %s.%d", markName, word(c.slot), since, c.key, c.tunnel, link)
 }
 
 // listMarks prints the proxy's time and the account's processes: PID, parent and arguments.
@@ -165,7 +199,7 @@ var errNoMarks = errors.New("the account may not run commands")
 func (c *claim) look(ctx context.Context, proxy runner, link int) (stale []mark, err error) {
 	listing, failed := proxy.Run(ctx, listMarks)
 	c.mu.Lock()
-	held, key, live := c.held, c.key, maps.Clone(c.live)
+	held, key, known, live := c.held, c.key, c.since, maps.Clone(c.live)
 	c.mu.Unlock()
 	if failed != nil && held && c.newer != nil && c.newer(ctx) {
 		return nil, fault.Replaced(c.slot, time.Time{})
@@ -174,7 +208,8 @@ func (c *claim) look(ctx context.Context, proxy runner, link int) (stale []mark,
 		return nil, errNoMarks
 	}
 	now, marks := parseMarks(listing, c.slot)
-	since := now - c.age()
+	c.own(marks)
+	since := cmp.Or(known, now-c.age())
 	for _, m := range marks {
 		switch {
 		case c.spared != "" && m.tunnel == c.spared:

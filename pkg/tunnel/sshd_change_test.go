@@ -97,16 +97,17 @@ func TestAMistakeLeavesTheTunnel(t *testing.T) {
 		for name, change := range map[string]struct {
 			spoil func(*tunnel.Config)
 			want  error
+			in    time.Duration // what is permanent is told as soon as it is known
 		}{
-			"a key that may not log in": {func(cfg *tunnel.Config) { cfg.Key = sshdtest.NewKey(t, "ed25519") }, tunnel.ErrAuth},
-			"another host key":          {func(cfg *tunnel.Config) { cfg.HostKey = "SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA" }, tunnel.ErrHostKey},
+			"a key that may not log in": {func(cfg *tunnel.Config) { cfg.Key = sshdtest.NewKey(t, "ed25519") }, tunnel.ErrAuth, 20 * time.Second},
+			"another host key":          {func(cfg *tunnel.Config) { cfg.HostKey = "SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA" }, tunnel.ErrHostKey, 20 * time.Second},
 			"no way to the proxy": {func(cfg *tunnel.Config) {
 				cfg.Control = func(string, string, syscall.RawConn) error { return errors.New("not now") }
-			}, tunnel.ErrUnreachable},
+			}, tunnel.ErrUnreachable, time.Second},
 		} {
 			bad := cfg
 			change.spoil(&bad)
-			if _, err := tun.Reopen(within(t, time.Second), bad); !errors.Is(err, change.want) {
+			if _, err := tun.Reopen(within(t, change.in), bad); !errors.Is(err, change.want) {
 				t.Errorf("%s: %v", name, err)
 			}
 		}

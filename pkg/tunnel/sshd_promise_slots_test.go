@@ -42,7 +42,7 @@ func TestPromiseSocketsThatVanish(t *testing.T) {
 	}
 	time.Sleep(time.Second) // no slot is about to change hands
 	removed := 0
-	must(t, filepath.Walk(r.slots(), func(path string, info fs.FileInfo, err error) error {
+	must(t, filepath.Walk(r.proxy.Slots(), func(path string, info fs.FileInfo, err error) error {
 		if err == nil && info.Mode()&fs.ModeSocket != 0 {
 			removed++
 			err = os.Remove(path)
