@@ -10,11 +10,10 @@ from typing import NamedTuple
 import pytest
 import taipy_tunnel
 from chain import processes
+from chain.apps import served
 from chain.browser import Browser
 from chain.proxy import Proxy
-from conftest import eventually
-from test_apps import served
-from test_gate import link
+from chain.testing import eventually, link
 
 STREAMLIT = """
 import streamlit as st

@@ -9,7 +9,8 @@ import pytest
 from chain import processes
 from chain.notebook import Notebook
 from chain.proxy import Proxy
-from conftest import arguments, visit
+from chain.testing import arguments
+from chain.visits import visit
 
 APP = """
 import os

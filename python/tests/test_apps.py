@@ -9,15 +9,17 @@ import http.client
 import json
 import pathlib
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
 import taipy_tunnel
 from chain import processes
+from chain.apps import served
 from chain.browser import Browser, Page
 from chain.proxy import Proxy
-from test_gate import bearer, link
+from chain.testing import link
+from chain.visits import bearer
 
 APP = """
 import asyncio, hashlib, pathlib
@@ -87,25 +89,7 @@ def download():
     return FileResponse(kept, media_type="application/octet-stream", filename="kept.bin")
 """
 
-START = 60.0  # seconds until an app that does not listen is an error
 UPLOAD = 5 << 20  # bytes, as in the script below
-
-
-@contextlib.contextmanager
-def served(
-    directory: pathlib.Path, port: int, argv: Sequence[str], env: Mapping[str, str] | None = None
-) -> Iterator[str]:
-    """An app of its own process, in a directory where its code is. Yields its address."""
-    log = directory / "app.log"
-    settings = [f"{name}={value}" for name, value in (env or {}).items()]
-    with log.open("ab") as f:
-        process = processes.start(["env", "-C", str(directory), *settings, *argv], f)
-    try:
-        processes.until(lambda: processes.listening(port) or process.poll() is not None, START, 0.05)
-        assert processes.listening(port), f"{argv}:\n{log.read_text(errors='replace')}"
-        yield f"127.0.0.1:{port}"
-    finally:
-        processes.end(process)
 
 
 @pytest.fixture

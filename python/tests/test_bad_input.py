@@ -20,8 +20,9 @@ from typing import Any
 
 import pytest
 import taipy_tunnel
+from chain.apps import web_app
 from chain.plain import Plain
-from conftest import arguments, eventually, new_key, web_app
+from chain.testing import arguments, eventually, new_key
 from taipy_tunnel import AuthError, ConfigError, HostKeyError, ProxyHopError, ProxyUnreachableError, TunnelError
 
 TIMEOUT = 2.0

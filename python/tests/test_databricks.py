@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 import taipy_tunnel
 from chain import databricks, processes
-from chain.databricks import BROKEN, MODES, SCOPE, Workspace
+from chain.databricks import BROKEN, MODES, SCOPE, SENTENCE, STRAY, Workspace
+from chain.interpreters import said
 from chain.notebook import Cell, Notebook
 from chain.proxy import Proxy
-from conftest import MakeNotebook, eventually, visit
-from interpreters import said
+from chain.testing import MakeNotebook, eventually
+from chain.visits import visit
 
-SENTENCE = "import taipy_tunnel; taipy_tunnel.expose()"
 NAMES = [name for name in inspect.signature(taipy_tunnel.expose).parameters if name != "unknown"]
 CLUSTER = "2.1/clusters/get"
 LIST, GET = "2.0/secrets/list", "2.0/secrets/get"
@@ -241,14 +241,6 @@ def test_other_notebooks_are_asked_nothing(notebook: MakeNotebook, workspace: Wo
         assert ask(cells, "[taipy_tunnel.tunnels()[0].status.cluster, 'dbruntime' in __import__('sys').modules]") == [
             None, False,
         ]  # fmt: skip
-
-
-STRAY = {
-    "ARM_CLIENT_ID": "x", "ARM_CLIENT_SECRET": "x", "ARM_TENANT_ID": "x", "ARM_USE_MSI": "true",
-    "GOOGLE_CREDENTIALS": "{broken", "DATABRICKS_HOST": "https://elsewhere.invalid", "DATABRICKS_TOKEN": "dapi-stray",
-    "DATABRICKS_CLIENT_ID": "x", "DATABRICKS_CLIENT_SECRET": "x", "DATABRICKS_CONFIG_PROFILE": "no-such",
-    "DATABRICKS_AUTH_TYPE": "azure-cli", "DATABRICKS_CLUSTER_ID": "x",
-}  # fmt: skip
 
 
 @pytest.mark.parametrize("mode", ["dedicated", "bare"])

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import pytest
 import taipy_tunnel
+from chain.apps import web_app
 from chain.proxy import Proxy
-from conftest import arguments, eventually, web_app
+from chain.testing import arguments, eventually
 
 
 def seen() -> dict[str, tuple[bool, str, str]]:

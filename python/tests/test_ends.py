@@ -11,10 +11,10 @@ from queue import Empty, Queue
 
 import pytest
 from chain import processes
+from chain.interpreters import CONNECT, line, outcome, run, script, talk
 from chain.plain import Plain
 from chain.proxy import Proxy
-from conftest import arguments, eventually
-from interpreters import CONNECT, line, outcome, run, script, talk
+from chain.testing import arguments, eventually
 
 ENDS = {
     "in a blackholed dial": """

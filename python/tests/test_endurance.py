@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import os
 
+from chain.interpreters import CONNECT, EXPOSE, RENEW, run, script
 from chain.proxy import Proxy
-from conftest import arguments
-from interpreters import CONNECT, EXPOSE, RENEW, run, script
+from chain.testing import arguments
 
 CYCLES = int(os.environ.get("ENDURANCE", "50"))
 WARM_UP = 50  # buffers, caches and threads that are kept come in the first cycles

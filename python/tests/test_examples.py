@@ -6,12 +6,12 @@ from __future__ import annotations
 import pytest
 from chain import databricks, processes
 from chain.browser import Browser
-from chain.databricks import MODES, SCOPE, Workspace
+from chain.databricks import MODES, SCOPE, SENTENCE, STRAY, Workspace
 from chain.notebook import Cell, Notebook
 from chain.notebook import cells as source
 from chain.proxy import Proxy
-from conftest import MakeNotebook, eventually, visit
-from test_databricks import SENTENCE, STRAY
+from chain.testing import MakeNotebook, eventually
+from chain.visits import visit
 
 
 def run_example(cells: Notebook, name: str) -> list[Cell]:

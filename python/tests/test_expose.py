@@ -15,10 +15,12 @@ import urllib.error
 
 import pytest
 import taipy_tunnel
+from chain.apps import web_app
+from chain.interpreters import line
 from chain.plain import Plain
 from chain.proxy import Proxy
-from conftest import arguments, eventually, machine, new_key, visit, web_app
-from interpreters import line
+from chain.testing import arguments, eventually, machine, new_key
+from chain.visits import visit
 from taipy_tunnel import ForwardError, HostKeyError, ProxyUnreachableError, TunnelError
 from taipy_tunnel._abi import library
 from taipy_tunnel._quote import Hidden

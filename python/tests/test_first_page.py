@@ -17,8 +17,7 @@ from chain import processes
 from chain.browser import Browser, Page
 from chain.notebook import Notebook
 from chain.proxy import Proxy
-from conftest import eventually
-from test_gate import link
+from chain.testing import eventually, link
 
 APP = """
 from taipy.gui import Gui

@@ -12,10 +12,11 @@ from collections.abc import Iterator
 
 import pytest
 from chain import processes
+from chain.interpreters import line
 from chain.plain import Plain
 from chain.proxy import Proxy
-from conftest import arguments, eventually, machine, visit
-from interpreters import line
+from chain.testing import arguments, eventually, machine
+from chain.visits import visit
 
 # Every script runs beside a live tunnel, in an interpreter of its own.
 OPEN = """

@@ -14,17 +14,14 @@ from typing import Any
 
 import pytest
 import taipy_tunnel
+from chain.apps import web_app
 from chain.browser import Browser
+from chain.interpreters import run, script
 from chain.proxy import Proxy
-from conftest import arguments, eventually, web_app
-from interpreters import run, script
+from chain.testing import arguments, eventually, link
+from chain.visits import bearer
 
 PASSWORD = "correct horse"
-
-
-def link(proxy: Proxy, **changed: Any) -> dict[str, Any]:
-    """What expose() needs to know to open an app for those who have the link."""
-    return {name: value for name, value in arguments(proxy, **changed).items() if (name, value) != ("access", "public")}
 
 
 def ask(url: str, **headers: str) -> tuple[int, str]:
@@ -35,10 +32,6 @@ def ask(url: str, **headers: str) -> tuple[int, str]:
     except urllib.error.HTTPError as error:
         with error:
             return error.code, error.read().decode()
-
-
-def bearer(tunnel: taipy_tunnel.Tunnel) -> dict[str, str]:
-    return {"Authorization": "Bearer " + tunnel.url.partition("#token=")[2]}
 
 
 @pytest.fixture

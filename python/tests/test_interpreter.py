@@ -15,11 +15,12 @@ from collections.abc import Iterator
 import pytest
 import taipy_tunnel
 from chain import processes
+from chain.interpreters import EXPOSE, RENEW, WORK, outcome, run, script
 from chain.notebook import Notebook
 from chain.plain import Plain
 from chain.proxy import Proxy
-from conftest import arguments, eventually, visit
-from interpreters import EXPOSE, RENEW, WORK, outcome, run, script
+from chain.testing import arguments, eventually
+from chain.visits import visit
 
 # Imported again, and modules reloaded.
 

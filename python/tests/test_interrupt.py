@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import pytest
+from chain.interpreters import CONNECT, EXPOSE, line, outcome, run, script, talk
 from chain.proxy import Proxy
-from conftest import arguments, connect
-from interpreters import CONNECT, EXPOSE, line, outcome, run, script, talk
+from chain.testing import arguments
+from chain.visits import connect
 
 INTERRUPTED = """
     import os, signal, threading, time

@@ -22,7 +22,7 @@ import taipy_tunnel
 from chain import processes
 from chain.notebook import Notebook
 from chain.proxy import Proxy
-from conftest import arguments
+from chain.testing import arguments
 from gevent.server import StreamServer
 from taipy_tunnel._taipy.app import wake
 from werkzeug.serving import WSGIRequestHandler, make_server

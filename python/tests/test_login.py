@@ -9,9 +9,9 @@ import shutil
 import subprocess
 import sys
 
+from chain.interpreters import EXPOSE, outcome, run, script
 from chain.proxy import Proxy
-from conftest import arguments, eventually
-from interpreters import EXPOSE, outcome, run, script
+from chain.testing import arguments, eventually
 
 
 def test_an_alias_and_an_agent(proxy: Proxy, app: str, tmp_path: pathlib.Path) -> None:

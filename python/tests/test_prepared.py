@@ -14,11 +14,10 @@ from collections.abc import Iterator
 import pytest
 from chain import accounts, processes
 from chain.browser import Browser
+from chain.interpreters import line, script, talk
 from chain.notebook import Notebook
 from chain.prepared import Prepared
-from conftest import eventually, machine
-from interpreters import line, script, talk
-from test_gate import link
+from chain.testing import eventually, link, machine
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="a prepared proxy is root's")
 

@@ -9,7 +9,7 @@ import pathlib
 import subprocess
 
 import pytest
-from conftest import new_key
+from chain.testing import new_key
 from taipy_tunnel._cli.command import main
 
 

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 import pytest
 from chain.plain import Plain
 from chain.proxy import Proxy
-from conftest import eventually, machine, new_key
+from chain.testing import eventually, machine, new_key
 
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 UP = "read x || echo no input\n"

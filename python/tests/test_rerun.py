@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import taipy_tunnel
 from chain.proxy import Proxy
-from conftest import arguments, eventually, new_key
+from chain.testing import arguments, eventually, new_key
 from taipy_tunnel import AuthError, ConfigError, HostKeyError, ProxyUnreachableError, Tunnel, TunnelError
 
 GOES_ON = "the open tunnel goes on as before"

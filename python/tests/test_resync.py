@@ -13,7 +13,7 @@ from chain import processes
 from chain.browser import Browser
 from chain.notebook import Notebook
 from chain.proxy import Proxy
-from conftest import arguments, eventually
+from chain.testing import arguments, eventually
 from taipy_tunnel._taipy import resync
 
 APP = """

@@ -13,7 +13,8 @@ import taipy_tunnel
 from chain import egress
 from chain.egress import Egress
 from chain.proxy import Missing, Proxy
-from conftest import arguments, eventually, visit
+from chain.testing import arguments, eventually
+from chain.visits import visit
 from taipy_tunnel import HostKeyError, ProxyHopError, ProxyUnreachableError
 from taipy_tunnel._abi import library
 

@@ -29,8 +29,8 @@ from typing import Any
 
 import pytest
 import taipy_tunnel
+from chain.testing import new_key
 from chain.workspace import Workspace
-from conftest import new_key
 from taipy_tunnel import TunnelError, _registry
 from taipy_tunnel._cli import command
 from taipy_tunnel._databricks import notebook

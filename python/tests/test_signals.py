@@ -9,9 +9,9 @@ import subprocess
 import sys
 
 import pytest
+from chain.interpreters import CONNECT, EXPOSE, WORK, outcome, run, script
 from chain.proxy import Proxy
-from conftest import arguments
-from interpreters import CONNECT, EXPOSE, WORK, outcome, run, script
+from chain.testing import arguments
 
 STORM = """
     import signal

@@ -10,8 +10,8 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from chain.testing import new_key
 from chain.workspace import Workspace
-from conftest import new_key
 
 HOST_KEY = "SHA256:" + "a" * 42 + "A"
 KNOWN = ("--server", "sales@proxy.example.com", "--host-key", HOST_KEY)

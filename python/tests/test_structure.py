@@ -111,3 +111,14 @@ def test_the_wheel_has_all_of_it() -> None:
     installed = pathlib.Path(taipy_tunnel.__file__).parent
     ours, theirs = ({str(p.relative_to(at)) for p in at.rglob("*.py")} for at in (SOURCES / "taipy_tunnel", installed))
     assert theirs == ours
+
+
+def test_what_tests_share_is_in_the_chain() -> None:
+    """No test imports another, or conftest."""
+    beside = {path.stem for path in (SOURCES / "tests").glob("*.py")}
+    assert [
+        f"{path.name}:{node.lineno}: {node.module}"
+        for path in (SOURCES / "tests").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and not node.level and node.module in beside
+    ] == []

@@ -12,10 +12,11 @@ from collections.abc import Iterator
 
 import pytest
 from chain import processes
+from chain.interpreters import said
 from chain.notebook import Notebook
 from chain.proxy import Proxy
-from conftest import arguments, eventually, visit
-from interpreters import said
+from chain.testing import arguments, eventually
+from chain.visits import visit
 
 A, B = processes.app_port(), processes.app_port()
 

@@ -32,6 +32,14 @@ MODES = ("dedicated", "standard", "serverless", "job")
 VERSIONS = {"serverless": "client.2.5"}  # of runtimes; 15.4 where nothing is said
 DRIVER = "/driver/"  # paths by which the stand-ins ask, not the workspace's
 
+SENTENCE = "import taipy_tunnel; taipy_tunnel.expose()"  # all that a notebook needs
+STRAY = {
+    "ARM_CLIENT_ID": "x", "ARM_CLIENT_SECRET": "x", "ARM_TENANT_ID": "x", "ARM_USE_MSI": "true",
+    "GOOGLE_CREDENTIALS": "{broken", "DATABRICKS_HOST": "https://elsewhere.invalid", "DATABRICKS_TOKEN": "dapi-stray",
+    "DATABRICKS_CLIENT_ID": "x", "DATABRICKS_CLIENT_SECRET": "x", "DATABRICKS_CONFIG_PROFILE": "no-such",
+    "DATABRICKS_AUTH_TYPE": "azure-cli", "DATABRICKS_CLUSTER_ID": "x",
+}  # fmt: skip
+
 STARTUP = """\
 import dbruntime.notebook
 get_ipython().user_ns.update(dbruntime.notebook.names())

@@ -67,7 +67,7 @@ def line(process: subprocess.Popen[str]) -> str:
 @contextlib.contextmanager
 def talk(python: str, code: str) -> Iterator[subprocess.Popen[str]]:
     """A script that is spoken with, and gone afterwards."""
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen([python, "-c", code], text=True, **pipes) as process:
         try:
             yield process

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Apps to be shown: one that answers a word, and programs of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import pathlib
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+
+from . import processes
+
+START = 60.0  # seconds until an app that does not listen is an error
+
+
+@contextlib.contextmanager
+def web_app(says: str) -> Iterator[str]:
+    """An app that answers every request with a word."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(says)))
+            self.end_headers()
+            self.wfile.write(says.encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield f"127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@contextlib.contextmanager
+def served(
+    directory: pathlib.Path, port: int, argv: Sequence[str], env: Mapping[str, str] | None = None
+) -> Iterator[str]:
+    """An app of its own process, in a directory where its code is. Yields its address."""
+    log = directory / "app.log"
+    settings = [f"{name}={value}" for name, value in (env or {}).items()]
+    with log.open("ab") as f:
+        process = processes.start(["env", "-C", str(directory), *settings, *argv], f)
+    try:
+        processes.until(lambda: processes.listening(port) or process.poll() is not None, START, 0.05)
+        assert processes.listening(port), f"{argv}:\n{log.read_text(errors='replace')}"
+        yield f"127.0.0.1:{port}"
+    finally:
+        processes.end(process)
