@@ -16,9 +16,9 @@ import (
 )
 
 const (
-	smallBuffer = 2 << 10  // what an idle connection holds for reading
-	largeBuffer = 32 << 10 // an SSH packet's worth (RFC 4253, section 6.1), while data flows
-	linger      = 10 * time.Second
+	smallBuffer = 2 << 10     // what an idle connection holds for reading
+	largeBuffer = 32 << 10    // an SSH packet's worth (RFC 4253, section 6.1), while data flows
+	linger      = time.Minute // as long as nginx waits for the next piece of an answer (proxy_read_timeout)
 )
 
 var largeBuffers = sync.Pool{New: func() any { return new([largeBuffer]byte) }}
@@ -30,12 +30,11 @@ var largeBuffers = sync.Pool{New: func() any { return new([largeBuffer]byte) }}
 // section 5.3).
 //
 // Like a socket it takes over what Write was given, up to one SSH packet; Close lets that go
-// out first, for at most ten seconds.
+// out first, for at most a minute.
 type conn struct {
 	ch            ssh.Channel
 	host          *host
 	local, remote net.Addr
-	release       func() // called once, at Close
 	seat          seat
 
 	closing sync.Once
@@ -78,8 +77,8 @@ type host struct {
 var errLost = fmt.Errorf("the link was lost: %w", syscall.ECONNRESET)
 
 // newConn takes over ch.
-func newConn(ch ssh.Channel, h *host, local, remote net.Addr, release func()) *conn {
-	return &conn{ch: ch, host: h, local: local, remote: remote, release: release,
+func newConn(ch ssh.Channel, h *host, local, remote net.Addr) *conn {
+	return &conn{ch: ch, host: h, local: local, remote: remote,
 		closed: make(chan struct{}), filled: make(chan result, 1), drained: make(chan error, 1)}
 }
 
@@ -266,7 +265,6 @@ func (c *conn) Close() error {
 		} else {
 			_ = c.ch.Close()
 		}
-		c.release()
 	})
 	return nil
 }

@@ -78,7 +78,7 @@ func pair(t testing.TB) (a, b *conn, stop func()) {
 	}
 	tasks.Go(func() { ssh.DiscardRequests(reqs2) })
 	addr := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1}
-	wrap := func(ch ssh.Channel) *conn { return newConn(ch, &host{start: tasks.Go}, addr, addr, func() {}) }
+	wrap := func(ch ssh.Channel) *conn { return newConn(ch, &host{start: tasks.Go}, addr, addr) }
 	a, b = wrap(near), wrap(<-far)
 	return a, b, func() {
 		_, _ = a.Close(), b.Close()

@@ -109,7 +109,7 @@ type Link struct {
 	mu    sync.Mutex
 	err   error
 	slots map[string]*Listener // by the address that sshd names in a channel open
-	conns map[*conn]struct{}   // accepted and not closed
+	conns map[*conn]struct{}   // accepted, and not closed by both ends
 
 	waiting int // channels for Accept, of all slots
 }
@@ -313,7 +313,7 @@ func (l *Link) Dial(ctx context.Context, addr string) (net.Conn, error) {
 		return nil, err
 	}
 	l.tasks.Go(func() { ssh.DiscardRequests(reqs) })
-	return newConn(ch, &host{start: l.tasks.Go}, &net.TCPAddr{}, tcpAddr(to, port), func() {}), nil
+	return newConn(ch, &host{start: l.tasks.Go}, &net.TCPAddr{}, tcpAddr(to, port)), nil
 }
 
 // Unconnected reports whether err of Dial says that the server tried to connect, and nothing answered; not if it may not, or
@@ -330,7 +330,7 @@ func (l *Link) Key() string { return l.key }
 func (l *Link) HostKey() string { return l.shown }
 
 // Stats returns how many accepted connections are open, and the bytes that they and earlier ones
-// carried both ways.
+// carried both ways. One is open until the server has closed it too: it has the last byte then.
 func (l *Link) Stats() (open int, bytes int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -236,8 +236,7 @@ func (s *Listener) accept(nc arrival) (net.Conn, error) {
 		_ = ssh.Unmarshal(nc.ExtraData(), &from)
 		remote = tcpAddr(from.OriginAddr, from.OriginPort)
 	}
-	c := newConn(ch, &l.host, s.addr, remote, nil)
-	c.release = func() { l.leave(c) }
+	c := newConn(ch, &l.host, s.addr, remote)
 	if l.cfg.Bound {
 		c.seat.room, c.seat.at = &process, at
 	}
@@ -245,6 +244,7 @@ func (s *Listener) accept(nc arrival) (net.Conn, error) {
 	l.tasks.Go(func() {
 		ssh.DiscardRequests(reqs) // until both ends have closed the channel: what came on it is let go then
 		c.seat.leave()
+		l.leave(c) // and what went out on it has arrived: sshd closes its end when it has passed everything on
 	})
 	return c, nil
 }
@@ -272,7 +272,7 @@ func (l *Link) look() {
 	conns := slices.Collect(maps.Keys(l.conns))
 	l.mu.Unlock()
 	for _, c := range conns {
-		if c.seat.look() {
+		if !isDone(c.closed) && c.seat.look() {
 			_ = c.Close()
 		}
 	}
