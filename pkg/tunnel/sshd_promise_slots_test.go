@@ -6,7 +6,12 @@ package tunnel_test
 
 import (
 	"context"
+	"fmt"
+	"io"
 	"io/fs"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -26,7 +31,7 @@ func TestPromiseANewerThatEnds(t *testing.T) {
 		time.Sleep(time.Second) // it is not for long; the older one has not looked yet
 		_ = newer.Close()
 		e.settles(t, "old")
-		if s := older.Status(); s.State != tunnel.Up || s.Slots != e.slots {
+		if s := older.Status(); s.State != tunnel.Up || s.Slots != e.many {
 			t.Errorf("%s: the older one: %s", e.name, brief(older))
 		}
 	})
@@ -123,8 +128,60 @@ func (e exposure) passes(t testing.TB, older, newer *tunnel.Tunnel) {
 		time.Sleep(100 * time.Millisecond)
 	}
 	say := t.Logf
-	if o, n := older.Status(), newer.Status(); o.State != tunnel.Replaced || n.State != tunnel.Up || n.Slots != e.slots {
+	if o, n := older.Status(), newer.Status(); o.State != tunnel.Replaced || n.State != tunnel.Up || n.Slots != e.many {
 		say = t.Errorf
 	}
 	say("%s: after %v the older one: %s; the newer one: %s", e.name, took, brief(older), brief(newer))
+}
+
+// Two people take the name by turns: the last of them has it, and the others are told.
+func TestPromiseByTurns(t *testing.T) {
+	for _, kind := range []string{"prepared", "plain"} {
+		t.Run(kind, func(t *testing.T) {
+			c, cfg := machine(t, kind, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "0") })
+			var all []*tunnel.Tunnel
+			for n := range rounds(3, 6) {
+				cfg.Target = app(t, fmt.Sprint(n))
+				all = append(all, open(t, public(cfg)))
+				time.Sleep(time.Duration(rounds(1, 3)) * time.Second)
+			}
+			last := len(all) - 1
+			for n, tun := range all[:last] {
+				await(t, tun, fmt.Sprint(n, " replaced"), inState(tunnel.Replaced))
+			}
+			for range 20 {
+				wantBody(t, c.url, fmt.Sprint(last))
+			}
+			if s := all[last].Status(); s.State != tunnel.Up {
+				t.Error(brief(all[last]))
+			}
+		})
+	}
+}
+
+// A program that listens by itself, and a tunnel without a gate, replace an older one as any other does.
+func TestPromiseANewerWithoutAGate(t *testing.T) {
+	known(t, "a tunnel that Listen or Raw replaced does not learn it")
+	r := newRendered(t)
+	together([]string{"sales", "mine"}, func(name string) {
+		e := r.apps()[slices.Index([]string{"sales", "mine"}, name)]
+		older := e.expose(t, "old")
+		cfg := public(e.described(name, who(t, "new")))
+		if cfg.Raw = name == "mine"; cfg.Raw {
+			e.passes(t, older, open(t, cfg))
+			return
+		}
+		target := cfg.Target
+		newer, err := tunnel.Listen(within(t, 20*time.Second), cfg)
+		must(t, err)
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			to := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(&url.URL{Scheme: "http", Host: target}) }}
+			_ = http.Serve(newer, to)
+		}()
+		e.passes(t, older, newer)
+		_ = newer.Close()
+		<-ended
+	})
 }

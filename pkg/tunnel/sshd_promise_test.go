@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -46,7 +47,7 @@ func known(t *testing.T, fault string) {
 	t.Parallel() // the waits are in the other process
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
 	defer cancel()
-	pattern := "^" + strings.ReplaceAll(t.Name(), "/", "$/^") + "$"
+	pattern := "^" + strings.ReplaceAll(regexp.QuoteMeta(t.Name()), "/", "$/^") + "$"
 	c := exec.CommandContext(ctx, os.Args[0], "-test.run", pattern, "-test.v", "-test.count=1", "-test.timeout=20m")
 	c.Env = append(os.Environ(), "TAIPY_TUNNEL_KNOWN=1")
 	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -107,7 +108,7 @@ func who(t testing.TB, name string) string {
 type exposure struct {
 	*rendered
 	name, host, path string
-	slots            int
+	many             int // slots
 }
 
 // apps are a declared app and one with a free name.
@@ -127,7 +128,7 @@ func (e exposure) expose(t testing.TB, says string, change ...func(*tunnel.Confi
 		c(&cfg)
 	}
 	tun := open(t, cfg)
-	await(t, tun, "its links", func(s tunnel.Status) bool { return s.State == tunnel.Up && s.Links == 2 && s.Slots == e.slots })
+	await(t, tun, "its links", func(s tunnel.Status) bool { return s.State == tunnel.Up && s.Links == 2 && s.Slots == e.many })
 	return tun
 }
 
