@@ -103,10 +103,18 @@ func TestChildWithoutDescriptors(t *testing.T) {
 	if row := tun.Doctor(ctx)[0]; row.OK || !strings.Contains(row.Seen, "no file descriptors left") {
 		wrong("%+v", row)
 	}
-	must(t, tun.Reconnect())
-	seen("a connection to the proxy", limited(tunnel.Reconnecting, "connect"))
+	must(t, tun.Reconnect()) // which gives no link up before it has another
 	other := cfg
 	other.Remote++
+	other.Key = string(key)
+	soon, cancelSoon := context.WithTimeout(ctx, time.Second)
+	defer cancelSoon()
+	if _, err := tunnel.Expose(soon, other); !errors.Is(err, tunnel.ErrLimit) || tunnel.AsError(err).Op != "connect" {
+		wrong("a connection to the proxy: %v", err)
+	}
+	if s := tun.Status(); s.Links != 2 || s.State != tunnel.Degraded {
+		wrong("%+v", s)
+	}
 	other.Server, other.Key, other.SSHConfig = tunnel.Servers{"me@localhost"}, string(key), "none"
 	brief, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()

@@ -112,6 +112,6 @@ func (x *exposing) String() string {
 
 // hasASlot reports whether somebody listens on one.
 func (e exposure) hasASlot() bool {
-	_, err := os.Stat(filepath.Join(e.slots(), e.name+".0.sock"))
+	_, err := os.Stat(filepath.Join(e.proxy.Slots(), e.name+".0.sock"))
 	return err == nil
 }

@@ -21,7 +21,7 @@ def tunnel_of(settings: Settings, app: App) -> Tunnel:
     """The tunnel that settings mean: the one there was before, or a new one that is not open yet."""
     with _lock:
         tunnel = _tunnels.setdefault(settings.identity, Tunnel(settings, app))
-    return tunnel  # not in there: see Watcher.guarded
+    return tunnel  # noqa: RET504  (not in there: see Watcher._alone)
 
 
 def tunnels() -> list[Tunnel]:

@@ -201,8 +201,8 @@ class Tunnel(Watched):
     def expose(self, settings: Settings, app: App, timeout: float) -> None:
         """Show the app as settings say, and return when a visitor could open the URL.
 
-        `timeout` bounds the engine's set-up. A tunnel that is open goes on as before after an error, of one that was
-        not nothing is left.
+        `timeout` bounds the engine's set-up. After an error a tunnel that was open goes on as before, and nothing is
+        left of one that was not.
         """
         with self._opening:
             try:
@@ -214,7 +214,7 @@ class Tunnel(Watched):
                 raise
 
     def _open(self, settings: Settings, app: App, timeout: float) -> None:
-        """Open it, where it is closed or being closed."""
+        """Open a tunnel that is closed, or closing."""
         try:
             self.close(drain=0)
             self._settings, self._app, self._complained = settings, app, ""
@@ -238,7 +238,7 @@ class Tunnel(Watched):
             raise
 
     def _change(self, settings: Settings, app: App, timeout: float) -> None:
-        """Have it be, while it is open, as settings say."""
+        """Give an open tunnel these settings and this app."""
         took: list[str] = []
         try:
             if settings != self._settings or self._doubt or self.state in ENDED:

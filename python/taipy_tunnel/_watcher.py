@@ -30,7 +30,7 @@ _Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
 class Watched:
-    """What the watcher brings news of a handle to. None of it may block."""
+    """A tunnel or a question that the watcher brings news to. None of its methods may block."""
 
     def refresh(self) -> None:
         """Its status changed, or it is answered."""
@@ -43,9 +43,9 @@ class Watched:
 
 
 class Watcher:
-    """Its lock guards the handles that tunnels and questions have of the library, and what is done with them.
+    """Its lock guards the handles of tunnels and questions, and what is done with them.
 
-    Only this class takes it: their methods are `guarded`, and what waits for news does so in wait().
+    Only this class takes it: methods that use a handle are `guarded`, and callers wait for news in wait().
     """
 
     def __init__(self) -> None:
@@ -66,11 +66,17 @@ class Watcher:
 
         @functools.wraps(method)
         def alone(*arguments: Any, **named: Any) -> Any:
-            with self._lock:
-                result = method(*arguments, **named)
-            return result  # not in there: Ctrl-C after a call that is returned at once would leave the lock held
+            return self._alone(method, *arguments, **named)
 
         return cast(_Method, alone)
+
+    def _alone(self, method: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        with self._lock:
+            try:
+                result = method(*arguments, **named)
+            except BaseException:  # Ctrl-C on top of an error comes here, and not before the lock is released
+                raise
+        return result  # not in there: Ctrl-C between the call and the return would leave the lock held
 
     def wait(self, done: Callable[[], bool], timeout: float | None) -> bool:
         """Wait until done(), which is called under the lock; False if `timeout` seconds passed first. Interruptible.
@@ -79,13 +85,16 @@ class Watcher:
         package (one that was imported again), or have been lost to Ctrl-C.
         """
         end = None if timeout is None else time.monotonic() + timeout
-        with self._lock:
+
+        def waited() -> bool:
             while not done():
                 left = TICK if end is None else end - time.monotonic()
                 if left <= 0:
                     return False
                 self._changed.wait(min(left, TICK))
             return True
+
+        return bool(self._alone(waited))
 
     def add(self, handle: int, tunnel: Watched) -> None:
         """Bring news of a handle to tunnel, from its very first on."""
