@@ -36,7 +36,11 @@ type Description struct {
 	// Check is the one TCP address that the tenant may open, "127.0.0.1:port": it answers questions
 	// at the apps' own addresses (/.well-known/taipy-tunnel) over plain HTTP.
 	Check string `json:"check"`
-	// CheckSlots reports that each slot can be asked there.
+	// CheckSlots: at the check port /.well-known/taipy-tunnel/slots/N below an app's address asks the
+	// app's slot N alone (from 0, over a new connection), and nginx answers 502 if nothing listens there,
+	// 504 if that says nothing for 10 s. Each answer of the port tells the proxy's time, in the header
+	// X-Taipy-Tunnel-Time; that of /.well-known/taipy-tunnel/time tells nothing else. A machine that an
+	// older version has prepared does not say so, and answers 404.
 	CheckSlots bool `json:"check_slots,omitempty"`
 	// Apps are those that were declared by the admin.
 	Apps []App `json:"apps"`

@@ -55,6 +55,7 @@ func newWeb(t testing.TB, h proxyhost.Host, edit ...func(text string) string) *w
 	}
 	for i := range h.Tenants {
 		h.Tenants[i].Check = port(t)
+		ports = append(ports, h.Tenants[i].Check)
 		must(t, os.MkdirAll(filepath.Join(dir, "run", h.Tenants[i].Name, "s"), 0o755))
 	}
 	for _, f := range render(t, h) {
@@ -86,6 +87,13 @@ func (w *web) ask(port int, host, path string, header ...string) (int, string) {
 
 func (w *web) send(method string, body io.Reader, port int, host, path string, header ...string) (int, string) {
 	w.t.Helper()
+	resp, text := w.do(method, body, port, host, path, header...)
+	return resp.StatusCode, resp.Header.Get("Location") + text
+}
+
+// do returns the answer and its body.
+func (w *web) do(method string, body io.Reader, port int, host, path string, header ...string) (*http.Response, string) {
+	w.t.Helper()
 	req, err := http.NewRequest(method, fmt.Sprintf("http://127.0.0.1:%d%s", port, path), body)
 	must(w.t, err)
 	req.Host = host
@@ -98,7 +106,7 @@ func (w *web) send(method string, body io.Reader, port int, host, path string, h
 	defer func() { _ = resp.Body.Close() }()
 	text, err := io.ReadAll(resp.Body)
 	must(w.t, err)
-	return resp.StatusCode, resp.Header.Get("Location") + string(text)
+	return resp, string(text)
 }
 
 func who(w http.ResponseWriter, r *http.Request) {

@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	// slotsOfApp: sshd queues 128 connections for each (its listen(2) backlog).
+	// slotsOfApp, whose numbers have one digit: sshd queues 128 connections for each (its listen(2) backlog).
 	slotsOfApp = 4
 	// slotsOfSelfService: nginx tries the second where the first does not answer.
 	slotsOfSelfService = 2
@@ -52,10 +52,10 @@ type site struct {
 }
 
 type app struct {
-	Name, Prefix, Upstream, URL string
-	Fresh                       string
-	Slots                       []string // as the tenant sees them
-	Sockets                     []string // as nginx does
+	Name, Prefix, Upstream, Fresh, URL string
+	Slots                              []string // as the tenant sees them
+	Sockets                            []string // as nginx does
+	Socket                             string   // one of them: $1 stands for its number
 }
 
 // prepare validates a Host.
@@ -252,6 +252,7 @@ func (p *plan) layOut(t *tenant, what string) error {
 	for i := range a.Sockets {
 		a.Sockets[i] = strings.ReplaceAll(a.Sockets[i], "{name}", "$taipy_name")
 	}
+	a.Socket = strings.ReplaceAll(a.Socket, "{name}", "$taipy_name")
 	a.Fresh = "unix:" + a.Sockets[0] + ":" // nothing keeps these
 	pattern := `"~^(?<taipy_name>[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?)--` + t.Name + `\.` + strings.ReplaceAll(t.SelfService, ".", `\.`) + `$"`
 	t.Sites = append(t.Sites, &site{Tenant: t, Server: pattern, Self: true, Whole: true, Apps: []*app{a}})
@@ -262,6 +263,7 @@ func (p *plan) layOut(t *tenant, what string) error {
 func (t *tenant) newApp(name string, slots int) *app {
 	a := &app{Name: name, Upstream: "taipy_" + t.Name + "." + name}
 	a.Fresh = a.Upstream + ".fresh"
+	a.Socket = t.Dir + "/s/" + name + ".$1.sock"
 	for i := range slots {
 		slot := fmt.Sprintf("/s/%s.%d.sock", name, i)
 		a.Slots = append(a.Slots, slot)

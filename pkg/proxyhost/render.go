@@ -161,7 +161,7 @@ func (a Access) IdentityVariable() string {
 
 // description is what the tenant reads: one app on each line, so that the script sees which are gone.
 func (p *plan) description(t *tenant) string {
-	d := Description{Version: descriptionVersion, Tenant: t.Name, Check: fmt.Sprintf("127.0.0.1:%d", t.CheckPort)}
+	d := Description{Version: descriptionVersion, Tenant: t.Name, Check: fmt.Sprintf("127.0.0.1:%d", t.CheckPort), CheckSlots: true}
 	var lines []string
 	for _, s := range t.Sites {
 		for _, a := range s.Apps {
@@ -173,7 +173,7 @@ func (p *plan) description(t *tenant) string {
 		}
 	}
 	slices.Sort(lines)
-	text := fmt.Sprintf("{\"version\": %d, \"tenant\": %s, \"check\": %s,\n", d.Version, line(d.Tenant), line(d.Check))
+	text := fmt.Sprintf("{\"version\": %d, \"tenant\": %s, \"check\": %s, \"check_slots\": %t,\n", d.Version, line(d.Tenant), line(d.Check), d.CheckSlots)
 	if d.SelfService != nil {
 		text += "\"self_service\": " + line(d.SelfService) + ",\n"
 	}

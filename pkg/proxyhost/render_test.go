@@ -98,6 +98,9 @@ func TestDescriptionsAreUnderstood(t *testing.T) {
 	files := render(t, everything(t))
 	d, err := proxyhost.ParseDescription([]byte(files.Text("/etc/taipy-tunnel/proxy/alice.json")))
 	must(t, err)
+	if !d.CheckSlots {
+		t.Error("it does not say that each slot can be asked")
+	}
 	for name, want := range map[string]string{"sales": "https://203.0.113.7:8443/sales/", "board": "https://board.example.com:8443/",
 		"mine": "https://mine--alice.apps.example.com:8443/"} {
 		app, err := d.Find(name)

@@ -40,6 +40,9 @@ func TestWhatATenantMay(t *testing.T) {
 		"board.invalid/.well-known/taipy-tunnel":                     "200",
 		"mine--" + a.User + ".apps.invalid/.well-known/taipy-tunnel": "503",
 		"127.0.0.1/sales/.well-known/taipy-tunnel":                   "503",
+		"board.invalid/.well-known/taipy-tunnel/slots/3":             "200",
+		"127.0.0.1/sales/.well-known/taipy-tunnel/slots/3":           "502",
+		"board.invalid/.well-known/taipy-tunnel/time":                "204",
 	} {
 		host, path, _ := strings.Cut(where, "/")
 		if got := a.atCheckPort(host, "/"+path)(); !strings.HasPrefix(got, "HTTP/1.1 "+want) {

@@ -159,7 +159,8 @@ const leftOver = `
 - **Programs of nginx's group** (` + "`www-data`" + `) reach all slots. The tunnel asks their visitors for the token all the same; an app with ` + "`raw=True`" + ` does not.
 - **Apps below one host** (` + "`/a/` and `/b/`" + `) can act for each other's visitors; a host belongs to one tenant. Hosts below one domain can set cookies
   for all of it (` + "`Domain=`" + `), as free names of several tenants can for their domain: give tenants domains of their own where that matters.
-- **The question ` + "`/.well-known/taipy-tunnel`" + `** is answered without ` + "`access`" + `: an app with ` + "`raw=True`" + ` sees it from anybody.
+- **The question ` + "`/.well-known/taipy-tunnel`" + `** is answered without ` + "`access`" + `: an app with ` + "`raw=True`" + ` sees it from anybody. The check
+  port passes it to each slot by itself, and any account of the machine may connect there.
 - **Other headers of visitors** than those above reach the app. It must believe none but ` + "`X-Forwarded-*` and `X-Real-IP`" + `.
 - **Large requests.** Over HTTP/2 a body whose length is not told is kept on disk while it comes, up to 1 GB a request.
   One address may have 4000 connections.
