@@ -17,6 +17,7 @@ type reconnector struct {
 	index      int       // among the supervisor's
 	link       *heldLink // nil: none
 	upSince    time.Time
+	served     bool               // a link of it was lost, or replaced
 	trying     context.CancelFunc // of the attempt under way, nil if there is none
 	backoff    backoff.Backoff
 	retry      *time.Timer // the next attempt
@@ -103,6 +104,7 @@ func (k *reconnector) up(l link) {
 	if !k.upSince.IsZero() {
 		s.again++
 	}
+	k.served = k.served || !k.upSince.IsZero()
 	k.upSince, k.why, k.retryAt, k.complained = time.Now(), nil, time.Time{}, ""
 	s.arrived(k, l)
 	s.expiryChanged() // the first link made the gate
@@ -116,7 +118,7 @@ func (k *reconnector) lost(h *heldLink) {
 	if err == nil {
 		err = fault.LinkLost(errors.New("closed"))
 	}
-	k.link = nil
+	k.link, k.served = nil, true
 	k.again(fault.From(err), k.backoff.Lost(time.Since(k.upSince)))
 }
 
@@ -148,9 +150,14 @@ func (k *reconnector) again(why *Error, wait time.Duration) {
 
 func (k *reconnector) learnt(why *Error) { k.why, k.whySince = why, time.Now() }
 
-// missing reports whether there is no link where there was one, or where one could not be made. A first
-// one that is still being made is not missing.
-func (k *reconnector) missing() bool { return k.link == nil && (k.why != nil || !k.upSince.IsZero()) }
+// serves reports whether there is a link, and it has a slot or stands by for the only one.
+func (k *reconnector) serves() bool {
+	return k.link != nil && (len(k.s.table.slots) == 1 && k.s.table.held || k.s.table.holds(k.link.id))
+}
+
+// missing reports whether no link serves where one did, or where one could not be made. A first one that is still being
+// made is not missing.
+func (k *reconnector) missing() bool { return !k.serves() && (k.why != nil || k.served) }
 
 // stop gives up what there is; gently: what is under way may end first.
 func (k *reconnector) stop(why *Error, gently bool) {

@@ -168,6 +168,7 @@ func (t *slotTable) answered(i int, l linkID, how outcome, now time.Time) []act 
 		}
 		if s.again {
 			s.tries++
+			t.lookAt = minTime(t.lookAt, now.Add(handOver))
 		}
 		s.holder, s.again, s.fails, s.next = l, false, 0, time.Time{}
 		t.held = true
@@ -377,6 +378,11 @@ func (t *slotTable) watches() bool {
 // uses reports whether a slot needs a link, or was asked of it.
 func (t *slotTable) uses(l linkID) bool {
 	return slices.ContainsFunc(t.slots, func(s slot) bool { return s.holder == l || s.op.link == l || slices.Contains(s.stale, l) })
+}
+
+// holds reports whether a link has a slot.
+func (t *slotTable) holds(l linkID) bool {
+	return slices.ContainsFunc(t.slots, func(s slot) bool { return s.holder == l })
 }
 
 // quiet reports whether everything was answered that was asked.

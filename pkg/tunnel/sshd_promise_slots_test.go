@@ -59,9 +59,7 @@ func TestPromiseSocketsThatVanish(t *testing.T) {
 	}
 	together(r.apps(), func(e exposure) { e.settles(t, "here") })
 	for _, tun := range tuns {
-		if tun.Status().State != tunnel.Up {
-			t.Error(brief(tun))
-		}
+		await(t, tun, "up", inState(tunnel.Up))
 	}
 }
 

@@ -13,7 +13,12 @@ import (
 func (s *supervisor) show() {
 	missing, why, retryAt := s.missing()
 	held, astray := s.table.holding()
-	up := s.up()
+	serving := 0
+	for _, k := range s.reconnectors {
+		if k.serves() {
+			serving++
+		}
+	}
 	if s.refusal != nil && held == 0 {
 		why = s.refusal
 		for i := range s.table.slots {
@@ -24,10 +29,10 @@ func (s *supervisor) show() {
 	}
 	s.board.edit(func(st *Status) {
 		st.Expires = s.ends
-		st.Links, st.Slots, st.Reconnects, st.RetryAt = up, held, s.again, retryAt
+		st.Links, st.Slots, st.Reconnects, st.RetryAt = serving, held, s.again, retryAt
 		switch {
 		case s.failed != nil:
-			st.State, st.LastError = Failed, s.failed
+			st.State, st.LastError, st.Links, st.Slots = Failed, s.failed, 0, 0
 			if errors.Is(s.failed, fault.ErrReplaced) {
 				st.State = Replaced
 			}
@@ -59,7 +64,7 @@ func (s *supervisor) show() {
 func (s *supervisor) missing() (missing bool, why *Error, retryAt time.Time) {
 	var since time.Time
 	for _, k := range s.reconnectors {
-		if k.link != nil {
+		if k.serves() {
 			continue
 		}
 		missing = missing || k.missing()
