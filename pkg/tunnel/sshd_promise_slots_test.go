@@ -31,9 +31,7 @@ func TestPromiseANewerThatEnds(t *testing.T) {
 		time.Sleep(time.Second) // it is not for long; the older one has not looked yet
 		_ = newer.Close()
 		e.settles(t, "old")
-		if s := older.Status(); s.State != tunnel.Up || s.Slots != e.many {
-			t.Errorf("%s: the older one: %s", e.name, brief(older))
-		}
+		await(t, older, "all its slots", func(s tunnel.Status) bool { return s.State == tunnel.Up && s.Slots == e.many })
 	})
 }
 

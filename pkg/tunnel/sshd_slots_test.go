@@ -30,13 +30,16 @@ func TestEachSlotSaysWhoIsThere(t *testing.T) {
 		ask := func(n int, me probe.Exposed) probe.Finding {
 			return probe.URL(t.Context(), probe.Question{URL: fmt.Sprintf("http://%s%s/slots/%d", c.at, gate.Path, n), Ask: "ask", Reply: "reply", Exposed: me, Once: true,
 				Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
-					return new(net.Dialer).DialContext(ctx, network, fmt.Sprintf("127.0.0.1:%d", r.check(t)))
+					return new(net.Dialer).DialContext(ctx, network, fmt.Sprintf("127.0.0.1:%d", r.proxy.Check()))
 				}})
 		}
 		tun := r.exposed(t, name, target)
 		for n := range c.slots + 1 {
 			want := map[bool][2]probe.Kind{true: {probe.Newer, probe.Older}, false: {probe.Elsewhere, probe.Elsewhere}}[n < c.slots]
-			older, newer := ask(n, probe.Exposed{At: 1, ID: "A"}), ask(n, probe.Exposed{ID: "A"})
+			older, newer := ask(n, probe.Exposed{At: 1, ID: "A"}), ask(n, probe.Exposed{At: 1 << 60, ID: "A"})
+			for older.Kind == probe.Another { // it is about to learn the time
+				older, newer = ask(n, probe.Exposed{At: 1, ID: "A"}), ask(n, probe.Exposed{At: 1 << 60, ID: "A"})
+			}
 			if older.Kind != want[0] || newer.Kind != want[1] {
 				t.Errorf("%s: slot %d: %+v, %+v", name, n, older, newer)
 			}
