@@ -31,8 +31,14 @@ type connecting struct {
 	doubt   atomic.Bool  // the proxy refused a slot that its description names: that may have changed
 
 	mu      sync.Mutex
-	before  *Tunnel // the one in whose place this one is opened; nil: none
-	yielded bool    // it has left its slots
+	before  predecessor // the tunnel in whose place this one is opened; nil: none
+	yielded bool        // it has left its slots
+}
+
+// predecessor is a tunnel of this process that leaves its slots to another one, and can have them back.
+type predecessor interface {
+	yield()
+	resume()
 }
 
 // arrival is where visitors arrive: what is known of it, and what to do when the first link has found out.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net/http"
 	"net/url"
@@ -23,8 +24,14 @@ import (
 // door is what visitors go through: the gate, and the token that it asks for. There is none before
 // the first link has told where visitors arrive.
 type door struct {
-	t    *Tunnel
-	gate atomic.Pointer[gate.Gate]
+	server  string
+	place   func() *place
+	board   *board
+	log     *slog.Logger
+	gate    atomic.Pointer[gate.Gate]
+	config  gate.Config // but what the first link tells
+	serve   func(*gate.Gate)
+	changed func() // the token may have another end
 
 	mu       sync.Mutex
 	secret   []byte // of the key that logged in, for tokens
@@ -36,16 +43,27 @@ type door struct {
 	before   *gate.Gate  // of the tunnel in whose place d's is opened, until there is another; nil: none
 }
 
-func newDoor(t *Tunnel) *door { return &door{t: t, visitors: t.cfg.visitors()} }
+func newDoor(t *Tunnel) *door {
+	return &door{server: t.server.String(), place: t.place.Load, board: t.board, log: t.log, visitors: t.cfg.visitors(),
+		config: gate.Config{Target: t.target, WellKnown: http.HandlerFunc(t.check.serve), Visit: t.check.visit, Busy: t.cfg.Busy, Dialled: t.sup.dialled,
+			Log: t.log, Panicked: t.tasks.Panicked},
+		serve: func(g *gate.Gate) {
+			t.tasks.Go(func() { _ = g.Serve(t) })
+			if !t.tasks.Go(func() { <-t.life.Done(); _ = g.Close() }) {
+				_ = g.Close()
+			}
+		},
+		changed: func() { t.sup.tell(t.sup.expiryChanged) }}
+}
 
 // show publishes who is admitted.
 func (d *door) show() {
 	d.mu.Lock()
 	v := d.visitors
 	d.mu.Unlock()
-	d.t.board.edit(func(s *Status) { s.Access, s.Expires = v.access.String(), v.expires })
+	d.board.edit(func(s *Status) { s.Access, s.Expires = v.access.String(), v.expires })
 	if v.access.Public {
-		d.t.log.Warn("the app is open to everybody who can reach the URL", "url", d.t.place.Load().url)
+		d.log.Warn("the app is open to everybody who can reach the URL", "url", d.place().url)
 	}
 }
 
@@ -67,16 +85,13 @@ func (d *door) open(ctx context.Context, keys *sshlink.Keys) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.secret, d.noSecret = secret, noSecret
-	t, p := d.t, d.t.place.Load()
-	allowed, err := t.cfg.allowed()
+	allowed, err := (&Config{Allow: d.visitors.allow}).allowed()
 	if err != nil {
 		return err
 	}
-	g, err := gate.New(gate.Config{
-		Target: t.target, URL: p.url, Identity: d.identity(), Access: gate.Access(d.visitors.access), WellKnown: http.HandlerFunc(t.check.serve),
-		Allow: allowed, TrustProxy: p.prepared, Before: d.before,
-		Visit: t.check.visit, Busy: t.cfg.Busy, Dialled: func(addr string, err error) { t.sup.dialled(addr, err) }, Log: t.log, Panicked: t.tasks.Panicked,
-	})
+	cfg, p := d.config, d.place()
+	cfg.URL, cfg.Identity, cfg.Access, cfg.Allow, cfg.TrustProxy, cfg.Before = p.url, d.identity(), gate.Access(d.visitors.access), allowed, p.prepared, d.before
+	g, err := gate.New(cfg)
 	if err != nil {
 		return fault.Config("", "%w", err)
 	}
@@ -85,15 +100,12 @@ func (d *door) open(ctx context.Context, keys *sshlink.Keys) error {
 	}
 	d.gate.Store(g)
 	d.before = nil
-	t.tasks.Go(func() { _ = g.Serve(t) })
-	if !t.tasks.Go(func() { <-t.life.Done(); _ = g.Close() }) {
-		_ = g.Close()
-	}
+	d.serve(g)
 	return nil
 }
 
 func (d *door) identity() string {
-	return fmt.Sprintf("%s\x00%s", d.t.server, d.t.place.Load().identity())
+	return fmt.Sprintf("%s\x00%s", d.server, d.place().identity())
 }
 
 // admit has the gate admit whom v says, and returns what that changed.
@@ -126,8 +138,8 @@ func (d *door) admit(v visitors) (changed []string, err error) {
 	}
 	d.mu.Unlock()
 	d.show()
-	d.t.sup.tell(d.t.sup.expiryChanged)
-	d.t.log.Info("visitors are admitted by new settings from now on", "changed", strings.Join(changed, ", "))
+	d.changed()
+	d.log.Info("visitors are admitted by new settings from now on", "changed", strings.Join(changed, ", "))
 	return changed, nil
 }
 
@@ -160,7 +172,7 @@ func (d *door) setToken(g *gate.Gate) error {
 		}
 	}
 	d.kept = false
-	d.t.log.Warn("the link to the app will be another one after a restart", "reason", err.Error(), "hint", "store a token and pass it as token=")
+	d.log.Warn("the link to the app will be another one after a restart", "reason", err.Error(), "hint", "store a token and pass it as token=")
 	g.SetToken(gate.RandomToken(v.expires))
 	return nil
 }
@@ -249,7 +261,7 @@ func (d *door) authorization() string {
 
 // linked is the URL with the token behind its #, where no server on the way sees it.
 func (d *door) linked() string {
-	base := d.t.place.Load().url
+	base := d.place().url
 	g := d.gate.Load()
 	if g == nil || !d.asksToken() {
 		return base

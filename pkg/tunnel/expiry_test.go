@@ -16,7 +16,7 @@ import (
 func startEnding(t *testing.T, p *proxy, d time.Duration) (*Tunnel, *gate.Gate) {
 	t.Helper()
 	tun := newTunnel(Config{Connections: 1}, &destination.Destination{}, p.connect)
-	tun.useDoor(&door{t: tun})
+	tun.useDoor(newDoor(tun))
 	g, err := gate.New(gate.Config{Target: tun.target, URL: "http://proxy/", Identity: "test"})
 	if err != nil {
 		t.Fatal(err)

@@ -78,7 +78,10 @@ func (t *Tunnel) connects(before *Tunnel) error {
 		return err
 	}
 	ssh.Bound = t.door != nil // only the gate asks for room
-	c := &connecting{ssh: ssh, life: t.life, lease: newClaim(t.cfg.slot(), ssh.Keys.ID()), tasks: &t.tasks, look: t.lookAtSlot, deliver: t.arrive, before: before}
+	c := &connecting{ssh: ssh, life: t.life, lease: newClaim(t.cfg.slot(), ssh.Keys.ID()), tasks: &t.tasks, look: t.lookAtSlot, deliver: t.arrive}
+	if before != nil {
+		c.before = before
+	}
 	c.lease.newer = t.newer
 	if before != nil && before.lease != nil {
 		c.lease.spared = before.lease.tunnel

@@ -88,8 +88,7 @@ func TestNewestSocketWins(t *testing.T) {
 	if _, err := takes(t, older, old, 1); err != nil {
 		t.Fatal(err)
 	}
-	older.held = true
-	older.exposed = older.exposed.Add(-time.Minute)
+	older.since = time.Now().Add(-time.Minute).UnixMilli()
 	marked(t, old, path)
 	slot, err := takes(t, newer, login(t, s), 1)
 	if err != nil {
