@@ -147,8 +147,8 @@ int32_t tt_reconnect(int64_t handle);
  *               file descriptors left here) "workspace" "closed" "internal" */
 int32_t tt_status(int64_t handle, char *buf, size_t len);
 
-/* Begins to close: no new connection is taken, open ones get drain_ms to end (0: none), then
- * the link ends. Returns 0 at once; the state becomes "closed" within drain_ms + 500. */
+/* Begins to close: no new connection is taken, open ones get drain_ms to end (0: none), websockets
+ * at most 2 s of it, then the link ends. Returns 0 at once; the state becomes "closed" within drain_ms + 500. */
 int32_t tt_close(int64_t handle, int32_t drain_ms);
 
 /* Forgets the handle; closes the tunnel first (no drain) if that was not done, and gives up a

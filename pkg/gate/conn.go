@@ -15,7 +15,8 @@ import (
 // websocket holds 2 KiB each way instead of 32.
 type counted struct {
 	net.Conn
-	early          []byte // what came with the head
+	socket         *socket // nil: it is no websocket
+	early          []byte  // what came with the head
 	received, sent *atomic.Int64
 }
 
@@ -39,10 +40,20 @@ func (c *counted) Write(b []byte) (int, error) {
 }
 
 // ReadFrom implements io.ReaderFrom.
-func (c *counted) ReadFrom(r io.Reader) (int64, error) { return pump.Copy(plainWriter{c}, r) }
+func (c *counted) ReadFrom(r io.Reader) (int64, error) {
+	if c.socket != nil {
+		return pump.Copy(c.socket.toVisitor.start(plainWriter{c}), r)
+	}
+	return pump.Copy(plainWriter{c}, r)
+}
 
 // WriteTo implements io.WriterTo.
-func (c *counted) WriteTo(w io.Writer) (int64, error) { return pump.Copy(w, c) }
+func (c *counted) WriteTo(w io.Writer) (int64, error) {
+	if c.socket != nil {
+		w = c.socket.toApp.start(w)
+	}
+	return pump.Copy(w, c)
+}
 
 // CloseWrite ends one direction.
 func (c *counted) CloseWrite() error {

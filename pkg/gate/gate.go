@@ -125,6 +125,8 @@ type Gate struct {
 	server   *http.Server
 	life     context.Context
 	end      context.CancelFunc
+	leaving  context.Context // ended by Drain
+	leave    context.CancelFunc
 	tasks    guard.Group
 }
 
@@ -146,6 +148,7 @@ func New(cfg Config) (*Gate, error) {
 	}
 	g.tasks.Panicked = cfg.Panicked
 	g.life, g.end = context.WithCancel(context.Background())
+	g.leaving, g.leave = context.WithCancel(context.Background())
 	g.keeping, g.single = g.newTransport(true), g.newTransport(false)
 	g.change(&server{end: func() {}}, "", 0)
 	proxy := &httputil.ReverseProxy{Rewrite: g.rewrite, Transport: roundTripper(g.ask), ModifyResponse: g.modify, ErrorHandler: g.failed,
@@ -181,8 +184,13 @@ func (g *Gate) Token() *Token { return g.token.Load() }
 // Serve takes connections from l until it fails, and returns that error.
 func (g *Gate) Serve(l net.Listener) error { return g.server.Serve(kept{l}) }
 
-// Drain ends connections that are idle, and the others after the request that is under way on them.
-func (g *Gate) Drain() { g.server.SetKeepAlivesEnabled(false) }
+// Drain ends connections that are idle, and the others after the request that is under way on them. Websockets,
+// which have no end, are told that the server goes away (1001) where the frame ends that is under way, and
+// closed after 2 s.
+func (g *Gate) Drain() {
+	g.server.SetKeepAlivesEnabled(false)
+	g.leave()
+}
 
 // Close ends every connection and returns when nothing of them is left. It waits for Serve, so the
 // listener is closed first.
@@ -259,11 +267,7 @@ func (g *Gate) serve(x *exchange, r *http.Request, t *trip) {
 	}
 	ctx := context.WithValue(r.Context(), tripKey{}, t)
 	if isUpgrade(r) {
-		ctx, end := context.WithCancel(ctx)
-		defer end()
-		defer t.outlasts(end)()
-		x.passed = true
-		g.upgrades.ServeHTTP(x, r.WithContext(ctx))
+		g.upgrade(x, r.WithContext(ctx), t)
 		return
 	}
 	r = r.WithContext(ctx)

@@ -5,6 +5,7 @@ package gate
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
@@ -96,6 +97,8 @@ type exchange struct {
 	visitor        *visitor // nil: not admitted, or too many to be told apart
 	began          time.Time
 	upgraded       bool
+	life           context.Context // of r, or of what it became
+	socket         *socket         // of a websocket
 	received, sent atomic.Int64
 }
 
@@ -103,14 +106,14 @@ type exchange struct {
 func (g *Gate) begin(w http.ResponseWriter, r *http.Request) *exchange {
 	client := g.client(r)
 	if g.cfg.Visit != nil && g.cfg.Visit(w.Header(), r) {
-		return &exchange{ResponseWriter: w, r: r, began: time.Now(), Request: Request{Client: client}}
+		return &exchange{ResponseWriter: w, r: r, life: r.Context(), began: time.Now(), Request: Request{Client: client}}
 	}
 	return g.stats.begin(w, r, client)
 }
 
 // begin notes that a request has come; client is the visitor's address.
 func (s *stats) begin(w http.ResponseWriter, r *http.Request, client string) *exchange {
-	x := &exchange{ResponseWriter: w, stats: s, r: r, began: time.Now()}
+	x := &exchange{ResponseWriter: w, stats: s, r: r, life: r.Context(), began: time.Now()}
 	path, _, hash := strings.Cut(r.URL.EscapedPath(), "%23") // clients that send what is behind a link's # send the token
 	if len(path) > clipPath {
 		path = path[:clipPath] + "…"
@@ -252,7 +255,8 @@ func (x *exchange) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	x.upgraded, x.Status = true, http.StatusSwitchingProtocols
 	early, _ := rw.Reader.Peek(rw.Reader.Buffered()) // ReverseProxy does not look there
 	x.received.Add(int64(len(early)))
-	return &counted{c, bytes.Clone(early), &x.received, &x.sent}, rw, nil
+	context.AfterFunc(x.life, func() { _ = c.Close() }) // ReverseProxy closes the app's side, of which a copy learns nothing whose visitor is stuck
+	return &counted{c, x.socket, bytes.Clone(early), &x.received, &x.sent}, rw, nil
 }
 
 // Stats returns what was counted so far.

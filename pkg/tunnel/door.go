@@ -306,7 +306,7 @@ func (d *door) requests(n int) []Request {
 	return nil
 }
 
-// drain ends what is idle.
+// drain ends what is idle, and websockets.
 func (d *door) drain() {
 	if g := d.gate.Load(); g != nil {
 		g.Drain()

@@ -5,7 +5,9 @@
 package tunnel_test
 
 import (
+	"bufio"
 	"bytes"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -102,5 +104,37 @@ func TestShutdownWaitsForTheLastByte(t *testing.T) {
 				t.Errorf("%s: Shutdown: %v", name, err)
 			}
 		})
+	}
+}
+
+// Websockets have no end, and are not waited for: the visitor is told that the server goes away, over the link that is about
+// to end, and Shutdown cuts nothing.
+func TestShutdownEndsWebsockets(t *testing.T) {
+	c := newChain(t, sshdtest.Options{})
+	tun := c.gated(t, func(cfg *tunnel.Config) {
+		cfg.Target = serve(t, func(w http.ResponseWriter, _ *http.Request) {
+			conn, rw, err := http.NewResponseController(w).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer func() { _ = conn.Close() }()
+			_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+			_, _ = io.Copy(io.Discard, rw)
+		})
+	})
+	conn := c.visitor(t)
+	_, _ = fmt.Fprintf(conn, "GET /ws HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", tokenOf(tun))
+	r := bufio.NewReader(conn)
+	if resp, err := http.ReadResponse(r, nil); err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
+		t.Fatalf("%v, %v", resp, err)
+	}
+	began := time.Now()
+	if err := tun.Shutdown(within(t, 30*time.Second)); err != nil {
+		t.Errorf("Shutdown: %v", err)
+	}
+	t.Logf("Shutdown took %v", time.Since(began))
+	if got, err := io.ReadAll(r); err != nil || !bytes.Equal(got, []byte{0x88, 2, 0x03, 0xe9}) {
+		t.Errorf("the visitor was told %x, %v", got, err)
 	}
 }

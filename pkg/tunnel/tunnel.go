@@ -193,8 +193,9 @@ func (t *Tunnel) Accept() (net.Conn, error) {
 // *net.UnixAddr.
 func (t *Tunnel) Addr() net.Addr { return t.place.Load().slots[0] }
 
-// Shutdown takes no new connection, waits until the open ones have ended or ctx has, and closes.
-// It returns ctx's error if connections were cut.
+// Shutdown takes no new connection, waits until the open ones have ended or ctx has, and closes. A connection
+// has ended when the proxy has its last byte. Websockets are told that the server goes away (status 1001), and
+// closed after 2 s. It returns ctx's error if connections were cut.
 func (t *Tunnel) Shutdown(ctx context.Context) error {
 	t.sup.tell(t.sup.drain)
 	if t.door != nil {

@@ -175,6 +175,9 @@ class Tunnel(Watched):
     def close(self, drain: float = 5.0) -> None:
         """Take no more visitors, give open connections `drain` seconds to end, and close.
 
+        A connection ends when the proxy has its last byte. Websockets are told that the server
+        goes away, and get 2 s.
+
         When it returns nothing is left and the port on the proxy is free again. Calling it again
         does nothing. If it is interrupted, closing goes on in the background.
         """
