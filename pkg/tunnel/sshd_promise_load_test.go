@@ -23,14 +23,12 @@ import (
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/tunnel"
 )
 
-const (
-	perSecond = 100 // quick requests
-	slow      = 4   // that are under way all the time
-)
+const perSecond = 100 // quick requests
 
-// load is an app that is asked 100 times a second, and has some slow requests under way.
+// load is an app that is asked 100 times a second, and has some slow requests under way all the time.
 type load struct {
 	url          string
+	slow         int
 	asked        atomic.Int64
 	begun        sync.WaitGroup // slow requests that the app has
 	finish       chan struct{}  // closed: they end
@@ -41,7 +39,7 @@ type load struct {
 
 func (l *load) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if strings.HasSuffix(r.URL.Path, "/slow") {
-		if l.runs.Add(1) <= slow {
+		if l.runs.Add(1) <= int64(l.slow) {
 			l.begun.Done()
 		}
 		select {
@@ -65,14 +63,14 @@ func (l *load) ask(client *http.Client, method, path string) string {
 	return ""
 }
 
-// during loads while something is done. It returns how many of the quick requests failed.
-func (l *load) during(t testing.TB, do func()) {
+// during loads while something is done, and then sees to it that at most so many quick requests have failed, and no slow one.
+func (l *load) during(t testing.TB, most int, do func()) {
 	t.Helper()
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}, Timeout: 30 * time.Second}
 	defer client.CloseIdleConnections()
 	l.failed, l.finish = map[string]int{}, make(chan struct{})
 	var tasks, ticks sync.WaitGroup
-	for range slow {
+	for range l.slow {
 		l.begun.Add(1)
 		tasks.Go(func() {
 			if wrong := l.ask(client, http.MethodPost, "slow"); wrong != "" {
@@ -107,9 +105,17 @@ func (l *load) during(t testing.TB, do func()) {
 	ticks.Wait()
 	close(l.finish)
 	tasks.Wait()
-	if l.broken.Load() > 0 || l.runs.Load() != slow {
-		t.Errorf("%d slow requests ran %d times, and lost their visitor %d times", slow, l.runs.Load(), l.broken.Load())
+	if l.broken.Load() > 0 || l.runs.Load() != int64(l.slow) {
+		t.Errorf("%d slow requests ran %d times, and lost their visitor %d times", l.slow, l.runs.Load(), l.broken.Load())
 	}
+	n, say := 0, t.Logf
+	for _, one := range l.failed {
+		n += one
+	}
+	if n > most {
+		say = t.Errorf
+	}
+	say("%d of %d requests failed (%s), at most %d may", n, l.asked.Load(), counted(l.failed), most)
 }
 
 // change is what an owner does to a tunnel that serves. It returns when the tunnel that then serves has its new links.
@@ -145,18 +151,24 @@ func reconnect(t testing.TB, _ *chain, tun *tunnel.Tunnel, _ tunnel.Config) *tun
 // renewKey puts another key, which may log in as well, in the place of that in a file.
 func (c *chain) renewKey(t testing.TB, file string) {
 	t.Helper()
-	found := regexp.MustCompile(`found at (\S+):\d+`).FindStringSubmatch(c.Log())
-	if found == nil {
-		t.Fatal("sshd does not say where the key stands that it accepts")
-	}
 	fresh := c.NewKeyFile("ed25519")
 	line, err := os.ReadFile(fresh + ".pub")
 	must(t, err)
-	list, err := os.OpenFile(found[1], os.O_APPEND|os.O_WRONLY, 0)
+	list, err := os.OpenFile(c.keysFile(t), os.O_APPEND|os.O_WRONLY, 0)
 	must(t, err)
 	_, err = list.Write(line)
 	must(t, errors.Join(err, list.Close()))
 	must(t, os.Rename(fresh, file))
+}
+
+// keysFile is the list of the keys that may log in.
+func (c *chain) keysFile(t testing.TB) string {
+	t.Helper()
+	found := regexp.MustCompile(`found at (\S+):\d+`).FindStringSubmatch(c.Log())
+	if found == nil {
+		t.Fatal("sshd has accepted no key yet")
+	}
+	return found[1]
 }
 
 // Whatever an owner does to a tunnel, visitors of a prepared proxy notice nothing, and what is under way ends as it would have. On a plain proxy
@@ -188,7 +200,7 @@ func TestPromiseUnderLoad(t *testing.T) {
 }
 
 func underLoad(t *testing.T, kind string, rtt time.Duration, do change) {
-	l := &load{}
+	l := &load{slow: 4}
 	c, cfg := machine(t, kind, l.ServeHTTP)
 	l.url = c.url
 	way := relay.Start(t, c.Addr())
@@ -202,14 +214,5 @@ func underLoad(t *testing.T, kind string, rtt time.Duration, do change) {
 	await(t, tun, "its links", ready)
 	time.Sleep(500 * time.Millisecond) // no slot is about to change hands
 	way.Delay(rtt / 2)
-	l.during(t, func() { await(t, do(t, c, tun, cfg), "the new links", ready) })
-	n := 0
-	for _, one := range l.failed {
-		n += one
-	}
-	say := t.Logf
-	if n > most {
-		say = t.Errorf
-	}
-	say("round trip %v: %d of %d requests failed (%s), at most %d may", rtt, n, l.asked.Load(), counted(l.failed), most)
+	l.during(t, most, func() { await(t, do(t, c, tun, cfg), "the new links", ready) })
 }

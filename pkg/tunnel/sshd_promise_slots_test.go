@@ -134,6 +134,9 @@ func (e exposure) passes(t testing.TB, older, newer *tunnel.Tunnel) {
 func TestPromiseByTurns(t *testing.T) {
 	for _, kind := range []string{"prepared", "plain"} {
 		t.Run(kind, func(t *testing.T) {
+			if kind == "prepared" && !faults {
+				t.Skip("./build.sh faults; TestPreparedProxyBelongsToTheNewest has two by turns")
+			}
 			c, cfg := machine(t, kind, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "0") })
 			var all []*tunnel.Tunnel
 			for n := range rounds(3, 6) {
