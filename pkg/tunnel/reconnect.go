@@ -3,6 +3,7 @@
 package tunnel
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -19,7 +20,6 @@ type reconnector struct {
 	upSince    time.Time
 	served     bool               // a link of it was lost, or replaced
 	trying     context.CancelFunc // of the attempt under way, nil if there is none
-	backoff    backoff.Backoff
 	retry      *time.Timer // the next attempt
 	retryAt    time.Time   // when that is
 	why        *Error      // why there is no link, as far as is known
@@ -46,6 +46,10 @@ func (k *reconnector) attempt() {
 func (k *reconnector) reconnect() {
 	s := k.s
 	if k.trying != nil || s.failed != nil || s.draining || s.table.yielded {
+		return
+	}
+	if wait, why := s.retry.ready(k.index); wait > 0 {
+		k.again(cmp.Or(why, k.why), wait)
 		return
 	}
 	ctx, cancel := context.WithCancel(s.life)
@@ -83,24 +87,24 @@ func (k *reconnector) tried(l link, err error, cut bool) {
 		k.up(l)
 	case errors.Is(err, context.Canceled): // by restart
 		k.attempt()
-	case errors.Is(err, fault.ErrReplaced), fault.IsPermanent(err) && s.up() == 0 && !s.passes(err):
-		s.fail(fault.From(err))
 	default:
-		wait := k.backoff.Failed
-		if errors.Is(err, fault.ErrPatience) || fault.IsPermanent(err) && s.up() > 0 {
-			wait = k.backoff.Refused
-		}
+		wait, permanent := s.retry.failed(k.index, err, s.up())
 		why := fault.From(err)
+		if permanent {
+			s.fail(why)
+			return
+		}
 		if cut && k.why != nil {
 			why = k.why // of an attempt that had its time
 		}
-		k.again(why, wait())
+		k.again(why, wait)
 	}
 }
 
 func (k *reconnector) up(l link) {
 	s := k.s
 	s.came++
+	s.retry.up()
 	if !k.upSince.IsZero() {
 		s.again++
 	}
@@ -119,7 +123,7 @@ func (k *reconnector) lost(h *heldLink) {
 		err = fault.LinkLost(errors.New("closed"))
 	}
 	k.link, k.served = nil, true
-	k.again(fault.From(err), k.backoff.Lost(time.Since(k.upSince)))
+	k.again(fault.From(err), k.s.retry.lost(k.index, time.Since(k.upSince), k.s.up()))
 }
 
 // fell: the present link is of no use.
@@ -127,7 +131,8 @@ func (k *reconnector) fell(h *heldLink, why *Error) {
 	s := k.s
 	if k.link == h {
 		k.link = nil
-		k.again(why, k.backoff.Failed())
+		wait, _ := s.retry.failed(k.index, why, s.up())
+		k.again(why, wait)
 	}
 	s.close(h)
 }
@@ -179,7 +184,6 @@ func (k *reconnector) stop(why *Error, gently bool) {
 
 // restart makes a link at once, which takes over from the one that is there.
 func (k *reconnector) restart() {
-	k.backoff.Reset()
 	k.retry.Stop()
 	k.retryAt = time.Time{}
 	if k.trying != nil {

@@ -146,11 +146,11 @@ func TestPermanentErrorWhileAnotherLinkServes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, tun := startSlotted(t)
 		defer tun.Close()
-		p.refuse = fault.LoginRefused("me", "proxy:22", nil, errors.New("no"))
+		p.refuse = errChanged
 		p.links[0].die(errDropped)
 		time.Sleep(time.Hour)
 		wantState(t, tun, Degraded)
-		if got := p.served(); got != "1111" || !errors.Is(tun.Status().LastError, ErrAuth) {
+		if got := p.served(); got != "1111" || !errors.Is(tun.Status().LastError, ErrHostKey) {
 			t.Errorf("served by %s, %v", got, tun.Status().LastError)
 		}
 		p.links[1].die(errDropped)

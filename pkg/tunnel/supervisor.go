@@ -37,6 +37,7 @@ type supervisor struct {
 	lastLink     linkID
 	came         int    // links that came up so far
 	again        int    // of them those that were not a reconnector's first
+	retry        *retry // when they are made again
 	failed       *Error // why nothing is tried any more
 	refusal      *Error // why a slot could not be had, when last tried
 	draining     bool
@@ -89,7 +90,7 @@ type waiter struct {
 
 func newSupervisor(life context.Context, tasks *guard.Group, log *slog.Logger, b *board, target *forward.Target, h hooks) *supervisor {
 	s := &supervisor{life: life, tasks: tasks, log: log, board: b, target: target, hooks: h, commands: make(chan func()), nudged: make(chan struct{}, 1),
-		links: map[linkID]*heldLink{}, lookedPast: make(chan struct{})}
+		links: map[linkID]*heldLink{}, retry: newRetry(processRefusals.at(h.server)), lookedPast: make(chan struct{})}
 	for _, timer := range []**time.Timer{&s.settle, &s.loop, &s.recheck, &s.expiry} {
 		*timer = time.NewTimer(time.Hour)
 		(*timer).Stop()
@@ -195,6 +196,7 @@ func (s *supervisor) fail(why *Error) {
 // restart makes new links, each of which takes over from the one that is there.
 func (s *supervisor) restart() {
 	s.failed, s.refusal, s.table.replaced, s.table.newer = nil, nil, false, time.Time{}
+	s.retry.reset()
 	for _, k := range s.reconnectors {
 		k.restart()
 	}

@@ -63,6 +63,7 @@ func startTwo(t *testing.T) (*outcomes, *Tunnel) {
 	}
 	p := &outcomes{waits: map[int]chan error{}, slots: make([]*fakeLink, 2)}
 	tun := newTunnel(cfg, srv, p.connect)
+	tun.sup.retry = newRetry(&refusals{}) // not those of tests before it
 	tun.run(false)
 	p.tell(0, nil)
 	return p, tun

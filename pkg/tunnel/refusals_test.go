@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tunnel
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/backoff"
+)
+
+// keyholder is a proxy that refuses the key now and then. A login takes 0.2 s.
+type keyholder struct {
+	mu      sync.Mutex
+	until   time.Time   // the key is refused until then
+	refused []time.Time // logins
+	busy    int         // logins under way
+	most    int         // …at once, since the key is refused
+	links   map[*Tunnel][2]*fakeLink
+}
+
+func (p *keyholder) connect(tun **Tunnel) connector {
+	return func(_ context.Context, index int) (link, error) {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.busy++
+		if len(p.refused) > 0 {
+			p.most = max(p.most, p.busy)
+		}
+		p.mu.Unlock()
+		time.Sleep(200 * time.Millisecond)
+		p.mu.Lock()
+		p.busy--
+		if now := time.Now(); now.Before(p.until) {
+			p.refused = append(p.refused, now)
+			return nil, errRefused
+		}
+		links := p.links[*tun]
+		links[index] = newFakeLink()
+		p.links[*tun] = links
+		return twoSlots{links[index]}, nil
+	}
+}
+
+// open returns so many tunnels with two links each, which share what they learn of refusals.
+func (p *keyholder) open(t *testing.T, n int) (tunnels []*Tunnel) {
+	t.Helper()
+	p.links = map[*Tunnel][2]*fakeLink{}
+	cfg := Config{Server: Servers{"me@proxy"}}
+	srv, err := cfg.resolve()
+	if err != nil {
+		t.Fatal(err)
+	}
+	shared := &refusals{}
+	for range n {
+		var tun *Tunnel
+		tun = newTunnel(cfg, srv, p.connect(&tun))
+		tun.sup.retry = newRetry(shared)
+		tun.run(false)
+		t.Cleanup(func() { _ = tun.Close() })
+		tunnels = append(tunnels, tun)
+	}
+	time.Sleep(time.Minute)
+	p.want(t, tunnels, 2)
+	return tunnels
+}
+
+// logins returns when a login was refused.
+func (p *keyholder) logins() []time.Time {
+	synctest.Wait()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.refused)
+}
+
+// refuseFor has the key refused for so long from now on.
+func (p *keyholder) refuseFor(d time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.until, p.most = time.Now().Add(d), 0
+}
+
+// kill has the links of a tunnel die.
+func (p *keyholder) kill(tun *Tunnel, links ...int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, i := range links {
+		p.links[tun][i].die(errDropped)
+	}
+}
+
+// refuse kills all links, and has the key refused for so long.
+func (p *keyholder) refuse(d time.Duration, tunnels ...*Tunnel) {
+	p.refuseFor(d)
+	for _, tun := range tunnels {
+		p.kill(tun, 0, 1)
+	}
+}
+
+func (p *keyholder) want(t *testing.T, tunnels []*Tunnel, links int) {
+	t.Helper()
+	synctest.Wait()
+	for i, tun := range tunnels {
+		if s := tun.Status(); s.Links != links {
+			t.Errorf("tunnel %d: %d links, %s (%v), want %d", i, s.Links, s.State, s.LastError, links)
+		}
+	}
+}
+
+// authorized_keys was empty for 1.5 s, or the home directory away for 5 s.
+func TestRefusedForAMoment(t *testing.T) {
+	for _, tunnels := range []int{1, 5} {
+		for _, away := range []time.Duration{1500 * time.Millisecond, 5 * time.Second} {
+			synctest.Test(t, func(t *testing.T) {
+				p := &keyholder{}
+				open := p.open(t, tunnels)
+				p.refuse(away, open...)
+				time.Sleep(backoff.Herd + time.Second)
+				p.want(t, open, 0)
+				for range 13 {
+					for _, tun := range open { // the reason, and when the next try is, all the time
+						if s := tun.Status(); s.State != Reconnecting || !errorIs(s, ErrAuth) || !s.RetryAt.After(time.Now()) {
+							t.Errorf("%s (%v), next try in %v", s.State, s.LastError, time.Until(s.RetryAt))
+						}
+					}
+					time.Sleep(time.Second)
+				}
+				time.Sleep(5*time.Second - backoff.Herd) // 19.5 s
+				p.want(t, open, 2)
+				if n := len(p.logins()); n > 2*tunnels {
+					t.Errorf("%d refused logins of %d tunnels", n, tunnels)
+				}
+			})
+		}
+	}
+}
+
+func errorIs(s Status, class error) bool { return s.LastError != nil && s.LastError.Class == class }
+
+// A key that stays refused costs at most four logins in ten minutes, whatever number of tunnels has it.
+func TestRefusedForHours(t *testing.T) {
+	for _, tunnels := range []int{1, 3} {
+		synctest.Test(t, func(t *testing.T) {
+			p := &keyholder{}
+			open := p.open(t, tunnels)
+			start := time.Now()
+			p.refuse(3*time.Hour, open...)
+			time.Sleep(5 * time.Second)
+			begun := len(p.logins()) // before the first refusal was known
+			p.refuseFor(3 * time.Hour)
+			time.Sleep(2 * time.Hour)
+			refused := p.logins()
+			var since []time.Duration
+			for _, at := range refused {
+				since = append(since, at.Sub(start).Round(time.Second))
+			}
+			if begun > 2*tunnels || p.most != 1 {
+				t.Errorf("%d logins at first, then %d at once", begun, p.most)
+			}
+			again := refused[begun:]
+			if n := len(again); n < 12 || n > 30 {
+				t.Errorf("%d logins: %v", n, since)
+			}
+			if first := again[0].Sub(start); first < 15*time.Second || first > 17*time.Second {
+				t.Errorf("the first one comes after %v", first)
+			}
+			for ; len(again) > refusalsMost; again = again[1:] {
+				if row := again; row[refusalsMost].Sub(row[0]) < refusalsWithin {
+					t.Errorf("five logins within %v: %v", row[refusalsMost].Sub(row[0]), since)
+				}
+			}
+			p.refuseFor(0)
+			time.Sleep(11 * time.Minute)
+			p.want(t, open, 2)
+		})
+	}
+}
+
+// While the other link serves, the state says why one is missing; nothing is given up.
+func TestRefusedBesideALink(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &keyholder{}
+		tun := p.open(t, 1)[0]
+		tun.sup.tell(func() { tun.target.Set("127.0.0.1:9"); tun.sup.appAnswers(nil) })
+		p.refuseFor(time.Hour)
+		p.kill(tun, 1)
+		time.Sleep(5 * time.Minute)
+		if s := tun.Status(); s.Links != 1 || s.State != Degraded || !errorIs(s, ErrAuth) || !s.RetryAt.After(time.Now()) {
+			t.Errorf("%d links, %s (%v)", s.Links, s.State, s.LastError)
+		}
+		if n := len(p.logins()); n != 3 {
+			t.Errorf("%d logins, want one at once, after 15 and after 75 s", n)
+		}
+		p.kill(tun, 0)
+		time.Sleep(30 * time.Second)
+		if n := len(p.logins()); n != 3 {
+			t.Errorf("%d logins, want that the other link does not try too", n)
+		}
+		p.refuseFor(0)
+		if err := tun.Reconnect(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Second)
+		p.want(t, []*Tunnel{tun}, 2)
+	})
+}
+
+// Reconnect is a try at once, of one link.
+func TestReconnectOfARefusedKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &keyholder{}
+		tun := p.open(t, 1)[0]
+		p.refuse(time.Hour, tun)
+		time.Sleep(5 * time.Minute)
+		before := len(p.logins())
+		_ = tun.Reconnect()
+		time.Sleep(time.Second)
+		if n := len(p.logins()) - before; n != 1 {
+			t.Errorf("%d logins, want 1", n)
+		}
+	})
+}
+
+// Tunnels to other users and servers have nothing to do with it.
+func TestRefusalsAreOfAUserOnAServer(t *testing.T) {
+	var table refusalsTable
+	mine := table.at("me@proxy:22")
+	if mine == table.at("me@proxy:2222") || mine == table.at("you@proxy:22") || mine != table.at("me@proxy:22") {
+		t.Error("shared with others, or not with themselves")
+	}
+}
