@@ -49,7 +49,7 @@ type Config struct {
 	// HostKey is what is known of the proxy's host key: "SHA256:…", a known_hosts line, or the
 	// path of a known_hosts file. "": ~/.ssh/known_hosts (UserKnownHostsFile of SSHConfig) and
 	// /etc/ssh/ssh_known_hosts. The host key is always checked. Machines on the way (Jump) are
-	// looked up in the same lines or file; fingerprints are for Server alone.
+	// looked up in the same lines or file; fingerprints are for Server alone. Files are read again for each connection.
 	HostKey string `json:"host_key"`
 	// Agent is the socket of an ssh-agent. "": SSH_AUTH_SOCK of this process; "none": no agent is
 	// asked. IdentityAgent of SSHConfig wins.

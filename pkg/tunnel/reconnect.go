@@ -20,11 +20,11 @@ type reconnector struct {
 	upSince    time.Time
 	served     bool               // a link of it was lost, or replaced
 	trying     context.CancelFunc // of the attempt under way, nil if there is none
-	retry      *time.Timer // the next attempt
-	retryAt    time.Time   // when that is
-	why        *Error      // why there is no link, as far as is known
-	whySince   time.Time   // when that was learnt
-	complained string      // the last failure that was logged
+	retry      *time.Timer        // the next attempt
+	retryAt    time.Time          // when that is
+	why        *Error             // why there is no link, as far as is known
+	whySince   time.Time          // when that was learnt
+	complained string             // the last failure that was logged
 }
 
 func newReconnector(s *supervisor, index int) *reconnector {

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package tunnel_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/tunnel"
+)
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A list of keys that is empty for a moment while the link is made again does not end the tunnel. It says why it waits and
+// until when, logs in once then, and is back.
+func TestKeyRefusedForAMoment(t *testing.T) {
+	c := newChain(t, sshdtest.Options{})
+	list := filepath.Join(filepath.Dir(c.KeyFile), "authorized_keys")
+	text, err := os.ReadFile(list)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tun := open(t, c.config(app(t, "hello")))
+	write(t, list, "")
+	c.KillLinks()
+	s := await(t, tun, "the refusal", func(s tunnel.Status) bool { return s.LastError != nil && errors.Is(s.LastError, tunnel.ErrAuth) })
+	if wait := time.Until(s.RetryAt); s.State != tunnel.Reconnecting || wait < 10*time.Second || wait > 16*time.Second {
+		t.Errorf("%s, next try in %v: %v", s.State, wait, s.LastError)
+	}
+	write(t, list, string(text))
+	before := strings.Count(c.Log(), "Connection from")
+	s = await(t, tun, "a new link", func(s tunnel.Status) bool { return s.State == tunnel.Up })
+	if n := strings.Count(c.Log(), "Connection from") - before; n != 1 || s.Reconnects != 1 {
+		t.Errorf("%d connections, %d reconnects, want 1", n, s.Reconnects)
+	}
+	wantBody(t, c.url, "hello")
+}
+
+// A host key that is not the known one ends the tunnel, though it served before; when known_hosts has the new one,
+// Reconnect is enough.
+func TestHostKeyRenewed(t *testing.T) {
+	c := newChain(t, sshdtest.Options{HostKeys: []string{"ed25519", "ecdsa"}})
+	known := filepath.Join(t.TempDir(), "known_hosts")
+	write(t, known, c.KnownHostsLine())
+	cfg := c.config(app(t, "hello"))
+	cfg.HostKey = known
+	tun := open(t, cfg)
+	other := authorized(t, sshdtest.NewKey(t, "ed25519"))
+	write(t, known, strings.SplitN(c.KnownHostsLine(), " ", 2)[0]+" "+other)
+	c.KillLinks()
+	s := await(t, tun, "the end", func(s tunnel.Status) bool { return s.State == tunnel.Failed })
+	if !errors.Is(s.LastError, tunnel.ErrHostKey) || !s.RetryAt.IsZero() {
+		t.Errorf("%v, next try at %v", s.LastError, s.RetryAt)
+	}
+	write(t, known, c.KnownHostsLine())
+	if err := tun.Reconnect(); err != nil {
+		t.Fatal(err)
+	}
+	await(t, tun, "a new link", func(s tunnel.Status) bool { return s.State == tunnel.Up })
+	wantBody(t, c.url, "hello")
+}
