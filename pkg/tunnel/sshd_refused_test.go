@@ -32,7 +32,9 @@ func TestKeyRefusedForAMoment(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tun := open(t, c.config(app(t, "hello")))
+	cfg := c.config(app(t, "hello"))
+	cfg.Connections = 1
+	tun := open(t, cfg)
 	write(t, list, "")
 	c.KillLinks()
 	s := await(t, tun, "the refusal", func(s tunnel.Status) bool { return s.LastError != nil && errors.Is(s.LastError, tunnel.ErrAuth) })
