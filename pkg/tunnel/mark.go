@@ -12,6 +12,7 @@ import (
 	"maps"
 	"net"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -178,14 +179,15 @@ type runner interface {
 	Run(ctx context.Context, command string) ([]byte, error)
 }
 
-// end ends the links of marks.
+// end ends the links of marks, all by one command: while one after the other ended, the standby link of the older tunnel
+// took the port from the one that had it.
 func end(ctx context.Context, proxy runner, marks []mark) error {
-	for _, m := range marks {
-		if _, err := proxy.Run(ctx, m.end()); err != nil {
-			return err
-		}
+	var commands []string
+	for _, m := range slices.Backward(marks) { // the one that has the port is the oldest, in most cases
+		commands = append(commands, m.end())
 	}
-	return nil
+	_, err := proxy.Run(ctx, strings.Join(commands, "; "))
+	return err
 }
 
 var errNoMarks = errors.New("the account may not run commands")

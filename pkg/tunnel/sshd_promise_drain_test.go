@@ -126,7 +126,6 @@ func (c *chain) renewHostKey(t testing.TB) string {
 
 // A host key that was renewed, and is known by now, is no obstacle to Reconnect. Until then it is one.
 func TestPromiseAHostKeyThatIsRenewed(t *testing.T) {
-	known(t, "Reconnect does not read known_hosts again")
 	c := newChain(t, sshdtest.Options{})
 	hosts := filepath.Join(t.TempDir(), "known_hosts")
 	must(t, os.WriteFile(hosts, []byte(c.KnownHostsLine()), 0o600))

@@ -30,7 +30,6 @@ func far(t testing.TB, rtt time.Duration) (*prepared, tunnel.Config) {
 
 // A link that has just been made is not given up because its proxy is on another continent.
 func TestPromiseFarAway(t *testing.T) {
-	known(t, "expose() ends its own link at a round trip of 260 to 300 ms")
 	trips := []time.Duration{260 * time.Millisecond, 300 * time.Millisecond}
 	if faults {
 		trips = append(trips, 100*time.Millisecond, 200*time.Millisecond, 330*time.Millisecond, 400*time.Millisecond)
@@ -64,7 +63,6 @@ func TestPromiseRoundTrips(t *testing.T) {
 
 // Downloads that fill a narrow link are not cut by the questions that the tunnel asks over it.
 func TestPromiseASaturatedLink(t *testing.T) {
-	known(t, "the loop check ends a link that visitors saturate")
 	p := newPrepared(t)
 	p.desc.Apps[0].URL = "http://nosuchname.invalid/" // so it can be asked over the link alone
 	p.describe(t)

@@ -23,7 +23,6 @@ import (
 
 // A tunnel that is exposed while another has the name, and ends a second later: the other one has the visitors back.
 func TestPromiseANewerThatEnds(t *testing.T) {
-	known(t, "the slots of a tunnel that ended are nobody's")
 	r := newRendered(t)
 	together(r.apps(), func(e exposure) {
 		older := e.expose(t, "old")
@@ -37,7 +36,6 @@ func TestPromiseANewerThatEnds(t *testing.T) {
 
 // Sockets that an admin, or a clean-up, has removed are there again.
 func TestPromiseSocketsThatVanish(t *testing.T) {
-	known(t, "sockets that were removed on the proxy stay away")
 	r := newRendered(t)
 	var tuns []*tunnel.Tunnel
 	for _, e := range r.apps() {
@@ -63,7 +61,6 @@ func TestPromiseSocketsThatVanish(t *testing.T) {
 
 // A link of the older tunnel that is lost before it knows that it was replaced takes nobody from the newer one.
 func TestPromiseALinkOfTheOlderOne(t *testing.T) {
-	known(t, "a lost link of an older tunnel takes slots back from a newer one")
 	after := []time.Duration{500 * time.Millisecond}
 	if faults {
 		after = nil
@@ -160,7 +157,6 @@ func TestPromiseByTurns(t *testing.T) {
 
 // A program that listens by itself, and a tunnel without a gate, replace an older one as any other does.
 func TestPromiseANewerWithoutAGate(t *testing.T) {
-	known(t, "a tunnel that Listen or Raw replaced does not learn it")
 	r := newRendered(t)
 	together([]string{"sales", "mine"}, func(name string) {
 		e := r.apps()[slices.Index([]string{"sales", "mine"}, name)]

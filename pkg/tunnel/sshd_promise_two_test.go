@@ -20,7 +20,6 @@ import (
 // Two people expose the same name at nearly the same moment: one of them has it, and the other is told. The newer one
 // has it where the proxy has seen who that is.
 func TestPromiseTwoAtOnce(t *testing.T) {
-	known(t, "two tunnels that are exposed at the same moment share the slots")
 	for n := 0; n < rounds(1, 30) && !t.Failed(); n++ {
 		r := newRendered(t)
 		together([]int{0, 75, 150, 225, 300, -1, -2, -3}, func(gap int) {
