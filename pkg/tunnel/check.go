@@ -201,7 +201,7 @@ func (t *Tunnel) arrive(c net.Conn) {
 func (t *Tunnel) hand(c net.Conn) {
 	select {
 	case t.accepted <- c:
-	case <-t.life.Done():
+	case <-t.taking.Done():
 		_ = c.Close()
 	}
 }

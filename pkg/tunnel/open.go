@@ -31,7 +31,7 @@ func open(ctx context.Context, cfg Config, forwards bool) (*Tunnel, error) {
 		return nil, err
 	}
 	if err := t.start(ctx, forwards); err != nil {
-		_ = t.Close()
+		t.close()
 		return nil, gaveUp(err, start)
 	}
 	return t, nil
@@ -56,6 +56,7 @@ func newTunnel(cfg Config, srv *destination.Destination, connect connector) *Tun
 		t.log = slog.New(slog.DiscardHandler)
 	}
 	t.life, t.end = context.WithCancel(context.Background())
+	t.taking, t.stop = context.WithCancel(t.life)
 	t.tasks.Panicked = func(err error) {
 		t.log.Error("internal error", "error", err)
 		t.board.edit(func(s *Status) { s.State, s.LastError = Failed, fault.Internal(err) })

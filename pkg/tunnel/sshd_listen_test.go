@@ -12,6 +12,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -36,6 +37,7 @@ func (c *chain) listen(t *testing.T, srv *http.Server) *tunnel.Tunnel {
 			t.Errorf("Serve: %v", err)
 		}
 		_ = srv.Close() // Serve leaves idle connections to others
+		_ = tun.Close() // the first one leaves what is open to itself
 	})
 	return tun
 }
@@ -227,20 +229,126 @@ func TestShutdownEndsInTime(t *testing.T) {
 	}
 }
 
-// http.Server's own Shutdown closes the tunnel, which it knows as its listener, and both end.
+// http.Server's own Shutdown closes the tunnel, which it knows as its listener, and finishes what is under way; the
+// tunnel ends with it by itself.
 func TestServerShutdown(t *testing.T) {
 	c := newChain(t, sshdtest.Options{})
-	srv := &http.Server{ReadHeaderTimeout: 10 * time.Second, Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})}
+	begun, goOn := make(chan struct{}), make(chan struct{})
+	srv := &http.Server{ReadHeaderTimeout: 10 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/slow" {
+			close(begun)
+			<-goOn
+		}
+		_, _ = io.WriteString(w, "finished")
+	})}
 	tun := c.listen(t, srv)
+	wantBody(t, c.url, "finished")
 	var tasks sync.WaitGroup
-	for range 4 {
-		tasks.Go(func() { _, _ = get(c.url) })
+	defer tasks.Wait()
+	tasks.Go(func() {
+		if got, err := get(c.url + "slow"); err != nil || got != "finished" {
+			t.Errorf("the visitor got %q, %v", got, err)
+		}
+	})
+	<-begun
+	down := make(chan error, 1)
+	tasks.Go(func() { down <- srv.Shutdown(within(t, 20*time.Second)) })
+	for deadline := time.Now().Add(10 * time.Second); c.HoldsPort(c.port); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the slot was not given back")
+		}
 	}
-	tasks.Wait()
-	if err := srv.Shutdown(within(t, 10*time.Second)); err != nil {
+	if got, err := get(c.url); err == nil {
+		t.Errorf("a new visitor got %q", got)
+	}
+	close(goOn)
+	if err := <-down; err != nil {
 		t.Errorf("Shutdown: %v", err)
 	}
+	await(t, tun, "its end", inState(tunnel.StateClosed))
+}
+
+// What is open outlives the first Close, and not the second. Every error afterwards says that it is closed.
+func TestListenerIsClosedTwice(t *testing.T) {
+	c := newChain(t, sshdtest.Options{})
+	tun := newListen(t, c)
+	visitor := c.visitor(t)
+	conn, err := tun.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed := func() {
+		t.Helper()
+		_, accept := tun.Accept()
+		for what, err := range map[string]error{"Accept": accept, "Reconnect": tun.Reconnect()} {
+			if !errors.Is(err, tunnel.ErrClosed) || !errors.Is(err, net.ErrClosed) {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+	}
+	_ = tun.Close()
+	closed()
+	for from, to := range map[net.Conn]net.Conn{visitor: conn, conn: visitor} {
+		_, _ = io.WriteString(from, "still here")
+		if _, err := io.ReadFull(to, make([]byte, 10)); err != nil {
+			t.Error(err)
+		}
+	}
+	_ = tun.Close()
 	if s := tun.Status(); s.State != tunnel.StateClosed {
 		t.Errorf("state %s", s.State)
 	}
+	if got, err := io.ReadAll(visitor); len(got) > 0 || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the connection outlived Close: %q, %v", got, err)
+	}
+	closed()
+	if err := tun.SetTarget(""); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("SetTarget: %v", err)
+	}
+}
+
+// …and with the last that is open the tunnel ends by itself.
+func TestListenerEndsWithItsLastConnection(t *testing.T) {
+	c := newChain(t, sshdtest.Options{})
+	tun, err := tunnel.Listen(within(t, 20*time.Second), c.config(""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = c.visitor(t)
+	conn, err := tun.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _ = tun.Close(), conn.Close()
+	await(t, tun, "its end", inState(tunnel.StateClosed))
+}
+
+// A server whose tunnel was replaced learns it.
+func TestAcceptTellsThatItIsReplaced(t *testing.T) {
+	c := newChain(t, sshdtest.Options{})
+	older := newListen(t, c)
+	ended := make(chan error, 1)
+	go func() { _, err := older.Accept(); ended <- err }()
+	newListen(t, c)
+	err := <-ended
+	if s := older.Status(); s.State != tunnel.Replaced || !errors.Is(err, s.LastError) {
+		t.Errorf("Accept: %v; %+v", err, s)
+	}
+	if err := older.Reconnect(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("Reconnect: %v", err)
+	}
+	if _, again := older.Accept(); again == nil || again.Error() != err.Error() {
+		t.Errorf("Accept again: %v", again)
+	}
+}
+
+// newListen is a tunnel of which nobody takes the connections. It is closed with the test.
+func newListen(t *testing.T, c *chain) *tunnel.Tunnel {
+	t.Helper()
+	tun, err := tunnel.Listen(within(t, 20*time.Second), c.config(""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _, _ = tun.Close(), tun.Close() })
+	return tun
 }

@@ -21,7 +21,7 @@
 // itself, the first attempt within 50 ms, for as long as it takes; what trying again cannot mend
 // (host key changed, login refused, forward forbidden) stops it and is told. The package writes to
 // no standard stream, handles no signal and starts no process; a panic in one of its goroutines
-// closes the tunnel, not the program. After Close nothing of it is left.
+// closes the tunnel, not the program. After Close, or Close called twice for Listen, nothing of it is left.
 //
 // Every error is an *Error: the step, the cause, a remedy, and a class for errors.Is.
 package tunnel
@@ -57,7 +57,7 @@ var (
 	ErrHop         = fault.ErrHop         // no way past a machine before it (Config.Jump, Config.Via); its host key and login have their own classes
 	ErrApp         = fault.ErrApp         // the app does not answer
 	ErrLimit       = fault.ErrLimit       // this process or its machine has no file descriptors left
-	ErrClosed      = fault.ErrClosed      // the tunnel was closed
+	ErrClosed      = fault.ErrClosed      // the tunnel was closed; a net.ErrClosed
 	ErrInternal    = fault.ErrInternal    // a defect of this package
 )
 
@@ -81,6 +81,10 @@ type Tunnel struct {
 	accepted chan net.Conn // from the slots, for Accept
 	life     context.Context
 	end      context.CancelFunc
+	taking   context.Context // part of life: as long as Accept of a tunnel of Listen may return connections
+	stop     context.CancelFunc
+	shut     atomic.Bool // Close was called once
+	last     guard.Group // what waits for the last connection
 	closing  sync.Once
 }
 
@@ -169,24 +173,42 @@ func (t *Tunnel) counted(s Status) Status {
 }
 
 // Reconnect gives up the present link and makes a new one at once. It also revives a tunnel
-// that failed.
+// that failed, unless it is one of Listen, which ended with that.
 func (t *Tunnel) Reconnect() error {
-	if !t.sup.tell(t.sup.restart) {
+	if t.ended() != nil || !t.sup.tell(t.sup.restart) {
 		return fault.Closed()
 	}
 	return nil
 }
 
 // Accept returns the next visitor's connection; a *Tunnel is a net.Listener. Connections have
-// working deadlines and CloseWrite. The error is of class ErrClosed once the tunnel is closed.
+// working deadlines and CloseWrite. The error is of class ErrClosed once the tunnel is closed, and the one
+// in Status once it has failed for good or was replaced: a server that serves nobody any more learns it.
 // A tunnel of Expose accepts by itself.
 func (t *Tunnel) Accept() (net.Conn, error) {
-	select {
-	case c := <-t.accepted:
-		return c, nil
-	case <-t.life.Done():
-		return nil, fault.Closed()
+	for {
+		_, changed := t.board.read()
+		if err := t.ended(); err != nil {
+			return nil, err
+		}
+		select {
+		case c := <-t.accepted:
+			return c, nil
+		case <-t.taking.Done():
+		case <-changed:
+		}
 	}
+}
+
+// ended says why no connection comes any more; nil if some may. One of Expose may be revived until it is closed.
+func (t *Tunnel) ended() error {
+	if t.taking.Err() != nil {
+		return fault.Closed()
+	}
+	if s, _ := t.board.read(); t.listens && (s.State == Failed || s.State == Replaced) {
+		return s.LastError
+	}
+	return nil
 }
 
 // Addr returns the address on the proxy of its slot, or the first of them: a *net.TCPAddr or a
@@ -197,35 +219,75 @@ func (t *Tunnel) Addr() net.Addr { return t.place.Load().slots[0] }
 // has ended when the proxy has its last byte. Websockets are told that the server goes away (status 1001), and
 // closed after 2 s. It returns ctx's error if connections were cut.
 func (t *Tunnel) Shutdown(ctx context.Context) error {
+	t.withdraw()
+	err := t.drained(ctx)
+	t.close()
+	return err
+}
+
+// Close ends a tunnel of Expose. When it returns, every connection, goroutine and descriptor of it is
+// gone, and the proxy has its port back as soon as its sshd sees the connection end.
+//
+// A tunnel of Listen is closed as other listeners are: no new connection is taken, and those that are open
+// stay; with the last of them the tunnel ends by itself. So http.Server.Shutdown and gRPC's GracefulStop finish
+// what is under way. Close called again ends everything at once, and so does Shutdown when its ctx ends:
+//
+//	err := server.Shutdown(ctx) // closes its listener, the tunnel
+//	err = t.Shutdown(ctx)       // until visitors have the last byte
+func (t *Tunnel) Close() error {
+	if t.listens && t.shut.CompareAndSwap(false, true) {
+		t.stop()
+		t.withdraw()
+		if open, _ := t.sup.counts(); open > 0 {
+			t.last.Go(func() {
+				_ = t.drained(context.Background())
+				t.finish()
+			})
+			return nil
+		}
+	}
+	t.close()
+	return nil
+}
+
+// withdraw takes no new visitors.
+func (t *Tunnel) withdraw() {
 	t.sup.tell(t.sup.drain)
 	if t.door != nil {
 		t.door.drain()
 	}
+}
+
+// drained waits until no connection is open or the tunnel has ended. It returns ctx's error if that ends first.
+func (t *Tunnel) drained(ctx context.Context) error {
 	idle := time.NewTicker(20 * time.Millisecond)
 	defer idle.Stop()
 	for {
 		if open, _ := t.sup.counts(); open == 0 {
-			return t.Close()
+			return nil
 		}
 		select {
 		case <-idle.C:
 		case <-t.life.Done():
-			return t.Close()
+			return nil
 		case <-ctx.Done():
-			_ = t.Close()
 			return ctx.Err()
 		}
 	}
 }
 
-// Close ends the tunnel. When it returns, every connection, goroutine and descriptor of it is
-// gone, and the proxy has its port back as soon as its sshd sees the connection end.
-func (t *Tunnel) Close() error {
+// close ends everything; nothing is left when it returns.
+func (t *Tunnel) close() {
+	t.finish()
+	t.last.Wait()
+}
+
+// finish is close, but for what waits for the last connection.
+func (t *Tunnel) finish() {
 	t.closing.Do(func() {
 		t.end()
 		t.tasks.Wait()
 		t.board.edit(func(s *Status) { s.State, s.Links, s.Slots, s.RetryAt = StateClosed, 0, 0, time.Time{} })
 		t.log.Info("closed", "url", t.place.Load().url)
 	})
-	return nil
 }

@@ -16,6 +16,7 @@ package fault
 import (
 	"encoding/json"
 	"errors"
+	"net"
 	"strings"
 	"unicode"
 )
@@ -31,9 +32,16 @@ var (
 	ErrApp         = errors.New("app unreachable")
 	ErrLimit       = errors.New("a limit of this machine is reached")
 	ErrWorkspace   = errors.New("workspace unusable")
-	ErrClosed      = errors.New("tunnel closed")
+	ErrClosed      = error(closed{})
 	ErrInternal    = errors.New("internal error")
 )
+
+// closed is what package net calls so, too: servers tell by net.ErrClosed that their listener was closed.
+type closed struct{}
+
+func (closed) Error() string { return "tunnel closed" }
+
+func (closed) Unwrap() error { return net.ErrClosed }
 
 // ErrReplaced marks the end of a tunnel whose port a newer one has taken.
 var ErrReplaced = errors.New("replaced by a newer tunnel")
