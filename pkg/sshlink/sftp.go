@@ -12,13 +12,16 @@ import (
 
 	"github.com/pkg/sftp"
 	"golang.org/x/crypto/ssh"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 )
 
-// ErrNoFile is returned by ReadFile where the server has no such file, or no SFTP for this account.
+// ErrNoFile is returned by ReadFile where the server says that it has no such file for this account, or no SFTP.
 var ErrNoFile = errors.New("the server shows this account no such file")
 
 // ReadFile reads a file of the server over SFTP. More than most bytes are an error. A server that has not
-// answered when ctx ends (a command that it forces may never) has no such file, and the link stays.
+// answered when ctx ends (a command that it forces may never) has said nothing of the file: that is an error of
+// class fault.ErrUnreachable, and the link stays.
 func (l *Link) ReadFile(ctx context.Context, path string, most int64) ([]byte, error) {
 	return files(ctx, l, func(c *sftp.Client) ([]byte, error) { return readFile(c, path, most) })
 }
@@ -26,7 +29,7 @@ func (l *Link) ReadFile(ctx context.Context, path string, most int64) ([]byte, e
 func readFile(c *sftp.Client, path string, most int64) ([]byte, error) {
 	f, err := c.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("%w (%v)", ErrNoFile, err)
+		return nil, noFile(err)
 	}
 	defer func() { _ = f.Close() }()
 	text, err := io.ReadAll(io.LimitReader(readerOnly{f}, most+1))
@@ -34,6 +37,15 @@ func readFile(c *sftp.Client, path string, most int64) ([]byte, error) {
 		err = fmt.Errorf("%s has more than %d bytes", path, most)
 	}
 	return text, err
+}
+
+// noFile is ErrNoFile if the server has said so. Any other failure (SSH_FX_FAILURE: no memory, no descriptors) is
+// one of the moment.
+func noFile(err error) error {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("%w (%v)", ErrNoFile, err)
+	}
+	return err
 }
 
 // FileInfo is what the server says of a file.
@@ -48,7 +60,7 @@ func (l *Link) Stat(ctx context.Context, path string) (FileInfo, error) {
 	return files(ctx, l, func(c *sftp.Client) (FileInfo, error) {
 		st, err := c.Stat(path)
 		if err != nil {
-			return FileInfo{}, fmt.Errorf("%w (%v)", ErrNoFile, err)
+			return FileInfo{}, noFile(err)
 		}
 		info := FileInfo{Mode: st.Mode()}
 		if more, ok := st.Sys().(*sftp.FileStat); ok {
@@ -78,12 +90,14 @@ func files[T any](ctx context.Context, l *Link, use func(*sftp.Client) (T, error
 	l.tasks.Go(func() { defer close(ended); got, err = speak(ch, use) })
 	select {
 	case <-ended:
-		return got, err
 	case <-ctx.Done():
-		return none, fmt.Errorf("%w (%w)", ErrNoFile, ctx.Err())
+		return none, fault.Silent("what was asked by SFTP", ctx.Err())
 	case <-l.done:
-		return none, net.ErrClosed
 	}
+	if l.lost() { // and with it whatever use was told
+		return none, fault.LinkLost(net.ErrClosed)
+	}
+	return got, err
 }
 
 func speak[T any](ch ssh.Channel, use func(*sftp.Client) (T, error)) (none T, err error) {

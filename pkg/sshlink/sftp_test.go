@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/leak"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
 )
@@ -44,20 +45,37 @@ func TestReadFile(t *testing.T) {
 	}
 }
 
-// Servers without SFTP, or that force something else, have no file; the link stays.
+// Servers without SFTP, or that force something else, say that there is no file. One that says nothing has not said so.
+// The link stays.
 func TestReadFileWithoutSFTP(t *testing.T) {
 	leak.Check(t)
-	for name, config := range map[string][]string{
-		"no subsystem": {},
-		"no session":   {"MaxSessions 0"},
-		"words":        {"Subsystem sftp internal-sftp", "ForceCommand echo this is not what you expected here, at all"},
-		"no end":       {"Subsystem sftp internal-sftp", "ForceCommand exec sleep 20"},
+	for name, c := range map[string]struct {
+		config []string
+		want   error
+	}{
+		"no subsystem": {nil, ErrNoFile},
+		"no session":   {[]string{"MaxSessions 0"}, ErrNoFile},
+		"words":        {[]string{"Subsystem sftp internal-sftp", "ForceCommand echo this is not what you expected here, at all"}, ErrNoFile},
+		"an end":       {[]string{"Subsystem sftp internal-sftp", "ForceCommand exit 1"}, ErrNoFile},
+		"no end":       {[]string{"Subsystem sftp internal-sftp", "ForceCommand exec sleep 20"}, fault.ErrUnreachable},
 	} {
-		s := sshdtest.Start(t, sshdtest.Options{Config: config})
+		s := sshdtest.Start(t, sshdtest.Options{Config: c.config})
 		l := dialLink(t, s)
-		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
-		if _, err := l.ReadFile(ctx, "/etc/hostname", 1<<20); !errors.Is(err, ErrNoFile) {
+		wait := 20 * time.Second
+		if name == "no end" {
+			wait = 500 * time.Millisecond
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), wait)
+		if _, err := l.ReadFile(ctx, "/etc/hostname", 1<<20); !errors.Is(err, c.want) || c.want != ErrNoFile && errors.Is(err, ErrNoFile) || fault.IsPermanent(err) {
 			t.Errorf("%s: %v", name, err)
+		}
+		if name == "no end" {
+			if may, err := l.MayWrite(within(t, 300*time.Millisecond), "/absent"); err == nil {
+				t.Errorf("%s: it may write: %v", name, may)
+			}
+			if may, err := l.MayRun(within(t, 300*time.Millisecond)); err == nil {
+				t.Errorf("%s: it may run commands: %v", name, may)
+			}
 		}
 		cancel()
 		slot, err := l.Listen(t.Context(), s.FreePort())
@@ -66,5 +84,23 @@ func TestReadFileWithoutSFTP(t *testing.T) {
 			continue
 		}
 		_ = slot.Close()
+	}
+}
+
+// That a link ends says nothing of the files.
+func TestReadFileFromALinkThatEnds(t *testing.T) {
+	leak.Check(t)
+	s := sshdtest.Start(t, sshdtest.Options{Config: []string{"Subsystem sftp internal-sftp", "ForceCommand exec sleep 20"}})
+	l := dialLink(t, s)
+	read := make(chan error, 1)
+	go func() { _, err := l.ReadFile(t.Context(), "/etc/hostname", 1<<20); read <- err }()
+	for deadline := time.Now().Add(10 * time.Second); !strings.Contains(s.Log(), "Starting session"); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the session does not begin")
+		}
+	}
+	s.KillLinks()
+	if err := <-read; !errors.Is(err, fault.ErrUnreachable) || errors.Is(err, ErrNoFile) {
+		t.Error(err)
 	}
 }

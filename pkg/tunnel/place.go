@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/url"
 	"slices"
+	"time"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/destination"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
@@ -47,17 +48,21 @@ func (cfg *Config) firstPlace(given bool) *place {
 	return &place{known: given, url: cfg.URL, slots: []net.Addr{cfg.slot()}}
 }
 
+// readTimeout bounds the reading of a description: seven round trips, and a server that begins a process. What is not
+// told by then is not told: it is no plain proxy for that.
+const readTimeout = 15 * time.Second
+
 // find learns from the proxy, over a link that has just logged in, where visitors arrive. Without a
 // description it is a plain one.
 func (cfg *Config) find(ctx context.Context, l *sshlink.Link, srv *destination.Destination) (*place, error) {
-	reading, cancel := context.WithTimeout(ctx, stepTimeout)
+	reading, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	text, err := l.ReadFile(reading, proxyhost.DescriptionPath, proxyhost.DescriptionMost)
 	if errors.Is(err, sshlink.ErrNoFile) {
 		return cfg.plain()
 	}
 	if err != nil {
-		return nil, fault.LinkLost(err)
+		return nil, fault.Undescribed(srv.String(), err)
 	}
 	d, err := proxyhost.ParseDescription(text)
 	if err != nil {

@@ -269,3 +269,17 @@ func TestPlainProxyHasNoNames(t *testing.T) {
 		}
 	}
 }
+
+// A server that does not say what it is, is not taken for a plain proxy, and is asked again.
+func TestProxyThatDoesNotSayWhatItIs(t *testing.T) {
+	c := newChain(t, sshdtest.Options{Config: []string{"Subsystem sftp internal-sftp", "ForceCommand exec sleep 20"}})
+	for name, change := range map[string]func(*tunnel.Config){"name": func(cfg *tunnel.Config) { cfg.Name = "sales" }, "none": func(*tunnel.Config) {}} {
+		cfg := c.config("")
+		cfg.Remote = 0
+		change(&cfg)
+		_, err := tunnel.Expose(within(t, 2*time.Second), cfg)
+		if e := tunnel.AsError(err); !errors.Is(err, tunnel.ErrUnreachable) || e.Permanent || !strings.Contains(e.Hint, "remote=") {
+			t.Errorf("%s: %v; %s", name, err, e.Hint)
+		}
+	}
+}

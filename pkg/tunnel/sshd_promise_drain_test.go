@@ -26,7 +26,6 @@ import (
 func TestPromiseDrain(t *testing.T) {
 	for _, raw := range []bool{false, true} {
 		t.Run(map[bool]string{false: "gate", true: "raw"}[raw], func(t *testing.T) {
-			known(t, "the last bytes of an answer are dropped at close")
 			c := newChain(t, sshdtest.Options{})
 			text := strings.Repeat("0123456789abcdef", 20<<10) // 320 KiB
 			cfg := public(c.config(serve(t, func(w http.ResponseWriter, _ *http.Request) {
@@ -57,7 +56,6 @@ func TestPromiseDrain(t *testing.T) {
 
 // http.Server.Shutdown over a tunnel finishes what is under way, as it does over TCP.
 func TestPromiseServerShutdown(t *testing.T) {
-	known(t, "http.Server.Shutdown cuts requests that are under way")
 	c := newChain(t, sshdtest.Options{})
 	begun := make(chan struct{})
 	srv := &http.Server{ReadHeaderTimeout: 10 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -85,7 +83,6 @@ func TestPromiseServerShutdown(t *testing.T) {
 
 // A server whose tunnel has failed for good ends, and says why.
 func TestPromiseServeEnds(t *testing.T) {
-	known(t, "Accept waits for ever when the tunnel has failed for good")
 	c := newChain(t, sshdtest.Options{})
 	hosts := filepath.Join(t.TempDir(), "known_hosts")
 	must(t, os.WriteFile(hosts, []byte(c.KnownHostsLine()), 0o600))

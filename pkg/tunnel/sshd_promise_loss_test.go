@@ -174,7 +174,6 @@ func TestPromiseOurOwnSockets(t *testing.T) {
 
 // A proxy that is slow to say whether it is prepared is asked again; it is not a plain one.
 func TestPromiseASlowProxy(t *testing.T) {
-	known(t, "a slow prepared proxy is taken for a plain one, for good")
 	c := newChain(t, sshdtest.Options{Config: []string{"Subsystem sftp sleep 60"}})
 	tun, err := tunnel.Expose(within(t, 8*time.Second), c.described("sales", app(t, "hello")))
 	if err == nil {

@@ -221,6 +221,12 @@ func Described(addr string, err error) *Error {
 		Hint: "have the proxy's admin run the set-up script again; with remote=8080 the file is passed over"}
 }
 
+// Undescribed: it is not known whether a proxy describes itself, for it did not say.
+func Undescribed(addr string, err error) *Error {
+	return unreachable("description", fmt.Errorf("%s did not say whether it is a prepared proxy: %w", addr, Reason(err)),
+		"if it is a plain one, pass remote=8080 (the port to which nginx sends visitors): then it is not asked")
+}
+
 // DescriptionChanged: what a prepared proxy says of itself is not what it said before.
 func DescriptionChanged(addr string) *Error {
 	return &Error{Op: "description", Class: ErrConfig, Permanent: true, Err: fmt.Errorf("%s has another address or other slots for this app than before", addr),
