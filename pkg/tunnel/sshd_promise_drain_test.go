@@ -34,9 +34,9 @@ func TestPromiseDrain(t *testing.T) {
 			})))
 			cfg.Raw = raw
 			way := relay.Start(t, c.Addr())
-			tun := open(t, c.by(way, cfg))
 			way.Delay(5 * time.Millisecond)
-			way.Rate(100 << 10)
+			way.Rate(100 << 10) // from the start: what a wide way has let into the kernel's buffers would stand still for seconds
+			tun := open(t, c.by(way, cfg))
 			resp, err := http.Get(c.url)
 			must(t, err)
 			defer http.DefaultTransport.(*http.Transport).CloseIdleConnections()
