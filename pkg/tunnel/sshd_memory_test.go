@@ -68,16 +68,24 @@ func (n *notebook) line() string {
 	return n.said.Text()
 }
 
-// visitors are those of today that the tunnel counts.
-func (n *notebook) visitors() int {
+// said is what is wanted of a status.
+type said struct {
+	State    string `json:"state"`
+	Visitors int    `json:"visitors_today"`
+}
+
+func (n *notebook) status() (s said) {
 	n.t.Helper()
 	_, err := fmt.Fprintln(n.ask)
 	must(n.t, err)
-	var s struct {
-		Visitors int `json:"visitors_today"`
-	}
 	must(n.t, json.Unmarshal([]byte(n.line()), &s))
-	return s.Visitors
+	return s
+}
+
+// visitors are those of today that the tunnel counts.
+func (n *notebook) visitors() int {
+	n.t.Helper()
+	return n.status().Visitors
 }
 
 // memory is a line of /proc/PID/status, in bytes: VmRSS, or VmHWM for the most that it was.

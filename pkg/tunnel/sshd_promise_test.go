@@ -44,6 +44,11 @@ func known(t *testing.T, fault string) {
 	if showKnown {
 		return
 	}
+	page, err := os.ReadFile("../../docs/known-faults.md")
+	must(t, err)
+	if name, _, _ := strings.Cut(t.Name(), "/"); !strings.Contains(string(page), name) {
+		t.Errorf("docs/known-faults.md does not name %s", name)
+	}
 	t.Parallel() // the waits are in the other process
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
 	defer cancel()
