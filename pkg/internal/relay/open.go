@@ -5,6 +5,7 @@
 package relay
 
 import (
+	"context"
 	"math/rand/v2"
 	"net"
 	"syscall"
@@ -26,7 +27,13 @@ func listen() (l *net.TCPListener, err error) {
 	return l, err
 }
 
-func listenAt(addr *net.TCPAddr) (*net.TCPListener, error) { return net.ListenTCP("tcp", addr) }
+func listenAt(addr *net.TCPAddr) (*net.TCPListener, error) {
+	l, err := (&net.ListenConfig{Control: small}).Listen(context.Background(), "tcp", addr.String())
+	if err != nil {
+		return nil, err
+	}
+	return l.(*net.TCPListener), nil
+}
 
 // Refuse has new connections refused, until Pass or Drop. What is open goes on.
 func (r *Relay) Refuse() {

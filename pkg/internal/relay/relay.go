@@ -70,14 +70,15 @@ func (r *Relay) Delay(d time.Duration) {
 }
 
 // Rate lets so many bytes a second through, each way, of all connections together, in the order in which they
-// come. 0, as at first: as many as there are. Little is held on the way, so those who send notice it.
+// come. 0, as at first: as many as there are. Of connections that are made from now on little is held on the way, so those
+// who send notice it.
 func (r *Relay) Rate(bytes int) {
 	r.up.setRate(bytes)
 	r.down.setRate(bytes)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for p := range r.pairs {
-		p.fit(bytes)
+		p.widen()
 	}
 }
 
@@ -141,7 +142,7 @@ func (p *pair) add() bool {
 
 func (p *pair) connect() {
 	p.wait(time.Now().Add(2 * p.up.now().delay))
-	far, err := net.Dial("tcp", p.to)
+	far, err := (&net.Dialer{Control: small}).Dial("tcp", p.to)
 	p.mu.Lock()
 	if err == nil {
 		p.far = far.(*net.TCPConn)
@@ -154,7 +155,7 @@ func (p *pair) connect() {
 	if p.silent {
 		p.mute()
 	}
-	p.fit(p.up.now().rate)
+	p.widen()
 	p.mu.Unlock()
 	p.tasks.Go(func() { p.carry(&p.down, p.far, p.near) })
 	p.carry(&p.up, p.near, p.far)
@@ -177,15 +178,15 @@ func (p *pair) mute() {
 	}
 }
 
-// fit makes the kernel's buffers small where the way is narrow: what waits is to wait with those who send it.
-func (p *pair) fit(rate int) {
-	size := 1 << 20
-	if rate > 0 {
-		size = 16 << 10
+// widen lets the kernel hold a lot, where the way is not narrow.
+func (p *pair) widen() {
+	if p.up.now().rate > 0 {
+		return
 	}
-	_ = p.near.SetReadBuffer(size)
-	if p.far != nil {
-		_ = p.far.SetReadBuffer(size)
+	for _, c := range []*net.TCPConn{p.near, p.far} {
+		if c != nil {
+			_ = c.SetReadBuffer(1 << 20)
+		}
 	}
 }
 
