@@ -277,21 +277,28 @@ func TestForeignChannelsAreRefused(t *testing.T) {
 	}
 }
 
-// Connections that nobody accepts queue up to a limit; then they are refused, and nothing stalls.
+// Connections that nobody accepts queue up to a limit; then those that came first are refused, and nothing stalls.
 func TestQueueOfALinkIsBounded(t *testing.T) {
 	leak.Check(t)
-	const promised = 1024
-	answers := make(chan error, promised+10)
+	const promised, early = 1024, 10
+	type answer struct {
+		n   int
+		err error
+	}
+	answers, more := make(chan answer, promised+early), make(chan struct{})
 	l, err := Dial(within(t, 10*time.Second), opener(t, func(s *ssh.ServerConn) {
 		var tasks sync.WaitGroup
 		defer tasks.Wait()
-		for n := range promised + 10 {
+		for n := range early + promised {
+			if n == early {
+				<-more
+			}
 			tasks.Go(func() {
 				_, reqs, err := s.OpenChannel("forwarded-tcpip", ssh.Marshal(forwarded{"127.0.0.1", 8080, "127.0.0.1", uint32(n)}))
 				if err == nil {
 					tasks.Go(func() { ssh.DiscardRequests(reqs) })
 				}
-				answers <- err
+				answers <- answer{n, err}
 			})
 		}
 	}))
@@ -303,9 +310,16 @@ func TestQueueOfALinkIsBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for range 10 {
-		if e, ok := errors.AsType[*ssh.OpenChannelError](<-answers); !ok || e.Reason != ssh.ResourceShortage {
-			t.Errorf("more than the queue holds: %v", e)
+	for deadline := time.Now().Add(10 * time.Second); len(slot.pending) < early; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d wait", len(slot.pending))
+		}
+	}
+	close(more)
+	for range early {
+		a := <-answers
+		if e, ok := errors.AsType[*ssh.OpenChannelError](a.err); a.n >= early || !ok || e.Reason != ssh.ResourceShortage {
+			t.Errorf("more than the queue holds: number %d, %v", a.n, a.err)
 		}
 	}
 	for range promised {
@@ -314,8 +328,8 @@ func TestQueueOfALinkIsBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 		_ = c.Close() // what is not read takes room from the others
-		if err := <-answers; err != nil {
-			t.Errorf("queued: %v", err)
+		if a := <-answers; a.err != nil {
+			t.Errorf("queued: number %d, %v", a.n, a.err)
 		}
 	}
 }

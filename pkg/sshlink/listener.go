@@ -144,8 +144,8 @@ func (l *Link) forget(s *Listener) {
 // more while it does.
 func (l *Link) serve(chans <-chan ssh.NewChannel) {
 	for nc := range chans {
-		if reason := l.offer(nc); reason != 0 {
-			_ = nc.Reject(reason, reason.String())
+		if refused, reason := l.offer(nc); refused != nil {
+			_ = refused.Reject(reason, reason.String())
 		}
 	}
 	err := l.ssh.Wait()
@@ -155,21 +155,23 @@ func (l *Link) serve(chans <-chan ssh.NewChannel) {
 	l.fail(fault.LinkLost(err))
 }
 
-// offer queues nc for the slot that it names, which sshd does in the words of the request, or
-// returns the reason for refusing it.
-func (l *Link) offer(nc ssh.NewChannel) ssh.RejectionReason {
+// offer queues nc for the slot that it names, which sshd does in the words of the request. It returns the one that
+// is to be refused, if one is, and the reason. Where too many wait that is the one that came first: after a suspend most
+// of the oldest have left, of which sshd says nothing before a channel is accepted (it reads nothing from the
+// visitor until then), and it is the newest who are there.
+func (l *Link) offer(nc ssh.NewChannel) (refused ssh.NewChannel, reason ssh.RejectionReason) {
 	addr := ""
 	switch nc.ChannelType() {
 	case "forwarded-tcpip":
 		var to forwarded
 		if ssh.Unmarshal(nc.ExtraData(), &to) != nil {
-			return ssh.Prohibited
+			return nc, ssh.Prohibited
 		}
 		addr = net.JoinHostPort(to.Addr, strconv.FormatUint(uint64(to.Port), 10))
 	case "forwarded-streamlocal@openssh.com":
 		var to streamlocal
 		if ssh.Unmarshal(nc.ExtraData(), &to) != nil || !strings.HasPrefix(to.Path, "/") {
-			return ssh.Prohibited // above all where a path reads like an address
+			return nc, ssh.Prohibited // above all where a path reads like an address
 		}
 		addr = to.Path
 	}
@@ -177,14 +179,20 @@ func (l *Link) offer(nc ssh.NewChannel) ssh.RejectionReason {
 	defer l.mu.Unlock()
 	s := l.slots[addr]
 	if s == nil {
-		return ssh.Prohibited
+		return nc, ssh.Prohibited
 	}
 	if l.waiting >= backlog {
-		return ssh.ResourceShortage
+		select {
+		case oldest := <-s.pending:
+			refused, reason = oldest.NewChannel, ssh.ResourceShortage
+			l.waiting--
+		default: // others of the link's slots have the whole queue
+			return nc, ssh.ResourceShortage
+		}
 	}
 	l.waiting++
 	s.pending <- arrival{nc, time.Now()} // which has room for all that may wait
-	return 0
+	return refused, reason
 }
 
 // taken: one that waited does no more.
