@@ -11,6 +11,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -21,11 +22,15 @@
 static atomic_int forked;
 
 // The connections to proxies. An entry whose descriptor is something else by now, which its inode
-// tells, is free.
-static struct {
-	_Atomic int fd; // + 1; 0: free
-	_Atomic uint64_t inode;
-} ours[64];
+// tells, is free. A process with many tunnels has further tables, which stay.
+enum { TABLE = 64 };
+static struct table {
+	struct {
+		_Atomic int fd; // + 1; 0: free
+		_Atomic uint64_t inode;
+	} ours[TABLE];
+	struct table *_Atomic next;
+} first;
 
 static uint64_t inode_of(int fd)
 {
@@ -33,28 +38,45 @@ static uint64_t inode_of(int fd)
 	return fd >= 0 && fstat(fd, &st) == 0 ? st.st_ino : 0;
 }
 
+// Held by who makes an entry, and never asked for in a child.
+static pthread_mutex_t owning = PTHREAD_MUTEX_INITIALIZER;
+
+static void own(int fd, uint64_t inode)
+{
+	for (struct table *t = &first; t; t = atomic_load(&t->next)) {
+		for (int i = 0; i < TABLE; i++) {
+			int old = atomic_load(&t->ours[i].fd);
+			if (old && inode_of(old - 1) == atomic_load(&t->ours[i].inode))
+				continue;
+			atomic_store(&t->ours[i].inode, inode);
+			atomic_store(&t->ours[i].fd, fd + 1);
+			return;
+		}
+		if (!atomic_load(&t->next))
+			atomic_store(&t->next, calloc(1, sizeof *t));
+	}
+}
+
 __attribute__((visibility("hidden"))) void tt__own(int fd)
 {
 	uint64_t inode = inode_of(fd);
-	for (size_t i = 0; inode && i < sizeof ours / sizeof *ours; i++) {
-		int old = atomic_load(&ours[i].fd);
-		if (old && inode_of(old - 1) == atomic_load(&ours[i].inode))
-			continue;
-		if (atomic_compare_exchange_strong(&ours[i].fd, &old, fd + 1)) {
-			atomic_store(&ours[i].inode, inode);
-			return;
-		}
-	}
+	if (!inode)
+		return;
+	pthread_mutex_lock(&owning);
+	own(fd, inode);
+	pthread_mutex_unlock(&owning);
 }
 
 // Runs between fork and the child's first own instruction: async-signal-safe calls only.
 static void in_child(void)
 {
 	atomic_store(&forked, 1);
-	for (size_t i = 0; i < sizeof ours / sizeof *ours; i++) {
-		int fd = atomic_load(&ours[i].fd) - 1;
-		if (fd >= 0 && inode_of(fd) == atomic_load(&ours[i].inode))
-			close(fd);
+	for (struct table *t = &first; t; t = atomic_load(&t->next)) {
+		for (int i = 0; i < TABLE; i++) {
+			int fd = atomic_load(&t->ours[i].fd) - 1;
+			if (fd >= 0 && inode_of(fd) == atomic_load(&t->ours[i].inode))
+				close(fd);
+		}
 	}
 }
 
