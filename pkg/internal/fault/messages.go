@@ -81,26 +81,6 @@ func Handshake(addr string, err error) *Error {
 		"the server may be too old or restricted to algorithms that are not offered any more")
 }
 
-// LinkLost: a link that was up has ended.
-func LinkLost(err error) *Error {
-	return unreachable("link", fmt.Errorf("connection lost: %w", err), "")
-}
-
-// NoProgress: the link is up for the kernel but nothing passes.
-func NoProgress(waited time.Duration) *Error {
-	return unreachable("link", fmt.Errorf("connection lost: no answer and no progress for %v", waited), "")
-}
-
-// Unanswered: the server lives, and does not say whether it listens.
-func Unanswered(waited time.Duration) *Error {
-	return unreachable("link", fmt.Errorf("connection given up: a request to listen was not answered for %v", waited), "")
-}
-
-// Silent: there was no time to wait any longer for the answer to what was asked over a link.
-func Silent(what string, err error) *Error {
-	return unreachable("link", fmt.Errorf("no answer to %s: %w", what, err), "")
-}
-
 func unreachable(op string, err error, hint string) *Error {
 	return &Error{Op: op, Err: err, Hint: hint, Class: ErrUnreachable}
 }
