@@ -125,8 +125,7 @@ type Gate struct {
 	server   *http.Server
 	life     context.Context
 	end      context.CancelFunc
-	leaving  context.Context // ended by Drain
-	leave    context.CancelFunc
+	parting  atomic.Pointer[parting]
 	tasks    guard.Group
 }
 
@@ -148,7 +147,7 @@ func New(cfg Config) (*Gate, error) {
 	}
 	g.tasks.Panicked = cfg.Panicked
 	g.life, g.end = context.WithCancel(context.Background())
-	g.leaving, g.leave = context.WithCancel(context.Background())
+	g.Resume()
 	g.keeping, g.single = g.newTransport(true), g.newTransport(false)
 	g.change(&server{end: func() {}}, "", 0)
 	proxy := &httputil.ReverseProxy{Rewrite: g.rewrite, Transport: roundTripper(g.ask), ModifyResponse: g.modify, ErrorHandler: g.failed,
@@ -189,7 +188,22 @@ func (g *Gate) Serve(l net.Listener) error { return g.server.Serve(kept{l}) }
 // closed after 2 s.
 func (g *Gate) Drain() {
 	g.server.SetKeepAlivesEnabled(false)
-	g.leave()
+	g.parting.Load().end()
+}
+
+// Resume takes Drain back, for what comes from now on.
+func (g *Gate) Resume() {
+	if g.server != nil {
+		g.server.SetKeepAlivesEnabled(true)
+	}
+	ctx, end := context.WithCancel(context.Background())
+	g.parting.Store(&parting{ctx, end})
+}
+
+// parting ends when the gate is drained.
+type parting struct {
+	context.Context
+	end context.CancelFunc
 }
 
 // Close ends every connection and returns when nothing of them is left. It waits for Serve, so the

@@ -26,7 +26,7 @@ func (g *Gate) upgrade(x *exchange, r *http.Request, t *trip) {
 	x.passed, x.life = true, ctx
 	if strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
 		x.socket = &socket{toApp: half{masked: true}}
-		defer context.AfterFunc(g.leaving, func() {
+		defer context.AfterFunc(g.parting.Load(), func() {
 			time.AfterFunc(goodbye, end)
 			g.tasks.Go(x.socket.toApp.leave) // each by itself: one may be stuck
 			g.tasks.Go(x.socket.toVisitor.leave)

@@ -94,7 +94,7 @@ func (c *connecting) prepare(ctx context.Context, l *sshlink.Link) (*slotLink, e
 	number, command := int(c.links.Add(1)), ""
 	if p.prepared {
 		made.take = func(ctx context.Context, slot int) (*sshlink.Listener, error) {
-			ctx, cancel := context.WithTimeout(ctx, stepTimeout)
+			ctx, cancel := context.WithTimeout(ctx, takeTimeout)
 			defer cancel()
 			listener, err := l.ListenUnix(ctx, p.slots[slot].String())
 			if errors.Is(err, fault.ErrForward) {

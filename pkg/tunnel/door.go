@@ -306,6 +306,13 @@ func (d *door) requests(n int) []Request {
 	return nil
 }
 
+// resume takes drain back.
+func (d *door) resume() {
+	if g := d.gate.Load(); g != nil {
+		g.Resume()
+	}
+}
+
 // drain ends what is idle, and websockets.
 func (d *door) drain() {
 	if g := d.gate.Load(); g != nil {

@@ -69,8 +69,12 @@ func (r remote) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// stepTimeout bounds each request on a link that is up.
-const stepTimeout = 5 * time.Second
+const (
+	// stepTimeout bounds each request on a link that is up.
+	stepTimeout = 5 * time.Second
+	// takeTimeout bounds one that asks for a slot: on a link that visitors fill an answer took 5.5 s.
+	takeTimeout = 20 * time.Second
+)
 
 // busyWaits are the waits before a port that is in use is asked for again on the same link: the
 // sshd process of a link that has just ended needs a moment to give it back. After the try with
@@ -110,10 +114,9 @@ func step(ctx context.Context, f func(context.Context) error) error {
 func (c *claim) takePort(ctx context.Context, l machine, link int) (slot *sshlink.Listener, err error) {
 	var by error // who holds the port, when last looked at
 	for try := 0; ; try++ {
-		err = step(ctx, func(ctx context.Context) (err error) {
-			slot, err = l.Listen(ctx, c.slot.(*net.TCPAddr).Port)
-			return err
-		})
+		asking, cancel := context.WithTimeout(ctx, takeTimeout)
+		slot, err = l.Listen(asking, c.slot.(*net.TCPAddr).Port)
+		cancel()
 		if err == nil || fault.IsPermanent(err) || !errors.Is(err, fault.ErrForward) {
 			return slot, err
 		}
@@ -145,7 +148,7 @@ func (c *claim) takeSocket(ctx context.Context, l machine, link int) (slot *sshl
 	if err != nil && !errors.Is(err, errNoMarks) {
 		return nil, err
 	}
-	ctx, cancel = context.WithTimeout(ctx, stepTimeout)
+	ctx, cancel = context.WithTimeout(ctx, takeTimeout)
 	defer cancel()
 	path := c.slot.String()
 	slot, err = l.ListenUnix(ctx, path)

@@ -189,12 +189,42 @@ func (s *supervisor) fail(why *Error) {
 	for _, k := range s.reconnectors {
 		k.stop(why, replaced)
 	}
+	if replaced {
+		s.endGently()
+	}
 	s.show()
 	s.log.Error(why.Error(), "hint", why.Hint)
 }
 
+// endGently gives the slots back, and lets what is under way end for a minute; websockets are told to come again.
+func (s *supervisor) endGently() {
+	if s.door != nil {
+		s.tasks.Go(s.door.drain)
+	}
+	left := make([]*heldLink, 0, len(s.links))
+	for _, h := range s.links {
+		left = append(left, h)
+	}
+	time.AfterFunc(endFor, func() {
+		s.tell(func() {
+			for _, h := range left {
+				if s.links[h.id] == h {
+					s.close(h)
+				}
+			}
+		})
+	})
+	s.apply(s.table.settle(time.Now()))
+}
+
+// endFor is how long requests may go on that are under way when a tunnel is replaced.
+const endFor = time.Minute
+
 // restart makes new links, each of which takes over from the one that is there.
 func (s *supervisor) restart() {
+	if s.door != nil && s.failed != nil && errors.Is(s.failed, fault.ErrReplaced) {
+		s.door.resume()
+	}
 	s.failed, s.refusal, s.table.replaced, s.table.newer = nil, nil, false, time.Time{}
 	s.retry.reset()
 	for _, k := range s.reconnectors {

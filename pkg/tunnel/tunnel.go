@@ -206,7 +206,7 @@ func (t *Tunnel) ended() error {
 		return fault.Closed()
 	}
 	if s, _ := t.board.read(); t.listens && (s.State == Failed || s.State == Replaced) {
-		return s.LastError
+		return fault.Ended(s.LastError)
 	}
 	return nil
 }

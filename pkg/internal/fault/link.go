@@ -4,6 +4,7 @@ package fault
 
 import (
 	"fmt"
+	"net"
 	"time"
 )
 
@@ -26,3 +27,13 @@ func Unanswered(waited time.Duration) *Error {
 func Silent(what string, err error) *Error {
 	return unreachable("link", fmt.Errorf("no answer to %s: %w", what, err), "")
 }
+
+// Ended is why a listener accepts nothing any more: a *Error, and a net.ErrClosed.
+func Ended(why *Error) error { return ended{why} }
+
+type ended struct{ why *Error }
+
+func (e ended) Error() string { return e.why.Error() }
+
+// Unwrap returns both.
+func (e ended) Unwrap() []error { return []error{e.why, net.ErrClosed} }
