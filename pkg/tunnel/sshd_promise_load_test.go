@@ -206,7 +206,7 @@ func underLoad(t *testing.T, kind string, rtt time.Duration, do change) {
 	ready, most := whole, 0
 	if kind == "plain" {
 		// Those of one round trip; three times as many, for a busy machine.
-		ready, most = inState(tunnel.Up), 3+int(3*perSecond*rtt/time.Second)
+		ready, most = inState(tunnel.Up), 6+int(3*perSecond*rtt/time.Second)
 	}
 	tun := open(t, cfg)
 	await(t, tun, "its links", ready)
