@@ -5,6 +5,7 @@
 package tunnel_test
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -37,9 +38,15 @@ func TestPromiseDrain(t *testing.T) {
 			way.Delay(5 * time.Millisecond)
 			way.Rate(100 << 10) // from the start: what a wide way has let into the kernel's buffers would stand still for seconds
 			tun := open(t, c.by(way, cfg))
-			resp, err := http.Get(c.url)
+			conn := c.visitor(t)
+			_, err := io.WriteString(conn, "GET / HTTP/1.0\r\n\r\n")
 			must(t, err)
-			defer http.DefaultTransport.(*http.Transport).CloseIdleConnections()
+			if raw { // the gate would take it for a visitor who has left
+				must(t, conn.CloseWrite())
+			}
+			resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+			must(t, err)
+			time.Sleep(time.Second) // of 3.2: the app has closed, and the rest lies with us
 			down := make(chan error, 1)
 			go func() { down <- tun.Shutdown(within(t, 15*time.Second)) }()
 			got, err := io.ReadAll(resp.Body)
