@@ -35,7 +35,7 @@ class Plain(Proxy):
     """A plain proxy, with other ports than the documented ones."""
 
     kind = "plain"
-    links_of_a_tunnel = 1
+    links_of_a_tunnel = 2
     remote: int  # the slot: where nginx sends visitors
 
     def __init__(self, sshd_config: Sequence[str] = ()) -> None:
