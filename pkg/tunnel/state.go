@@ -36,6 +36,7 @@ func (s *supervisor) show() {
 			if errors.Is(s.failed, fault.ErrReplaced) {
 				st.State = Replaced
 			}
+		case s.draining: // what is open is served on
 		case held == 0:
 			if s.table.held {
 				st.State = Reconnecting
