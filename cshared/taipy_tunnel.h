@@ -66,7 +66,7 @@ int32_t tt_info(char *buf, size_t len);
  *   server          "user@host[:port]" or an alias of ssh_config, required; "tls://user@host[:443]"
  *                   where SSH is inside TLS
  *   name            the app's on a prepared proxy; default: the account's only one
- *   connections     links to hold to a prepared proxy; default 2
+ *   connections     links to hold; default 2, of which on a plain proxy one stands by
  *   key             path, text or base64 of a private key; default: the agent's, then ~/.ssh/id_*
  *   key_passphrase  of that key
  *   host_key        "SHA256:…", known_hosts line or file; default: the known_hosts files
@@ -129,7 +129,7 @@ int32_t tt_reconnect(int64_t handle);
  *   target      where the app listens now, "" if nowhere
  *   checked     how the URL was seen to lead here: "url" (opened from this machine),
  *               "link" (through the link to the proxy's own port), "" (could not be checked)
- *   links       SSH connections that are up
+ *   links       SSH connections that serve visitors, or stand by to
  *   slots       listening ends on the proxy
  *   access      "token", "password" or "public"; "" if nobody is asked (raw)
  *   token_kept  the token is the same after a restart

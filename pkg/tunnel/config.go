@@ -35,8 +35,9 @@ type Config struct {
 	// Name is the app's public name on a prepared proxy. "": the account's only one. Names are up to
 	// 40 letters (a-z), digits and dashes.
 	Name string `json:"name"`
-	// Connections is how many links to hold to a prepared proxy: while one is replaced the others
-	// serve all visitors. 0: 2. A plain proxy has one.
+	// Connections is how many links to hold. On a prepared proxy they share the slots, and while one is replaced the
+	// others serve all visitors. On a plain proxy, which has one port, the second stands by: it takes the port one round
+	// trip after the first is lost. 0: 2.
 	Connections int `json:"connections"`
 	// Key is the private key to log in with, on the way (Jump) as well: a path or the key's text, in base64
 	// too, which the line of an OpenSSH certificate may follow; that of a path is the file beside it,

@@ -58,8 +58,8 @@ def expose(
     server          The proxy, "user@host[:port]", or an alias of ~/.ssh/config. "tls://user@host[:443]": SSH
                     inside TLS, where a network lets nothing else out.
     name            The app's public name on a prepared proxy. None: the account's only one.
-    connections     How many links to hold to a prepared proxy: while one is replaced the others serve all
-                    visitors. None: 2.
+    connections     How many links to hold. While one is replaced the others serve all visitors; on a plain proxy the
+                    second stands by. None: 2.
     key             Private key to log in with: its path, or its text, base64 too. An OpenSSH certificate beside it
                     ("-cert.pub") or after it is used. "secret:SCOPE/KEY": a secret of Databricks. None:
                     the ssh-agent's, then ~/.ssh/id_*.
