@@ -102,6 +102,13 @@ func (c *claim) ended(link int) {
 	delete(c.live, link)
 }
 
+// holds reports whether the tunnel has had the slot.
+func (c *claim) holds() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.held
+}
+
 // had: the tunnel has the slot.
 func (c *claim) had() {
 	c.mu.Lock()

@@ -113,6 +113,10 @@ func step(ctx context.Context, f func(context.Context) error) error {
 
 func (c *claim) takePort(ctx context.Context, l machine, link int) (slot *sshlink.Listener, err error) {
 	var by error // who holds the port, when last looked at
+	look := 0    // the try after which that is done: a port that was never ours is not one that is about to be free
+	if c.holds() {
+		look = lookAt
+	}
 	for try := 0; ; try++ {
 		asking, cancel := context.WithTimeout(ctx, takeTimeout)
 		slot, err = l.Listen(asking, c.slot.(*net.TCPAddr).Port)
@@ -120,13 +124,13 @@ func (c *claim) takePort(ctx context.Context, l machine, link int) (slot *sshlin
 		if err == nil || fault.IsPermanent(err) || !errors.Is(err, fault.ErrForward) {
 			return slot, err
 		}
-		if try == lookAt {
+		if try == look {
 			by = step(ctx, func(ctx context.Context) error { return c.clear(ctx, l, link, err) })
 		}
 		if by != nil {
 			err = by // says more
 		}
-		if try >= lookAt && by != nil || try == len(busyWaits) {
+		if try >= look && by != nil || try == len(busyWaits) {
 			return nil, err
 		}
 		select {
