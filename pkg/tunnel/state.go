@@ -84,11 +84,11 @@ func (s *supervisor) missing() (missing bool, why *Error, retryAt time.Time) {
 
 // elsewhere is the error of slots by which visitors are not led here.
 func (s *supervisor) elsewhere() *Error {
-	answer := ""
+	to := ""
 	for i := range s.table.slots {
 		if what := s.table.slots[i].seen; what.astray() {
-			answer = map[sight]string{older: "an older taipy-tunnel", newer: "a newer taipy-tunnel", nobody: "nobody", foreign: "something else"}[what]
+			to = map[sight]string{older: "an older tunnel", newer: "a newer tunnel", nobody: "no tunnel at all", foreign: "something else"}[what]
 		}
 	}
-	return fault.NotOurs(s.hooks.url(), answer, s.hooks.addr())
+	return fault.Astray(s.hooks.url(), to, s.hooks.addr())
 }
