@@ -18,9 +18,9 @@ const (
 	Connecting   State = "connecting"   // no link yet
 	Waiting      State = "waiting"      // visitors are led here, but no app answers
 	Up           State = "up"           // visitors reach the app
-	Degraded     State = "degraded"     // they do, but of several links one is missing, or this process has no file descriptor left for new ones; see LastError
+	Degraded     State = "degraded"     // they do, but a link is missing, some of them are led elsewhere, or this process has no file descriptor left for new ones; see LastError
 	Expired      State = "expired"      // a link is up, but the token has ended: visitors are refused, whether the app answers or not
-	Reconnecting State = "reconnecting" // all links were lost; see RetryAt
+	Reconnecting State = "reconnecting" // visitors do not get here: all links were lost, or the URL leads elsewhere; see LastError and RetryAt
 	Failed       State = "failed"       // a permanent error; Reconnect tries again
 	Replaced     State = "replaced"     // a newer tunnel with the same key has the slot
 	StateClosed  State = "closed"       // the end
