@@ -85,8 +85,8 @@ func (k *reconnector) tried(l link, err error, cut bool) {
 	case s.failed != nil: // what stopped the tunnel stays its error, whatever an attempt that was cut short says
 	case err == nil:
 		k.up(l)
-	case errors.Is(err, context.Canceled): // by restart
-		k.attempt()
+	case errors.Is(err, context.Canceled): // by restart, which wants another link even where there is one
+		k.reconnect()
 	default:
 		wait, permanent := s.retry.failed(k.index, err, s.up())
 		why := fault.From(err)

@@ -190,6 +190,7 @@ func (s *supervisor) fail(why *Error) {
 		k.stop(why, replaced)
 	}
 	if replaced {
+		s.table.replaced = true // a link's own look may have told it
 		s.endGently()
 	}
 	s.show()
@@ -382,11 +383,13 @@ func (s *supervisor) closeIdle(h *heldLink) {
 
 // answered takes the outcome of a take.
 func (s *supervisor) answered(h *heldLink, i int, err error) {
-	if s.links[h.id] != h || s.failed != nil {
+	if s.links[h.id] != h {
 		return
 	}
 	now := time.Now()
 	switch {
+	case s.failed != nil && err != nil: // what stopped the tunnel stays its error
+		s.apply(s.table.answered(i, h.id, refused, now))
 	case err == nil:
 		s.refusal = nil
 		first := s.table.slots[i].holder == 0
@@ -411,13 +414,12 @@ func (s *supervisor) passes(err error) bool {
 // refused: a slot could not be had.
 func (s *supervisor) refused(h *heldLink, i int, why *Error, now time.Time) {
 	held, _ := s.table.holding()
-	acts := s.table.answered(i, h.id, refused, now)
+	s.apply(s.table.answered(i, h.id, refused, now))
 	switch {
 	case errors.Is(why, fault.ErrReplaced), fault.IsPermanent(why) && !s.passes(why) && held == 0:
 		s.fail(why)
 	case s.table.exclusive && errors.Is(why, fault.ErrForward) && (s.passes(why) || !fault.IsPermanent(why)):
 		s.told(why)
-		s.apply(acts)
 	default: // the link is of no use, or the description of the proxy is not true any more
 		h.by.fell(h, why)
 	}

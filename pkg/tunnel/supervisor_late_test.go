@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tunnel
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
+)
+
+// busyLink is a link with two slots, or a port, and a visitor who stays.
+type busyLink struct {
+	*fakeLink
+	port bool
+	take func(slot int) error // nil: is granted
+
+	mu  sync.Mutex
+	has [2]bool
+}
+
+func (l *busyLink) Stats() (int, int64) { return 1, 0 }
+
+func (l *busyLink) Slots() (int, bool) {
+	if l.port {
+		return 1, true
+	}
+	return 2, false
+}
+
+func (l *busyLink) Take(_ context.Context, slot int, _ bool) error {
+	if l.take != nil {
+		if err := l.take(slot); err != nil {
+			return err
+		}
+	}
+	l.set(slot, true)
+	return nil
+}
+
+func (l *busyLink) Give(slot int) { l.set(slot, false) }
+
+func (l *busyLink) set(slot int, has bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.has[slot] = has
+}
+
+func (l *busyLink) listens() [2]bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.has
+}
+
+// startBusy starts a tunnel of so many links, the n-th of which is made by connect.
+func startBusy(t *testing.T, links int, connect func(ctx context.Context, n int) (link, error)) *Tunnel {
+	t.Helper()
+	cfg := Config{Server: Servers{"me@proxy"}, Connections: links}
+	srv, err := cfg.resolve()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	made := 0
+	tun := newTunnel(cfg, srv, func(ctx context.Context, _ int) (link, error) {
+		mu.Lock()
+		n := made
+		made++
+		mu.Unlock()
+		return connect(ctx, n)
+	})
+	tun.sup.retry = newRetry(&refusals{})
+	tun.run(false)
+	synctest.Wait()
+	return tun
+}
+
+// A take that ends after the tunnel was replaced is given back.
+func TestATakeThatEndsTooLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		l := &busyLink{fakeLink: newFakeLink(), take: func(slot int) error {
+			if slot == 1 {
+				<-release
+			}
+			return nil
+		}}
+		tun := startBusy(t, 1, func(context.Context, int) (link, error) { return l, nil })
+		defer tun.Close()
+		tun.sup.tell(func() {
+			tun.sup.hooks.look = func(context.Context, link, int) []sight { return []sight{newer, newer} }
+		})
+		time.Sleep(5 * time.Second)
+		wantState(t, tun, Replaced)
+		close(release)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if has := l.listens(); has != [2]bool{} {
+			t.Errorf("the link of a tunnel that was replaced listens: %v", has)
+		}
+	})
+}
+
+// A port whose marks say that a newer tunnel has it is not asked for again, although a visitor keeps the link up.
+func TestAPortThatANewerTunnelHas(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		asked := 0
+		l := &busyLink{fakeLink: newFakeLink(), port: true, take: func(int) error {
+			if asked++; asked == 1 {
+				return fault.Replaced(&net.TCPAddr{}, time.Time{})
+			}
+			return nil // the newer one has been closed
+		}}
+		tun := startBusy(t, 1, func(context.Context, int) (link, error) { return l, nil })
+		defer tun.Close()
+		time.Sleep(10 * time.Second)
+		wantState(t, tun, Replaced)
+		if has := l.listens(); has != [2]bool{} || asked != 1 {
+			t.Errorf("it was asked for %d times, and the link listens: %v", asked, has)
+		}
+	})
+}
+
+// What there is to do for one slot is done although another one was refused.
+func TestARefusalKeepsNothingElseBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		links := []*busyLink{{fakeLink: newFakeLink()}, {fakeLink: newFakeLink()}}
+		tun := startBusy(t, 2, func(ctx context.Context, n int) (link, error) {
+			if n < len(links) {
+				return links[n], nil
+			}
+			<-ctx.Done()
+			return nil, ctx.Err()
+		})
+		defer tun.Close()
+		s := tun.sup
+		s.tell(func() { // the second link has taken a slot from the first, which is to give it back
+			second := s.table.up[1]
+			if s.table.slots[1].holder != second || len(s.table.slots[1].stale) != 1 {
+				t.Fatalf("%+v", s.table.slots)
+			}
+			s.table.slots[0].op = op{link: second}
+			s.refused(s.links[second], 0, fault.From(errors.New("no")), time.Now().Add(handOver))
+		})
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if st := tun.Status(); st.Slots != 2 { // the second link is given up, and the first one serves both
+			t.Errorf("%d slots are had; %+v", st.Slots, s.table.slots)
+		}
+	})
+}
+
+// Reconnect that is called while a link is being made for an earlier call makes one all the same.
+func TestReconnectCalledTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tun := startBusy(t, 1, func(ctx context.Context, n int) (link, error) {
+			if n == 1 {
+				<-ctx.Done() // of the first call
+				return nil, ctx.Err()
+			}
+			return newFakeLink(), nil
+		})
+		defer tun.Close()
+		for range 2 {
+			if err := tun.Reconnect(); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+		}
+		if s := tun.Status(); s.Reconnects != 1 || s.State != Up {
+			t.Errorf("%d links were made by two calls; %s", s.Reconnects, s.State)
+		}
+	})
+}
