@@ -45,7 +45,7 @@ type claim struct {
 	slot    net.Addr // *net.TCPAddr or *net.UnixAddr
 	tunnel  string
 	exposed time.Time
-	spared  string                     // a tunnel of this process that leaves the slot by itself; "": none
+	spared  *claim                     // of a tunnel of this process that leaves the slot by itself; nil: none
 	newer   func(context.Context) bool // the URL leads to a newer tunnel; nil: nobody can tell
 
 	mu    sync.Mutex
@@ -100,6 +100,13 @@ func (c *claim) ended(link int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.live, link)
+}
+
+// lives reports whether a link is up.
+func (c *claim) lives(link int) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.live[link]
 }
 
 // holds reports whether the tunnel has had the slot.
@@ -221,7 +228,7 @@ func (c *claim) look(ctx context.Context, proxy runner, link int) (stale []mark,
 	since := cmp.Or(known, now-c.age())
 	for _, m := range marks {
 		switch {
-		case c.spared != "" && m.tunnel == c.spared:
+		case c.spared != nil && m.tunnel == c.spared.tunnel && c.spared.lives(m.link):
 		case m.key != key:
 			err = fault.BusyBy(c.slot, m.key, time.UnixMilli(m.since))
 		case m.tunnel == c.tunnel:

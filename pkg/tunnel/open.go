@@ -85,7 +85,7 @@ func (t *Tunnel) connects(before *Tunnel) error {
 	}
 	c.lease.newer = t.newer
 	if before != nil && before.lease != nil {
-		c.lease.spared = before.lease.tunnel
+		c.lease.spared = before.lease // but for its links that are lost
 	}
 	c.arrival = arrival{known: t.place.Load, found: func(ctx context.Context, p *place, keys *sshlink.Keys) error {
 		if !t.place.Load().known {
