@@ -109,7 +109,7 @@ func (t *Tunnel) serves() bool {
 // plan validates cfg as far as that can be done without the network, for a tunnel in t's place, and
 // returns that tunnel; nothing of it runs.
 func (t *Tunnel) plan(cfg Config) (*Tunnel, error) {
-	srv, err := cfg.resolve()
+	r, err := cfg.resolve()
 	if err != nil {
 		return nil, err
 	}
@@ -118,7 +118,7 @@ func (t *Tunnel) plan(cfg Config) (*Tunnel, error) {
 			return nil, err
 		}
 	}
-	next := newTunnel(cfg, srv, nil)
+	next := newTunnel(r, nil)
 	if !cfg.Raw {
 		next.useDoor(newDoor(next))
 	}

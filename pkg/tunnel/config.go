@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	"unicode"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/destination"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
@@ -108,8 +109,6 @@ type Config struct {
 	// Control is called with each socket to the proxy before it connects, as net.Dialer's. Nil: it is not
 	// called.
 	Control func(network, address string, c syscall.RawConn) error `json:"-"`
-
-	plainGiven, urlGiven bool // Remote or RemoteSocket was; URL was
 }
 
 // Servers is a list that may be written in JSON as one string.
@@ -168,45 +167,51 @@ func (cfg Config) Destination() (destination.Config, error) {
 		SSHConfig: cfg.SSHConfig, Jump: cfg.Jump, Via: cfg.Via, Environment: cfg.Environment, Log: cfg.Log, Control: cfg.Control}, nil
 }
 
-// resolve validates cfg, fills in defaults, and returns the resolved proxy.
-func (cfg *Config) resolve() (*destination.Destination, error) {
-	to, err := cfg.Destination()
-	if err != nil {
-		return nil, err
-	}
-	s, err := destination.Resolve(to)
-	if err != nil {
-		return nil, err
-	}
-	if err := cfg.checkName(); err != nil {
-		return nil, err
-	}
-	cfg.plainGiven, cfg.urlGiven = cfg.plainGiven || cfg.Remote != 0 || cfg.RemoteSocket != "", cfg.urlGiven || cfg.URL != ""
-	if err := cfg.checkRemote(); err != nil {
-		return nil, err
-	}
-	if cfg.URL == "" {
-		cfg.URL = (&url.URL{Scheme: "http", Host: s.URLHost(), Path: "/"}).String()
-	}
-	u, err := url.Parse(cfg.URL)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil || cfg.urlGiven && fault.Keylike(u.Hostname()) {
-		return nil, fault.Config(`write url="https://host/", without a user or password`, "url is not an http or https address")
-	}
-	if err := cfg.checkAccess(); err != nil {
-		return nil, err
-	}
-	return s, checkTarget(cfg.Target)
+// resolved is a Config that was validated, with nothing left to be filled in but what the proxy says of itself.
+type resolved struct {
+	Config
+	server     *destination.Destination
+	plainGiven bool // Remote or RemoteSocket was: the proxy is not asked what it is
+	urlGiven   bool // URL was
 }
 
-// Announced is what can be said of a tunnel before it is open: of a configuration that cannot be used,
-// nothing, for a value in it may be a secret.
-func (cfg Config) Announced() Status {
-	cfg.Log = nil
-	s := Status{State: Connecting}
-	if srv, err := cfg.resolve(); err == nil {
-		s.Server, s.URL, s.Target, s.Remote, s.RemoteSocket = srv.String(), cfg.URL, cfg.Target, cfg.Remote, cfg.RemoteSocket
+// resolve validates cfg and completes it. Nothing else does: a tunnel lives with what it returns.
+func (cfg Config) resolve() (resolved, error) {
+	to, err := cfg.Destination()
+	if err != nil {
+		return resolved{}, err
 	}
-	return s
+	r := resolved{Config: cfg, plainGiven: cfg.Remote != 0 || cfg.RemoteSocket != "", urlGiven: cfg.URL != ""}
+	if r.server, err = destination.Resolve(to); err != nil {
+		return resolved{}, err
+	}
+	for _, check := range []func() error{r.checkName, r.checkRemote, r.checkURL, r.checkAccess, r.checkAllow} {
+		if err := check(); err != nil {
+			return resolved{}, err
+		}
+	}
+	return r, checkTarget(r.Target)
+}
+
+// checkURL takes the server's host where none was given.
+func (r *resolved) checkURL() error {
+	if r.URL == "" {
+		r.URL = (&url.URL{Scheme: "http", Host: r.server.URLHost(), Path: "/"}).String()
+	}
+	u, err := url.Parse(r.URL)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil || r.urlGiven && fault.Keylike(u.Hostname()) {
+		return fault.Config(`write url="https://host/", without a user or password`, "url is not an http or https address")
+	}
+	return nil
+}
+
+// checkAllow refuses networks on a plain proxy.
+func (r *resolved) checkAllow() error {
+	if len(r.Allow) == 0 || !r.plainGiven {
+		return nil
+	}
+	_, err := r.plain()
+	return err
 }
 
 // mostConnections is how many links a tunnel may have.
@@ -234,5 +239,59 @@ func checkTarget(addr string) error {
 	if n, perr := strconv.ParseUint(port, 10, 16); err != nil || perr != nil || n == 0 || host == "" || fault.Keylike(host) {
 		return fault.Config(`write "127.0.0.1:5000"`, "target %s is not host:port", fault.Quote(addr))
 	}
+	return nil
+}
+
+// slot is the listening end on the proxy that cfg asks for.
+func (cfg *Config) slot() net.Addr {
+	if cfg.RemoteSocket != "" {
+		return &net.UnixAddr{Name: cfg.RemoteSocket, Net: "unix"}
+	}
+	return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: cfg.Remote}
+}
+
+// maxSocket is the longest path of a unix socket (unix(7), sun_path, with its NUL).
+const maxSocket = 107
+
+func (cfg *Config) checkRemote() error {
+	if path := cfg.RemoteSocket; path != "" {
+		bad := strings.ContainsFunc(path, func(r rune) bool { return unicode.IsControl(r) || r == unicode.ReplacementChar })
+		if !strings.HasPrefix(path, "/") || bad || len(path) > maxSocket || cfg.Remote != 0 {
+			return fault.Config(`pass either a port or a path, remote="/run/app/slot.sock"`,
+				"remote %s is not the whole path of a socket, of at most %d characters, or there is a port besides", fault.Quote(path), maxSocket)
+		}
+		return nil
+	}
+	if cfg.Remote == 0 {
+		cfg.Remote = DefaultRemote
+	}
+	if cfg.Remote < 1 || cfg.Remote > 65535 {
+		return fault.Config("leave remote= at 8080, or choose from 1024 to 65535", "remote %d is not a TCP port", cfg.Remote)
+	}
+	return nil
+}
+
+// remote is Remote or RemoteSocket in JSON, of Config and of Status.
+type remote struct {
+	port   *int
+	socket *string
+}
+
+func (r remote) MarshalJSON() ([]byte, error) {
+	if *r.socket != "" {
+		return json.Marshal(*r.socket)
+	}
+	return json.Marshal(*r.port)
+}
+
+func (r remote) UnmarshalJSON(b []byte) error {
+	var path string
+	if json.Unmarshal(b, &path) != nil {
+		return json.Unmarshal(b, r.port)
+	}
+	if !strings.HasPrefix(path, "/") {
+		return fault.Config("", "remote is neither a port nor the path of a socket")
+	}
+	*r.socket = path
 	return nil
 }

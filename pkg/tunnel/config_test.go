@@ -28,7 +28,9 @@ func FuzzConfig(f *testing.F) {
 		cfg, err := ParseConfig(text)
 		if err == nil {
 			cfg.KeyPassphrase = "PASSPHRASE"
-			_, err = cfg.resolve()
+			var r resolved
+			r, err = cfg.resolve()
+			cfg = r.Config
 		}
 		if err != nil {
 			if !errors.Is(err, ErrConfig) || strings.Contains(err.Error(), "PASSPHRASE") {
@@ -58,8 +60,8 @@ func TestURLOfTheServer(t *testing.T) {
 	}
 	for server, want := range map[string]string{"me@other": "http://other/", "tls://me@prox:8443": "http://203.0.113.7/", "me@[2001:db8::1]": "http://[2001:db8::1]/"} {
 		cfg := Config{Server: Servers{server}, SSHConfig: path}
-		if _, err := cfg.resolve(); err != nil || cfg.URL != want {
-			t.Errorf("%s: %s, %v; want %s", server, cfg.URL, err, want)
+		if r, err := cfg.resolve(); err != nil || r.URL != want {
+			t.Errorf("%s: %s, %v; want %s", server, r.URL, err, want)
 		}
 	}
 }

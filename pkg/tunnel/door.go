@@ -44,7 +44,7 @@ type door struct {
 }
 
 func newDoor(t *Tunnel) *door {
-	return &door{server: t.server.String(), place: t.place.Load, board: t.board, log: t.log, visitors: t.cfg.visitors(),
+	return &door{server: t.cfg.server.String(), place: t.place.Load, board: t.board, log: t.log, visitors: t.cfg.visitors(),
 		config: gate.Config{Target: t.target, WellKnown: http.HandlerFunc(t.check.serve), Visit: t.check.visit, Busy: t.cfg.Busy, Dialled: t.sup.dialled,
 			Log: t.log, Panicked: t.tasks.Panicked},
 		serve: func(g *gate.Gate) {

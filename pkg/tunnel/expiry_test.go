@@ -15,7 +15,7 @@ import (
 // startEnding is a tunnel whose token ends after d.
 func startEnding(t *testing.T, p *proxy, d time.Duration) (*Tunnel, *gate.Gate) {
 	t.Helper()
-	tun := newTunnel(Config{Connections: 1}, &destination.Destination{}, p.connect)
+	tun := newTunnel(resolved{Config: Config{Connections: 1}, server: &destination.Destination{}}, p.connect)
 	tun.useDoor(newDoor(tun))
 	g, err := gate.New(gate.Config{Target: tun.target, URL: "http://proxy/", Identity: "test"})
 	if err != nil {

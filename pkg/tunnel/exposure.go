@@ -74,7 +74,7 @@ func (t *Tunnel) lookPast(ctx context.Context, dial dialer) exposure {
 	}
 	if t.reachedDirectly() {
 		d := net.Dialer{Control: t.cfg.Control}
-		ask(direct, t.server.Host, func(ctx context.Context, addr string) (net.Conn, error) { return d.DialContext(ctx, "tcp", addr) })
+		ask(direct, t.cfg.server.Host, func(ctx context.Context, addr string) (net.Conn, error) { return d.DialContext(ctx, "tcp", addr) })
 	} else {
 		direct = nil
 	}
@@ -109,8 +109,8 @@ func (t *Tunnel) reachedDirectly() bool {
 	if u, err := url.Parse(t.place.Load().url); err != nil || u.Port() == strconv.Itoa(t.slotPort()) {
 		return false
 	}
-	addr, err := netip.ParseAddr(t.server.Host)
-	return t.server.Direct() && t.server.Host != "localhost" && (err != nil || !addr.IsLoopback())
+	addr, err := netip.ParseAddr(t.cfg.server.Host)
+	return t.cfg.server.Direct() && t.cfg.server.Host != "localhost" && (err != nil || !addr.IsLoopback())
 }
 
 // answersAt asks one address.

@@ -16,8 +16,8 @@ import (
 
 // plainAt is a tunnel to a plain proxy, that nothing serves.
 func plainAt(host string, port int) *Tunnel {
-	cfg := Config{Server: Servers{"me@" + host}, Remote: port, plainGiven: true}
-	return newTunnel(cfg, &destination.Destination{Host: host}, nil)
+	cfg := Config{Server: Servers{"me@" + host}, Remote: port}
+	return newTunnel(resolved{Config: cfg, server: &destination.Destination{Host: host}, plainGiven: true}, nil)
 }
 
 // Where nothing answers the look is over after a second, and nothing goes on after it.

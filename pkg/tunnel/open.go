@@ -9,7 +9,6 @@ import (
 	"net"
 	"time"
 
-	"github.com/taipy-tunnel/taipy-tunnel/pkg/destination"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/forward"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshlink"
@@ -18,11 +17,11 @@ import (
 // open starts a tunnel and waits until it is ready. forwards: it serves cfg.Target itself.
 func open(ctx context.Context, cfg Config, forwards bool) (*Tunnel, error) {
 	start := time.Now()
-	srv, err := cfg.resolve()
+	r, err := cfg.resolve()
 	if err != nil {
 		return nil, err
 	}
-	t := newTunnel(cfg, srv, nil)
+	t := newTunnel(r, nil)
 	t.listens = !forwards
 	if forwards && !cfg.Raw {
 		t.useDoor(newDoor(t))
@@ -49,8 +48,8 @@ func (t *Tunnel) start(ctx context.Context, forwards bool) error {
 }
 
 // newTunnel makes a tunnel whose links come from connect; nothing runs yet.
-func newTunnel(cfg Config, srv *destination.Destination, connect connector) *Tunnel {
-	t := &Tunnel{cfg: cfg, server: srv, log: cfg.Log, target: &forward.Target{}, accepted: make(chan net.Conn)}
+func newTunnel(cfg resolved, connect connector) *Tunnel {
+	t := &Tunnel{cfg: cfg, log: cfg.Log, target: &forward.Target{}, accepted: make(chan net.Conn)}
 	t.place.Store(cfg.firstPlace(cfg.plainGiven))
 	if t.log == nil {
 		t.log = slog.New(slog.DiscardHandler)
@@ -62,9 +61,9 @@ func newTunnel(cfg Config, srv *destination.Destination, connect connector) *Tun
 		t.board.edit(func(s *Status) { s.State, s.LastError = Failed, fault.Internal(err) })
 		t.end()
 	}
-	t.board = newBoard(Status{State: Connecting, URL: cfg.URL, Server: srv.String(), Remote: cfg.Remote, RemoteSocket: cfg.RemoteSocket})
+	t.board = newBoard(Status{State: Connecting, URL: cfg.URL, Server: cfg.server.String(), Remote: cfg.Remote, RemoteSocket: cfg.RemoteSocket})
 	t.sup = newSupervisor(t.life, &t.tasks, t.log, t.board, t.target, hooks{connect: connect, connections: cfg.connections, look: t.lookAtSlots,
-		vacant: func() {}, public: t.public, addr: t.Addr, url: func() string { return t.place.Load().url }, server: srv.String()})
+		vacant: func() {}, public: t.public, addr: t.Addr, url: func() string { return t.place.Load().url }, server: cfg.server.String()})
 	t.check = newChecker(t.sup.nudge)
 	return t
 }
@@ -74,7 +73,7 @@ func (t *Tunnel) useDoor(d *door) { t.door, t.sup.door = d, d }
 // connects says how t's links are made. What is known of host keys is read now. before is the tunnel in whose place t is
 // opened, nil for none.
 func (t *Tunnel) connects(before *Tunnel) error {
-	ssh, err := t.server.SSH()
+	ssh, err := t.cfg.server.SSH()
 	if err != nil {
 		return err
 	}
@@ -92,7 +91,7 @@ func (t *Tunnel) connects(before *Tunnel) error {
 			t.arriveAt(p)
 		}
 		return t.door.open(ctx, keys)
-	}, find: func(ctx context.Context, l *sshlink.Link) (*place, error) { return t.cfg.find(ctx, l, t.server) }}
+	}, find: t.cfg.find}
 	t.lease = c.lease
 	t.sup.hooks.connect, t.sup.hooks.vacant, t.sup.hooks.lookPast = c.connect, c.giveBack, t.lookPast
 	return nil
@@ -149,7 +148,7 @@ func (t *Tunnel) ready(ctx context.Context) error {
 	case errors.Is(ctx.Err(), context.Canceled):
 		return ctx.Err()
 	case last == nil:
-		return fault.TooSoon(t.server.String())
+		return fault.TooSoon(t.cfg.server.String())
 	}
 	return last
 }

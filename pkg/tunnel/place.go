@@ -10,7 +10,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/taipy-tunnel/taipy-tunnel/pkg/destination"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/proxyhost"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshlink"
@@ -54,7 +53,7 @@ const readTimeout = 15 * time.Second
 
 // find learns from the proxy, over a link that has just logged in, where visitors arrive. Without a
 // description it is a plain one.
-func (cfg *Config) find(ctx context.Context, l *sshlink.Link, srv *destination.Destination) (*place, error) {
+func (cfg *resolved) find(ctx context.Context, l *sshlink.Link) (*place, error) {
 	reading, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	text, err := l.ReadFile(reading, proxyhost.DescriptionPath, proxyhost.DescriptionMost)
@@ -62,22 +61,22 @@ func (cfg *Config) find(ctx context.Context, l *sshlink.Link, srv *destination.D
 		return cfg.plain()
 	}
 	if err != nil {
-		return nil, fault.Undescribed(srv.String(), err)
+		return nil, fault.Undescribed(cfg.server.String(), err)
 	}
 	d, err := proxyhost.ParseDescription(text)
 	if err != nil {
-		return nil, fault.Described(srv.String(), err)
+		return nil, fault.Described(cfg.server.String(), err)
 	}
 	app, err := d.Find(cfg.Name)
 	if err != nil {
-		return nil, fault.NoSuchName(srv.String(), err)
+		return nil, fault.NoSuchName(cfg.server.String(), err)
 	}
 	p := &place{known: true, prepared: true, name: app.Name, url: app.URL, check: d.Check, slotwise: d.CheckSlots}
 	if cfg.urlGiven {
 		p.url = cfg.URL
 	}
 	if u, err := url.Parse(p.url); err != nil || u.Host == "" {
-		return nil, fault.Described(srv.String(), errors.New("the app has no URL"))
+		return nil, fault.Described(cfg.server.String(), errors.New("the app has no URL"))
 	}
 	for _, path := range app.Slots {
 		p.slots = append(p.slots, &net.UnixAddr{Name: path, Net: "unix"})

@@ -51,14 +51,14 @@ func (p *keyholder) open(t *testing.T, n int) (tunnels []*Tunnel) {
 	t.Helper()
 	p.links = map[*Tunnel][2]*fakeLink{}
 	cfg := Config{Server: Servers{"me@proxy"}}
-	srv, err := cfg.resolve()
+	r, err := cfg.resolve()
 	if err != nil {
 		t.Fatal(err)
 	}
 	shared := &refusals{}
 	for range n {
 		var tun *Tunnel
-		tun = newTunnel(cfg, srv, p.connect(&tun))
+		tun = newTunnel(r, p.connect(&tun))
 		tun.sup.retry = newRetry(shared)
 		tun.run(false)
 		t.Cleanup(func() { _ = tun.Close() })

@@ -20,8 +20,8 @@ func TestRemoteInJSON(t *testing.T) {
 		if err != nil || !strings.Contains(string(back), `"remote":`+text) || strings.Count(string(back), "remote") != 1 {
 			t.Errorf("%s: written as %s, %v", text, back, err)
 		}
-		if _, err := cfg.resolve(); err != nil || cfg.Remote != want.Remote || cfg.RemoteSocket != want.RemoteSocket {
-			t.Errorf("%s: %d, %q, %v", text, cfg.Remote, cfg.RemoteSocket, err)
+		if r, err := cfg.resolve(); err != nil || r.Remote != want.Remote || r.RemoteSocket != want.RemoteSocket {
+			t.Errorf("%s: %d, %q, %v", text, r.Remote, r.RemoteSocket, err)
 		}
 	}
 	for _, text := range []string{`"8080"`, `""`, `"x/y"`, `[]`, `1.5`, `true`, `"/a\u0000b"`, `"/a\nb"`, `"/` + strings.Repeat("x", maxSocket) + `"`} {
@@ -36,7 +36,7 @@ func TestRemoteInJSON(t *testing.T) {
 	if _, err := ParseConfig([]byte(`{"server":"me@h","remotes":1}`)); !errors.Is(err, ErrConfig) {
 		t.Errorf("an unknown field: %v", err)
 	}
-	if _, err := (&Config{Server: Servers{"me@h"}, Remote: 1, RemoteSocket: "/x"}).resolve(); !errors.Is(err, ErrConfig) {
+	if _, err := (Config{Server: Servers{"me@h"}, Remote: 1, RemoteSocket: "/x"}).resolve(); !errors.Is(err, ErrConfig) {
 		t.Errorf("both: %v", err)
 	}
 }

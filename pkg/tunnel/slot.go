@@ -4,70 +4,13 @@ package tunnel
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"net"
-	"strings"
 	"time"
-	"unicode"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshlink"
 )
-
-// slot is the listening end on the proxy that cfg asks for.
-func (cfg *Config) slot() net.Addr {
-	if cfg.RemoteSocket != "" {
-		return &net.UnixAddr{Name: cfg.RemoteSocket, Net: "unix"}
-	}
-	return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: cfg.Remote}
-}
-
-// maxSocket is the longest path of a unix socket (unix(7), sun_path, with its NUL).
-const maxSocket = 107
-
-func (cfg *Config) checkRemote() error {
-	if path := cfg.RemoteSocket; path != "" {
-		bad := strings.ContainsFunc(path, func(r rune) bool { return unicode.IsControl(r) || r == unicode.ReplacementChar })
-		if !strings.HasPrefix(path, "/") || bad || len(path) > maxSocket || cfg.Remote != 0 {
-			return fault.Config(`pass either a port or a path, remote="/run/app/slot.sock"`,
-				"remote %s is not the whole path of a socket, of at most %d characters, or there is a port besides", fault.Quote(path), maxSocket)
-		}
-		return nil
-	}
-	if cfg.Remote == 0 {
-		cfg.Remote = DefaultRemote
-	}
-	if cfg.Remote < 1 || cfg.Remote > 65535 {
-		return fault.Config("leave remote= at 8080, or choose from 1024 to 65535", "remote %d is not a TCP port", cfg.Remote)
-	}
-	return nil
-}
-
-// remote is Remote or RemoteSocket in JSON, of Config and of Status.
-type remote struct {
-	port   *int
-	socket *string
-}
-
-func (r remote) MarshalJSON() ([]byte, error) {
-	if *r.socket != "" {
-		return json.Marshal(*r.socket)
-	}
-	return json.Marshal(*r.port)
-}
-
-func (r remote) UnmarshalJSON(b []byte) error {
-	var path string
-	if json.Unmarshal(b, &path) != nil {
-		return json.Unmarshal(b, r.port)
-	}
-	if !strings.HasPrefix(path, "/") {
-		return fault.Config("", "remote is neither a port nor the path of a socket")
-	}
-	*r.socket = path
-	return nil
-}
 
 const (
 	// stepTimeout bounds each request on a link that is up.

@@ -227,7 +227,7 @@ func TestSlotsAreShown(t *testing.T) {
 		`"remote":"/run/x.sock"`: {RemoteSocket: "/run/x.sock"},
 	} {
 		cfg.Server = Servers{"me@h"}
-		tun := newTunnel(cfg, &destination.Destination{}, nil)
+		tun := newTunnel(resolved{Config: cfg, server: &destination.Destination{}}, nil)
 		shown, err := tun.Status().MarshalJSON()
 		if err != nil || strings.Count(string(shown), "emote") != 1 || !strings.Contains(string(shown), want) {
 			t.Errorf("%s, %v: want %s", shown, err, want)

@@ -89,11 +89,11 @@ func startSlotted(t *testing.T) (*slotted, *Tunnel) {
 	t.Helper()
 	p := &slotted{holder: make([]*slottedLink, 4), links: make([]*slottedLink, 2)}
 	cfg := Config{Server: Servers{"me@proxy"}}
-	srv, err := cfg.resolve()
+	r, err := cfg.resolve()
 	if err != nil {
 		t.Fatal(err)
 	}
-	tun := newTunnel(cfg, srv, p.connect)
+	tun := newTunnel(r, p.connect)
 	tun.run(false)
 	wantState(t, tun, Up)
 	time.Sleep(time.Minute)

@@ -72,6 +72,17 @@ type Status struct {
 	LastError *Error `json:"last_error"`
 }
 
+// Announced is what can be said of a tunnel before it is open: of a configuration that cannot be used,
+// nothing, for a value in it may be a secret.
+func (cfg Config) Announced() Status {
+	cfg.Log = nil
+	s := Status{State: Connecting}
+	if r, err := cfg.resolve(); err == nil {
+		s.Server, s.URL, s.Target, s.Remote, s.RemoteSocket = r.server.String(), r.URL, r.Target, r.Remote, r.RemoteSocket
+	}
+	return s
+}
+
 // MarshalJSON writes moments as seconds since 1970, zero as 0.
 func (s Status) MarshalJSON() ([]byte, error) {
 	type plain Status

@@ -57,12 +57,12 @@ func (twoSlots) Slots() (int, bool) { return 2, false }
 func startTwo(t *testing.T) (*outcomes, *Tunnel) {
 	t.Helper()
 	cfg := Config{Server: Servers{"me@proxy"}}
-	srv, err := cfg.resolve()
+	r, err := cfg.resolve()
 	if err != nil {
 		t.Fatal(err)
 	}
 	p := &outcomes{waits: map[int]chan error{}, slots: make([]*fakeLink, 2)}
-	tun := newTunnel(cfg, srv, p.connect)
+	tun := newTunnel(r, p.connect)
 	tun.sup.retry = newRetry(&refusals{}) // not those of tests before it
 	tun.run(false)
 	p.tell(0, nil)

@@ -59,11 +59,11 @@ func TestLossAtTheEndOfTheSetUpIsMended(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &proxy{}
 		cfg := Config{Server: Servers{"me@proxy"}, Connections: 1}
-		srv, err := cfg.resolve()
+		r, err := cfg.resolve()
 		if err != nil {
 			t.Fatal(err)
 		}
-		tun := newTunnel(cfg, srv, p.connect)
+		tun := newTunnel(r, p.connect)
 		tun.sup.setupBy = time.Now().Add(time.Second)
 		tun.run(false)
 		defer tun.Close()
@@ -90,11 +90,11 @@ func TestTheErrorOfASetUpIsOfAnAttemptThatHadItsTime(t *testing.T) {
 			return nil, fault.Connect("proxy:22", ctx.Err())
 		}
 		cfg := Config{Server: Servers{"me@proxy"}, Connections: 1}
-		srv, err := cfg.resolve()
+		r, err := cfg.resolve()
 		if err != nil {
 			t.Fatal(err)
 		}
-		tun := newTunnel(cfg, srv, connect)
+		tun := newTunnel(r, connect)
 		defer tun.Close()
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
@@ -114,12 +114,12 @@ func TestFailureEndsTheCheckOfTheURL(t *testing.T) {
 	}
 	defer silent.Close()
 	cfg := Config{Server: Servers{"me@proxy"}, Connections: 1, URL: "http://" + silent.Addr().String() + "/"}
-	srv, err := cfg.resolve()
+	r, err := cfg.resolve()
 	if err != nil {
 		t.Fatal(err)
 	}
 	p := &proxy{}
-	tun := newTunnel(cfg, srv, p.connect)
+	tun := newTunnel(r, p.connect)
 	defer tun.Close()
 	go func() {
 		if c, err := silent.Accept(); err == nil { // it is being asked

@@ -77,11 +77,11 @@ func (p *proxy) link() *fakeLink {
 func startFake(t *testing.T, p *proxy) *Tunnel {
 	t.Helper()
 	cfg := Config{Server: Servers{"me@proxy"}, Connections: 1}
-	srv, err := cfg.resolve()
+	r, err := cfg.resolve()
 	if err != nil {
 		t.Fatal(err)
 	}
-	tun := newTunnel(cfg, srv, p.connect)
+	tun := newTunnel(r, p.connect)
 	tun.sup.retry = newRetry(&refusals{}) // not those of tests before it
 	tun.run(false)
 	synctest.Wait()

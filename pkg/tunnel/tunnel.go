@@ -35,7 +35,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/taipy-tunnel/taipy-tunnel/pkg/destination"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/forward"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/guard"
@@ -63,8 +62,7 @@ var (
 
 // Tunnel is an open tunnel. Its methods may be called from several goroutines.
 type Tunnel struct {
-	cfg     Config
-	server  *destination.Destination
+	cfg     resolved
 	log     *slog.Logger
 	board   *board
 	target  *forward.Target

@@ -18,7 +18,7 @@ import (
 // The bars of pkg/tunnel: what it has today. They only go down: a change that lowers a figure lowers its bar.
 const (
 	mostFiles   = 21  // the goal: 14
-	mostUses    = 120 // the goal: 50
+	mostUses    = 118 // the goal: 50
 	mostUp      = 25  // the goal: 5
 	mostHolders = 4   // the goal: 0
 )
@@ -43,8 +43,11 @@ func TestTunnelIsNoGodObject(t *testing.T) {
 		{"structs besides Tunnel that hold a *Tunnel (" + strings.Join(inside.holders, ", ") + ")", len(inside.holders), mostHolders},
 	} {
 		if c.got > c.most {
-			t.Errorf("pkg/tunnel has %d %s, want at most %d\n%s", c.got, c.what, c.most, inside)
+			t.Errorf("pkg/tunnel has %d %s, want at most %d", c.got, c.what, c.most)
 		}
+	}
+	if t.Failed() {
+		t.Logf("who uses whom:\n%s", inside)
 	}
 }
 
