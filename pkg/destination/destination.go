@@ -21,6 +21,7 @@ import (
 	"syscall"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshconfig"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshlink"
 )
 
@@ -46,11 +47,11 @@ type Destination struct {
 	User, Host string // after ssh's configuration
 	Port       int
 
-	tls   *sshlink.TLS         // SSH is inside TLS; nil: it is not
-	via   *sshlink.Via         // by way of which the first machine is reached
-	ssh   sshlink.HostSettings // what ssh's configuration says of it
-	jumps []Destination        // by way of which to connect, in that order
-	cfg   *Config              // nil of jumps
+	tls   *sshlink.TLS   // SSH is inside TLS; nil: it is not
+	via   *sshlink.Via   // by way of which the first machine is reached
+	ssh   sshconfig.Host // what ssh's configuration says of it
+	jumps []Destination  // by way of which to connect, in that order
+	cfg   *Config        // nil of jumps
 }
 
 // tlsScheme is written before a server where SSH is inside TLS.
@@ -70,7 +71,7 @@ func Resolve(cfg Config) (*Destination, error) {
 	if err != nil {
 		return nil, err
 	}
-	files, err := sshlink.ReadSSHConfig(cfg.SSHConfig, cfg.Log)
+	files, err := sshconfig.Read(cfg.SSHConfig, cfg.Log)
 	if err != nil {
 		return nil, err
 	}

@@ -10,6 +10,7 @@ import (
 	"unicode"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshconfig"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshlink"
 )
 
@@ -91,7 +92,7 @@ const maxJumps = 8
 
 // configured completes s with what ssh's configuration says of it. jump is the way there as it was
 // given, "" if it was not; depth is how many machines this one is on the way to.
-func (s Destination) configured(name string, files *sshlink.SSHConfig, jump string, depth int) (Destination, error) {
+func (s Destination) configured(name string, files *sshconfig.Files, jump string, depth int) (Destination, error) {
 	text := s.Host
 	if s.User != "" {
 		text = s.User + "@" + s.Host
@@ -125,7 +126,7 @@ func (s Destination) configured(name string, files *sshlink.SSHConfig, jump stri
 
 // parseJumps reads a chain of machines on the way. For the first one ssh's configuration may name
 // others before it, as for ssh(1).
-func parseJumps(chain string, files *sshlink.SSHConfig, depth int) (jumps []Destination, err error) {
+func parseJumps(chain string, files *sshconfig.Files, depth int) (jumps []Destination, err error) {
 	if chain == "" || strings.EqualFold(chain, "none") {
 		return nil, nil
 	}

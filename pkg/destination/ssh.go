@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshconfig"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshlink"
 )
 
@@ -52,7 +53,7 @@ func (cfg *Config) machine(d Destination, hostKey string) (sshlink.Config, error
 }
 
 // agent returns the socket of the ssh-agent, "" for none.
-func (cfg *Config) agent(h sshlink.HostSettings) string {
+func (cfg *Config) agent(h sshconfig.Host) string {
 	socket := cfg.Agent
 	if h.IdentityAgent != "" {
 		socket = h.IdentityAgent

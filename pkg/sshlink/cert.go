@@ -6,15 +6,13 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"regexp"
 	"strings"
 	"time"
 
 	"golang.org/x/crypto/ssh"
 
-	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/userfile"
 )
 
 const (
@@ -59,28 +57,8 @@ func readCert(path string) (*ssh.Certificate, error) {
 	return parseCert(text)
 }
 
-// readSmall reads a file that a person wrote, of at most so many bytes. To open anything else, a FIFO
-// or a device, may take for ever. Its errors do not name the file: the path may be a secret in the wrong
-// place.
-func readSmall(path string, most int) ([]byte, error) {
-	st, err := os.Stat(expand(path))
-	if err != nil {
-		return nil, fault.Reason(err)
-	}
-	if !st.Mode().IsRegular() {
-		return nil, errors.New("it is not a regular file")
-	}
-	f, err := os.Open(expand(path))
-	if err != nil {
-		return nil, fault.Reason(err)
-	}
-	defer func() { _ = f.Close() }()
-	text, err := io.ReadAll(io.LimitReader(f, int64(most)+1))
-	if err == nil && len(text) > most {
-		return nil, fmt.Errorf("it holds more than %d bytes", most)
-	}
-	return text, fault.Reason(err)
-}
+// readSmall is userfile.Read, where it is used much.
+func readSmall(path string, most int) ([]byte, error) { return userfile.Read(path, most) }
 
 // certEnd is when a certificate expires; zero: never. (RFC 4251's uint64 may say more than a
 // time.Time can hold; that is never, too.)

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/crypto/ssh/knownhosts"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/userfile"
 )
 
 // HostKeys knows which host keys to trust. There is no way to trust any.
@@ -236,12 +237,5 @@ func isFile(path string) bool {
 	return err == nil && st.Mode().IsRegular()
 }
 
-// expand replaces a leading "~/" by the home directory.
-func expand(path string) string {
-	if rest, ok := strings.CutPrefix(path, "~/"); ok {
-		if home, err := os.UserHomeDir(); err == nil {
-			return filepath.Join(home, rest)
-		}
-	}
-	return path
-}
+// expand is userfile.Expand, where it is used much.
+func expand(path string) string { return userfile.Expand(path) }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package sshlink
+package sshconfig
 
 import (
 	"os"
@@ -11,9 +11,9 @@ import (
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 )
 
-// HostSettings are what ssh_config files say of one host, with ssh_config(5)'s names. "" and nil:
+// Host is what ssh_config files say of one host, with ssh_config(5)'s names. "" and nil:
 // nothing.
-type HostSettings struct {
+type Host struct {
 	HostName     string
 	User         string
 	Port         int
@@ -33,8 +33,8 @@ type HostSettings struct {
 
 // Host returns what the files say of a host, by the name that the owner gave. user and port are
 // what he said himself, "" and 0 if nothing: that wins.
-func (c *SSHConfig) Host(alias, user string, port int) (HostSettings, error) {
-	h := HostSettings{HostName: alias, User: user, Port: port}
+func (c *Files) Host(alias, user string, port int) (Host, error) {
+	h := Host{HostName: alias, User: user, Port: port}
 	c = c.about(alias)
 	if name := c.first(alias, "HostName"); name != "" {
 		h.HostName, _ = tokens(name, map[byte]string{'h': alias})
@@ -76,7 +76,7 @@ func (c *SSHConfig) Host(alias, user string, port int) (HostSettings, error) {
 }
 
 // tokensOf are the tokens of ssh_config(5) that paths may hold.
-func (c *SSHConfig) tokensOf(alias string, h HostSettings) map[byte]string {
+func (c *Files) tokensOf(alias string, h Host) map[byte]string {
 	home, _ := os.UserHomeDir()
 	me := os.Getenv("USER")
 	if u, err := user.Current(); err == nil {
@@ -97,7 +97,7 @@ func (c *SSHConfig) tokensOf(alias string, h HostSettings) map[byte]string {
 
 // paths replaces the tokens in paths. One that holds another, or a variable, is left out, and so is
 // "none"; nil is for nothing said.
-func (c *SSHConfig) paths(key string, paths []string, known map[byte]string) (out []string) {
+func (c *Files) paths(key string, paths []string, known map[byte]string) (out []string) {
 	if len(paths) > 0 {
 		out = []string{}
 	}

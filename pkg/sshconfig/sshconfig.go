@@ -1,6 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package sshlink
+// Package sshconfig reads ssh_config(5) files, and never runs anything in them.
+//
+//	files, err := sshconfig.Read("", log) // ~/.ssh/config and /etc/ssh/ssh_config
+//	host, err := files.Host("proxy", "", 0) // host.HostName, host.User, host.Port, …
+//
+// How much it reads is bounded: bytes, files, and Includes within Includes.
+package sshconfig
 
 import (
 	"errors"
@@ -14,6 +20,7 @@ import (
 	"github.com/kevinburke/ssh_config"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/userfile"
 )
 
 const (
@@ -25,12 +32,12 @@ const (
 // holds is a keyword of our own, in each section, by which to see whether it applies.
 const holds = "TaipyTunnelHolds"
 
-// SSHConfig is what ssh_config(5) files say. Nothing in them is ever run.
+// Files are what ssh_config(5) files say. Nothing in them is ever run.
 //
 // Host, Include, "Match all", "Match host" (which is compared with the name that was given, not
 // with HostName) and "Match originalhost" are understood. Sections of other Match lines are passed over with a warning, and so is what
 // cannot be read: ssh may well understand it. There is no CanonicalizeHostname.
-type SSHConfig struct {
+type Files struct {
 	sections []section
 	log      *slog.Logger
 }
@@ -41,14 +48,14 @@ type section struct {
 	under []*ssh_config.Config // the Host lines above the Includes that led here
 }
 
-// ReadSSHConfig reads a file as ssh -F does: "" stands for ~/.ssh/config and /etc/ssh/ssh_config,
+// Read reads a file as ssh -F does: "" stands for ~/.ssh/config and /etc/ssh/ssh_config,
 // neither of which need exist, and "none" for no file. An error is of class fault.ErrConfig.
-func ReadSSHConfig(path string, log *slog.Logger) (*SSHConfig, error) {
+func Read(path string, log *slog.Logger) (*Files, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	c := &SSHConfig{log: log}
-	r := &configReader{SSHConfig: c, left: maxSSHConfig}
+	c := &Files{log: log}
+	r := &configReader{Files: c, left: maxSSHConfig}
 	switch path {
 	case "none":
 		return c, nil
@@ -61,7 +68,7 @@ func ReadSSHConfig(path string, log *slog.Logger) (*SSHConfig, error) {
 		return c, nil
 	}
 	if err := r.file(path, nil, 0); err != nil {
-		return nil, fault.Config("give the path of a file that ssh -F takes, or \"none\"", "ssh_config %s cannot be read: %w", fault.Path(expand(path)), err)
+		return nil, fault.Config("give the path of a file that ssh -F takes, or \"none\"", "ssh_config %s cannot be read: %w", fault.Path(userfile.Expand(path)), err)
 	}
 	return c, nil
 }
@@ -70,7 +77,7 @@ func ReadSSHConfig(path string, log *slog.Logger) (*SSHConfig, error) {
 // and a value only: it reads Includes without any bound, refuses a whole file for one Match line,
 // and does not end on a line that begins with an equals sign.
 type configReader struct {
-	*SSHConfig
+	*Files
 	left  int // bytes that may still be read
 	files int
 }
@@ -80,7 +87,7 @@ func (r *configReader) file(path string, under []*ssh_config.Config, depth int) 
 	if r.files++; r.files > maxIncludes || depth > maxDepth {
 		return errors.New("too many files include each other")
 	}
-	text, err := readSmall(path, r.left)
+	text, err := userfile.Read(path, r.left)
 	if err != nil {
 		return err
 	}
@@ -167,7 +174,7 @@ func (r *configReader) include(paths []string, dir string, under []*ssh_config.C
 		if !filepath.IsAbs(path) && !strings.HasPrefix(path, "~") {
 			path = filepath.Join(dir, path)
 		}
-		files, err := filepath.Glob(expand(path))
+		files, err := filepath.Glob(userfile.Expand(path))
 		if err != nil {
 			r.log.Warn("an Include of the ssh configuration is passed over", "file", path, "reason", err.Error())
 		}
@@ -219,8 +226,8 @@ func words(value string) (out []string) {
 }
 
 // about returns the part that concerns a host.
-func (c *SSHConfig) about(alias string) *SSHConfig {
-	part := &SSHConfig{log: c.log}
+func (c *Files) about(alias string) *Files {
+	part := &Files{log: c.log}
 	for _, s := range c.sections {
 		applies := true
 		for _, cfg := range append(s.under[:len(s.under):len(s.under)], s.cfg) {
@@ -237,7 +244,7 @@ func (c *SSHConfig) about(alias string) *SSHConfig {
 }
 
 // all returns what is said about a host under a keyword, the first first.
-func (c *SSHConfig) all(alias, key string) (values []string) {
+func (c *Files) all(alias, key string) (values []string) {
 	for _, s := range c.sections {
 		if found, err := s.cfg.GetAll(alias, key); err == nil {
 			values = append(values, found...)
@@ -247,7 +254,7 @@ func (c *SSHConfig) all(alias, key string) (values []string) {
 }
 
 // first returns what counts for a keyword that may be given once: what is said first.
-func (c *SSHConfig) first(alias, key string) string {
+func (c *Files) first(alias, key string) string {
 	if values := c.all(alias, key); len(values) > 0 {
 		return values[0]
 	}

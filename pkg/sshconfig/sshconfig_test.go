@@ -2,7 +2,7 @@
 
 //go:build linux
 
-package sshlink
+package sshconfig
 
 import (
 	"errors"
@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -35,9 +36,48 @@ func sshDir(t testing.TB, files map[string]string) string {
 	return filepath.Join(home, ".ssh")
 }
 
-func hostSettings(t testing.TB, path, alias string) HostSettings {
+func read(t testing.TB, path string) string {
 	t.Helper()
-	c, err := ReadSSHConfig(path, nil)
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func fifo(t testing.TB) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "fifo")
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func replace(t testing.TB, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func file(t testing.TB, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "file")
+	replace(t, path, text)
+	return path
+}
+
+func wantFault(t testing.TB, err, class error, permanent bool) {
+	t.Helper()
+	if e, ok := errors.AsType[*fault.Error](err); !ok || !errors.Is(err, class) || e.Permanent != permanent {
+		t.Fatalf("error %v (%T), want class %v, permanent %v", err, err, class, permanent)
+	}
+}
+
+func hostSettings(t testing.TB, path, alias string) Host {
+	t.Helper()
+	c, err := Read(path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,7 +124,7 @@ Match all
 	text := read(t, filepath.Join(dir, "config"))
 	replace(t, filepath.Join(dir, "config"), strings.Replace(text, "hostname = of-every.example.com-is-not-this\n", "", 1))
 	home := filepath.Dir(dir)
-	want := HostSettings{HostName: "203.0.113.7", User: "me", Port: 2222, HostKeyAlias: "the-proxy", ProxyJump: "a@b:1,c", IdentitiesOnly: true,
+	want := Host{HostName: "203.0.113.7", User: "me", Port: 2222, HostKeyAlias: "the-proxy", ProxyJump: "a@b:1,c", IdentitiesOnly: true,
 		IdentityFiles: []string{"~/.ssh/id_me_203.0.113.7", home + "/with a blank"}, Certificates: []string{"/certs/proxy.pub"},
 		KnownHosts: []string{"~/.ssh/known2", "/etc/known 3"}}
 	if got := hostSettings(t, "", "proxy"); !reflect.DeepEqual(got, want) {
@@ -99,7 +139,7 @@ Match all
 	if got := hostSettings(t, "", "commanded"); got.ProxyCommand != "nc %h %p" {
 		t.Errorf("%+v", got)
 	}
-	if got := hostSettings(t, "none", "proxy"); !reflect.DeepEqual(got, HostSettings{HostName: "proxy"}) {
+	if got := hostSettings(t, "none", "proxy"); !reflect.DeepEqual(got, Host{HostName: "proxy"}) {
 		t.Errorf("none: %+v", got)
 	}
 }
@@ -164,7 +204,7 @@ func TestSSHConfigAsSSHReadsIt(t *testing.T) {
 // "none" is not the same as nothing, and agents have addresses of their own.
 func TestSSHConfigOfAgentsAndNone(t *testing.T) {
 	t.Setenv("MY_AGENT", "/run/agent")
-	for text, want := range map[string]HostSettings{
+	for text, want := range map[string]Host{
 		"":                            {},
 		"IdentityFile none":           {IdentityFiles: []string{}},
 		"UserKnownHostsFile none":     {KnownHosts: []string{}},
@@ -189,7 +229,7 @@ func TestSSHConfigIsBounded(t *testing.T) {
 		t.Errorf("a file that includes itself: user %q", got)
 	}
 	for _, path := range []string{filepath.Join(dir, "big"), filepath.Join(dir, "none-such"), dir, "/dev/zero", fifo(t)} {
-		_, err := ReadSSHConfig(path, nil)
+		_, err := Read(path, nil)
 		wantFault(t, err, fault.ErrConfig, true)
 	}
 	// To go back over what was read for each star would take 60 million steps for each of these: hours.
@@ -199,7 +239,7 @@ func TestSSHConfigIsBounded(t *testing.T) {
 	if took := time.Since(begin); took > time.Minute {
 		t.Errorf("took %v", took)
 	}
-	c, err := ReadSSHConfig(file(t, "Host a\nPort x\n"), nil)
+	c, err := Read(file(t, "Host a\nPort x\n"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -219,7 +259,7 @@ func FuzzSSHConfig(f *testing.F) {
 		}
 		path := filepath.Join(t.TempDir(), "config")
 		replace(t, path, string(text))
-		c, err := ReadSSHConfig(path, nil)
+		c, err := Read(path, nil)
 		if err != nil {
 			if !errors.Is(err, fault.ErrConfig) {
 				t.Errorf("class of %v", err)

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package userfile reads the files that a person names: keys, certificates, known hosts, configurations.
+package userfile
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
+)
+
+// Read reads a file that a person wrote, of at most so many bytes. To open anything else, a FIFO
+// or a device, may take for ever. Its errors do not name the file: the path may be a secret in the wrong
+// place.
+func Read(path string, most int) ([]byte, error) {
+	st, err := os.Stat(Expand(path))
+	if err != nil {
+		return nil, fault.Reason(err)
+	}
+	if !st.Mode().IsRegular() {
+		return nil, errors.New("it is not a regular file")
+	}
+	f, err := os.Open(Expand(path))
+	if err != nil {
+		return nil, fault.Reason(err)
+	}
+	defer func() { _ = f.Close() }()
+	text, err := io.ReadAll(io.LimitReader(f, int64(most)+1))
+	if err == nil && len(text) > most {
+		return nil, fmt.Errorf("it holds more than %d bytes", most)
+	}
+	return text, fault.Reason(err)
+}
+
+// Expand replaces a leading "~/" by the home directory.
+func Expand(path string) string {
+	if rest, ok := strings.CutPrefix(path, "~/"); ok {
+		if home, err := os.UserHomeDir(); err == nil {
+			return filepath.Join(home, rest)
+		}
+	}
+	return path
+}
