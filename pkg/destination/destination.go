@@ -20,9 +20,9 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/egress"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshconfig"
-	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshlink"
 )
 
 // Config says where to log in and how. Its fields are those of tunnel.Config, where they are described, by
@@ -47,8 +47,8 @@ type Destination struct {
 	User, Host string // after ssh's configuration
 	Port       int
 
-	tls   *sshlink.TLS   // SSH is inside TLS; nil: it is not
-	via   *sshlink.Via   // by way of which the first machine is reached
+	tls   *egress.TLS    // SSH is inside TLS; nil: it is not
+	via   *egress.Via    // by way of which the first machine is reached
 	ssh   sshconfig.Host // what ssh's configuration says of it
 	jumps []Destination  // by way of which to connect, in that order
 	cfg   *Config        // nil of jumps

@@ -9,9 +9,9 @@ import (
 	"strings"
 	"unicode"
 
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/egress"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshconfig"
-	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshlink"
 )
 
 // parse reads "[user@]host[:port]", after "tls://" or not; what is left out is "" or 0, but the
@@ -20,7 +20,7 @@ func parse(name, text string) (Destination, error) {
 	rest, inTLS := strings.CutPrefix(text, tlsScheme)
 	s, err := parsePlain(name, rest)
 	if err == nil && inTLS {
-		s.tls = &sshlink.TLS{}
+		s.tls = &egress.TLS{}
 		if s.Port == 0 {
 			s.Port = tlsPort // that of ssh's configuration is for SSH alone
 		}

@@ -10,8 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/egress"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
-	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshlink"
 )
 
 // sshConfig writes an ssh_config file and returns its path.
@@ -127,8 +127,8 @@ func TestServerForAnotherAccount(t *testing.T) {
 		"sales@proxy.example.com:2222":  {User: "root", Host: "proxy.example.com", Port: 2222},
 		"sales@[2001:db8::1]":           {User: "root", Host: "2001:db8::1", Port: 22},
 		"sales@[2001:db8::1]:2222":      {User: "root", Host: "2001:db8::1", Port: 2222},
-		"tls://sales@proxy.example.com": {User: "root", Host: "proxy.example.com", Port: 443, tls: &sshlink.TLS{}},
-		"tls://sales@[2001:db8::1]:22":  {User: "root", Host: "2001:db8::1", Port: 22, tls: &sshlink.TLS{}},
+		"tls://sales@proxy.example.com": {User: "root", Host: "proxy.example.com", Port: 443, tls: &egress.TLS{}},
+		"tls://sales@[2001:db8::1]:22":  {User: "root", Host: "2001:db8::1", Port: 22, tls: &egress.TLS{}},
 	} {
 		got := s.ServerFor("sales")
 		again, err := parse("server", got)

@@ -7,7 +7,7 @@ import (
 	"os"
 	"strings"
 
-	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshlink"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/egress"
 )
 
 // route fills in how the connection to d, or to the first machine on the way, leaves the network.
@@ -16,12 +16,12 @@ func (cfg *Config) route(d *Destination) (err error) {
 	if len(d.jumps) > 0 {
 		first = d.jumps[0]
 	}
-	check := &sshlink.TLS{} // the certificate of an https proxy
+	check := &egress.TLS{} // the certificate of an https proxy
 	switch text := strings.TrimSpace(cfg.Via); {
 	case text == "":
-		d.via, err = sshlink.ViaFromEnvironment(cfg.getenv, first.addr(), check)
+		d.via, err = egress.ViaFromEnvironment(cfg.getenv, first.addr(), check)
 	case !strings.EqualFold(text, "none"):
-		d.via, err = sshlink.ParseVia("via", text, check)
+		d.via, err = egress.ParseVia("via", text, check)
 	}
 	roots := cfg.roots()
 	for _, t := range append(ends(d.jumps), d.tls, check) {
@@ -36,7 +36,7 @@ func (cfg *Config) route(d *Destination) (err error) {
 }
 
 // ends are those where machines on the way have SSH in TLS, nil where they have not.
-func ends(machines []Destination) (found []*sshlink.TLS) {
+func ends(machines []Destination) (found []*egress.TLS) {
 	for _, m := range machines {
 		found = append(found, m.tls)
 	}

@@ -33,12 +33,13 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/egress"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/guard"
 )
 
 const (
-	dialTimeout      = 5 * time.Second  // for all addresses of the server together
+	dialTimeout      = 5 * time.Second  // by way of a bastion
 	handshakeTimeout = 10 * time.Second // banner, key exchange and login
 )
 
@@ -57,10 +58,10 @@ type Config struct {
 	// HostKeyAlias is looked up in place of Host and Port (ssh_config(5)). "": it is not.
 	HostKeyAlias string
 	// TLS has SSH be inside TLS on Port. Nil: it is not.
-	TLS *TLS
+	TLS *egress.TLS
 	// Via is an egress proxy, by way of which to connect. It is not for a machine with a Jump: that
 	// one has it. Nil: there is none.
-	Via *Via
+	Via *egress.Via
 	// Jump is a bastion, by way of which to connect. It may have one itself. Nil: there is none.
 	Jump *Config
 	// Log takes what a support person wants to see. Nil: nothing is logged.
@@ -70,17 +71,16 @@ type Config struct {
 	Bound bool
 	// Control is called with each socket before it connects, as net.Dialer's. Nil: nobody is.
 	Control func(network, address string, c syscall.RawConn) error
-
-	resolve lookup // nil: the system's
 }
 
 // Addr returns "host:port".
-func (c *Config) Addr() string {
-	port := c.Port
-	if port == 0 {
-		port = 22
+func (c *Config) Addr() string { return net.JoinHostPort(c.Host, strconv.Itoa(c.port())) }
+
+func (c *Config) port() int {
+	if c.Port == 0 {
+		return 22
 	}
-	return net.JoinHostPort(c.Host, strconv.Itoa(port))
+	return c.Port
 }
 
 // keyAddr is under what the host key is looked up: in lower case, as ssh(1) does.
@@ -159,10 +159,10 @@ func dial(ctx context.Context, cfg Config, algorithms []string, keys *login, und
 	if under != nil {
 		tcp, err = under.through(ctx, addr)
 	} else {
-		tcp, err = cfg.connect(ctx)
+		tcp, err = (&egress.Dialer{Via: cfg.Via, Control: cfg.Control}).Dial(ctx, cfg.Host, cfg.port())
 	}
 	if err == nil && cfg.TLS != nil {
-		if tcp, err = cfg.TLS.over(ctx, tcp, cfg.Host, addr); err != nil && under != nil && under.lost() {
+		if tcp, err = cfg.TLS.Over(ctx, tcp, cfg.Host, addr); err != nil && under != nil && under.lost() {
 			err = fault.Hop(under.cfg.Addr(), fault.LinkLost(err))
 		}
 	}
@@ -172,7 +172,7 @@ func dial(ctx context.Context, cfg Config, algorithms []string, keys *login, und
 		}
 		return nil, err
 	}
-	setUserTimeout(socket(tcp), userTimeout)
+	setUserTimeout(egress.Socket(tcp), userTimeout)
 
 	l := &Link{cfg: cfg, under: under, done: make(chan struct{}), asking: make(chan struct{}, 1), slots: map[string]*Listener{}, conns: map[*conn]struct{}{}}
 	l.tasks.Panicked = func(err error) { l.fail(fault.Internal(err)) }
@@ -249,7 +249,7 @@ func (l *Link) handshake(ctx context.Context, algorithms []string, keys *login, 
 // classify tells why a handshake failed, by how far it came. trusted: the host key was accepted,
 // so what remained was the login.
 func (l *Link) classify(err error, trusted bool, keys *login, waited time.Duration) error {
-	addr, said := l.cfg.Addr(), l.cfg.Via.hide(l.wire.said())
+	addr, said := l.cfg.Addr(), l.cfg.Via.Hide(l.wire.said())
 	_, isNet := errors.AsType[net.Error](err)
 	isNet = isNet || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 	negotiation, isNegotiation := errors.AsType[*ssh.AlgorithmNegotiationError](err)
@@ -260,7 +260,7 @@ func (l *Link) classify(err error, trusted bool, keys *login, waited time.Durati
 		return fault.Full(addr, said)
 	case strings.Contains(said, "Not allowed at this time"):
 		return fault.Patience(addr, said)
-	case said == "" && isTimeout(err):
+	case said == "" && fault.IsTimeout(err):
 		return fault.NoBanner(addr, waited)
 	case said == "" && l.cfg.TLS == nil && l.cfg.Via == nil:
 		return fault.Overload(fault.DroppedAtOnce(addr, err))
@@ -294,11 +294,6 @@ func (l *Link) notSSH(addr, said string) error {
 	default:
 		return fault.NotSSH(addr, said)
 	}
-}
-
-func isTimeout(err error) bool {
-	e, ok := errors.AsType[net.Error](err)
-	return ok && e.Timeout()
 }
 
 // Dial connects to addr ("host:port") from the proxy (RFC 4254, section 7.2, direct-tcpip). Where ctx ends

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/egress"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/leak"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
@@ -231,37 +232,14 @@ func TestSilentProxyIsCancelled(t *testing.T) {
 		asked := make(chan struct{})
 		at := accepting(t, func(c net.Conn) { _, _ = c.Read(make([]byte, 1)); close(asked); silence(c) })
 		cfg := fakeConfig(t, at, newSigner(t))
-		if cfg.TLS = (&TLS{}); way != "tls" {
+		if cfg.TLS = (&egress.TLS{}); way != "tls" {
 			cfg.TLS, cfg.Via = nil, via(t, way+at.String())
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		go func() { <-asked; cancel() }()
 		begin := time.Now()
-		if _, err := Dial(ctx, cfg); !errors.Is(err, context.Canceled) || time.Since(begin) > viaTimeout/2 {
+		if _, err := Dial(ctx, cfg); !errors.Is(err, context.Canceled) || time.Since(begin) > 5*time.Second {
 			t.Errorf("%s: %v after %v", way, err, time.Since(begin))
 		}
 	}
-}
-
-// FuzzProxyAnswer: whatever a proxy says, no more of it is read than the head, and of that not much.
-func FuzzProxyAnswer(f *testing.F) {
-	for _, s := range []string{"HTTP/1.1 200 OK\r\n\r\nSSH-2.0-x\r\n", "HTTP/1.0 407 x\nProxy-Authenticate: Basic realm=\"x\"\n\n", "HTTP/1.1 100 c\r\n\r\nHTTP/1.1 200\r\n\r\n",
-		"HTTP/1.1 200 OK\r\nContent-Type: text/html;\r\n\r\n", "HTTP/1.1  200", "\r\n", "HTTP/ 99999999999\n", ": \n:\n"} {
-		f.Add([]byte(s))
-	}
-	f.Fuzz(func(t *testing.T, said []byte) {
-		r := bytes.NewReader(append(said, "SSH-2.0-rest"...))
-		a, seen, err := readAnswer(r)
-		read := len(said) + len("SSH-2.0-rest") - r.Len()
-		switch {
-		case read > maxHead || len(seen) != read:
-			t.Fatalf("%d bytes read, %d seen", read, len(seen))
-		case err == nil && (a.status < 200 || a.status > 599):
-			t.Fatalf("%+v", a)
-		case err == nil && !strings.HasSuffix(seen, "\n"):
-			t.Fatalf("the head ends in %q", seen)
-		case err == nil && bytes.Contains(said, []byte("\n\n")) && read > len(said):
-			t.Fatalf("read into what follows: %q", seen)
-		}
-	})
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/egress"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/leak"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
@@ -57,7 +58,7 @@ func TestTLSThatIsRefused(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			cfg.Port, cfg.TLS = at.Port, &TLS{Roots: ca.Pool}
+			cfg.Port, cfg.TLS = at.Port, &egress.TLS{Roots: ca.Pool}
 			if c.change != nil {
 				c.change(&cfg)
 			}
@@ -83,7 +84,7 @@ func TestCertificateThatWasGoodOnce(t *testing.T) {
 	s := sshdtest.Start(t, sshdtest.Options{})
 	ca := sshdtest.NewAuthority(t)
 	cfg := config(t, s)
-	cfg.TLS = &TLS{Roots: ca.Pool}
+	cfg.TLS = &egress.TLS{Roots: ca.Pool}
 	cfg.Port = sshdtest.StartTLS(t, ca.Issue("127.0.0.1", 2*time.Hour), s.Addr()).Port
 	l, err := Dial(within(t, 20*time.Second), cfg)
 	if err != nil {
@@ -104,8 +105,8 @@ func TestTLSAndBastions(t *testing.T) {
 	inner := sshdtest.StartTLS(t, ca.Issue("127.0.0.1", 2*time.Hour), s.Addr())
 	outer := sshdtest.StartTLS(t, ca.Issue("127.0.0.1", 2*time.Hour), one.Addr())
 	cfg := by(t, s, one)
-	cfg.Port, cfg.TLS = inner.Port, &TLS{Roots: ca.Pool}
-	cfg.Jump.Port, cfg.Jump.TLS = outer.Port, &TLS{Roots: ca.Pool}
+	cfg.Port, cfg.TLS = inner.Port, &egress.TLS{Roots: ca.Pool}
+	cfg.Jump.Port, cfg.Jump.TLS = outer.Port, &egress.TLS{Roots: ca.Pool}
 	cfg.Jump.Via = via(t, "http://"+proxy.Addr())
 	l, err := Dial(within(t, 20*time.Second), cfg)
 	if err != nil {
@@ -177,6 +178,6 @@ func byProxy(t *testing.T, s *sshdtest.Server) (*sshdtest.Egress, Config) {
 func byTLS(t *testing.T, s *sshdtest.Server) (*sshdtest.Egress, Config) {
 	ca := sshdtest.NewAuthority(t)
 	e, cfg := sshdtest.StartTLS(t, ca.Issue("127.0.0.1", 2*time.Hour), s.Addr()), config(t, s)
-	cfg.Port, cfg.TLS = e.Port, &TLS{Roots: ca.Pool}
+	cfg.Port, cfg.TLS = e.Port, &egress.TLS{Roots: ca.Pool}
 	return e, cfg
 }

@@ -28,7 +28,7 @@ func TestDialIsGivenUp(t *testing.T) {
 	l := dialLink(t, s)
 	visitor, accepted := visit(t, bind(t, s, l))
 	port := s.FreePort()
-	_ = blackHole(t, "127.0.0.1", port)
+	_ = sshdtest.BlackHole(t, "127.0.0.1", port)
 	ctx := within(t, 100*time.Millisecond)
 	if c, err := l.Dial(ctx, (&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port}).String()); c != nil || !errors.Is(err, context.DeadlineExceeded) {
 		t.Fatalf("%v, %v", c, err)

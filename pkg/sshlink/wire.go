@@ -6,6 +6,8 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/egress"
 )
 
 const (
@@ -37,7 +39,7 @@ type wire struct {
 
 // newWire takes over c; start runs its writer until Close.
 func newWire(c net.Conn, start func(func()) bool, broke func()) *wire {
-	w := &wire{Conn: c, socket: socket(c), broke: broke, in: make([]byte, wireRead)}
+	w := &wire{Conn: c, socket: egress.Socket(c), broke: broke, in: make([]byte, wireRead)}
 	w.work, w.room = sync.NewCond(&w.mu), sync.NewCond(&w.mu)
 	start(w.flush)
 	return w

@@ -112,3 +112,9 @@ func From(err error) *Error {
 	}
 	return Internal(err)
 }
+
+// IsTimeout reports whether a network's error says that time ran out.
+func IsTimeout(err error) bool {
+	e, ok := errors.AsType[net.Error](err)
+	return ok && e.Timeout()
+}

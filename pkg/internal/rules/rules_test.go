@@ -36,14 +36,14 @@ var may = map[string][]string{
 	"pkg/proxyhost/attacks":   {},
 	"pkg/proxyadmin":          {"pkg/destination", "pkg/sshlink", "pkg/gate", "pkg/probe", "pkg/proxyhost", "pkg/internal/fault"},
 	"pkg/probe":               {"github.com/hashicorp/go-retryablehttp"},
-	"pkg/sshlink": {"pkg/internal/fault", "pkg/internal/guard", "pkg/internal/userfile", "github.com/pkg/sftp", "golang.org/x/crypto/ssh", "golang.org/x/sys/unix",
-		"golang.org/x/net/proxy", "golang.org/x/net/http/httpproxy"},
-	"pkg/sshconfig":   {"pkg/internal/fault", "pkg/internal/userfile", "github.com/kevinburke/ssh_config"},
-	"pkg/destination": {"pkg/sshconfig", "pkg/sshlink", "pkg/internal/fault"},
-	"pkg/tunnel":      {"pkg/destination", "pkg/sshlink", "pkg/forward", "pkg/gate", "pkg/probe", "pkg/proxyhost", "pkg/backoff", "pkg/internal/fault", "pkg/internal/guard"},
-	"pkg/databricks":  {"pkg/sshlink", "pkg/internal/fault", "pkg/internal/guard", "github.com/databricks/databricks-sdk-go"},
-	"cshared":         {"pkg/tunnel", "pkg/databricks", "pkg/destination", "pkg/proxyadmin", "pkg/proxyhost", "pkg/internal/guard", "golang.org/x/sys/unix"},
-	"examples/listen": {"pkg/tunnel"},
+	"pkg/sshlink":             {"pkg/egress", "pkg/internal/fault", "pkg/internal/guard", "pkg/internal/userfile", "github.com/pkg/sftp", "golang.org/x/crypto/ssh", "golang.org/x/sys/unix"},
+	"pkg/egress":              {"pkg/internal/fault", "pkg/internal/guard", "golang.org/x/net/proxy", "golang.org/x/net/http/httpproxy"},
+	"pkg/sshconfig":           {"pkg/internal/fault", "pkg/internal/userfile", "github.com/kevinburke/ssh_config"},
+	"pkg/destination":         {"pkg/egress", "pkg/sshconfig", "pkg/sshlink", "pkg/internal/fault"},
+	"pkg/tunnel":              {"pkg/destination", "pkg/sshlink", "pkg/forward", "pkg/gate", "pkg/probe", "pkg/proxyhost", "pkg/backoff", "pkg/internal/fault", "pkg/internal/guard"},
+	"pkg/databricks":          {"pkg/sshlink", "pkg/internal/fault", "pkg/internal/guard", "github.com/databricks/databricks-sdk-go"},
+	"cshared":                 {"pkg/tunnel", "pkg/databricks", "pkg/destination", "pkg/proxyadmin", "pkg/proxyhost", "pkg/internal/guard", "golang.org/x/sys/unix"},
+	"examples/listen":         {"pkg/tunnel"},
 }
 
 // forTests are packages that only tests import.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package sshlink
+package egress
 
 import (
 	"context"
@@ -39,9 +39,9 @@ func (v *Via) ask(_ context.Context, conn net.Conn, addr string) error {
 		return err
 	}
 	a, seen, err := readAnswer(conn)
-	switch line := v.hide(a.line); {
+	switch line := v.Hide(a.line); {
 	case errors.Is(err, errNotHTTP):
-		return fault.ViaNoProxy(v.String(), v.hide(seen))
+		return fault.ViaNoProxy(v.String(), v.Hide(seen))
 	case err != nil:
 		return err
 	case a.status == http.StatusProxyAuthRequired, a.status == http.StatusUnauthorized: // as tinyproxy says to a wrong one
@@ -165,7 +165,7 @@ func (v *Via) socks(ctx context.Context, conn net.Conn, addr string) error {
 	if refusal := v.refusal(h.said, addr); refusal != nil {
 		return refusal
 	}
-	if isTimeout(err) || ctx.Err() != nil {
+	if fault.IsTimeout(err) || ctx.Err() != nil {
 		return context.DeadlineExceeded
 	}
 	return errors.New("it sent no answer of SOCKS5")
@@ -181,7 +181,7 @@ func (v *Via) refusal(said []byte, addr string) error {
 	case len(said) == 0:
 		return nil
 	case said[0] != 5:
-		return fault.ViaNoProxy(v.String(), v.hide(string(said)))
+		return fault.ViaNoProxy(v.String(), v.Hide(string(said)))
 	case len(said) < 2:
 		return nil
 	case said[1] == 0xff:

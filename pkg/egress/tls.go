@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package sshlink
+package egress
 
 import (
 	"context"
@@ -15,6 +15,9 @@ import (
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 )
 
+// tlsTimeout bounds a handshake.
+const tlsTimeout = 10 * time.Second
+
 // TLS is how the certificate of a TLS server is checked: its name is that under which it was dialled.
 type TLS struct {
 	// Roots are the authorities to trust. Nil: the system's.
@@ -23,10 +26,10 @@ type TLS struct {
 	proven atomic.Bool // it was accepted once
 }
 
-// over puts TLS over c, or closes it.
-func (t *TLS) over(ctx context.Context, c net.Conn, host, addr string) (net.Conn, error) {
+// Over puts TLS over c, or closes it.
+func (t *TLS) Over(ctx context.Context, c net.Conn, host, addr string) (net.Conn, error) {
 	begin := time.Now()
-	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
+	ctx, cancel := context.WithTimeout(ctx, tlsTimeout)
 	defer cancel()
 	conn := tls.Client(c, &tls.Config{ServerName: host, RootCAs: t.Roots, MinVersion: tls.VersionTLS12,
 		DynamicRecordSizingDisabled: true}) // the wire gathers what it writes
@@ -59,15 +62,15 @@ func tlsFault(err error, host, addr string, waited time.Duration) *fault.Error {
 	if e, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		return fault.CertificateUntrusted(addr, e.Err)
 	}
-	if isTimeout(err) {
+	if fault.IsTimeout(err) {
 		return fault.TLSSilent(addr, waited)
 	}
 	return fault.TLSFailed(addr, err)
 }
 
-// socket returns the connection at the bottom of c: TLS may lie over it, once to an egress proxy and
+// Socket returns the connection at the bottom of c: TLS may lie over it, once to an egress proxy and
 // once to the server, but its options, and what the kernel knows of it, are ours.
-func socket(c net.Conn) net.Conn {
+func Socket(c net.Conn) net.Conn {
 	for {
 		over, ok := c.(interface{ NetConn() net.Conn })
 		if !ok {

@@ -2,12 +2,12 @@
 
 //go:build linux
 
-package sshlink
+package egress
 
 import (
 	"context"
 	"errors"
-	"net"
+	"io"
 	"net/netip"
 	"slices"
 	"strings"
@@ -21,36 +21,6 @@ import (
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/leak"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
 )
-
-// blackHole is a listener at an address of 127/8 whose backlog is full: further SYNs are dropped
-// (listen(2), tcp_abort_on_overflow off), as by a firewall. The function that it returns takes
-// one of those that wait.
-func blackHole(t testing.TB, host string, port int) (accept func()) {
-	t.Helper()
-	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = syscall.Close(fd) })
-	to := &syscall.SockaddrInet4{Port: port, Addr: netip.MustParseAddr(host).As4()}
-	if err := errors.Join(syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1), syscall.Bind(fd, to), syscall.Listen(fd, 0)); err != nil {
-		t.Fatal(err)
-	}
-	addr := netip.AddrPortFrom(netip.MustParseAddr(host), uint16(port)).String()
-	for {
-		c, err := net.DialTimeout("tcp", addr, 500*time.Millisecond)
-		if err != nil {
-			break
-		}
-		t.Cleanup(func() { _ = c.Close() })
-	}
-	return func() {
-		n, _, err := syscall.Accept(fd)
-		if err == nil {
-			_ = syscall.Close(n)
-		}
-	}
-}
 
 // at has a name resolve to addresses.
 func at(addrs ...string) lookup {
@@ -66,9 +36,9 @@ func at(addrs ...string) lookup {
 func TestConnectsOverlap(t *testing.T) {
 	leak.Check(t)
 	s := sshdtest.Start(t, sshdtest.Options{})
-	blackHole(t, "127.0.0.2", s.Port)
-	blackHole(t, "127.0.0.3", s.Port)
-	blackHole(t, "127.0.0.4", s.Port)
+	sshdtest.BlackHole(t, "127.0.0.2", s.Port)
+	sshdtest.BlackHole(t, "127.0.0.3", s.Port)
+	sshdtest.BlackHole(t, "127.0.0.4", s.Port)
 	for name, c := range map[string]struct {
 		addrs []string
 		least time.Duration
@@ -81,14 +51,13 @@ func TestConnectsOverlap(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			leak.Check(t)
-			cfg := config(t, s)
-			cfg.resolve = at(c.addrs...)
+			d := Dialer{resolve: at(c.addrs...)}
 			var sockets atomic.Int32
-			cfg.Control = func(string, string, syscall.RawConn) error { sockets.Add(1); return nil }
+			d.Control = func(string, string, syscall.RawConn) error { sockets.Add(1); return nil }
 			const spoke = "Remote protocol version"
 			before := strings.Count(s.Log(), spoke)
 			begin := time.Now()
-			conn, err := cfg.connect(within(t, 20*time.Second))
+			conn, err := d.Dial(within(t, 20*time.Second), "proxy", s.Port)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -100,12 +69,12 @@ func TestConnectsOverlap(t *testing.T) {
 			if n := sockets.Load(); int(n) > len(c.addrs) {
 				t.Errorf("%d sockets for %d addresses", n, len(c.addrs))
 			}
-			cfg.HostKeyAlias = "proxy"
-			l, err := Dial(within(t, 20*time.Second), cfg)
-			if err != nil {
+			if conn, err = d.Dial(within(t, 20*time.Second), "proxy", s.Port); err != nil {
 				t.Fatal(err)
 			}
-			_ = l.Close()
+			_, _ = io.WriteString(conn, "SSH-2.0-test\r\n")
+			_, _ = io.Copy(io.Discard, io.LimitReader(conn, 512)) // more than a banner: it has heard us
+			_ = conn.Close()
 			if n := strings.Count(s.Log(), spoke) - before; n != 1 {
 				t.Errorf("%d connections spoke with the server, want the last one alone", n)
 			}
@@ -117,11 +86,11 @@ func TestConnectsOverlap(t *testing.T) {
 func TestLostSYN(t *testing.T) {
 	leak.Check(t)
 	port := sshdtest.Start(t, sshdtest.Options{}).FreePort()
-	accept := blackHole(t, "127.0.0.2", port)
-	cfg := Config{Host: "127.0.0.2", Port: port}
+	accept := sshdtest.BlackHole(t, "127.0.0.2", port)
+	var d Dialer
 	var sockets atomic.Int32
 	second := make(chan struct{})
-	cfg.Control = func(_, _ string, raw syscall.RawConn) error {
+	d.Control = func(_, _ string, raw syscall.RawConn) error {
 		if sockets.Add(1) != 2 {
 			return nil
 		}
@@ -129,7 +98,7 @@ func TestLostSYN(t *testing.T) {
 		close(second)
 		return raw.Control(func(fd uintptr) { _ = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_PRIORITY, 2) }) // to be told from the first
 	}
-	c, err := cfg.connect(within(t, 10*time.Second))
+	c, err := d.Dial(within(t, 10*time.Second), "127.0.0.2", port)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,7 +121,7 @@ func TestConnectsAreBounded(t *testing.T) {
 	leak.Check(t)
 	port := sshdtest.Start(t, sshdtest.Options{}).FreePort()
 	for _, hole := range []string{"127.0.0.2", "127.0.0.3", "127.0.0.4", "127.0.0.6"} {
-		blackHole(t, hole, port)
+		sshdtest.BlackHole(t, hole, port)
 	}
 	for name, addrs := range map[string][]string{
 		"one address":    {"127.0.0.2"},
@@ -164,17 +133,19 @@ func TestConnectsAreBounded(t *testing.T) {
 			var mu sync.Mutex
 			var when []time.Duration
 			begin := time.Now()
-			cfg := Config{Host: "proxy", Port: port, resolve: at(addrs...), Control: func(string, string, syscall.RawConn) error {
+			d := Dialer{resolve: at(addrs...), Control: func(string, string, syscall.RawConn) error {
 				mu.Lock()
 				defer mu.Unlock()
 				when = append(when, time.Since(begin))
 				return nil
 			}}
-			_, err := cfg.connect(within(t, 20*time.Second))
+			_, err := d.Dial(within(t, 20*time.Second), "proxy", port)
 			if e := wantFault(t, err, fault.ErrUnreachable, false); e.Op != "connect" || !strings.Contains(e.Error(), "no answer at all") || !strings.Contains(e.Hint, "443") {
 				t.Errorf("%v, hint %s", e, e.Hint)
 			}
-			wantMark(t, err, fault.ErrUnconnected)
+			if !errors.Is(err, fault.ErrUnconnected) || errors.Is(err, fault.ErrOverload) || errors.Is(err, fault.ErrPatience) {
+				t.Errorf("%v has other marks", err)
+			}
 			if n := len(when); n < 5 || n > 12 || when[1] < connectStep || when[2] < 2*connectStep {
 				t.Errorf("connects at %v, want the first three %v apart, and some more", when, connectStep)
 			}
@@ -195,29 +166,17 @@ func TestRefusedConnectsAreNotRepeated(t *testing.T) {
 	leak.Check(t)
 	port := sshdtest.Start(t, sshdtest.Options{}).FreePort()
 	var sockets atomic.Int32
-	cfg := Config{Host: "proxy", Port: port, resolve: at("127.0.0.2", "127.0.0.3"), Control: func(string, string, syscall.RawConn) error { sockets.Add(1); return nil }}
-	_, err := cfg.connect(within(t, 20*time.Second))
+	d := Dialer{resolve: at("127.0.0.2", "127.0.0.3"), Control: func(string, string, syscall.RawConn) error { sockets.Add(1); return nil }}
+	_, err := d.Dial(within(t, 20*time.Second), "proxy", port)
 	if e := wantFault(t, err, fault.ErrUnreachable, false); !strings.Contains(e.Error(), "refused") || sockets.Load() > maxConnects {
 		t.Errorf("%v after %d connects", err, sockets.Load())
 	}
 }
 
-func TestConnectWithoutAnAddressOrCancelled(t *testing.T) {
-	leak.Check(t)
-	port := sshdtest.Start(t, sshdtest.Options{}).FreePort()
-	blackHole(t, "127.0.0.2", port)
-	cfg := Config{Host: "proxy", Port: port}
-	cfg.resolve = at()
-	_, err := cfg.connect(within(t, time.Second))
+func TestConnectWithoutAnAddress(t *testing.T) {
+	_, err := (&Dialer{resolve: at()}).Dial(within(t, time.Second), "proxy", 22)
 	if e := wantFault(t, err, fault.ErrUnreachable, false); e.Op != "resolve" {
 		t.Errorf("no address: %v", e)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cfg.resolve = at("127.0.0.2")
-	cfg.Control = func(string, string, syscall.RawConn) error { cancel(); return nil }
-	cfg.Keys, cfg.HostKeys = newKeys(t), &HostKeys{pins: []string{"SHA256:x"}}
-	if _, err := Dial(ctx, cfg); !errors.Is(err, context.Canceled) {
-		t.Errorf("cancelled: %v", err)
 	}
 }
 
@@ -227,4 +186,20 @@ func TestFamiliesAlternate(t *testing.T) {
 	if want := list("2001:db8::1", "192.0.2.1", "2001:db8::2", "192.0.2.2", "2001:db8::3"); !slices.Equal(got, want) {
 		t.Errorf("%v, want %v", got, want)
 	}
+}
+
+func within(t testing.TB, d time.Duration) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func wantFault(t testing.TB, err, class error, permanent bool) *fault.Error {
+	t.Helper()
+	e, ok := errors.AsType[*fault.Error](err)
+	if !ok || !errors.Is(err, class) || e.Permanent != permanent {
+		t.Fatalf("error %v (%T), want class %v, permanent %v", err, err, class, permanent)
+	}
+	return e
 }

@@ -1,6 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package sshlink
+// Package egress makes TCP connections out of this network: directly, or through an egress proxy (HTTP CONNECT, SOCKS5),
+// with TLS over them where that is asked for.
+//
+//	via, err := egress.ViaFromEnvironment(os.Getenv, "proxy.example.com:22", &egress.TLS{}) // nil: no proxy
+//	conn, err := (&egress.Dialer{Via: via}).Dial(ctx, "proxy.example.com", 22)
+//
+// Promises. Of what an egress proxy says no byte beyond its answer is read; its password is in no error and no log.
+// A definite refusal is permanent, unless the same way was open before.
+package egress
 
 import (
 	"context"
@@ -9,6 +17,7 @@ import (
 	"net/netip"
 	"os"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
@@ -16,6 +25,7 @@ import (
 )
 
 const (
+	dialTimeout = 5 * time.Second         // for all addresses together
 	maxConnects = 3                       // under way at once
 	connectStep = 300 * time.Millisecond  // between them, while none is answered
 	connectMore = 1500 * time.Millisecond // after which one gives way to the next
@@ -28,16 +38,23 @@ func resolve(ctx context.Context, host string) ([]netip.Addr, error) {
 	return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 }
 
-// connect makes one TCP connection to the server, or by way of an egress proxy.
-func (c *Config) connect(ctx context.Context) (net.Conn, error) {
+// Dialer makes connections. Its zero value makes them directly.
+type Dialer struct {
+	// Via is an egress proxy. Nil: there is none.
+	Via *Via
+	// Control is called with each socket before it connects, as net.Dialer's. Nil: it is not called.
+	Control func(network, address string, c syscall.RawConn) error
+
+	resolve lookup // nil: the system's
+}
+
+// Dial makes one TCP connection to a server, or has the egress proxy make it. Host is a name or an address; of a
+// name all addresses are tried. Errors are a *fault.Error.
+func (c *Dialer) Dial(ctx context.Context, host string, port int) (net.Conn, error) {
 	if c.Via != nil {
-		return c.Via.connect(ctx, c)
+		return c.Via.connect(ctx, c, net.JoinHostPort(host, strconv.Itoa(port)))
 	}
-	port := c.Port
-	if port == 0 {
-		port = 22
-	}
-	return c.tcp(ctx, c.Host, port)
+	return c.tcp(ctx, host, port)
 }
 
 // tcp makes one TCP connection to the next machine. Connects overlap: a lost SYN is repeated only
@@ -46,7 +63,7 @@ func (c *Config) connect(ctx context.Context) (net.Conn, error) {
 // attempts is the longest pause. Those that lose are dropped
 // while they are still connecting, for sshd counts connections that end without a login
 // (PerSourcePenalties), and only the winner hears a banner.
-func (c *Config) tcp(ctx context.Context, host string, port int) (net.Conn, error) {
+func (c *Dialer) tcp(ctx context.Context, host string, port int) (net.Conn, error) {
 	begin := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
@@ -64,7 +81,7 @@ func (c *Config) tcp(ctx context.Context, host string, port int) (net.Conn, erro
 	conn, err := c.race(ctx, interleave(addrs), uint16(port))
 	addr := net.JoinHostPort(host, strconv.Itoa(port))
 	switch {
-	case err != nil && isTimeout(err):
+	case err != nil && fault.IsTimeout(err):
 		return nil, fault.NoAnswer(addr, time.Since(begin))
 	case err != nil:
 		return nil, fault.Connect(addr, err)
@@ -100,7 +117,7 @@ type connected struct {
 
 // race connects to the addresses in turn, and to them again while none answers. Its error is the first answer, else a
 // timeout.
-func (c *Config) race(ctx context.Context, addrs []netip.Addr, port uint16) (net.Conn, error) {
+func (c *Dialer) race(ctx context.Context, addrs []netip.Addr, port uint16) (net.Conn, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	var tasks guard.Group
 	results := make(chan connected, maxConnects)
@@ -146,7 +163,7 @@ func (c *Config) race(ctx context.Context, addrs []netip.Addr, port uint16) (net
 			if pending--; r.err == nil {
 				return r.conn, nil
 			}
-			if silent && !isTimeout(r.err) {
+			if silent && !fault.IsTimeout(r.err) {
 				first, silent = r.err, false
 			}
 			if made < len(addrs) || silent { // an answer, if a bad one: the next address need not wait

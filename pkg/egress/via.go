@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package sshlink
+package egress
 
 import (
 	"context"
@@ -120,8 +120,8 @@ func (v *Via) String() string {
 
 func (v *Via) addr() string { return net.JoinHostPort(v.host, strconv.Itoa(v.port)) }
 
-// hide takes the password out of what a proxy said: it may repeat what it was sent.
-func (v *Via) hide(text string) string {
+// Hide takes the password out of what a proxy said: it may repeat what it was sent.
+func (v *Via) Hide(text string) string {
 	if v == nil || v.password == "" {
 		return text
 	}
@@ -133,8 +133,8 @@ func (v *Via) basic() string {
 	return base64.StdEncoding.EncodeToString([]byte(v.user + ":" + v.password))
 }
 
-// connect has the proxy connect to the server of c.
-func (v *Via) connect(ctx context.Context, c *Config) (net.Conn, error) {
+// connect has the proxy connect to addr.
+func (v *Via) connect(ctx context.Context, c *Dialer, addr string) (net.Conn, error) {
 	begin := time.Now()
 	conn, err := c.tcp(ctx, v.host, v.port)
 	if err != nil {
@@ -143,13 +143,13 @@ func (v *Via) connect(ctx context.Context, c *Config) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, viaTimeout)
 	defer cancel()
 	if v.tls != nil {
-		if conn, err = v.tls.over(ctx, conn, v.host, v.addr()); err != nil {
+		if conn, err = v.tls.Over(ctx, conn, v.host, v.addr()); err != nil {
 			return nil, fault.Via(v.String(), err)
 		}
 	}
-	if err := v.negotiate(ctx, conn, c.Addr()); err != nil {
+	if err := v.negotiate(ctx, conn, addr); err != nil {
 		_ = conn.Close()
-		return nil, v.classify(err, c.Addr(), time.Since(begin))
+		return nil, v.classify(err, addr, time.Since(begin))
 	}
 	v.proven.Store(true)
 	return conn, nil
@@ -179,7 +179,7 @@ func (v *Via) negotiate(ctx context.Context, conn net.Conn, addr string) error {
 func (v *Via) classify(err error, addr string, waited time.Duration) error {
 	e, ok := errors.AsType[*fault.Error](err)
 	switch {
-	case !ok && isTimeout(err):
+	case !ok && fault.IsTimeout(err):
 		return fault.ViaSilent(v.String(), addr, waited)
 	case !ok:
 		return fault.ViaEnded(v.String(), addr, err)
