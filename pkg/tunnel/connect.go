@@ -12,6 +12,7 @@ import (
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/guard"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/lease"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshlink"
 )
 
@@ -22,7 +23,7 @@ type connector func(ctx context.Context, index int) (link, error)
 type connecting struct {
 	ssh     sshlink.Config
 	life    context.Context
-	lease   *claim
+	lease   *lease.Lease
 	tasks   *guard.Group
 	arrival arrival
 	look    func(ctx context.Context, over link, slot int, wait time.Duration) sight
@@ -94,7 +95,7 @@ func (c *connecting) prepare(ctx context.Context, l *sshlink.Link) (*slotLink, e
 	number, command := int(c.links.Add(1)), ""
 	if p.prepared {
 		made.take = func(ctx context.Context, slot int) (*sshlink.Listener, error) {
-			ctx, cancel := context.WithTimeout(ctx, takeTimeout)
+			ctx, cancel := context.WithTimeout(ctx, lease.TakeTimeout)
 			defer cancel()
 			listener, err := l.ListenUnix(ctx, p.slots[slot].String())
 			if errors.Is(err, fault.ErrForward) {
@@ -103,11 +104,11 @@ func (c *connecting) prepare(ctx context.Context, l *sshlink.Link) (*slotLink, e
 			return listener, err
 		}
 	} else {
-		command = c.lease.logsIn(l.Key(), number)
-		made.take = func(ctx context.Context, _ int) (*sshlink.Listener, error) { return c.lease.take(ctx, l, number) }
-		c.tasks.Go(func() { <-l.Done(); c.lease.ended(number) })
+		command = c.lease.LogsIn(l.Key(), number)
+		made.take = func(ctx context.Context, _ int) (*sshlink.Listener, error) { return c.lease.Take(ctx, l, number) }
+		c.tasks.Go(func() { <-l.Done(); c.lease.Ended(number) })
 	}
-	holding, cancel := context.WithTimeout(ctx, stepTimeout)
+	holding, cancel := context.WithTimeout(ctx, lease.StepTimeout)
 	defer cancel()
 	began := time.Now()
 	if err := l.Hold(holding, command); err != nil {
@@ -115,7 +116,7 @@ func (c *connecting) prepare(ctx context.Context, l *sshlink.Link) (*slotLink, e
 	}
 	made.trip = time.Since(began)
 	if !p.prepared {
-		c.tasks.Go(func() { c.lease.learn(c.life, l) })
+		c.tasks.Go(func() { c.lease.Learn(c.life, l) })
 	}
 	return made, nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/forward"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/lease"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshlink"
 )
 
@@ -78,13 +79,12 @@ func (t *Tunnel) connects(before *Tunnel) error {
 		return err
 	}
 	ssh.Bound = t.door != nil // only the gate asks for room
-	c := &connecting{ssh: ssh, life: t.life, lease: newClaim(t.cfg.slot(), ssh.Keys.ID()), tasks: &t.tasks, look: t.lookAtSlot, deliver: t.arrive}
+	c := &connecting{ssh: ssh, life: t.life, lease: lease.New(t.cfg.slot(), ssh.Keys.ID(), t.newer), tasks: &t.tasks, look: t.lookAtSlot, deliver: t.arrive}
 	if before != nil {
 		c.before = before
 	}
-	c.lease.newer = t.newer
 	if before != nil && before.lease != nil {
-		c.lease.spared = before.lease // but for its links that are lost
+		c.lease.Spare(before.lease) // but for its links that are lost
 	}
 	c.arrival = arrival{known: t.place.Load, found: func(ctx context.Context, p *place, keys *sshlink.Keys) error {
 		if !t.place.Load().known {

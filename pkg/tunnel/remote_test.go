@@ -7,6 +7,9 @@ import (
 	"errors"
 	"strings"
 	"testing"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/destination"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 )
 
 // In JSON remote is a port or the path of a socket.
@@ -38,5 +41,27 @@ func TestRemoteInJSON(t *testing.T) {
 	}
 	if _, err := (Config{Server: Servers{"me@h"}, Remote: 1, RemoteSocket: "/x"}).resolve(); !errors.Is(err, ErrConfig) {
 		t.Errorf("both: %v", err)
+	}
+}
+
+// The slot is shown as it was given, everywhere.
+func TestSlotsAreShown(t *testing.T) {
+	for want, cfg := range map[string]Config{
+		`"remote":9000`:          {Remote: 9000},
+		`"remote":"/run/x.sock"`: {RemoteSocket: "/run/x.sock"},
+	} {
+		cfg.Server = Servers{"me@h"}
+		tun := newTunnel(resolved{Config: cfg, server: &destination.Destination{}}, nil)
+		shown, err := tun.Status().MarshalJSON()
+		if err != nil || strings.Count(string(shown), "emote") != 1 || !strings.Contains(string(shown), want) {
+			t.Errorf("%s, %v: want %s", shown, err, want)
+		}
+		hint := fault.NotOurs("http://h/", "hello", tun.Addr()).Hint
+		if cfg.Remote == 9000 && (tun.Addr().String() != "127.0.0.1:9000" || !strings.Contains(hint, "proxy_pass http://127.0.0.1:9000;")) {
+			t.Errorf("%v, %s", tun.Addr(), hint)
+		}
+		if cfg.Remote == 0 && (tun.Addr().Network() != "unix" || tun.Addr().String() != "/run/x.sock" || !strings.Contains(hint, "proxy_pass http://unix:/run/x.sock;")) {
+			t.Errorf("%v, %s", tun.Addr(), hint)
+		}
 	}
 }

@@ -67,7 +67,7 @@ func startBusy(t *testing.T, links int, connect func(ctx context.Context, n int)
 	}
 	var mu sync.Mutex
 	made := 0
-	tun := newTunnel(cfg, srv, func(ctx context.Context, _ int) (link, error) {
+	tun := newTunnel(srv, func(ctx context.Context, _ int) (link, error) {
 		mu.Lock()
 		n := made
 		made++

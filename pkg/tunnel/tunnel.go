@@ -38,6 +38,7 @@ import (
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/forward"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/guard"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/lease"
 )
 
 // Error is an error that a person reads.
@@ -67,7 +68,7 @@ type Tunnel struct {
 	board   *board
 	target  *forward.Target
 	sup     *supervisor
-	lease   *claim
+	lease   *lease.Lease
 	check   *checker
 	door    *door // nil: none
 	listens bool  // its program accepts the connections

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package tunnel
+package lease
 
 import (
 	"context"
@@ -26,7 +26,9 @@ func (p *proxyShell) Run(_ context.Context, command string) ([]byte, error) {
 	if command == listMarks {
 		return []byte(p.listing), p.fails
 	}
-	p.ended = append(p.ended, command[strings.LastIndex(command, " ")+1:])
+	for one := range strings.SplitSeq(command, "; ") {
+		p.ended = append(p.ended, one[strings.LastIndex(one, " ")+1:])
+	}
 	return nil, nil
 }
 
@@ -51,7 +53,7 @@ func TestWhoHoldsThePort(t *testing.T) {
 		"our own earlier link":           {psLine(20, 10, 8080, 10, clock-50_000, "ours", "me.2"), "10", nil, ""},
 		"our own present and later ones": {psLine(20, 10, 8080, 10, clock, "ours", "me.3") + psLine(21, 11, 8080, 11, clock, "ours", "me.4"), "", busy, ""},
 		"an older tunnel with our key":   {psLine(20, 10, 8080, 10, clock-3600_000, "ours", "else.7"), "10", nil, ""},
-		"two of them":                    {psLine(20, 10, 8080, 10, clock-3600_000, "ours", "a.7") + psLine(21, 11, 8080, 11, clock-360_000, "ours", "b.7"), "10 11", nil, ""},
+		"two of them":                    {psLine(20, 10, 8080, 10, clock-3600_000, "ours", "a.7") + psLine(21, 11, 8080, 11, clock-360_000, "ours", "b.7"), "11 10", nil, ""},
 		"a newer one":                    {psLine(20, 10, 8080, 10, clock+60_000, "ours", "else.7"), "", fault.ErrReplaced, "2026-01-01 00:01:00 UTC"},
 		"an older and a newer one":       {psLine(20, 10, 8080, 10, clock-60_000, "ours", "a.7") + psLine(21, 11, 8080, 11, clock+60_000, "ours", "b.7"), "", fault.ErrReplaced, ""},
 		"the same moment, lesser name":   {psLine(20, 10, 8080, 10, clock+50, "ours", "al.7"), "10", nil, ""},
@@ -67,7 +69,7 @@ func TestWhoHoldsThePort(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := &proxyShell{listing: fmt.Sprintf("%d\n%s", clock, c.lines)}
-			me := claim{slot: port, key: "ours", tunnel: "me", exposed: time.Now(), held: true}
+			me := Lease{slot: port, key: "ours", tunnel: "me", exposed: time.Now(), held: true}
 			err := me.clear(t.Context(), p, 3, busy)
 			if !errors.Is(err, c.want) || (c.want == nil) != (err == nil) {
 				t.Errorf("got %v, want %v", err, c.want)
@@ -101,7 +103,7 @@ func TestPathsAreOneHarmlessWord(t *testing.T) {
 		if err != nil || string(out) != w+"\n"+path+"\n" {
 			t.Errorf("%q: a shell reads %q, %v", path, out, err)
 		}
-		me := claim{slot: slot, key: "ours", tunnel: "me", exposed: time.Now(), held: true}
+		me := Lease{slot: slot, key: "ours", tunnel: "me", exposed: time.Now(), held: true}
 		stale, err := me.look(t.Context(), &proxyShell{listing: fmt.Sprintf("%d\n%s", clock, psLine(20, 10, w, 10, clock-60_000, "ours", "t.1"))}, 1)
 		if err != nil || len(stale) != 1 {
 			t.Errorf("%q is not known again: %v, %v", path, stale, err)
@@ -116,7 +118,7 @@ func TestPathsAreOneHarmlessWord(t *testing.T) {
 // were called in, so before it had the port a tunnel asks nobody.
 func TestAFreshExposeIsTheNewest(t *testing.T) {
 	p := &proxyShell{listing: fmt.Sprintf("%d\n%s", clock, psLine(20, 10, 8080, 10, clock+60_000, "ours", "zo.7"))}
-	me := newClaim(port, "ours")
+	me := New(port, "ours", nil)
 	if err := me.clear(t.Context(), p, 1, errors.New("busy")); err != nil || len(p.ended) != 1 {
 		t.Errorf("got %v, ended %v", err, p.ended)
 	}
@@ -125,7 +127,7 @@ func TestAFreshExposeIsTheNewest(t *testing.T) {
 func TestAccountsWithoutCommands(t *testing.T) {
 	busy := errors.New("busy")
 	for _, p := range []*proxyShell{{fails: errors.New("no session")}, {listing: ""}, {listing: "This service allows sftp connections only.\n"}} {
-		if err := newClaim(port, "k").clear(t.Context(), p, 1, busy); !errors.Is(err, busy) {
+		if err := New(port, "k", nil).clear(t.Context(), p, 1, busy); !errors.Is(err, busy) {
 			t.Errorf("listing %q: got %v", p.listing, err)
 		}
 	}

@@ -1,6 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package tunnel
+// Package lease is a tunnel's hold on the slot of a plain proxy, a port or a socket: who has it, as marks on the proxy
+// tell, and how it is taken, if need be from a stale link of our own.
+//
+//	l := lease.New(slot, link.Key(), nil)
+//	err := link.Hold(ctx, l.LogsIn(link.Key(), 1)) // its mark
+//	listener, err := l.Take(ctx, link, 1)
+//
+// Promises. The newest expose() wins, and ends no process but that which holds a stale link of its own key; one that was
+// replaced does not take the slot again. Errors are a *fault.Error.
+package lease
 
 import (
 	"bytes"
@@ -40,13 +49,13 @@ type mark struct {
 
 const markName = "taipy-tunnel"
 
-// claim is what a tunnel says of itself in the marks of its links.
-type claim struct {
+// Lease is what a tunnel says of itself in the marks of its links.
+type Lease struct {
 	slot    net.Addr // *net.TCPAddr or *net.UnixAddr
 	tunnel  string
 	exposed time.Time
-	spared  *claim                     // of a tunnel of this process that leaves the slot by itself; nil: none
-	newer   func(context.Context) bool // the URL leads to a newer tunnel; nil: nobody can tell
+	spared  *Lease // of a tunnel of this process that leaves the slot by itself; nil: none
+	newer   func(context.Context) bool
 
 	mu    sync.Mutex
 	key   string       // of several, the one that the server took
@@ -55,28 +64,33 @@ type claim struct {
 	live  map[int]bool // the links of this tunnel that are up, by number
 }
 
-func newClaim(slot net.Addr, key string) *claim {
-	return &claim{slot: slot, key: key, tunnel: rand.Text()[:12], exposed: time.Now(), live: map[int]bool{}}
+// New makes a lease of a slot, a *net.TCPAddr or a *net.UnixAddr, that is not taken yet. key is the fingerprint of the
+// login key. newer reports whether the tunnel's URL leads to a newer one; nil: nobody can tell.
+func New(slot net.Addr, key string, newer func(context.Context) bool) *Lease {
+	return &Lease{slot: slot, key: key, newer: newer, tunnel: rand.Text()[:12], exposed: time.Now(), live: map[int]bool{}}
 }
 
-// logsIn notes a link that has logged in, and returns its mark.
-func (c *claim) logsIn(key string, link int) string {
+// Spare leaves the links of another tunnel of this process alone, which leaves the slot by itself.
+func (c *Lease) Spare(other *Lease) { c.spared = other }
+
+// LogsIn notes a link that has logged in, and returns its mark.
+func (c *Lease) LogsIn(key string, link int) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.key, c.live[link] = key, true
 	return c.mark(link)
 }
 
-// learn reads the first mark of this tunnel, for the time in it: later this machine may have been suspended, which its
+// Learn reads the first mark of this tunnel, for the time in it: later this machine may have been suspended, which its
 // clock does not count.
-func (c *claim) learn(ctx context.Context, proxy runner) {
+func (c *Lease) Learn(ctx context.Context, proxy Machine) {
 	c.mu.Lock()
 	known := c.since != 0
 	c.mu.Unlock()
 	if known {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
+	ctx, cancel := context.WithTimeout(ctx, StepTimeout)
 	defer cancel()
 	if listing, err := proxy.Run(ctx, listMarks); err == nil {
 		_, marks := parseMarks(listing, c.slot)
@@ -85,7 +99,7 @@ func (c *claim) learn(ctx context.Context, proxy runner) {
 }
 
 // own takes the time from a mark of this tunnel.
-func (c *claim) own(marks []mark) {
+func (c *Lease) own(marks []mark) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, m := range marks {
@@ -95,35 +109,35 @@ func (c *claim) own(marks []mark) {
 	}
 }
 
-// ended: a link is not up any more.
-func (c *claim) ended(link int) {
+// Ended notes a link that is not up any more.
+func (c *Lease) Ended(link int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.live, link)
 }
 
 // lives reports whether a link is up.
-func (c *claim) lives(link int) bool {
+func (c *Lease) lives(link int) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.live[link]
 }
 
 // holds reports whether the tunnel has had the slot.
-func (c *claim) holds() bool {
+func (c *Lease) holds() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.held
 }
 
 // had: the tunnel has the slot.
-func (c *claim) had() {
+func (c *Lease) had() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.held = true
 }
 
-func (c *claim) age() int64 { return time.Since(c.exposed).Milliseconds() }
+func (c *Lease) age() int64 { return time.Since(c.exposed).Milliseconds() }
 
 // word is a slot as it stands in marks: a port, or a path of which nothing is left that means
 // something to a shell, or ends a word.
@@ -143,7 +157,7 @@ const sameTime = 100 // milliseconds
 
 // mark is the command that a link's session holds open. The shell on the proxy fills in what is
 // known only there.
-func (c *claim) mark(link int) string {
+func (c *Lease) mark(link int) string {
 	since := fmt.Sprintf("$(($(%s) - %d))", proxyTime, c.age())
 	if c.since != 0 {
 		since = strconv.FormatInt(c.since, 10)
@@ -212,7 +226,7 @@ var errNoMarks = errors.New("the account may not run commands")
 // both sides agree. Where no marks can be read, whoever answers at the URL of a tunnel that has lost
 // its slot is asked. The error is an ErrReplaced if a newer tunnel has the slot, or names another
 // key's, or is errNoMarks.
-func (c *claim) look(ctx context.Context, proxy runner, link int) (stale []mark, err error) {
+func (c *Lease) look(ctx context.Context, proxy runner, link int) (stale []mark, err error) {
 	listing, failed := proxy.Run(ctx, listMarks)
 	c.mu.Lock()
 	held, key, known, live := c.held, c.key, c.since, maps.Clone(c.live)
@@ -246,7 +260,7 @@ func (c *claim) look(ctx context.Context, proxy runner, link int) (stale []mark,
 
 // clear ends the stale links of our own that hold a port which was refused. It returns nil if the
 // port is about to be free, otherwise busy or what is known of the holder.
-func (c *claim) clear(ctx context.Context, proxy runner, link int, busy error) error {
+func (c *Lease) clear(ctx context.Context, proxy runner, link int, busy error) error {
 	stale, err := c.look(ctx, proxy, link)
 	if err != nil && !errors.Is(err, errNoMarks) {
 		busy = err
@@ -258,7 +272,7 @@ func (c *claim) clear(ctx context.Context, proxy runner, link int, busy error) e
 }
 
 // there reports whether the path of a socket exists on the proxy.
-func (c *claim) there(ctx context.Context, proxy runner) bool {
+func (c *Lease) there(ctx context.Context, proxy runner) bool {
 	said, err := proxy.Run(ctx, fmt.Sprintf("[ -e %s ] && echo there", quote(c.slot.String())))
 	return err == nil && strings.TrimSpace(string(said)) == "there"
 }

@@ -2,7 +2,7 @@
 
 //go:build linux
 
-package tunnel
+package lease
 
 import (
 	"context"
@@ -15,7 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/taipy-tunnel/taipy-tunnel/pkg/destination"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/leak"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
@@ -46,12 +45,18 @@ func socket(t *testing.T) *net.UnixAddr {
 	return &net.UnixAddr{Name: filepath.Join(t.TempDir(), "it's $a \"slot\" `é`"), Net: "unix"}
 }
 
+// held is a link whose session holds a mark.
+type held interface {
+	Machine
+	Hold(ctx context.Context, command string) error
+}
+
 // takes has a link that has just logged in take the slot.
-func takes(t *testing.T, c *claim, l machine, link int) (*sshlink.Listener, error) {
-	if err := l.Hold(t.Context(), c.logsIn(c.key, link)); err != nil {
+func takes(t *testing.T, c *Lease, l held, link int) (*sshlink.Listener, error) {
+	if err := l.Hold(t.Context(), c.LogsIn(c.key, link)); err != nil {
 		return nil, err
 	}
-	return c.take(t.Context(), l, link)
+	return c.Take(t.Context(), l, link)
 }
 
 // leadsTo fails unless who connects to the socket is accepted by the slot.
@@ -84,7 +89,7 @@ func TestNewestSocketWins(t *testing.T) {
 	s := sshdtest.Start(t, sshdtest.Options{Config: []string{"StreamLocalBindUnlink yes"}})
 	path := socket(t)
 	old := login(t, s)
-	older, newer := newClaim(path, old.Key()), newClaim(path, old.Key())
+	older, newer := New(path, old.Key(), nil), New(path, old.Key(), nil)
 	if _, err := takes(t, older, old, 1); err != nil {
 		t.Fatal(err)
 	}
@@ -105,7 +110,7 @@ func TestNewestSocketWins(t *testing.T) {
 		t.Errorf("the older tunnel came back: %v", err)
 	}
 	leadsTo(t, slot)
-	stranger := newClaim(path, "anotherkey")
+	stranger := New(path, "anotherkey", nil)
 	if _, err = takes(t, stranger, login(t, s), 1); !errors.Is(err, fault.ErrForward) || !strings.Contains(err.Error(), newer.key) {
 		t.Errorf("another key's tunnel: %v", err)
 	}
@@ -146,7 +151,7 @@ func TestSocketIsTakenFromALateLink(t *testing.T) {
 	s := sshdtest.Start(t, sshdtest.Options{Config: []string{"StreamLocalBindUnlink yes"}})
 	path := socket(t)
 	old := login(t, s)
-	if err := old.Hold(t.Context(), newClaim(path, old.Key()).mark(1)); err != nil {
+	if err := old.Hold(t.Context(), New(path, old.Key(), nil).mark(1)); err != nil {
 		t.Fatal(err)
 	}
 	marked(t, old, path)
@@ -155,7 +160,7 @@ func TestSocketIsTakenFromALateLink(t *testing.T) {
 			t.Error(err)
 		}
 	}}
-	slot, err := takes(t, newClaim(path, old.Key()), l, 1)
+	slot, err := takes(t, New(path, old.Key(), nil), l, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -170,18 +175,18 @@ func TestSocketThatIsLeft(t *testing.T) {
 	leak.Check(t)
 	s := sshdtest.Start(t, sshdtest.Options{})
 	path := socket(t)
-	older := newClaim(path, login(t, s).Key())
+	older := New(path, login(t, s).Key(), nil)
 	slot, err := takes(t, older, login(t, s), 1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = takes(t, newClaim(path, older.key), login(t, s), 1)
+	_, err = takes(t, New(path, older.key, nil), login(t, s), 1)
 	if e := fault.From(err); !errors.Is(err, fault.ErrForward) || !e.Permanent || !strings.Contains(e.Error(), "there already") || !strings.Contains(e.Hint, "StreamLocalBindUnlink") {
 		t.Errorf("%v, hint %s", e, e.Hint)
 	}
 	leadsTo(t, slot) // who cannot have it ends nobody
 	nowhere := &net.UnixAddr{Name: path.Name + "/none/slot", Net: "unix"}
-	_, err = takes(t, newClaim(nowhere, older.key), login(t, s), 1)
+	_, err = takes(t, New(nowhere, older.key, nil), login(t, s), 1)
 	if e := fault.From(err); !errors.Is(err, fault.ErrForward) || e.Permanent || !strings.Contains(e.Hint, "directory") {
 		t.Errorf("%v, hint %s", e, e.Hint)
 	}
@@ -189,7 +194,7 @@ func TestSocketThatIsLeft(t *testing.T) {
 		t.Fatal(err)
 	}
 	marked(t, login(t, s), path)
-	if slot, err = takes(t, newClaim(path, older.key), login(t, s), 1); err != nil {
+	if slot, err = takes(t, New(path, older.key, nil), login(t, s), 1); err != nil {
 		t.Fatal(err) // and what cannot be taken a second time stays
 	}
 	leadsTo(t, slot)
@@ -208,36 +213,14 @@ func TestSocketWithoutCommands(t *testing.T) {
 		for range 2 {
 			l := login(t, s)
 			begin := time.Now()
-			slot, err := takes(t, newClaim(path, l.Key()), l, 1)
+			slot, err := takes(t, New(path, l.Key(), nil), l, 1)
 			if err != nil {
 				t.Fatalf("%s: %v", name, err)
 			}
-			if took := time.Since(begin); took >= stepTimeout && name != "no end" {
+			if took := time.Since(begin); took >= StepTimeout && name != "no end" {
 				t.Errorf("%s: took %v", name, took)
 			}
 			leadsTo(t, slot)
-		}
-	}
-}
-
-// The slot is shown as it was given, everywhere.
-func TestSlotsAreShown(t *testing.T) {
-	for want, cfg := range map[string]Config{
-		`"remote":9000`:          {Remote: 9000},
-		`"remote":"/run/x.sock"`: {RemoteSocket: "/run/x.sock"},
-	} {
-		cfg.Server = Servers{"me@h"}
-		tun := newTunnel(resolved{Config: cfg, server: &destination.Destination{}}, nil)
-		shown, err := tun.Status().MarshalJSON()
-		if err != nil || strings.Count(string(shown), "emote") != 1 || !strings.Contains(string(shown), want) {
-			t.Errorf("%s, %v: want %s", shown, err, want)
-		}
-		hint := fault.NotOurs("http://h/", "hello", tun.Addr()).Hint
-		if cfg.Remote == 9000 && (tun.Addr().String() != "127.0.0.1:9000" || !strings.Contains(hint, "proxy_pass http://127.0.0.1:9000;")) {
-			t.Errorf("%v, %s", tun.Addr(), hint)
-		}
-		if cfg.Remote == 0 && (tun.Addr().Network() != "unix" || tun.Addr().String() != "/run/x.sock" || !strings.Contains(hint, "proxy_pass http://unix:/run/x.sock;")) {
-			t.Errorf("%v, %s", tun.Addr(), hint)
 		}
 	}
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package tunnel
+package lease
 
 import (
 	"context"
@@ -13,10 +13,10 @@ import (
 )
 
 const (
-	// stepTimeout bounds each request on a link that is up.
-	stepTimeout = 5 * time.Second
-	// takeTimeout bounds one that asks for a slot: on a link that visitors fill an answer took 5.5 s.
-	takeTimeout = 20 * time.Second
+	// StepTimeout bounds each request on a link that is up.
+	StepTimeout = 5 * time.Second
+	// TakeTimeout bounds one that asks for a slot: on a link that visitors fill an answer took 5.5 s.
+	TakeTimeout = 20 * time.Second
 )
 
 // busyWaits are the waits before a port that is in use is asked for again on the same link: the
@@ -26,16 +26,15 @@ var busyWaits = []time.Duration{20 * time.Millisecond, 80 * time.Millisecond, 20
 
 const lookAt = 2
 
-// machine is what taking a slot needs of a link that has just logged in.
-type machine interface {
-	runner
-	Hold(ctx context.Context, command string) error
+// Machine is what taking a slot needs of a link that has just logged in.
+type Machine interface {
+	Run(ctx context.Context, command string) ([]byte, error)
 	Listen(ctx context.Context, port int) (*sshlink.Listener, error)
 	ListenUnix(ctx context.Context, path string) (*sshlink.Listener, error)
 }
 
-// take takes the slot for the given link of this tunnel, if need be from a stale link of our own.
-func (c *claim) take(ctx context.Context, l machine, link int) (slot *sshlink.Listener, err error) {
+// Take takes the slot for the given link of this tunnel, if need be from a stale link of our own.
+func (c *Lease) Take(ctx context.Context, l Machine, link int) (slot *sshlink.Listener, err error) {
 	if c.slot.Network() == "unix" {
 		slot, err = c.takeSocket(ctx, l, link)
 	} else {
@@ -49,19 +48,19 @@ func (c *claim) take(ctx context.Context, l machine, link int) (slot *sshlink.Li
 
 // step bounds one request.
 func step(ctx context.Context, f func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
+	ctx, cancel := context.WithTimeout(ctx, StepTimeout)
 	defer cancel()
 	return f(ctx)
 }
 
-func (c *claim) takePort(ctx context.Context, l machine, link int) (slot *sshlink.Listener, err error) {
+func (c *Lease) takePort(ctx context.Context, l Machine, link int) (slot *sshlink.Listener, err error) {
 	var by error // who holds the port, when last looked at
 	look := 0    // the try after which that is done: a port that was never ours is not one that is about to be free
 	if c.holds() {
 		look = lookAt
 	}
 	for try := 0; ; try++ {
-		asking, cancel := context.WithTimeout(ctx, takeTimeout)
+		asking, cancel := context.WithTimeout(ctx, TakeTimeout)
 		slot, err = l.Listen(asking, c.slot.(*net.TCPAddr).Port)
 		cancel()
 		if err == nil || fault.IsPermanent(err) || !errors.Is(err, fault.ErrForward) {
@@ -88,14 +87,14 @@ func (c *claim) takePort(ctx context.Context, l machine, link int) (slot *sshlin
 // asks and tells nobody, so who has it is looked up before, not after a refusal: a tunnel that was
 // replaced does not ask. The stale links, whose visitors wait for ever, are ended once it has it.
 // One of them may have been about to take the path too, and have done so last: it is taken again then.
-func (c *claim) takeSocket(ctx context.Context, l machine, link int) (slot *sshlink.Listener, err error) {
-	looking, cancel := context.WithTimeout(ctx, stepTimeout)
+func (c *Lease) takeSocket(ctx context.Context, l Machine, link int) (slot *sshlink.Listener, err error) {
+	looking, cancel := context.WithTimeout(ctx, StepTimeout)
 	defer cancel()
 	stale, err := c.look(looking, l, link)
 	if err != nil && !errors.Is(err, errNoMarks) {
 		return nil, err
 	}
-	ctx, cancel = context.WithTimeout(ctx, takeTimeout)
+	ctx, cancel = context.WithTimeout(ctx, TakeTimeout)
 	defer cancel()
 	path := c.slot.String()
 	slot, err = l.ListenUnix(ctx, path)
