@@ -5,7 +5,6 @@ package tunnel
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"crypto/rand"
 	"fmt"
 	"net"
@@ -15,7 +14,6 @@ import (
 	"time"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/gate"
-	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/probe"
 )
 
@@ -180,118 +178,3 @@ func (p *peeked) Read(b []byte) (int, error) {
 }
 
 func (p *peeked) CloseWrite() error { return p.Conn.(interface{ CloseWrite() error }).CloseWrite() }
-
-// arrive takes a visitor's connection from a slot. Without a gate what comes through nginx is looked at first: it may be
-// a question, of this tunnel's own or of another's. nginx sends the whole head at once.
-func (t *Tunnel) arrive(c net.Conn) {
-	if t.door != nil || !t.check.busy() && t.Addr().Network() != "unix" {
-		t.hand(c)
-		return
-	}
-	if !t.tasks.Go(func() {
-		if c := t.check.answer(c); c != nil {
-			t.hand(c)
-		}
-	}) {
-		_ = c.Close()
-	}
-}
-
-// hand has Accept return a connection.
-func (t *Tunnel) hand(c net.Conn) {
-	select {
-	case t.accepted <- c:
-	case <-t.taking.Done():
-		_ = c.Close()
-	}
-}
-
-// verify asks the public URL whether it leads here: from this machine, or where that is not
-// possible over the link, from the proxy itself. An address that answers but leads elsewhere is
-// asked again until ctx ends; one that cannot be asked is let pass, and the status says so.
-func (t *Tunnel) verify(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, checkFor)
-	defer cancel()
-	question, end := t.question()
-	defer end()
-
-	direct := make(chan probe.Finding, 1)
-	t.tasks.Go(func() { direct <- probe.URL(ctx, question) })
-	overLink := make(chan probe.Finding, 1)
-	late := time.NewTimer(headStart)
-	defer late.Stop()
-	asked := false
-	askLink := func() {
-		if !asked {
-			asked = true
-			question := t.fromProxy(question, t.sup.dial)
-			t.tasks.Go(func() { overLink <- probe.URL(ctx, question) })
-		}
-	}
-	for {
-		s, changed := t.board.read()
-		if s.State == Failed || s.State == Replaced {
-			return s.LastError
-		}
-		select {
-		case <-changed:
-		case f := <-direct:
-			if f.Kind != probe.Unreachable {
-				return t.verified(ctx, f, "url")
-			}
-			t.log.Debug("the URL cannot be opened from this machine", "reason", f.Answer)
-			askLink()
-		case <-late.C:
-			askLink()
-		case f := <-overLink:
-			return t.verified(ctx, f, "link")
-		}
-	}
-}
-
-// question returns a question to the public URL, which is answered until end is called.
-func (t *Tunnel) question() (q probe.Question, end func()) {
-	ask, reply := t.check.begin()
-	return probe.Question{URL: t.ownURL(), Ask: ask, Reply: reply, Exposed: t.check.order()}, func() { t.check.end(ask) }
-}
-
-// verified takes the finding of a check.
-func (t *Tunnel) verified(ctx context.Context, f probe.Finding, how string) error {
-	switch f.Kind {
-	case probe.Ours:
-		t.board.edit(func(s *Status) { s.Checked = how })
-		t.log.Info("the URL leads here", "url", t.place.Load().url, "checked", how)
-		return nil
-	case probe.Elsewhere, probe.Nobody, probe.Newer, probe.Older, probe.Another:
-		return fault.NotOurs(t.place.Load().url, f.Answer, t.Addr())
-	default:
-		if ctx.Err() == context.Canceled { // who asked does not want to know any more
-			return ctx.Err()
-		}
-		t.log.Warn("the URL could not be checked", "url", t.place.Load().url, "reason", f.Answer)
-		return nil
-	}
-}
-
-// dialer connects from the proxy to addr, "host:port".
-type dialer func(ctx context.Context, addr string) (net.Conn, error)
-
-// fromProxy is a question that is asked on the proxy itself, whatever host the URL names: of its nginx,
-// or of the one address that a prepared proxy permits, which knows no TLS.
-func (t *Tunnel) fromProxy(q probe.Question, dial dialer) probe.Question {
-	check := t.place.Load().check
-	if check != "" {
-		q.URL = "http:" + strings.TrimPrefix(strings.TrimPrefix(q.URL, "https:"), "http:")
-	}
-	q.Dial = func(ctx context.Context, _, addr string) (net.Conn, error) {
-		_, port, err := net.SplitHostPort(addr)
-		if err != nil {
-			return nil, err
-		}
-		if check != "" {
-			return dial(ctx, check)
-		}
-		return dial(ctx, net.JoinHostPort("127.0.0.1", port))
-	}
-	return q
-}

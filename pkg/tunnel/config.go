@@ -6,17 +6,15 @@ import (
 	"bytes"
 	"encoding/json"
 	"log/slog"
-	"net"
-	"net/url"
-	"strconv"
+	"maps"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
-	"unicode"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/destination"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/gate"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
-	"github.com/taipy-tunnel/taipy-tunnel/pkg/proxyhost"
 )
 
 // DefaultRemote is the port on the proxy to which the documentation's nginx hands its requests.
@@ -167,110 +165,6 @@ func (cfg Config) Destination() (destination.Config, error) {
 		SSHConfig: cfg.SSHConfig, Jump: cfg.Jump, Via: cfg.Via, Environment: cfg.Environment, Log: cfg.Log, Control: cfg.Control}, nil
 }
 
-// resolved is a Config that was validated, with nothing left to be filled in but what the proxy says of itself.
-type resolved struct {
-	Config
-	server     *destination.Destination
-	plainGiven bool // Remote or RemoteSocket was: the proxy is not asked what it is
-	urlGiven   bool // URL was
-}
-
-// resolve validates cfg and completes it. Nothing else does: a tunnel lives with what it returns.
-func (cfg Config) resolve() (resolved, error) {
-	to, err := cfg.Destination()
-	if err != nil {
-		return resolved{}, err
-	}
-	r := resolved{Config: cfg, plainGiven: cfg.Remote != 0 || cfg.RemoteSocket != "", urlGiven: cfg.URL != ""}
-	if r.server, err = destination.Resolve(to); err != nil {
-		return resolved{}, err
-	}
-	for _, check := range []func() error{r.checkName, r.checkRemote, r.checkURL, r.checkAccess, r.checkAllow} {
-		if err := check(); err != nil {
-			return resolved{}, err
-		}
-	}
-	return r, checkTarget(r.Target)
-}
-
-// checkURL takes the server's host where none was given.
-func (r *resolved) checkURL() error {
-	if r.URL == "" {
-		r.URL = (&url.URL{Scheme: "http", Host: r.server.URLHost(), Path: "/"}).String()
-	}
-	u, err := url.Parse(r.URL)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil || r.urlGiven && fault.Keylike(u.Hostname()) {
-		return fault.Config(`write url="https://host/", without a user or password`, "url is not an http or https address")
-	}
-	return nil
-}
-
-// checkAllow refuses networks on a plain proxy.
-func (r *resolved) checkAllow() error {
-	if len(r.Allow) == 0 || !r.plainGiven {
-		return nil
-	}
-	_, err := r.plain()
-	return err
-}
-
-// mostConnections is how many links a tunnel may have.
-const mostConnections = 8
-
-func (cfg *Config) checkName() error {
-	if err := proxyhost.CheckName(cfg.Name); err != nil {
-		return err
-	}
-	switch {
-	case cfg.Name != "" && (cfg.Remote != 0 || cfg.RemoteSocket != ""):
-		return fault.Config("leave one of them out", "name is for a prepared proxy, remote for a plain one")
-	case cfg.Connections < 0 || cfg.Connections > mostConnections:
-		return fault.Config("leave connections= out, or choose from 1 to 8", "connections %d is not a number of links", cfg.Connections)
-	}
-	return nil
-}
-
-// checkTarget accepts "" and "host:port".
-func checkTarget(addr string) error {
-	if addr == "" {
-		return nil
-	}
-	host, port, err := net.SplitHostPort(addr)
-	if n, perr := strconv.ParseUint(port, 10, 16); err != nil || perr != nil || n == 0 || host == "" || fault.Keylike(host) {
-		return fault.Config(`write "127.0.0.1:5000"`, "target %s is not host:port", fault.Quote(addr))
-	}
-	return nil
-}
-
-// slot is the listening end on the proxy that cfg asks for.
-func (cfg *Config) slot() net.Addr {
-	if cfg.RemoteSocket != "" {
-		return &net.UnixAddr{Name: cfg.RemoteSocket, Net: "unix"}
-	}
-	return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: cfg.Remote}
-}
-
-// maxSocket is the longest path of a unix socket (unix(7), sun_path, with its NUL).
-const maxSocket = 107
-
-func (cfg *Config) checkRemote() error {
-	if path := cfg.RemoteSocket; path != "" {
-		bad := strings.ContainsFunc(path, func(r rune) bool { return unicode.IsControl(r) || r == unicode.ReplacementChar })
-		if !strings.HasPrefix(path, "/") || bad || len(path) > maxSocket || cfg.Remote != 0 {
-			return fault.Config(`pass either a port or a path, remote="/run/app/slot.sock"`,
-				"remote %s is not the whole path of a socket, of at most %d characters, or there is a port besides", fault.Quote(path), maxSocket)
-		}
-		return nil
-	}
-	if cfg.Remote == 0 {
-		cfg.Remote = DefaultRemote
-	}
-	if cfg.Remote < 1 || cfg.Remote > 65535 {
-		return fault.Config("leave remote= at 8080, or choose from 1024 to 65535", "remote %d is not a TCP port", cfg.Remote)
-	}
-	return nil
-}
-
 // remote is Remote or RemoteSocket in JSON, of Config and of Status.
 type remote struct {
 	port   *int
@@ -294,4 +188,93 @@ func (r remote) UnmarshalJSON(b []byte) error {
 	}
 	*r.socket = path
 	return nil
+}
+
+// Access says whom a tunnel's gate admits. Its fields are those of gate.Access: Access{Public: true} admits
+// everybody, Access{Passwords: map[string]string{"ann": "…"}} those who know a password of at least 8
+// characters, and the zero value those who have the token. In JSON "token", "public", or an object of users
+// and their passwords.
+type Access gate.Access
+
+// Request is a request that a tunnel's gate answered.
+type Request = gate.Request
+
+// MarshalJSON writes what UnmarshalJSON reads.
+func (a Access) MarshalJSON() ([]byte, error) {
+	if a.Passwords != nil {
+		return json.Marshal(a.Passwords)
+	}
+	return json.Marshal(a.String())
+}
+
+// UnmarshalJSON accepts "token", "public" and {"user": "password"}.
+func (a *Access) UnmarshalJSON(b []byte) error {
+	var word string
+	if json.Unmarshal(b, &word) != nil {
+		return json.Unmarshal(b, &a.Passwords)
+	}
+	switch word {
+	case "", "token":
+		*a = Access{}
+	case "public":
+		*a = Access{Public: true}
+	default:
+		return fault.Config("", `access is none of "token", "public" and users with their passwords`)
+	}
+	return nil
+}
+
+// String is the kind of access, without its secrets.
+func (a Access) String() string {
+	switch {
+	case a.Public:
+		return "public"
+	case a.Passwords != nil:
+		return "password"
+	}
+	return "token"
+}
+
+// GoString is String, for %#v.
+func (a Access) GoString() string { return a.String() }
+
+// visitors are the settings that say who is admitted: a gate changes them while it lives.
+type visitors struct {
+	access  Access
+	token   string
+	version int
+	expires time.Time
+	allow   []string
+}
+
+func (cfg *Config) visitors() visitors {
+	return visitors{cfg.Access, cfg.Token, cfg.TokenVersion, cfg.Expires, cfg.Allow}
+}
+
+// changed names the settings, as in JSON, in which two differ.
+func (v *visitors) changed(o *visitors) (names []string) {
+	for _, one := range []struct {
+		name string
+		same bool
+	}{
+		{"access", v.access.Public == o.access.Public && maps.Equal(v.access.Passwords, o.access.Passwords)},
+		{"token", v.token == o.token},
+		{"token_version", v.version == o.version},
+		{"expires", v.expires.Equal(o.expires)},
+		{"allow", slices.Equal(v.allow, o.allow)},
+	} {
+		if !one.same {
+			names = append(names, one.name)
+		}
+	}
+	return names
+}
+
+// sameToken reports whether two say the same of the token, but for its end.
+func (v *visitors) sameToken(o *visitors) bool { return v.token == o.token && v.version == o.version }
+
+// rest is cfg as JSON without what concerns visitors or is no setting of a link; it holds secrets.
+func (cfg Config) rest() ([]byte, error) {
+	cfg.Access, cfg.Token, cfg.TokenVersion, cfg.Expires, cfg.Allow, cfg.Target = Access{}, "", 0, time.Time{}, nil, ""
+	return json.Marshal(cfg)
 }

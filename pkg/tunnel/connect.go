@@ -44,9 +44,9 @@ type predecessor interface {
 
 // arrival is where visitors arrive: what is known of it, and what to do when the first link has found out.
 type arrival struct {
-	known func() *place
-	find  func(ctx context.Context, l *sshlink.Link) (*place, error)
-	found func(ctx context.Context, p *place, keys *sshlink.Keys) error
+	known func() *endpoint
+	find  func(ctx context.Context, l *sshlink.Link) (*endpoint, error)
+	found func(ctx context.Context, p *endpoint, keys *sshlink.Keys) error
 }
 
 // turn comes when a link has logged in and is about to take slots: the tunnel before leaves them.
@@ -87,7 +87,7 @@ func (c *connecting) connect(ctx context.Context, _ int) (link, error) {
 // prepare learns from a link that has logged in where visitors arrive, and opens the session that has sshd turn Nagle's
 // algorithm off.
 func (c *connecting) prepare(ctx context.Context, l *sshlink.Link) (*slotLink, error) {
-	p, err := c.place(ctx, l)
+	p, err := c.endpoint(ctx, l)
 	if err != nil {
 		return nil, err
 	}
@@ -121,8 +121,8 @@ func (c *connecting) prepare(ctx context.Context, l *sshlink.Link) (*slotLink, e
 	return made, nil
 }
 
-// place is where visitors arrive; the first link finds out.
-func (c *connecting) place(ctx context.Context, l *sshlink.Link) (*place, error) {
+// endpoint is where visitors arrive; the first link finds out.
+func (c *connecting) endpoint(ctx context.Context, l *sshlink.Link) (*endpoint, error) {
 	known := c.arrival.known()
 	if known.known && !c.doubt.Load() {
 		return known, c.arrival.found(ctx, known, c.ssh.Keys)
@@ -138,13 +138,83 @@ func (c *connecting) place(ctx context.Context, l *sshlink.Link) (*place, error)
 	return p, c.arrival.found(ctx, p, c.ssh.Keys)
 }
 
-// connections is how many links to hold for so many slots. Of a single one the second is a standby: it takes the slot
-// one round trip after the first is lost, in place of the ten of a login.
-func (cfg *Config) connections() int {
-	if cfg.Connections == 0 {
-		return defaultConnections
-	}
-	return cfg.Connections
+// link is what the supervisor needs of an SSH connection.
+type link interface {
+	Slots() (n int, exclusive bool)                          // how many nginx sends visitors to; exclusive: who has it keeps it
+	Take(ctx context.Context, slot int, look bool) error     // listens there; errNewer if look is asked for and shows a newer tunnel
+	Give(slot int)                                           // stops listening, keeps the connections
+	Dial(ctx context.Context, addr string) (net.Conn, error) // from the proxy
+	Stats() (open int, bytes int64)                          // of the visitors' connections
+	Done() <-chan struct{}                                   // closed when the link has ended
+	Err() error                                              // why it did
+	Close() error                                            // ends it; nothing is left when it returns
 }
 
-const defaultConnections = 2
+// dialer connects from the proxy to addr, "host:port".
+type dialer func(ctx context.Context, addr string) (net.Conn, error)
+
+// errNewer: the slot is a newer tunnel's.
+var errNewer = errors.New("a newer tunnel answers there")
+
+// slotLink is a link that takes any of a tunnel's slots: those of a prepared proxy, unix sockets that sshd gives to the
+// link that asked last (StreamLocalBindUnlink), or the one of a plain proxy.
+type slotLink struct {
+	*sshlink.Link
+	slots   []net.Addr
+	tasks   *guard.Group
+	deliver func(net.Conn)
+	take    func(ctx context.Context, slot int) (*sshlink.Listener, error)
+	look    func(ctx context.Context, over link, slot int, wait time.Duration) sight
+	trip    time.Duration // a round trip, as measured at the login
+
+	mu    sync.Mutex
+	taken map[int]*sshlink.Listener
+}
+
+// Slots implements link.
+func (p *slotLink) Slots() (n int, exclusive bool) {
+	return len(p.slots), p.slots[0].Network() == "tcp"
+}
+
+const (
+	leastLook = 300 * time.Millisecond // for the question that comes before a take: a socket of a link that is gone does not answer
+	lookTrips = 3
+)
+
+// Take implements link.
+func (p *slotLink) Take(ctx context.Context, slot int, look bool) error {
+	if look && p.look(ctx, p, slot, max(leastLook, lookTrips*p.trip)) == newer {
+		return errNewer
+	}
+	l, err := p.take(ctx, slot)
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	had := p.taken[slot] == l
+	p.taken[slot] = l
+	p.mu.Unlock()
+	if !had {
+		p.tasks.Go(func() {
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				p.deliver(c)
+			}
+		})
+	}
+	return nil
+}
+
+// Give implements link.
+func (p *slotLink) Give(slot int) {
+	p.mu.Lock()
+	l := p.taken[slot]
+	delete(p.taken, slot)
+	p.mu.Unlock()
+	if l != nil {
+		_ = l.Close()
+	}
+}

@@ -6,8 +6,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
 	"time"
 
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/gate"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/guard"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/probe"
@@ -33,7 +38,7 @@ func (t *Tunnel) Doctor(ctx context.Context) []Checked {
 	}
 	url, a := t.checkURL(ctx)
 	rows := []Checked{url}
-	if t.door != nil {
+	if t.gate != nil {
 		rows = append(rows, t.checkVisitor(ctx, a))
 	}
 	beside.Wait()
@@ -44,7 +49,7 @@ func (t *Tunnel) checkApp(ctx context.Context) Checked {
 	c := Checked{Step: "app", OK: true}
 	addr := t.target.Addr()
 	switch {
-	case t.door == nil && addr == "":
+	case t.gate == nil && addr == "":
 		c.Seen = "the program serves visitors itself"
 	case addr == "":
 		c.OK, c.Seen, c.Hint = false, "there is no app yet", "run the cell that starts it"
@@ -85,7 +90,7 @@ func (t *Tunnel) checkURL(ctx context.Context) (Checked, approach) {
 }
 
 func (t *Tunnel) judgeURL(how string, f probe.Finding) Checked {
-	p := t.place.Load()
+	p := t.endpoint.Load()
 	c := Checked{Step: "url", Seen: fmt.Sprintf("%s, asked %s, answers %s", p.url, how, f.Answer)}
 	switch f.Kind {
 	case probe.Ours:
@@ -102,6 +107,129 @@ func (t *Tunnel) judgeURL(how string, f probe.Finding) Checked {
 			break
 		}
 		c.Seen, c.Hint = fmt.Sprintf("%s cannot be opened from here, nor from the proxy: %s", p.url, f.Answer), "open it in a browser; if it fails there too, look at nginx on the proxy, or pass url="
+	}
+	return c
+}
+
+// checkExposure is the doctor's look at it.
+func (t *Tunnel) checkExposure(ctx context.Context) Checked {
+	port := t.slotPort()
+	c := Checked{Step: "exposure", OK: true}
+	switch t.lookPast(ctx, t.sup.dial) {
+	case enclosed:
+		c.Seen = "port " + strconv.Itoa(port) + " answers the proxy itself alone"
+	case exposed:
+		told := fault.Exposed(port)
+		c.OK, c.Warn, c.Seen, c.Hint = !t.public(), !t.public(), told.Err.Error(), told.Hint
+	default:
+		c.Seen = "whether the network reaches port " + strconv.Itoa(port) + " cannot be told: the account may open no connection there from the proxy"
+	}
+	return c
+}
+
+// visitPatience is how long the doctor's visitor waits for an answer to begin.
+const visitPatience = 4 * time.Second
+
+// approach is how the doctor comes in as a visitor.
+type approach struct {
+	how  string
+	url  string
+	dial func(ctx context.Context, network, addr string) (net.Conn, error) // nil: by the network
+	ours bool                                                              // the tunnel was seen to answer there, so that it may be told the token
+}
+
+// approach follows from how the URL was asked. The check port of a prepared proxy answers questions alone, so what
+// cannot be opened from this machine is asked of the gate itself there, as it is where nothing answers at all.
+func (t *Tunnel) approach(how string, f probe.Finding, dial func(ctx context.Context, network, addr string) (net.Conn, error)) approach {
+	p := t.endpoint.Load()
+	if f.Kind == probe.Unreachable || dial != nil && p.check != "" {
+		at := &url.URL{Scheme: "http", Host: "gate", Path: "/"}
+		if u, err := url.Parse(p.url); err == nil {
+			at.Host = u.Host
+		}
+		return approach{how: "of the tunnel itself, past nginx", url: at.String(), dial: t.dialGate, ours: true}
+	}
+	a := approach{how: how, url: p.url, dial: dial, ours: f.Kind == probe.Ours}
+	if u, err := url.Parse(p.url); err == nil && f.At != nil { // from http to https: the token is not sent in clear first
+		u.Scheme, u.Host = f.At.Scheme, f.At.Host
+		a.url = u.String()
+	}
+	return a
+}
+
+// dialGate connects to the gate as if from a slot.
+func (t *Tunnel) dialGate(ctx context.Context, _, _ string) (net.Conn, error) {
+	mine, its := net.Pipe()
+	select {
+	case t.accepted <- its:
+		return mine, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-t.life.Done():
+		return nil, fault.Closed()
+	}
+}
+
+// checkVisitor asks for the page that visitors open, with what admits them.
+func (t *Tunnel) checkVisitor(ctx context.Context, a approach) Checked {
+	question, end := t.question()
+	defer end()
+	visit := probe.Visit{URL: a.url, Ask: question.Ask, Reply: question.Reply, Dial: a.dial}
+	who := "a visitor"
+	if a.ours {
+		visit.Authorization = t.gate.authorization()
+		who += map[string]string{"token": " with the link", "password": " with a password"}[t.gate.access().String()]
+	}
+	ctx, cancel := context.WithTimeout(ctx, visitPatience)
+	defer cancel()
+	c := judgeVisit(visit.Do(ctx), who, a)
+	if s := t.Status(); s.State == Expired { // whatever stands before the gate
+		c.OK, c.Hint = false, s.LastError.Hint
+	}
+	return c
+}
+
+// judgeVisit tells what a visitor got.
+func judgeVisit(v probe.Visited, who string, a approach) Checked {
+	c := Checked{Step: "visitor"}
+	if v.Err != nil {
+		c.Seen, c.Hint = fmt.Sprintf("%s gets no answer, asked %s: %v", who, a.how, v.Err), "see the rows above"
+		if told := fault.Connect(a.url, v.Err); errors.Is(told, fault.ErrLimit) {
+			c.Seen, c.Hint = told.Err.Error(), told.Hint
+		} else if v.Late {
+			c.Seen = fmt.Sprintf("%s waits for more than %v, asked %s", who, v.Took.Round(time.Second), a.how)
+			c.Hint = "the app takes so long for its page, or what it was asked before keeps it"
+		}
+		return c
+	}
+	why := ""
+	got := fmt.Sprintf("%d %s", v.Status, http.StatusText(v.Status))
+	if v.Ours {
+		if why = v.Header.Get(gate.Why); gate.Says(why) != "" {
+			got += fmt.Sprintf(", %q,", gate.Says(why))
+		}
+	}
+	c.Seen = fmt.Sprintf("%s gets %s after %d ms, asked %s", who, got, v.Took.Milliseconds(), a.how)
+	guarded := v.Status/100 == 3 || v.Status == http.StatusUnauthorized || v.Status == http.StatusForbidden || v.Status == http.StatusProxyAuthRequired
+	switch {
+	case !v.Ours && guarded:
+		c.OK, c.Hint = true, "a login or another host stands before it, so it cannot be told what visitors get: open it"
+	case !v.Ours:
+		c.Hint = "the answer is not of this tunnel: see the rows above"
+	case why == "expired":
+		c.Hint = fault.Expired(time.Time{}).Hint
+	case why == "address":
+		c.OK, c.Warn, c.Hint = true, true, "allow= does not name the network of this machine; visitors of those that it names get in"
+	case v.Status >= 500 && why != "":
+		c.Hint = "visitors get in once the app answers: see its row"
+	case v.Status >= 500:
+		c.Hint = "the app itself answers so: its own output says why"
+	case v.Status >= 400 && why != "":
+		c.OK, c.Warn, c.Hint = true, true, "what stands before the tunnel may have taken the header Authorization out; browsers send a cookie: open it"
+	case v.Status >= 400:
+		c.OK, c.Warn, c.Hint = true, true, "the app itself answers so"
+	default:
+		c.OK = true
 	}
 	return c
 }

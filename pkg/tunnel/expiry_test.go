@@ -16,14 +16,14 @@ import (
 func startEnding(t *testing.T, p *proxy, d time.Duration) (*Tunnel, *gate.Gate) {
 	t.Helper()
 	tun := newTunnel(resolved{Config: Config{Connections: 1}, server: &destination.Destination{}}, p.connect)
-	tun.useDoor(newDoor(tun))
+	tun.useGate(newVisitorGate(tun))
 	g, err := gate.New(gate.Config{Target: tun.target, URL: "http://proxy/", Identity: "test"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = g.Close() })
 	g.SetToken(gate.RandomToken(time.Now().Add(d)))
-	tun.door.gate.Store(g)
+	tun.gate.gate.Store(g)
 	tun.run(false)
 	return tun, g
 }

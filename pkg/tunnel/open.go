@@ -3,17 +3,34 @@
 package tunnel
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
 	"net"
+	"net/http"
 	"time"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/forward"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/gate"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/lease"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshlink"
 )
+
+// Expose opens a tunnel to cfg.Target and returns when a visitor could open its URL; with no
+// target, or nothing that answers there, when the URL leads here (state Waiting). ctx bounds
+// that, not the tunnel's life: a permanent error is returned at once, a transient one is retried
+// until ctx ends and is then returned. After an error nothing goes on in the background.
+func Expose(ctx context.Context, cfg Config) (*Tunnel, error) {
+	return open(ctx, cfg, true)
+}
+
+// Listen is Expose for a program that accepts the visitors' connections itself.
+func Listen(ctx context.Context, cfg Config) (*Tunnel, error) {
+	cfg.Target = ""
+	return open(ctx, cfg, false)
+}
 
 // open starts a tunnel and waits until it is ready. forwards: it serves cfg.Target itself.
 func open(ctx context.Context, cfg Config, forwards bool) (*Tunnel, error) {
@@ -25,7 +42,7 @@ func open(ctx context.Context, cfg Config, forwards bool) (*Tunnel, error) {
 	t := newTunnel(r, nil)
 	t.listens = !forwards
 	if forwards && !cfg.Raw {
-		t.useDoor(newDoor(t))
+		t.useGate(newVisitorGate(t))
 	}
 	if err := t.connects(nil); err != nil {
 		return nil, err
@@ -51,7 +68,7 @@ func (t *Tunnel) start(ctx context.Context, forwards bool) error {
 // newTunnel makes a tunnel whose links come from connect; nothing runs yet.
 func newTunnel(cfg resolved, connect connector) *Tunnel {
 	t := &Tunnel{cfg: cfg, log: cfg.Log, target: &forward.Target{}, accepted: make(chan net.Conn)}
-	t.place.Store(cfg.firstPlace(cfg.plainGiven))
+	t.endpoint.Store(cfg.firstEndpoint(cfg.plainGiven))
 	if t.log == nil {
 		t.log = slog.New(slog.DiscardHandler)
 	}
@@ -64,12 +81,25 @@ func newTunnel(cfg resolved, connect connector) *Tunnel {
 	}
 	t.board = newBoard(Status{State: Connecting, URL: cfg.URL, Server: cfg.server.String(), Remote: cfg.Remote, RemoteSocket: cfg.RemoteSocket})
 	t.sup = newSupervisor(t.life, &t.tasks, t.log, t.board, t.target, hooks{connect: connect, connections: cfg.connections, look: t.lookAtSlots,
-		vacant: func() {}, public: t.public, addr: t.Addr, url: func() string { return t.place.Load().url }, server: cfg.server.String()})
+		vacant: func() {}, public: t.public, addr: t.Addr, url: func() string { return t.endpoint.Load().url }, server: cfg.server.String()})
 	t.check = newChecker(t.sup.nudge)
 	return t
 }
 
-func (t *Tunnel) useDoor(d *door) { t.door, t.sup.door = d, d }
+func newVisitorGate(t *Tunnel) *visitorGate {
+	return &visitorGate{server: t.cfg.server.String(), endpoint: t.endpoint.Load, board: t.board, log: t.log, visitors: t.cfg.visitors(),
+		config: gate.Config{Target: t.target, WellKnown: http.HandlerFunc(t.check.serve), Visit: t.check.visit, Busy: t.cfg.Busy, Dialled: t.sup.dialled,
+			Log: t.log, Panicked: t.tasks.Panicked},
+		serve: func(g *gate.Gate) {
+			t.tasks.Go(func() { _ = g.Serve(t) })
+			if !t.tasks.Go(func() { <-t.life.Done(); _ = g.Close() }) {
+				_ = g.Close()
+			}
+		},
+		changed: func() { t.sup.tell(t.sup.expiryChanged) }}
+}
+
+func (t *Tunnel) useGate(d *visitorGate) { t.gate, t.sup.gate = d, d }
 
 // connects says how t's links are made. What is known of host keys is read now. before is the tunnel in whose place t is
 // opened, nil for none.
@@ -78,19 +108,19 @@ func (t *Tunnel) connects(before *Tunnel) error {
 	if err != nil {
 		return err
 	}
-	ssh.Bound = t.door != nil // only the gate asks for room
+	ssh.Bound = t.gate != nil // only the gate asks for room
 	c := &connecting{ssh: ssh, life: t.life, lease: lease.New(t.cfg.slot(), ssh.Keys.ID(), t.newer), tasks: &t.tasks, look: t.lookAtSlot, deliver: t.arrive}
 	if before != nil {
-		c.before = before
+		c.before = before.sup
 	}
 	if before != nil && before.lease != nil {
 		c.lease.Spare(before.lease) // but for its links that are lost
 	}
-	c.arrival = arrival{known: t.place.Load, found: func(ctx context.Context, p *place, keys *sshlink.Keys) error {
-		if !t.place.Load().known {
+	c.arrival = arrival{known: t.endpoint.Load, found: func(ctx context.Context, p *endpoint, keys *sshlink.Keys) error {
+		if !t.endpoint.Load().known {
 			t.arriveAt(p)
 		}
-		return t.door.open(ctx, keys)
+		return t.gate.open(ctx, keys)
 	}, find: t.cfg.find}
 	t.lease = c.lease
 	t.sup.hooks.connect, t.sup.hooks.vacant, t.sup.hooks.lookPast = c.connect, c.giveBack, t.lookPast
@@ -98,8 +128,8 @@ func (t *Tunnel) connects(before *Tunnel) error {
 }
 
 // arriveAt takes what the first link has learnt of the proxy.
-func (t *Tunnel) arriveAt(p *place) {
-	t.place.Store(p)
+func (t *Tunnel) arriveAt(p *endpoint) {
+	t.endpoint.Store(p)
 	t.board.edit(func(s *Status) {
 		s.URL, s.Name = p.url, p.name
 		if p.prepared {
@@ -115,8 +145,8 @@ func (t *Tunnel) run(forwards bool) {
 		t.sup.tell(func() { t.sup.appAnswers(nil) })
 		return
 	}
-	if t.door != nil {
-		t.door.show()
+	if t.gate != nil {
+		t.gate.show()
 	} else {
 		f := &forward.Forwarder{Target: t.target, Dialled: t.sup.dialled, Panicked: t.tasks.Panicked}
 		t.tasks.Go(func() { _ = f.Serve(t) })
@@ -151,4 +181,164 @@ func (t *Tunnel) ready(ctx context.Context) error {
 		return fault.TooSoon(t.cfg.server.String())
 	}
 	return last
+}
+
+// notExposed waits for the first look, where it decides whether an app may be open to everybody.
+func (t *Tunnel) notExposed() error {
+	if !t.public() || t.slotPort() == 0 {
+		return nil
+	}
+	select {
+	case <-t.sup.lookedPast:
+	case <-t.life.Done():
+	}
+	if s, _ := t.board.read(); s.State == Failed {
+		return s.LastError
+	}
+	return nil
+}
+
+// Announced is what can be said of a tunnel before it is open: of a configuration that cannot be used,
+// nothing, for a value in it may be a secret.
+func (cfg Config) Announced() Status {
+	cfg.Log = nil
+	s := Status{State: Connecting}
+	if r, err := cfg.resolve(); err == nil {
+		s.Server, s.URL, s.Target, s.Remote, s.RemoteSocket = r.server.String(), r.URL, r.Target, r.Remote, r.RemoteSocket
+	}
+	return s
+}
+
+// Admit gives an open tunnel what cfg says of its visitors: Access, Token, TokenVersion, Expires and
+// Allow. It returns the names of those that differed from the tunnel's, as in JSON ("token_version"). It
+// needs no network: the gate changes at once, whether there is a link or not, and ends the connections of
+// visitors whom the new settings may not admit. All of cfg is validated first, keys and host keys
+// included; after an error nothing has changed.
+//
+// rest reports what Admit leaves to Reopen: anything else in cfg differs, or the tunnel has failed, was
+// replaced or is closed. Target, Busy, Log and Control are not compared; SetTarget moves the first.
+//
+//	_, rest, err := t.Admit(cfg)
+//	if err == nil && rest {
+//		var next *tunnel.Tunnel
+//		if next, err = t.Reopen(ctx, cfg); err == nil {
+//			t = next // the old one closes by itself
+//		}
+//	}
+//
+// A tunnel of Listen has no gate, and Admit changes nothing of it.
+func (t *Tunnel) Admit(cfg Config) (changed []string, rest bool, err error) {
+	cfg.Log = nil // Reopen tells
+	next, err := t.plan(cfg)
+	if err != nil {
+		return nil, false, err
+	}
+	before, err := t.cfg.rest()
+	if err != nil {
+		return nil, false, fault.Internal(err)
+	}
+	after, err := next.cfg.rest()
+	if err != nil {
+		return nil, false, fault.Internal(err)
+	}
+	rest = !bytes.Equal(before, after) || !t.serves()
+	if t.gate == nil || cfg.Raw {
+		return nil, rest, nil
+	}
+	if next.cfg.Access.Public && t.sup.exposed.Load() {
+		return nil, false, fault.Exposed(t.slotPort())
+	}
+	if changed, err = t.gate.admit(next.cfg.visitors()); len(changed) > 0 {
+		t.hurry()
+	}
+	return changed, rest, err
+}
+
+// serves reports whether the tunnel serves visitors, or will again by itself.
+func (t *Tunnel) serves() bool {
+	s, _ := t.board.read()
+	return s.State != Failed && s.State != Replaced && s.State != StateClosed
+}
+
+// plan validates cfg as far as that can be done without the network, for a tunnel in t's place, and
+// returns that tunnel; nothing of it runs.
+func (t *Tunnel) plan(cfg Config) (*Tunnel, error) {
+	r, err := cfg.resolve()
+	if err != nil {
+		return nil, err
+	}
+	if p := t.endpoint.Load(); p.known && !p.prepared {
+		if _, err := cfg.plain(); err != nil {
+			return nil, err
+		}
+	}
+	next := newTunnel(r, nil)
+	if !cfg.Raw {
+		next.useGate(newVisitorGate(next))
+	}
+	return next, next.connects(t)
+}
+
+// drainFor is how long requests that are under way on a tunnel may go on when another has its place.
+const drainFor = 5 * time.Second
+
+// Reopen opens a tunnel with cfg in the place of t and returns it when a visitor could open its URL,
+// as Expose does; t then takes no more visitors, gives requests that are under way 5 s to end, and is
+// closed. Until then t serves; after an error it serves on as before. The new one logs in and is
+// checked before t's slots pass to it. If it fails after that, t has them back when Reopen returns, or
+// 2 s later at most. A visitor who comes in the one round trip in which a plain proxy's port passes on
+// finds nothing there.
+// t may have failed, been replaced or been closed. cfg is the whole of the new settings, those of visitors
+// included: Admit need not be called before.
+//
+// A token that NewToken made goes over to the new tunnel. t must come from Expose.
+func (t *Tunnel) Reopen(ctx context.Context, cfg Config) (*Tunnel, error) {
+	start := time.Now()
+	if t.listens {
+		return nil, fault.Config("open another one with Listen", "this tunnel was opened by Listen: its program serves the visitors")
+	}
+	next, err := t.plan(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if next.gate != nil && t.gate != nil {
+		next.gate.inherit(t.gate)
+	}
+	if err := next.start(ctx, true); err != nil {
+		next.sup.yield()
+		t.sup.resume()
+		if t.gate != nil {
+			t.gate.disinherit()
+		}
+		_ = next.Close()
+		return nil, gaveUp(err, start)
+	}
+	t.log.Info("the new settings hold", "url", next.endpoint.Load().url)
+	leaving, hurry := context.WithCancel(next.life)
+	next.hurried.Store(&hurry)
+	if !next.tasks.Go(func() { t.leave(leaving); hurry() }) {
+		_ = t.Close()
+	}
+	return next, nil
+}
+
+// leave closes t, whose place another tunnel has that lives as long as life.
+func (t *Tunnel) leave(life context.Context) {
+	left := time.NewTimer(handOver)
+	defer left.Stop()
+	select {
+	case <-left.C:
+	case <-life.Done():
+	}
+	ctx, cancel := context.WithTimeout(life, drainFor)
+	defer cancel()
+	_ = t.Shutdown(ctx)
+}
+
+// gaveUp is the error of a set-up that began at start.
+func gaveUp(err error, start time.Time) error {
+	if e, ok := errors.AsType[*Error](err); ok && !e.Permanent {
+		return fault.Timeout(e, time.Since(start))
+	}
+	return err
 }

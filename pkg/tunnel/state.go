@@ -4,9 +4,12 @@ package tunnel
 
 import (
 	"errors"
+	"net"
 	"time"
 
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/forward"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/probe"
 )
 
 // show publishes the state that follows from links, slots and app.
@@ -91,4 +94,150 @@ func (s *supervisor) elsewhere() *Error {
 		}
 	}
 	return fault.Astray(s.hooks.url(), to, s.hooks.addr())
+}
+
+// exposure is who reaches the slot.
+type exposure int
+
+const (
+	untold   exposure = iota // it cannot be told
+	enclosed                 // the proxy itself alone
+	exposed                  // the network, too
+)
+
+// exposure takes what was seen after a link came up.
+func (s *supervisor) exposure(found exposure) {
+	was := s.exposed.Swap(found == exposed)
+	if found == exposed && s.failed == nil {
+		told := fault.Exposed(s.hooks.addr().(*net.TCPAddr).Port)
+		if s.hooks.public() {
+			s.fail(told)
+		} else if !was {
+			s.log.Warn(told.Error(), "hint", told.Hint)
+		}
+	}
+	if !s.looked {
+		s.looked = true
+		close(s.lookedPast)
+	}
+}
+
+// lookPastNginx looks in the background whether the network reaches a port that a link has just taken.
+func (s *supervisor) lookPastNginx(h *heldLink) {
+	if s.hooks.lookPast == nil {
+		return
+	}
+	s.tasks.Go(func() {
+		found := s.hooks.lookPast(s.life, h.Dial)
+		s.tell(func() { s.exposure(found) })
+	})
+}
+
+type appState int
+
+const (
+	appUnknown appState = iota
+	appAnswering
+	appSilent
+	appHindered // this process has no descriptor left for a connection to it
+)
+
+const appRecheck = time.Second
+
+// moved: the app is somewhere else now, or nowhere.
+func (s *supervisor) moved(addr string) {
+	s.target.Set(addr)
+	if s.gate != nil {
+		s.gate.moved()
+	}
+	s.board.edit(func(st *Status) { st.Target = addr })
+	if addr == "" {
+		s.appAnswers(forward.ErrNoTarget)
+		return
+	}
+	s.app = appUnknown
+	s.probeApp()
+}
+
+// probeApp looks whether the app answers, in the background.
+func (s *supervisor) probeApp() {
+	addr := s.target.Addr()
+	if addr == "" {
+		return
+	}
+	s.tasks.Go(func() { s.report(addr, probe.App(s.life, addr)) })
+}
+
+// dialled is told of each visitor's connection to the app; only news reach the run loop.
+func (s *supervisor) dialled(addr string, err error) {
+	if (err == nil) != s.answering.Load() {
+		s.report(addr, err)
+	}
+}
+
+func (s *supervisor) report(addr string, err error) {
+	s.tell(func() {
+		if addr == s.target.Addr() {
+			s.appAnswers(err)
+		}
+	})
+}
+
+// appAnswers: whether the app did. One that does not is looked at again each second.
+func (s *supervisor) appAnswers(err error) {
+	before := s.app
+	s.app, s.appErr = appAnswering, nil
+	s.recheck.Stop()
+	if err != nil {
+		s.app = appSilent
+		if addr := s.target.Addr(); addr != "" {
+			s.appErr = fault.AppRefused(addr, err)
+			s.recheck.Reset(appRecheck)
+			if errors.Is(s.appErr, fault.ErrLimit) {
+				s.app = appHindered
+			}
+		}
+	}
+	s.answering.Store(err == nil)
+	switch {
+	case s.app == before:
+	case s.app == appHindered:
+		s.log.Warn(s.appErr.Error(), "hint", s.appErr.Hint)
+	case before != appUnknown:
+		s.log.Info(map[appState]string{appAnswering: "the app answers", appSilent: "the app does not answer"}[s.app], "target", s.target.Addr())
+	}
+	s.show()
+}
+
+// expiryLook is how long a change of the clock, or a suspend, in which timers stand still, may hide that
+// the token has ended.
+const expiryLook = time.Minute
+
+// expiryChanged: the gate has another token, or its end may have come. The gate counts in whole seconds of the
+// wall clock, as they are signed into the token; so does this.
+func (s *supervisor) expiryChanged() {
+	ends := s.gate.ends()
+	s.expiry.Stop()
+	ended := false
+	if !ends.IsZero() {
+		left := time.Until(time.Unix(ends.Unix(), 0))
+		ended = left <= 0
+		if ended || left > expiryLook {
+			left = expiryLook
+		}
+		s.expiry.Reset(left)
+	}
+	before, was := s.ends, s.ended
+	s.ends, s.ended = ends, ended
+	if ended != was || !ends.Equal(before) {
+		s.show()
+	}
+	switch {
+	case ended && !was:
+		s.gate.cutOff()
+		told := fault.Expired(ends)
+		s.log.Warn(told.Error(), "hint", told.Hint)
+	case was && !ended:
+		s.log.Info("the link admits visitors again")
+	}
 }

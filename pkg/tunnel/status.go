@@ -8,7 +8,15 @@ import (
 	"iter"
 	"sync"
 	"time"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 )
+
+// Error is an error that a person reads.
+type Error = fault.Error
+
+// AsError returns err as an *Error; one that is none is a defect of ours (ErrInternal).
+func AsError(err error) *Error { return fault.From(err) }
 
 // State is what a tunnel is doing, in one word.
 type State string
@@ -70,17 +78,6 @@ type Status struct {
 	RetryAt time.Time `json:"retry_at"`
 	// LastError is the newest error, nil once all is well again, or after Reconnect until something fails.
 	LastError *Error `json:"last_error"`
-}
-
-// Announced is what can be said of a tunnel before it is open: of a configuration that cannot be used,
-// nothing, for a value in it may be a secret.
-func (cfg Config) Announced() Status {
-	cfg.Log = nil
-	s := Status{State: Connecting}
-	if r, err := cfg.resolve(); err == nil {
-		s.Server, s.URL, s.Target, s.Remote, s.RemoteSocket = r.server.String(), r.URL, r.Target, r.Remote, r.RemoteSocket
-	}
-	return s
 }
 
 // MarshalJSON writes moments as seconds since 1970, zero as 0.

@@ -23,7 +23,7 @@ type supervisor struct {
 	tasks    *guard.Group
 	log      *slog.Logger
 	board    *board
-	door     *door // nil: none
+	gate     *visitorGate // nil: none
 	target   *forward.Target
 	hooks    hooks
 	commands chan func()
@@ -72,14 +72,6 @@ type hooks struct {
 	addr        func() net.Addr                                         // of the first slot
 	url         func() string                                           // what visitors open
 	public      func() bool                                             // everybody is admitted who reaches the slot
-}
-
-// heldLink is a link that is up.
-type heldLink struct {
-	link
-	id     linkID
-	by     *reconnector
-	leaves bool // another one has its place: it is closed when it serves nothing any more
 }
 
 // waiter is told when something has become true.
@@ -172,16 +164,6 @@ func (s *supervisor) stop() {
 	}
 }
 
-// up counts the reconnectors that have a link.
-func (s *supervisor) up() (n int) {
-	for _, k := range s.reconnectors {
-		if k.link != nil {
-			n++
-		}
-	}
-	return n
-}
-
 // fail stops trying, until restart.
 func (s *supervisor) fail(why *Error) {
 	s.failed = why
@@ -197,34 +179,10 @@ func (s *supervisor) fail(why *Error) {
 	s.log.Error(why.Error(), "hint", why.Hint)
 }
 
-// endGently gives the slots back, and lets what is under way end for a minute; websockets are told to come again.
-func (s *supervisor) endGently() {
-	if s.door != nil {
-		s.tasks.Go(s.door.drain)
-	}
-	left := make([]*heldLink, 0, len(s.links))
-	for _, h := range s.links {
-		left = append(left, h)
-	}
-	time.AfterFunc(endFor, func() {
-		s.tell(func() {
-			for _, h := range left {
-				if s.links[h.id] == h {
-					s.close(h)
-				}
-			}
-		})
-	})
-	s.apply(s.table.settle(time.Now()))
-}
-
-// endFor is how long requests may go on that are under way when a tunnel is replaced.
-const endFor = time.Minute
-
 // restart makes new links, each of which takes over from the one that is there.
 func (s *supervisor) restart() {
-	if s.door != nil && s.failed != nil && errors.Is(s.failed, fault.ErrReplaced) {
-		s.door.resume()
+	if s.gate != nil && s.failed != nil && errors.Is(s.failed, fault.ErrReplaced) {
+		s.gate.resume()
 	}
 	s.failed, s.refusal, s.table.replaced, s.table.newer = nil, nil, false, time.Time{}
 	s.retry.reset()
@@ -291,23 +249,6 @@ func (s *supervisor) lost(h *heldLink) {
 	}
 }
 
-// leave has a link close that serves visitors on until its last connection ends, when no slot needs it any more.
-func (s *supervisor) leave(h *heldLink) {
-	h.leaves = true
-	for _, o := range s.links { // one at a time for each reconnector
-		if o.leaves && o.by == h.by && o != h {
-			s.close(o)
-		}
-	}
-}
-
-// close ends a link, which may take a moment.
-func (s *supervisor) close(h *heldLink) {
-	if h != nil && !s.tasks.Go(func() { _ = h.Close() }) { // the tunnel is being closed, and waits for what the link runs
-		_ = h.Close()
-	}
-}
-
 // apply does what the table of slots says, and plans when it is asked again.
 func (s *supervisor) apply(acts []act) {
 	for _, a := range acts {
@@ -357,28 +298,6 @@ func (s *supervisor) perform(h *heldLink, a act) {
 	}
 	err := h.Take(s.life, a.slot, a.look)
 	s.tell(func() { s.answered(h, a.slot, err) })
-}
-
-// idleLook is how often a link that leaves is looked at.
-const idleLook = 50 * time.Millisecond
-
-// closeIdle closes a link when its last connection has ended.
-func (s *supervisor) closeIdle(h *heldLink) {
-	tick := time.NewTicker(idleLook)
-	defer tick.Stop()
-	for {
-		if open, _ := h.Stats(); open == 0 {
-			break
-		}
-		select {
-		case <-tick.C:
-			continue
-		case <-h.Done():
-		case <-s.life.Done():
-		}
-		break
-	}
-	_ = h.Close()
 }
 
 // answered takes the outcome of a take.
@@ -456,58 +375,4 @@ func (s *supervisor) lookAround() {
 			}
 		})
 	})
-}
-
-// listed adds a link to those that are read from other goroutines.
-func (s *supervisor) listed(h *heldLink) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.live = append([]link{h.link}, s.live...) // the newest first: a caller's Dial takes it
-}
-
-// forget takes a link out that has ended.
-func (s *supervisor) forget(h *heldLink) {
-	delete(s.links, h.id)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	_, bytes := h.Stats()
-	s.carried += bytes
-	var live []link
-	for _, l := range s.live {
-		if l != h.link {
-			live = append(live, l)
-		}
-	}
-	s.live = live
-}
-
-// one is a link that is up, the newest; nil: none.
-func (s *supervisor) one() link {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.live) == 0 {
-		return nil
-	}
-	return s.live[0]
-}
-
-// dial connects from the proxy over a link that is up.
-func (s *supervisor) dial(ctx context.Context, addr string) (net.Conn, error) {
-	l := s.one()
-	if l == nil {
-		return nil, fault.Closed()
-	}
-	return l.Dial(ctx, addr)
-}
-
-// counts returns the connections that are open and the bytes carried so far.
-func (s *supervisor) counts() (open int, bytes int64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	bytes = s.carried
-	for _, l := range s.live {
-		n, carried := l.Stats()
-		open, bytes = open+n, bytes+carried
-	}
-	return open, bytes
 }

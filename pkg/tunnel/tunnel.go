@@ -41,12 +41,6 @@ import (
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/lease"
 )
 
-// Error is an error that a person reads.
-type Error = fault.Error
-
-// AsError returns err as an *Error; one that is none is a defect of ours (ErrInternal).
-func AsError(err error) *Error { return fault.From(err) }
-
 // The classes of errors, for errors.Is.
 var (
 	ErrConfig      = fault.ErrConfig      // a setting, key or host key that cannot be used
@@ -63,17 +57,17 @@ var (
 
 // Tunnel is an open tunnel. Its methods may be called from several goroutines.
 type Tunnel struct {
-	cfg     resolved
-	log     *slog.Logger
-	board   *board
-	target  *forward.Target
-	sup     *supervisor
-	lease   *lease.Lease
-	check   *checker
-	door    *door // nil: none
-	listens bool  // its program accepts the connections
-	place   atomic.Pointer[place]
-	tasks   guard.Group
+	cfg      resolved
+	log      *slog.Logger
+	board    *board
+	target   *forward.Target
+	sup      *supervisor
+	lease    *lease.Lease
+	check    *checker
+	gate     *visitorGate // nil: none
+	listens  bool         // its program accepts the connections
+	endpoint atomic.Pointer[endpoint]
+	tasks    guard.Group
 
 	hurried atomic.Pointer[context.CancelFunc] // closes the tunnel in whose place this one was opened; nil: there was none
 
@@ -85,20 +79,6 @@ type Tunnel struct {
 	shut     atomic.Bool // Close was called once
 	last     guard.Group // what waits for the last connection
 	closing  sync.Once
-}
-
-// Expose opens a tunnel to cfg.Target and returns when a visitor could open its URL; with no
-// target, or nothing that answers there, when the URL leads here (state Waiting). ctx bounds
-// that, not the tunnel's life: a permanent error is returned at once, a transient one is retried
-// until ctx ends and is then returned. After an error nothing goes on in the background.
-func Expose(ctx context.Context, cfg Config) (*Tunnel, error) {
-	return open(ctx, cfg, true)
-}
-
-// Listen is Expose for a program that accepts the visitors' connections itself.
-func Listen(ctx context.Context, cfg Config) (*Tunnel, error) {
-	cfg.Target = ""
-	return open(ctx, cfg, false)
 }
 
 // SetTarget moves the tunnel to addr, "host:port", or "" while there is no app. New connections
@@ -116,35 +96,43 @@ func (t *Tunnel) SetTarget(addr string) error {
 // URL returns what visitors open, with the token that admits them, if one does: it is for those
 // who may see the app, not for logs. Status has the URL without it.
 func (t *Tunnel) URL() string {
-	if t.door == nil {
-		return t.place.Load().url
+	if t.gate == nil {
+		return t.endpoint.Load().url
 	}
-	return t.door.linked()
+	return t.gate.linked()
 }
 
 // NewToken makes another token, at random, and has the gate forget the present one: links that
 // were given away and visitors who are there need the new URL. It lasts until Close; to keep it
 // longer, count Config.TokenVersion up instead, or store a token of your own.
 func (t *Tunnel) NewToken() error {
-	if t.door == nil || !t.door.asksToken() {
+	if t.gate == nil || !t.gate.asksToken() {
 		return fault.Config(`open it with access="token"`, "this tunnel has no token")
 	}
-	if end := t.door.ends(); !end.IsZero() && time.Now().Unix() >= end.Unix() {
+	if end := t.gate.ends(); !end.IsZero() && time.Now().Unix() >= end.Unix() {
 		return fault.Expired(end) // another token would have the same end
 	}
-	if !t.door.renew() {
+	if !t.gate.renew() {
 		return fault.Config("wait until it is up", "this tunnel has no token yet")
 	}
 	t.hurry()
 	return nil
 }
 
+// hurry closes at once the tunnel in whose place this one was opened, if that still serves what was under way: it
+// admits visitors whom this one does not admit any more.
+func (t *Tunnel) hurry() {
+	if end := t.hurried.Load(); end != nil {
+		(*end)()
+	}
+}
+
 // Requests returns the newest n requests of admitted visitors, oldest first; at most 1000 are kept.
 func (t *Tunnel) Requests(n int) []Request {
-	if t.door == nil {
+	if t.gate == nil {
 		return nil
 	}
-	return t.door.requests(n)
+	return t.gate.requests(n)
 }
 
 // Status returns what is known now.
@@ -167,7 +155,7 @@ func (t *Tunnel) Watch(ctx context.Context) iter.Seq[Status] {
 
 func (t *Tunnel) counted(s Status) Status {
 	s.Visitors, s.Bytes = t.sup.counts()
-	t.door.count(&s)
+	t.gate.count(&s)
 	return s
 }
 
@@ -199,6 +187,31 @@ func (t *Tunnel) Accept() (net.Conn, error) {
 	}
 }
 
+// arrive takes a visitor's connection from a slot. Without a gate what comes through nginx is looked at first: it may be
+// a question, of this tunnel's own or of another's. nginx sends the whole head at once.
+func (t *Tunnel) arrive(c net.Conn) {
+	if t.gate != nil || !t.check.busy() && t.Addr().Network() != "unix" {
+		t.hand(c)
+		return
+	}
+	if !t.tasks.Go(func() {
+		if c := t.check.answer(c); c != nil {
+			t.hand(c)
+		}
+	}) {
+		_ = c.Close()
+	}
+}
+
+// hand has Accept return a connection.
+func (t *Tunnel) hand(c net.Conn) {
+	select {
+	case t.accepted <- c:
+	case <-t.taking.Done():
+		_ = c.Close()
+	}
+}
+
 // ended says why no connection comes any more; nil if some may. One of Expose may be revived until it is closed.
 func (t *Tunnel) ended() error {
 	if t.taking.Err() != nil {
@@ -212,7 +225,7 @@ func (t *Tunnel) ended() error {
 
 // Addr returns the address on the proxy of its slot, or the first of them: a *net.TCPAddr or a
 // *net.UnixAddr.
-func (t *Tunnel) Addr() net.Addr { return t.place.Load().slots[0] }
+func (t *Tunnel) Addr() net.Addr { return t.endpoint.Load().slots[0] }
 
 // Shutdown takes no new connection, waits until the open ones have ended or ctx has, and closes. A connection
 // has ended when the proxy has its last byte. Websockets are told that the server goes away (status 1001), and
@@ -252,8 +265,8 @@ func (t *Tunnel) Close() error {
 // withdraw takes no new visitors.
 func (t *Tunnel) withdraw() {
 	t.sup.tell(t.sup.drain)
-	if t.door != nil {
-		t.door.drain()
+	if t.gate != nil {
+		t.gate.drain()
 	}
 }
 
@@ -290,6 +303,14 @@ func (t *Tunnel) finish() {
 		t.end()
 		t.tasks.Wait()
 		t.board.edit(func(s *Status) { s.State, s.Links, s.Slots, s.RetryAt = StateClosed, 0, 0, time.Time{} })
-		t.log.Info("closed", "url", t.place.Load().url)
+		t.log.Info("closed", "url", t.endpoint.Load().url)
 	})
+}
+
+// public reports whether everybody is admitted who reaches the slot.
+func (t *Tunnel) public() bool {
+	if t.gate != nil {
+		return t.gate.access().Public
+	}
+	return t.cfg.Access.Public
 }

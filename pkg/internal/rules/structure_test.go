@@ -17,10 +17,10 @@ import (
 
 // The bars of pkg/tunnel: what it has today. They only go down: a change that lowers a figure lowers its bar.
 const (
-	mostFiles   = 21  // the goal: 14
-	mostUses    = 118 // the goal: 50
-	mostUp      = 25  // the goal: 5
-	mostHolders = 4   // the goal: 0
+	mostFiles   = 15 // the goal: 14
+	mostUses    = 64 // the goal: 50
+	mostUp      = 3
+	mostHolders = 0
 )
 
 // TestTunnelIsNoGodObject holds the inside of pkg/tunnel to an order, as TestImportsPointOneWay does with

@@ -6,11 +6,20 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"net"
 	"time"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/backoff"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 )
+
+// heldLink is a link that is up.
+type heldLink struct {
+	link
+	id     linkID
+	by     *reconnector
+	leaves bool // another one has its place: it is closed when it serves nothing any more
+}
 
 // reconnector keeps one link of a tunnel up. All of it is owned by the supervisor's run loop.
 type reconnector struct {
@@ -191,4 +200,170 @@ func (k *reconnector) restart() {
 		return
 	}
 	k.reconnect()
+}
+
+// up counts the reconnectors that have a link.
+func (s *supervisor) up() (n int) {
+	for _, k := range s.reconnectors {
+		if k.link != nil {
+			n++
+		}
+	}
+	return n
+}
+
+// leave has a link close that serves visitors on until its last connection ends, when no slot needs it any more.
+func (s *supervisor) leave(h *heldLink) {
+	h.leaves = true
+	for _, o := range s.links { // one at a time for each reconnector
+		if o.leaves && o.by == h.by && o != h {
+			s.close(o)
+		}
+	}
+}
+
+// close ends a link, which may take a moment.
+func (s *supervisor) close(h *heldLink) {
+	if h != nil && !s.tasks.Go(func() { _ = h.Close() }) { // the tunnel is being closed, and waits for what the link runs
+		_ = h.Close()
+	}
+}
+
+// idleLook is how often a link that leaves is looked at.
+const idleLook = 50 * time.Millisecond
+
+// closeIdle closes a link when its last connection has ended.
+func (s *supervisor) closeIdle(h *heldLink) {
+	tick := time.NewTicker(idleLook)
+	defer tick.Stop()
+	for {
+		if open, _ := h.Stats(); open == 0 {
+			break
+		}
+		select {
+		case <-tick.C:
+			continue
+		case <-h.Done():
+		case <-s.life.Done():
+		}
+		break
+	}
+	_ = h.Close()
+}
+
+// endGently gives the slots back, and lets what is under way end for a minute; websockets are told to come again.
+func (s *supervisor) endGently() {
+	if s.gate != nil {
+		s.tasks.Go(s.gate.drain)
+	}
+	left := make([]*heldLink, 0, len(s.links))
+	for _, h := range s.links {
+		left = append(left, h)
+	}
+	time.AfterFunc(endFor, func() {
+		s.tell(func() {
+			for _, h := range left {
+				if s.links[h.id] == h {
+					s.close(h)
+				}
+			}
+		})
+	})
+	s.apply(s.table.settle(time.Now()))
+}
+
+// endFor is how long requests may go on that are under way when a tunnel is replaced.
+const endFor = time.Minute
+
+// listed adds a link to those that are read from other goroutines.
+func (s *supervisor) listed(h *heldLink) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.live = append([]link{h.link}, s.live...) // the newest first: a caller's Dial takes it
+}
+
+// forget takes a link out that has ended.
+func (s *supervisor) forget(h *heldLink) {
+	delete(s.links, h.id)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, bytes := h.Stats()
+	s.carried += bytes
+	var live []link
+	for _, l := range s.live {
+		if l != h.link {
+			live = append(live, l)
+		}
+	}
+	s.live = live
+}
+
+// one is a link that is up, the newest; nil: none.
+func (s *supervisor) one() link {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.live) == 0 {
+		return nil
+	}
+	return s.live[0]
+}
+
+// dial connects from the proxy over a link that is up.
+func (s *supervisor) dial(ctx context.Context, addr string) (net.Conn, error) {
+	l := s.one()
+	if l == nil {
+		return nil, fault.Closed()
+	}
+	return l.Dial(ctx, addr)
+}
+
+// counts returns the connections that are open and the bytes carried so far.
+func (s *supervisor) counts() (open int, bytes int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	bytes = s.carried
+	for _, l := range s.live {
+		n, carried := l.Stats()
+		open, bytes = open+n, bytes+carried
+	}
+	return open, bytes
+}
+
+// yield leaves the slots to another tunnel of this process: until resume nothing is taken and no link is made. A port is
+// free when yield returns, or in two seconds at most.
+func (s *supervisor) yield() {
+	s.tell(func() {
+		for _, k := range s.reconnectors {
+			k.retry.Stop()
+			if k.trying != nil {
+				k.trying()
+			}
+		}
+		s.apply(s.table.yield(time.Now()))
+	})
+	ctx, cancel := context.WithTimeout(s.life, yieldFor)
+	defer cancel()
+	s.until(ctx, func() bool {
+		held, _ := s.table.holding()
+		return held == 0 || !s.table.exclusive
+	})
+}
+
+const yieldFor = 2 * time.Second
+
+// resume takes the slots again that yield left, and returns when that was done, or tried.
+func (s *supervisor) resume() {
+	s.tell(func() {
+		if !s.table.yielded || s.draining || s.failed != nil {
+			s.table.yielded = false
+			return
+		}
+		s.apply(s.table.resume(time.Now()))
+		for _, k := range s.reconnectors {
+			k.attempt()
+		}
+	})
+	ctx, cancel := context.WithTimeout(s.life, yieldFor)
+	defer cancel()
+	s.until(ctx, s.table.quiet)
 }

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -21,63 +20,50 @@ import (
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshlink"
 )
 
-// door is what visitors go through: the gate, and the token that it asks for. There is none before
+// visitorGate is what visitors go through: the gate, and the token that it asks for. There is none before
 // the first link has told where visitors arrive.
-type door struct {
-	server  string
-	place   func() *place
-	board   *board
-	log     *slog.Logger
-	gate    atomic.Pointer[gate.Gate]
-	config  gate.Config // but what the first link tells
-	serve   func(*gate.Gate)
-	changed func() // the token may have another end
+type visitorGate struct {
+	server   string
+	endpoint func() *endpoint
+	board    *board
+	log      *slog.Logger
+	gate     atomic.Pointer[gate.Gate]
+	config   gate.Config // but what the first link tells
+	serve    func(*gate.Gate)
+	changed  func() // the token may have another end
 
 	mu       sync.Mutex
 	secret   []byte // of the key that logged in, for tokens
 	noSecret error  // why there is none
 	visitors visitors
-	kept     bool        // the token is the same after a restart
-	renewed  *gate.Token // was made by renew; nil: none
-	heir     *door       // of the tunnel that is opened in the place of d's; nil: none
-	before   *gate.Gate  // of the tunnel in whose place d's is opened, until there is another; nil: none
-}
-
-func newDoor(t *Tunnel) *door {
-	return &door{server: t.cfg.server.String(), place: t.place.Load, board: t.board, log: t.log, visitors: t.cfg.visitors(),
-		config: gate.Config{Target: t.target, WellKnown: http.HandlerFunc(t.check.serve), Visit: t.check.visit, Busy: t.cfg.Busy, Dialled: t.sup.dialled,
-			Log: t.log, Panicked: t.tasks.Panicked},
-		serve: func(g *gate.Gate) {
-			t.tasks.Go(func() { _ = g.Serve(t) })
-			if !t.tasks.Go(func() { <-t.life.Done(); _ = g.Close() }) {
-				_ = g.Close()
-			}
-		},
-		changed: func() { t.sup.tell(t.sup.expiryChanged) }}
+	kept     bool         // the token is the same after a restart
+	renewed  *gate.Token  // was made by renew; nil: none
+	heir     *visitorGate // of the tunnel that is opened in the place of d's; nil: none
+	before   *gate.Gate   // of the tunnel in whose place d's is opened, until there is another; nil: none
 }
 
 // show publishes who is admitted.
-func (d *door) show() {
+func (d *visitorGate) show() {
 	d.mu.Lock()
 	v := d.visitors
 	d.mu.Unlock()
 	d.board.edit(func(s *Status) { s.Access, s.Expires = v.access.String(), v.expires })
 	if v.access.Public {
-		d.log.Warn("the app is open to everybody who can reach the URL", "url", d.place().url)
+		d.log.Warn("the app is open to everybody who can reach the URL", "url", d.endpoint().url)
 	}
 }
 
 // access is who is admitted now.
-func (d *door) access() Access {
+func (d *visitorGate) access() Access {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.visitors.access
 }
 
-func (d *door) asksToken() bool { return d.access().String() == "token" }
+func (d *visitorGate) asksToken() bool { return d.access().String() == "token" }
 
 // open makes the gate and serves it, once a key has logged in and before the first visitor comes.
-func (d *door) open(ctx context.Context, keys *sshlink.Keys) error {
+func (d *visitorGate) open(ctx context.Context, keys *sshlink.Keys) error {
 	if d == nil || d.gate.Load() != nil {
 		return nil
 	}
@@ -89,7 +75,7 @@ func (d *door) open(ctx context.Context, keys *sshlink.Keys) error {
 	if err != nil {
 		return err
 	}
-	cfg, p := d.config, d.place()
+	cfg, p := d.config, d.endpoint()
 	cfg.URL, cfg.Identity, cfg.Access, cfg.Allow, cfg.TrustProxy, cfg.Before = p.url, d.identity(), gate.Access(d.visitors.access), allowed, p.prepared, d.before
 	g, err := gate.New(cfg)
 	if err != nil {
@@ -104,12 +90,12 @@ func (d *door) open(ctx context.Context, keys *sshlink.Keys) error {
 	return nil
 }
 
-func (d *door) identity() string {
-	return fmt.Sprintf("%s\x00%s", d.server, d.place().identity())
+func (d *visitorGate) identity() string {
+	return fmt.Sprintf("%s\x00%s", d.server, d.endpoint().identity())
 }
 
 // admit has the gate admit whom v says, and returns what that changed.
-func (d *door) admit(v visitors) (changed []string, err error) {
+func (d *visitorGate) admit(v visitors) (changed []string, err error) {
 	d.mu.Lock()
 	g, before, renewed := d.gate.Load(), d.visitors, d.renewed
 	changed = before.changed(&v)
@@ -145,7 +131,7 @@ func (d *door) admit(v visitors) (changed []string, err error) {
 
 // setToken gives the gate the token that the settings ask for: the given one, or one from the key, so
 // that the link is the same after a restart and is stored nowhere, or else one at random. d.mu is held.
-func (d *door) setToken(g *gate.Gate) error {
+func (d *visitorGate) setToken(g *gate.Gate) error {
 	v := d.visitors
 	d.kept = true
 	switch {
@@ -177,9 +163,9 @@ func (d *door) setToken(g *gate.Gate) error {
 	return nil
 }
 
-// inherit takes over a token that was made by renew from the door of another tunnel, in whose place
+// inherit takes over a token that was made by renew from the gate of another tunnel, in whose place
 // d's is opened: the link that it replaced stays without effect. And what ran there does not run again here.
-func (d *door) inherit(o *door) {
+func (d *visitorGate) inherit(o *visitorGate) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.heir = d
@@ -190,14 +176,14 @@ func (d *door) inherit(o *door) {
 }
 
 // disinherit: the other tunnel was not to be had.
-func (d *door) disinherit() {
+func (d *visitorGate) disinherit() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.heir = nil
 }
 
 // take has d's token be o's, if that was made by renew. The mu of both are held.
-func (d *door) take(o *door) {
+func (d *visitorGate) take(o *visitorGate) {
 	if o.renewed == nil || !o.visitors.sameToken(&d.visitors) {
 		return
 	}
@@ -209,7 +195,7 @@ func (d *door) take(o *door) {
 }
 
 // renew makes the token a new one, at random; false while there is none.
-func (d *door) renew() bool {
+func (d *visitorGate) renew() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	g := d.gate.Load()
@@ -227,7 +213,7 @@ func (d *door) renew() bool {
 }
 
 // ends is when the token that admits visitors ends, zero for never.
-func (d *door) ends() time.Time {
+func (d *visitorGate) ends() time.Time {
 	if d == nil || d.gate.Load() == nil || !d.asksToken() {
 		return time.Time{}
 	}
@@ -239,7 +225,7 @@ func (d *door) ends() time.Time {
 
 // cutOff ends what a token opened that has ended: timers stand still while the machine is suspended, and the gate
 // has only those.
-func (d *door) cutOff() {
+func (d *visitorGate) cutOff() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if g := d.gate.Load(); g != nil {
@@ -248,7 +234,7 @@ func (d *door) cutOff() {
 }
 
 // authorization is the header with which a program comes in as a visitor, "" where everybody does.
-func (d *door) authorization() string {
+func (d *visitorGate) authorization() string {
 	access := d.access()
 	for _, user := range slices.Sorted(maps.Keys(access.Passwords)) {
 		return "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+access.Passwords[user]))
@@ -260,8 +246,8 @@ func (d *door) authorization() string {
 }
 
 // linked is the URL with the token behind its #, where no server on the way sees it.
-func (d *door) linked() string {
-	base := d.place().url
+func (d *visitorGate) linked() string {
+	base := d.endpoint().url
 	g := d.gate.Load()
 	if g == nil || !d.asksToken() {
 		return base
@@ -279,7 +265,7 @@ func (d *door) linked() string {
 }
 
 // count fills in what the gate knows.
-func (d *door) count(s *Status) {
+func (d *visitorGate) count(s *Status) {
 	if d == nil || d.gate.Load() == nil {
 		return
 	}
@@ -292,14 +278,14 @@ func (d *door) count(s *Status) {
 }
 
 // moved: the app is somewhere else now.
-func (d *door) moved() {
+func (d *visitorGate) moved() {
 	if g := d.gate.Load(); g != nil {
 		g.Moved()
 	}
 }
 
 // requests are the newest n, oldest first.
-func (d *door) requests(n int) []Request {
+func (d *visitorGate) requests(n int) []Request {
 	if g := d.gate.Load(); g != nil {
 		return g.Requests(n)
 	}
@@ -307,14 +293,14 @@ func (d *door) requests(n int) []Request {
 }
 
 // resume takes drain back.
-func (d *door) resume() {
+func (d *visitorGate) resume() {
 	if g := d.gate.Load(); g != nil {
 		g.Resume()
 	}
 }
 
 // drain ends what is idle, and websockets.
-func (d *door) drain() {
+func (d *visitorGate) drain() {
 	if g := d.gate.Load(); g != nil {
 		g.Drain()
 	}

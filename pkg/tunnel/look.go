@@ -1,0 +1,313 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tunnel
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/gate"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/probe"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshlink"
+)
+
+// verify asks the public URL whether it leads here: from this machine, or where that is not
+// possible over the link, from the proxy itself. An address that answers but leads elsewhere is
+// asked again until ctx ends; one that cannot be asked is let pass, and the status says so.
+func (t *Tunnel) verify(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, checkFor)
+	defer cancel()
+	question, end := t.question()
+	defer end()
+
+	direct := make(chan probe.Finding, 1)
+	t.tasks.Go(func() { direct <- probe.URL(ctx, question) })
+	overLink := make(chan probe.Finding, 1)
+	late := time.NewTimer(headStart)
+	defer late.Stop()
+	asked := false
+	askLink := func() {
+		if !asked {
+			asked = true
+			question := t.fromProxy(question, t.sup.dial)
+			t.tasks.Go(func() { overLink <- probe.URL(ctx, question) })
+		}
+	}
+	for {
+		s, changed := t.board.read()
+		if s.State == Failed || s.State == Replaced {
+			return s.LastError
+		}
+		select {
+		case <-changed:
+		case f := <-direct:
+			if f.Kind != probe.Unreachable {
+				return t.verified(ctx, f, "url")
+			}
+			t.log.Debug("the URL cannot be opened from this machine", "reason", f.Answer)
+			askLink()
+		case <-late.C:
+			askLink()
+		case f := <-overLink:
+			return t.verified(ctx, f, "link")
+		}
+	}
+}
+
+// verified takes the finding of a check.
+func (t *Tunnel) verified(ctx context.Context, f probe.Finding, how string) error {
+	switch f.Kind {
+	case probe.Ours:
+		t.board.edit(func(s *Status) { s.Checked = how })
+		t.log.Info("the URL leads here", "url", t.endpoint.Load().url, "checked", how)
+		return nil
+	case probe.Elsewhere, probe.Nobody, probe.Newer, probe.Older, probe.Another:
+		return fault.NotOurs(t.endpoint.Load().url, f.Answer, t.Addr())
+	default:
+		if ctx.Err() == context.Canceled { // who asked does not want to know any more
+			return ctx.Err()
+		}
+		t.log.Warn("the URL could not be checked", "url", t.endpoint.Load().url, "reason", f.Answer)
+		return nil
+	}
+}
+
+// question returns a question to the public URL, which is answered until end is called.
+func (t *Tunnel) question() (q probe.Question, end func()) {
+	ask, reply := t.check.begin()
+	return probe.Question{URL: t.ownURL(), Ask: ask, Reply: reply, Exposed: t.check.order()}, func() { t.check.end(ask) }
+}
+
+// ownURL is where the gate answers questions. Without a gate any address would do.
+func (t *Tunnel) ownURL() string {
+	u, err := url.Parse(t.endpoint.Load().url)
+	if err != nil {
+		return t.endpoint.Load().url
+	}
+	u.RawQuery, u.Fragment = "", ""
+	return u.JoinPath(gate.Path).String()
+}
+
+// fromProxy is a question that is asked on the proxy itself, whatever host the URL names: of its nginx,
+// or of the one address that a prepared proxy permits, which knows no TLS.
+func (t *Tunnel) fromProxy(q probe.Question, dial dialer) probe.Question {
+	check := t.endpoint.Load().check
+	if check != "" {
+		q.URL = "http:" + strings.TrimPrefix(strings.TrimPrefix(q.URL, "https:"), "http:")
+	}
+	q.Dial = func(ctx context.Context, _, addr string) (net.Conn, error) {
+		_, port, err := net.SplitHostPort(addr)
+		if err != nil {
+			return nil, err
+		}
+		if check != "" {
+			return dial(ctx, check)
+		}
+		return dial(ctx, net.JoinHostPort("127.0.0.1", port))
+	}
+	return q
+}
+
+// The loop check: a tunnel asks again and again who answers its visitors, for sshd tells nobody that a socket has
+// passed to another link, that its file is gone, or that nginx leads elsewhere. What is seen goes to the table of slots,
+// which acts on it.
+
+// lookAtSlots says who answers at each slot, asked over a link or, where only that was possible, at the public URL.
+func (t *Tunnel) lookAtSlots(ctx context.Context, over link, slots int) []sight {
+	seen := make([]sight, slots)
+	if s, _ := t.board.read(); !t.endpoint.Load().slotwise && s.Checked == "" {
+		return nil // it cannot be told
+	}
+	if !t.endpoint.Load().slotwise {
+		worst := unknown
+		for range slots { // nginx leads by turns to each
+			if one := t.lookAtURL(ctx, over, 0); one != unknown && (worst == unknown || worst == ours || one == newer) {
+				worst = one
+			}
+		}
+		for i := range seen {
+			seen[i] = worst
+		}
+		return seen
+	}
+	var asked sync.WaitGroup
+	for i := range seen {
+		asked.Add(1)
+		if !t.tasks.Go(func() { defer asked.Done(); seen[i] = t.lookAtSlot(ctx, over, i, 0) }) {
+			asked.Done()
+		}
+	}
+	asked.Wait()
+	return seen
+}
+
+// lookAtSlot says who answers at one slot. wait bounds it; 0: as long as a question waits.
+func (t *Tunnel) lookAtSlot(ctx context.Context, over link, slot int, wait time.Duration) sight {
+	if !t.endpoint.Load().slotwise {
+		return t.lookAtURL(ctx, over, wait)
+	}
+	q, end := t.question()
+	defer end()
+	q = t.fromProxy(q, over.Dial)
+	q.Once, q.Timeout = true, wait
+	if u, err := url.Parse(q.URL); err == nil {
+		q.URL = u.JoinPath("slots", strconv.Itoa(slot)).String()
+	}
+	var reached atomic.Bool
+	dial := q.Dial
+	q.Dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		c, err := dial(ctx, network, addr)
+		reached.Store(err == nil)
+		return c, err
+	}
+	f := probe.URL(ctx, q)
+	if f.Kind == probe.Unreachable && reached.Load() && ctx.Err() == nil {
+		return silent
+	}
+	return t.sees(f)
+}
+
+// lookAtURL says who answers at the public URL, asked in the way in which it was seen to lead here.
+func (t *Tunnel) lookAtURL(ctx context.Context, over link, wait time.Duration) sight {
+	q, end := t.question()
+	defer end()
+	q.Once, q.Timeout = true, wait
+	switch s, _ := t.board.read(); s.Checked {
+	case "url":
+	case "link":
+		q = t.fromProxy(q, over.Dial)
+	default:
+		return unknown
+	}
+	return t.sees(probe.URL(ctx, q))
+}
+
+// sees is what a finding means, which also tells the proxy's time.
+func (t *Tunnel) sees(f probe.Finding) sight {
+	t.check.learn(f.Time)
+	switch f.Kind {
+	case probe.Ours:
+		return ours
+	case probe.Newer:
+		return newer
+	case probe.Older:
+		return older
+	case probe.Nobody:
+		return nobody
+	case probe.Elsewhere:
+		return foreign
+	}
+	return unknown // among them a tunnel that does not know its own time yet
+}
+
+// newer asks the public URL whether it leads to a newer tunnel now.
+func (t *Tunnel) newer(ctx context.Context) bool {
+	l := t.sup.one()
+	return l != nil && t.lookAtURL(ctx, l, 0) == newer
+}
+
+// A plain proxy's slot is for its nginx. With GatewayPorts yes sshd binds it to all addresses, though 127.0.0.1 was asked
+// for, and says nothing: who reaches the port comes past nginx, its TLS, passwords and rules.
+
+// exposureWait is how long the answers are waited for: a firewall that drops what is sent gives none.
+const exposureWait = time.Second
+
+// aliases are further addresses of the proxy's loopback interface (127.0.0.2 on Linux; ::1 elsewhere, too). What was bound to
+// 127.0.0.1 does not answer there, and what was bound to all addresses does; no packet leaves the machine, and no name is
+// resolved, for which sshd would keep the whole link waiting.
+var aliases = []string{"127.0.0.2", "::1"}
+
+// slotPort is the port of a plain proxy's slot, 0 if there is none: a socket is nobody's but nginx's.
+func (t *Tunnel) slotPort() int {
+	if p := t.endpoint.Load(); p.known && !p.prepared {
+		if tcp, ok := p.slots[0].(*net.TCPAddr); ok {
+			return tcp.Port
+		}
+	}
+	return 0
+}
+
+// lookPast asks at other addresses of the proxy whether this tunnel answers there: from the proxy, by dial, and from this
+// machine, which is heeded where the account may open no connection from the proxy.
+func (t *Tunnel) lookPast(ctx context.Context, dial dialer) exposure {
+	port := strconv.Itoa(t.slotPort())
+	question, end := t.question()
+	defer end()
+	ctx, cancel := context.WithTimeout(ctx, exposureWait)
+	defer cancel()
+	within, direct := make(chan exposure, len(aliases)), make(chan exposure, 1)
+	ask := func(told chan<- exposure, host string, dial dialer) bool {
+		addr := net.JoinHostPort(host, port)
+		return t.tasks.Go(func() { told <- answersAt(ctx, question, addr, dial) })
+	}
+	for _, host := range aliases {
+		if !ask(within, host, dial) {
+			return untold
+		}
+	}
+	if t.reachedDirectly() {
+		d := net.Dialer{Control: t.cfg.Control}
+		ask(direct, t.cfg.server.Host, func(ctx context.Context, addr string) (net.Conn, error) { return d.DialContext(ctx, "tcp", addr) })
+	} else {
+		direct = nil
+	}
+	for told, closed := 0, 0; told < len(aliases) || direct != nil; {
+		select {
+		case found := <-within:
+			if found == exposed {
+				return exposed
+			}
+			told++
+			if found == enclosed {
+				closed++
+			}
+			if closed == len(aliases) {
+				return enclosed
+			}
+		case found := <-direct: // that nothing answers may be a firewall's doing
+			if found == exposed {
+				return exposed
+			}
+			direct = nil
+		case <-ctx.Done():
+			return untold
+		}
+	}
+	return untold
+}
+
+// reachedDirectly: the server is another machine, and nothing is in between that would be asked instead, as what serves
+// the URL is where it has the number of the slot.
+func (t *Tunnel) reachedDirectly() bool {
+	if u, err := url.Parse(t.endpoint.Load().url); err != nil || u.Port() == strconv.Itoa(t.slotPort()) {
+		return false
+	}
+	addr, err := netip.ParseAddr(t.cfg.server.Host)
+	return t.cfg.server.Direct() && t.cfg.server.Host != "localhost" && (err != nil || !addr.IsLoopback())
+}
+
+// answersAt asks one address.
+func answersAt(ctx context.Context, q probe.Question, addr string, dial dialer) exposure {
+	c, err := dial(ctx, addr)
+	switch {
+	case sshlink.Unconnected(err):
+		return enclosed
+	case err != nil:
+		return untold
+	}
+	defer func() { _ = c.Close() }()
+	q.URL, q.Once = "http://"+addr+gate.Path, true
+	q.Dial = func(context.Context, string, string) (net.Conn, error) { return c, nil }
+	if f := probe.URL(ctx, q); f.Kind == probe.Ours && f.Server == "" { // a web server that listens there is not past itself
+		return exposed
+	}
+	return enclosed
+}
