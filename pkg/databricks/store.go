@@ -13,6 +13,7 @@ import (
 	"github.com/databricks/databricks-sdk-go/apierr"
 	"github.com/databricks/databricks-sdk-go/service/workspace"
 
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/hostkeys"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshlink"
 )
@@ -164,7 +165,7 @@ func checkHostKey(text string) error {
 	if len(text) > maxSecret {
 		return fault.Config("", "the host key is larger than 128 KiB, the most that a secret may be")
 	}
-	_, err := sshlink.NewHostKeys(text)
+	_, err := hostkeys.New(text)
 	return err
 }
 

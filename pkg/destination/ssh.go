@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/hostkeys"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshconfig"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshlink"
 )
@@ -44,7 +45,7 @@ func (cfg *Config) machine(d Destination, hostKey string) (sshlink.Config, error
 	if err != nil {
 		return sshlink.Config{}, err
 	}
-	known, err := sshlink.NewHostKeys(hostKey, d.ssh.KnownHosts...)
+	known, err := hostkeys.New(hostKey, d.ssh.KnownHosts...)
 	if err != nil {
 		return sshlink.Config{}, err
 	}

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/hostkeys"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/leak"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
@@ -28,7 +29,7 @@ func login(t *testing.T, s *sshdtest.Server) *sshlink.Link {
 	if err != nil {
 		t.Fatal(err)
 	}
-	known, err := sshlink.NewHostKeys(s.Fingerprint())
+	known, err := hostkeys.New(s.Fingerprint())
 	if err != nil {
 		t.Fatal(err)
 	}

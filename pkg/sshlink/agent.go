@@ -11,6 +11,8 @@ import (
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/agent"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/userfile"
 )
 
 const (
@@ -25,7 +27,7 @@ func agentKeys(ctx context.Context, socket string) (keys []ssh.Signer, closer fu
 	ctx, cancel := context.WithTimeout(ctx, agentTimeout)
 	defer cancel()
 	var d net.Dialer
-	c, err := d.DialContext(ctx, "unix", expand(socket))
+	c, err := d.DialContext(ctx, "unix", userfile.Expand(socket))
 	if err != nil {
 		return nil, nil, err
 	}

@@ -7,6 +7,7 @@ package sshlink
 import (
 	"context"
 	"errors"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -19,7 +20,7 @@ func TestConnectIsCancelled(t *testing.T) {
 	port := sshdtest.Start(t, sshdtest.Options{}).FreePort()
 	sshdtest.BlackHole(t, "127.0.0.2", port)
 	ctx, cancel := context.WithCancel(t.Context())
-	cfg := Config{Host: "127.0.0.2", Port: port, Keys: newKeys(t), HostKeys: &HostKeys{pins: []string{"SHA256:x"}},
+	cfg := Config{Host: "127.0.0.2", Port: port, Keys: newKeys(t), HostKeys: knows(t, "SHA256:"+strings.Repeat("A", 43)),
 		Control: func(string, string, syscall.RawConn) error { cancel(); return nil }}
 	if _, err := Dial(ctx, cfg); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)

@@ -50,15 +50,12 @@ func parseCert(text []byte) (*ssh.Certificate, error) {
 }
 
 func readCert(path string) (*ssh.Certificate, error) {
-	text, err := readSmall(path, maxKeyFile)
+	text, err := userfile.Read(path, maxKeyFile)
 	if err != nil {
 		return nil, err
 	}
 	return parseCert(text)
 }
-
-// readSmall is userfile.Read, where it is used much.
-func readSmall(path string, most int) ([]byte, error) { return userfile.Read(path, most) }
 
 // certEnd is when a certificate expires; zero: never. (RFC 4251's uint64 may say more than a
 // time.Time can hold; that is never, too.)

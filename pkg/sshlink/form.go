@@ -6,12 +6,12 @@ import (
 	"bytes"
 	"crypto/x509"
 	"encoding/base64"
-	"encoding/binary"
 	"encoding/pem"
 	"regexp"
 	"strings"
 	"unicode"
-	"unicode/utf16"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/userfile"
 )
 
 const putty = "PuTTY-User-Key-File"
@@ -47,7 +47,7 @@ func normalize(text []byte) []byte {
 // in one another. Where the BEGIN or the END line was lost it is put back.
 func unwrap(text []byte) []byte {
 	for {
-		s := strings.NewReplacer("\r\n", "\n", "\r", "\n", `\r\n`, "\n", `\n`, "\n").Replace(string(decodeText(text)))
+		s := strings.NewReplacer("\r\n", "\n", "\r", "\n", `\r\n`, "\n", `\n`, "\n").Replace(string(userfile.Text(text)))
 		s = strings.TrimSpace(s)
 		text = []byte(s)
 		if n := len(s); n > 1 && s[0] == s[n-1] && (s[0] == '"' || s[0] == '\'') {
@@ -115,26 +115,4 @@ func kindOf(der []byte) string {
 		return "ENCRYPTED PRIVATE KEY"
 	}
 	return ""
-}
-
-// decodeText gives a text in UTF-8 without its byte order mark; with one it may have been in UTF-16, as
-// Windows' editors and PowerShell write it.
-func decodeText(text []byte) []byte {
-	if rest, ok := bytes.CutPrefix(text, []byte("\xef\xbb\xbf")); ok {
-		return rest
-	}
-	var order binary.ByteOrder
-	switch {
-	case bytes.HasPrefix(text, []byte("\xff\xfe")):
-		order = binary.LittleEndian
-	case bytes.HasPrefix(text, []byte("\xfe\xff")):
-		order = binary.BigEndian
-	default:
-		return text
-	}
-	var units []uint16
-	for text = text[2:]; len(text) > 1; text = text[2:] {
-		units = append(units, order.Uint16(text))
-	}
-	return []byte(string(utf16.Decode(units)))
 }

@@ -17,6 +17,8 @@ import (
 	"testing"
 
 	"golang.org/x/crypto/ssh"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/hostkeys"
 )
 
 // mangled are the forms in which secret stores and editors hand a key's text on.
@@ -69,12 +71,12 @@ func TestUTF16(t *testing.T) {
 		if _, err := LoadKeys(utf16(order, openSSH(t, newKey(t, "ed25519"), "")), ""); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
-		if _, err := NewHostKeys(utf16(order, known)); err != nil {
+		if _, err := hostkeys.New(utf16(order, known)); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	h, err := NewHostKeys(file(t, "\ufeff127.0.0.1 "+string(ssh.MarshalAuthorizedKey(signer.PublicKey()))))
-	if err != nil || h.check("127.0.0.1:22", &net.TCPAddr{}, signer.PublicKey()) != nil {
+	h, err := hostkeys.New(file(t, "\ufeff127.0.0.1 "+string(ssh.MarshalAuthorizedKey(signer.PublicKey()))))
+	if err != nil || h.Check("127.0.0.1:22", &net.TCPAddr{}, signer.PublicKey()) != nil {
 		t.Errorf("the first line after a byte order mark is lost: %v", err)
 	}
 }

@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/hostkeys"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/leak"
 )
@@ -86,7 +87,7 @@ func newSigner(t testing.TB) ssh.Signer {
 // fakeConfig is a Config for a server at addr whose host key is that of the signer.
 func fakeConfig(t testing.TB, addr *net.TCPAddr, host ssh.Signer) Config {
 	t.Helper()
-	known, err := NewHostKeys(ssh.FingerprintSHA256(host.PublicKey()))
+	known, err := hostkeys.New(ssh.FingerprintSHA256(host.PublicKey()))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/hostkeys"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/leak"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
@@ -119,7 +120,7 @@ func TestHostKeyAlias(t *testing.T) {
 	path := sshdtest.NewKey(t, "ed25519")
 	s := sshdtest.Start(t, sshdtest.Options{HostCA: path, HostSign: []string{"-n", "alias"}})
 	dial := func(alias, text string) error {
-		known, err := NewHostKeys(text)
+		known, err := hostkeys.New(text)
 		if err != nil {
 			t.Fatal(err)
 		}

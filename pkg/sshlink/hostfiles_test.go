@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/hostkeys"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/leak"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
@@ -45,7 +46,7 @@ func TestHostKeyFilesAreReadAgain(t *testing.T) {
 				}
 			}
 			put(good)
-			known, err := NewHostKeys(c.text)
+			known, err := hostkeys.New(c.text)
 			if err != nil {
 				t.Fatal(err)
 			}

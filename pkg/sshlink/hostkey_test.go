@@ -7,6 +7,7 @@ package sshlink
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,6 +17,7 @@ import (
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/knownhosts"
 
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/hostkeys"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/leak"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
@@ -26,7 +28,7 @@ var allKinds = sshdtest.Options{HostKeys: []string{"ed25519", "ecdsa", "rsa"}}
 // trusting dials s with host_key=text.
 func trusting(t testing.TB, s *sshdtest.Server, text string) error {
 	t.Helper()
-	known, err := NewHostKeys(text)
+	known, err := hostkeys.New(text)
 	if err != nil {
 		return err
 	}
@@ -95,7 +97,7 @@ func TestServersWithOneKindOfKey(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			leak.Check(t)
 			s := sshdtest.Start(t, sshdtest.Options{HostKeys: []string{kind}})
-			known, err := NewHostKeys(s.Fingerprint())
+			known, err := hostkeys.New(s.Fingerprint())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -108,7 +110,7 @@ func TestServersWithOneKindOfKey(t *testing.T) {
 				}
 				_ = l.Close()
 			}
-			if n := len(known.offers(s.Addr())); n != 1 {
+			if n := len(known.Offers(s.Addr())); n != 1 {
 				t.Errorf("%d kinds are still tried in turn, although the pinned key was seen", n)
 			}
 		})
@@ -166,12 +168,12 @@ func TestDefaultKnownHosts(t *testing.T) {
 	if err := trusting(t, s, ""); err != nil {
 		t.Errorf("default: %v", err)
 	}
-	none, err := NewHostKeys("", []string{}...) // UserKnownHostsFile none
+	none, err := hostkeys.New("", []string{}...) // UserKnownHostsFile none
 	if err == nil {
-		err = none.check(s.Addr(), nothing{}, s.HostKey)
+		err = none.Check(s.Addr(), &net.TCPAddr{}, s.HostKey)
 	}
 	wantFault(t, err, fault.ErrHostKey, true)
-	if _, err := NewHostKeys("", fifo(t), "/dev/null"); err != nil {
+	if _, err := hostkeys.New("", fifo(t), "/dev/null"); err != nil {
 		t.Errorf("files that are none: %v", err)
 	}
 	if err := trusting(t, s, "~/.ssh/known_hosts"); !errors.Is(err, fault.ErrConfig) {
@@ -201,7 +203,7 @@ func TestHostKeysThatCannotBeUnderstood(t *testing.T) {
 		"private key":        "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEA\n",
 	} {
 		t.Run(form, func(t *testing.T) {
-			_, err := NewHostKeys(text)
+			_, err := hostkeys.New(text)
 			if e := wantFault(t, err, fault.ErrConfig, true); e.Hint == "" {
 				t.Errorf("no hint: %v", err)
 			}
@@ -211,36 +213,3 @@ func TestHostKeysThatCannotBeUnderstood(t *testing.T) {
 		})
 	}
 }
-
-// No text makes the reader panic, and what it accepts never trusts a key that is not in it.
-func FuzzKnownHosts(f *testing.F) {
-	key := newSigner(f).PublicKey()
-	for _, seed := range []string{
-		line("proxy", key), line("[127.0.0.1]:22", key), line("@revoked *", key), line("@cert-authority *", key),
-		line(knownhosts.HashHostname("proxy"), key), "|1|x|y ssh-ed25519 AAAA", "# comment", "\x00", "* * *", "!, ssh-rsa AAAA",
-	} {
-		f.Add([]byte(seed))
-	}
-	stranger := newSigner(f).PublicKey()
-	f.Fuzz(func(t *testing.T, text []byte) {
-		for _, strict := range []bool{true, false} {
-			h, err := knownHosts(text, "fuzz", strict)
-			if err != nil {
-				if !errors.Is(err, fault.ErrConfig) {
-					t.Errorf("class of %v", err)
-				}
-				continue
-			}
-			_ = h.offers("proxy:22")
-			if err := h.check("proxy:22", nothing{}, stranger); !errors.Is(err, fault.ErrHostKey) {
-				t.Errorf("trusts a key that it cannot know: %v", err)
-			}
-		}
-	})
-}
-
-// nothing is an address that nobody has.
-type nothing struct{}
-
-func (nothing) Network() string { return "tcp" }
-func (nothing) String() string  { return "192.0.2.1:22" }

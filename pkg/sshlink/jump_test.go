@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/hostkeys"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/leak"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
@@ -125,7 +126,7 @@ func TestBastionsThatFail(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	nothing, err := NewHostKeys("")
+	nothing, err := hostkeys.New("")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/userfile"
 )
 
 // KeySource says where the keys to log in with come from.
@@ -124,18 +125,18 @@ func givenKey(key string) (*keyFile, error) {
 		return &keyFile{name: "key", text: []byte(key), required: true}, nil
 	}
 	path := strings.TrimSuffix(key, certSuffix)
-	if full := expand(path); strings.ContainsAny(key, "\r\n") || !filepath.IsAbs(full) && !fault.Showable(full) {
+	if full := userfile.Expand(path); strings.ContainsAny(key, "\r\n") || !filepath.IsAbs(full) && !fault.Showable(full) {
 		return nil, fault.Config("give the path of a private key or its whole text, from -----BEGIN to END-----",
 			"key is a text of %d characters that is neither a path nor a key", utf8.RuneCountInString(key))
 	}
-	return &keyFile{name: "key " + fault.Path(expand(path)), path: path, required: true}, nil
+	return &keyFile{name: "key " + fault.Path(userfile.Expand(path)), path: path, required: true}, nil
 }
 
 // read reads the key and its certificate again. What was read before stays if that fails.
 func (f *keyFile) read(passphrase string, log *slog.Logger) error {
 	text, err := f.text, error(nil)
 	if f.path != "" {
-		if text, err = readSmall(f.path, maxKeyFile); err != nil {
+		if text, err = userfile.Read(f.path, maxKeyFile); err != nil {
 			return fault.Config("give the path of a private key that this process may read, or its text", "%s cannot be read: %w", f.name, err)
 		}
 	}

@@ -3,7 +3,7 @@
 // Package sshlink is one SSH connection to the proxy, from dial to death.
 //
 //	keys, err := sshlink.LoadKeys("~/.ssh/id_ed25519", "")
-//	known, err := sshlink.NewHostKeys("SHA256:…")
+//	known, err := hostkeys.New("SHA256:…")
 //	link, err := sshlink.Dial(ctx, sshlink.Config{Host: "203.0.113.7", User: "me", Keys: keys, HostKeys: known})
 //	err = link.Hold(ctx, "sh -c 'read x'")  // a session, before the first Listen
 //	slot, err := link.Listen(ctx, 8080)     // a net.Listener on the proxy's 127.0.0.1
@@ -34,6 +34,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/egress"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/hostkeys"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/guard"
 )
@@ -54,7 +55,7 @@ type Config struct {
 	// Keys to log in with. Required.
 	Keys *Keys
 	// HostKeys says which host keys to trust. Required.
-	HostKeys *HostKeys
+	HostKeys *hostkeys.Known
 	// HostKeyAlias is looked up in place of Host and Port (ssh_config(5)). "": it is not.
 	HostKeyAlias string
 	// TLS has SSH be inside TLS on Port. Nil: it is not.
@@ -121,7 +122,7 @@ func Dial(ctx context.Context, cfg Config) (*Link, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	cfg.HostKeys = cfg.HostKeys.fresh(cfg.Log)
+	cfg.HostKeys = cfg.HostKeys.Fresh(cfg.Log)
 	keys, err := cfg.Keys.gather(ctx)
 	if err != nil {
 		return nil, err
@@ -132,7 +133,7 @@ func Dial(ctx context.Context, cfg Config) (*Link, error) {
 		return nil, err
 	}
 	var wrong error // the complaint about a key that the server showed, else that it has none
-	for _, algorithms := range cfg.HostKeys.offers(cfg.keyAddr()) {
+	for _, algorithms := range cfg.HostKeys.Offers(cfg.keyAddr()) {
 		l, err := dial(ctx, cfg, algorithms, keys, under)
 		if err == nil {
 			return l, nil
@@ -206,7 +207,7 @@ func (l *Link) handshake(ctx context.Context, algorithms []string, keys *login, 
 		AuthCallback:      keys.method,
 		HostKeyAlgorithms: algorithms,
 		HostKeyCallback: func(addr string, remote net.Addr, key ssh.PublicKey) error {
-			hostKey = l.cfg.HostKeys.check(addr, remote, key)
+			hostKey = l.cfg.HostKeys.Check(addr, remote, key)
 			trusted = hostKey == nil
 			if cert, ok := key.(*ssh.Certificate); ok {
 				key = cert.Key

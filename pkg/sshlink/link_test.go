@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/hostkeys"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/leak"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
@@ -30,7 +31,7 @@ func config(t testing.TB, s *sshdtest.Server) Config {
 	if err != nil {
 		t.Fatal(err)
 	}
-	known, err := NewHostKeys(s.Fingerprint())
+	known, err := hostkeys.New(s.Fingerprint())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -346,4 +347,14 @@ func TestDialFromTheProxy(t *testing.T) {
 	if _, err := l.Dial(within(t, 20*time.Second), net.JoinHostPort("127.0.0.1", strconv.Itoa(s.FreePort()))); err == nil {
 		t.Error("a port where nobody listens was opened")
 	}
+}
+
+// knows is what host_key=text trusts.
+func knows(t testing.TB, text string) *hostkeys.Known {
+	t.Helper()
+	known, err := hostkeys.New(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return known
 }

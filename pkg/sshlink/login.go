@@ -14,6 +14,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/userfile"
 )
 
 // maxOffers is how many keys a login offers. sshd ends the connection at the sixth that it refuses
@@ -175,7 +176,7 @@ func (k *Keys) ask(ctx context.Context, l *login) (held candidates, silent error
 	}
 	signers, closer, err := agentKeys(ctx, k.src.Agent)
 	if err != nil {
-		k.src.Log.Debug("the ssh-agent is passed over", "socket", fault.Quote(expand(k.src.Agent)), "reason", fault.Reason(err).Error())
+		k.src.Log.Debug("the ssh-agent is passed over", "socket", fault.Quote(userfile.Expand(k.src.Agent)), "reason", fault.Reason(err).Error())
 		return nil, fault.Config("start it, or pass key=", "the ssh-agent cannot be asked: %w", fault.Reason(err))
 	}
 	l.close = closer
@@ -201,7 +202,7 @@ func (k *Keys) read() (files candidates, problems []error) {
 		absent := !f.required && errors.Is(err, os.ErrNotExist)
 		if err != nil && f.signer != nil {
 			k.once("kept "+f.name, func() {
-				k.src.Log.Warn("a key cannot be read again; it is used as it was", "file", fault.Quote(expand(f.path)), "reason", err.Error())
+				k.src.Log.Warn("a key cannot be read again; it is used as it was", "file", fault.Quote(userfile.Expand(f.path)), "reason", err.Error())
 			})
 		} else if err != nil && !absent {
 			problems = append(problems, err)
@@ -226,7 +227,7 @@ func (k *Keys) certificates(order candidates) {
 		cert, err := readCert(path)
 		if err != nil {
 			k.once("unread "+path, func() {
-				k.src.Log.Warn("a certificate is passed over", "file", fault.Quote(expand(path)), "reason", err.Error())
+				k.src.Log.Warn("a certificate is passed over", "file", fault.Quote(userfile.Expand(path)), "reason", err.Error())
 			})
 			continue
 		}

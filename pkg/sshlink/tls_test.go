@@ -47,7 +47,7 @@ func TestTLSThatIsRefused(t *testing.T) {
 		"silence":             {silent.String(), nil, fault.ErrUnreachable, false, "did not answer the TLS handshake", "firewall"},
 		"web server in TLS":   {web.Addr(), nil, fault.ErrUnreachable, false, "is not an SSH server", "stream block"},
 		"sshd is down":        {dead.Addr(), nil, fault.ErrUnreachable, false, "before login", "sshd"},
-		"another host key":    {good.Addr(), func(c *Config) { c.HostKeys = &HostKeys{pins: []string{"SHA256:" + strings.Repeat("A", 43)}} }, fault.ErrHostKey, true, "NOT THE KNOWN ONE", "SHA256"},
+		"another host key":    {good.Addr(), func(c *Config) { c.HostKeys = knows(t, "SHA256:"+strings.Repeat("A", 43)) }, fault.ErrHostKey, true, "NOT THE KNOWN ONE", "SHA256"},
 		"TLS without tls://":  {good.Addr(), func(c *Config) { c.TLS = nil }, fault.ErrUnreachable, false, "before login", "tls://"},
 		"alert without a tls": {alert.String(), func(c *Config) { c.TLS = nil }, fault.ErrUnreachable, false, "it speaks TLS", "tls://"},
 	} {

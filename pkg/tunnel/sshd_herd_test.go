@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/hostkeys"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/leak"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
@@ -58,7 +59,7 @@ func TestHerdAtARealServer(t *testing.T) {
 	s := sshdtest.Start(t, sshdtest.Options{Config: []string{"MaxStartups 10"}})
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	known, err := sshlink.NewHostKeys(s.Fingerprint())
+	known, err := hostkeys.New(s.Fingerprint())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,12 +4,15 @@
 package userfile
 
 import (
+	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
+	"unicode/utf16"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 )
@@ -45,4 +48,26 @@ func Expand(path string) string {
 		}
 	}
 	return path
+}
+
+// Text gives a text in UTF-8 without its byte order mark; with one it may have been in UTF-16, as
+// Windows' editors and PowerShell write it.
+func Text(text []byte) []byte {
+	if rest, ok := bytes.CutPrefix(text, []byte("\xef\xbb\xbf")); ok {
+		return rest
+	}
+	var order binary.ByteOrder
+	switch {
+	case bytes.HasPrefix(text, []byte("\xff\xfe")):
+		order = binary.LittleEndian
+	case bytes.HasPrefix(text, []byte("\xfe\xff")):
+		order = binary.BigEndian
+	default:
+		return text
+	}
+	var units []uint16
+	for text = text[2:]; len(text) > 1; text = text[2:] {
+		units = append(units, order.Uint16(text))
+	}
+	return []byte(string(utf16.Decode(units)))
 }

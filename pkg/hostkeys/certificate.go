@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package sshlink
+package hostkeys
 
 import (
 	"errors"
@@ -32,16 +32,16 @@ func bare(addr string) string {
 }
 
 // authorities reports whether there is a @cert-authority line for addr.
-func (h *HostKeys) authorities(addr string) bool {
+func (h *Known) authorities(addr string) bool {
 	return h.signs != nil && (len(wanted(h.signs, addr)) > 0 || len(wanted(h.signs, bare(addr))) > 0)
 }
 
 // authority reports whether key may sign certificates for addr.
-func (h *HostKeys) authority(key ssh.PublicKey, addr string) bool {
+func (h *Known) authority(key ssh.PublicKey, addr string) bool {
 	return h.signs != nil && (h.signs(addr, &net.TCPAddr{}, key) == nil || h.signs(bare(addr), &net.TCPAddr{}, key) == nil)
 }
 
-func (h *HostKeys) revoked(key ssh.PublicKey, addr string) bool {
+func (h *Known) revoked(key ssh.PublicKey, addr string) bool {
 	if h.known == nil {
 		return false
 	}
@@ -52,7 +52,7 @@ func (h *HostKeys) revoked(key ssh.PublicKey, addr string) bool {
 // checkCert checks a host's certificate: that it is signed by an authority for this host, names it
 // (its principals may be patterns: ssh-keygen(1), -n), and is valid now. Where it is not, its key
 // may still be known by itself, as for ssh(1).
-func (h *HostKeys) checkCert(addr string, remote net.Addr, cert *ssh.Certificate) error {
+func (h *Known) checkCert(addr string, remote net.Addr, cert *ssh.Certificate) error {
 	if h.revoked(cert.Key, addr) || h.revoked(cert.SignatureKey, addr) {
 		return fault.HostKeyRevoked(addr, ssh.FingerprintSHA256(cert.Key))
 	}
@@ -62,14 +62,14 @@ func (h *HostKeys) checkCert(addr string, remote net.Addr, cert *ssh.Certificate
 			return nil
 		}
 	}
-	err := h.check(addr, remote, cert.Key)
+	err := h.Check(addr, remote, cert.Key)
 	if err != nil && why != nil {
 		return fault.HostCertificate(addr, ssh.FingerprintSHA256(cert.SignatureKey), why)
 	}
 	return err
 }
 
-func (h *HostKeys) certError(addr string, cert *ssh.Certificate) error {
+func (h *Known) certError(addr string, cert *ssh.Certificate) error {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
 		return err

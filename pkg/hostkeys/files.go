@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package sshlink
+package hostkeys
 
 import (
 	"bytes"
@@ -8,21 +8,22 @@ import (
 	"sync"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/userfile"
 )
 
-// hostKeyFiles are known_hosts files, which may change while a tunnel is open.
-type hostKeyFiles struct {
+// knownFiles are known_hosts files, which may change while a tunnel is open.
+type knownFiles struct {
 	paths []string
 	given bool // the owner named the file: it must be there, and hold nothing else
 
-	mu     sync.Mutex // of fresh
+	mu     sync.Mutex // of Fresh
 	texts  [][]byte   // of the paths, as they were last read
-	latest *HostKeys  // what they said, as far as it is understood
+	latest *Known     // what they said, as far as it is understood
 	warned string     // of which error
 }
 
-// fresh returns h as its files have it now.
-func (h *HostKeys) fresh(log *slog.Logger) *HostKeys {
+// Fresh returns h as its files have it now.
+func (h *Known) Fresh(log *slog.Logger) *Known {
 	if h.files == nil {
 		return h
 	}
@@ -38,25 +39,25 @@ func (h *HostKeys) fresh(log *slog.Logger) *HostKeys {
 
 // read returns what the files say, and after an error what they said before, if ever. A file that is gone is taken as it
 // was: a home directory may be away for a moment, and nobody is trusted for it who was not before.
-func (f *hostKeyFiles) read() (*HostKeys, error) {
+func (f *knownFiles) read() (*Known, error) {
 	texts := make([][]byte, len(f.paths))
 	copy(texts, f.texts)
 	most := maxKnownHosts
 	if f.given {
-		most = maxKeyFile
+		most = maxGiven
 	}
 	for i, path := range f.paths {
-		text, err := readSmall(path, most)
+		text, err := userfile.Read(path, most)
 		if err == nil {
-			texts[i] = decodeText(text)
+			texts[i] = userfile.Text(text)
 		} else if f.given {
 			return f.latest, fault.Config("give a fingerprint (SHA256:…), a known_hosts line, or the path of a known_hosts file",
-				"host_key %s cannot be read: %w", fault.Path(expand(path)), err)
+				"host_key %s cannot be read: %w", fault.Path(userfile.Expand(path)), err)
 		}
 	}
 	all, source := bytes.Join(texts, []byte("\n")), "known_hosts"
 	if f.given {
-		source = fault.Quote(expand(f.paths[0]))
+		source = fault.Quote(userfile.Expand(f.paths[0]))
 	}
 	if f.latest != nil && bytes.Equal(all, bytes.Join(f.texts, []byte("\n"))) {
 		return f.latest, nil

@@ -1,6 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package sshlink
+// Package hostkeys knows which host keys to trust: fingerprints, known_hosts lines and files (sshd(8)), and authorities
+// that sign hosts' certificates.
+//
+//	known, err := hostkeys.New("SHA256:…")
+//	lists := known.Offers("proxy.example.com:22") // algorithms to ask for, in turn
+//	err = known.Check("proxy.example.com:22", remote, key)
+//
+// Promises. There is no way to trust any key. A file is read again for each connection, and one that cannot be read counts
+// as it was. Nothing of a line that is not understood is in an error.
+package hostkeys
 
 import (
 	"bytes"
@@ -22,16 +31,16 @@ import (
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/userfile"
 )
 
-// HostKeys knows which host keys to trust. There is no way to trust any.
+// Known knows which host keys to trust. There is no way to trust any.
 //
 // Files are read again for each connection, so that a host key may be renewed while a tunnel is open. One
 // that cannot be read any more, or that is not understood, counts as it was.
-type HostKeys struct {
+type Known struct {
 	pins  []string            // "SHA256:…", if the trust is in fingerprints
 	known ssh.HostKeyCallback // otherwise: known_hosts without its authorities,
 	signs ssh.HostKeyCallback // and the authorities alone, as if they were hosts' keys; nil: there are none
 
-	files *hostKeyFiles // nil: there are none
+	files *knownFiles // nil: there are none
 
 	mu     sync.Mutex
 	family []string // with pins: the algorithms with which the pinned key was seen
@@ -61,15 +70,18 @@ func familyOf(key ssh.PublicKey) []string {
 
 var fingerprint = regexp.MustCompile(`^SHA256:[A-Za-z0-9+/]{43}$`)
 
-const maxKnownHosts = 16 << 20 // of a whole organisation
+const (
+	maxKnownHosts = 16 << 20 // of a whole organisation
+	maxGiven      = 1 << 20
+)
 
-// NewHostKeys reads what the owner knows of the server's host key: fingerprints as ssh-keygen -l
+// New reads what the owner knows of the server's host key: fingerprints as ssh-keygen -l
 // prints them ("SHA256:…", several separated by spaces or commas), the path of a known_hosts
 // file, or lines of one (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT; hashed names and "[host]:port"
 // included, @cert-authority and @revoked). "" stands for files, nil for ~/.ssh/known_hosts, and for /etc/ssh/ssh_known_hosts. What cannot be understood is an error of
 // class fault.ErrConfig.
-func NewHostKeys(text string, files ...string) (*HostKeys, error) {
-	text = strings.TrimSpace(string(decodeText([]byte(text))))
+func New(text string, files ...string) (*Known, error) {
+	text = strings.TrimSpace(string(userfile.Text([]byte(text))))
 	if text == "" {
 		return systemHostKeys(files)
 	}
@@ -81,25 +93,25 @@ func NewHostKeys(text string, files ...string) (*HostKeys, error) {
 					"host_key %s is not a SHA256 fingerprint (43 characters after \"SHA256:\")", fault.Quote(p))
 			}
 		}
-		return &HostKeys{pins: pins}, nil
+		return &Known{pins: pins}, nil
 	}
-	if strings.ContainsAny(text, " \t") && !isFile(expand(text)) {
+	if strings.ContainsAny(text, " \t") && !isFile(userfile.Expand(text)) {
 		return knownHosts([]byte(text), "host_key", true)
 	}
-	return (&hostKeyFiles{paths: []string{text}, given: true}).read()
+	return (&knownFiles{paths: []string{text}, given: true}).read()
 }
 
 // systemHostKeys reads the files that ssh(1) reads. Neither need exist, and a line that cannot
 // be parsed is passed over, as ssh does.
-func systemHostKeys(files []string) (*HostKeys, error) {
+func systemHostKeys(files []string) (*Known, error) {
 	if files == nil {
 		files = []string{"~/.ssh/known_hosts"}
 	}
-	return (&hostKeyFiles{paths: append(slices.Clone(files), "/etc/ssh/ssh_known_hosts")}).read()
+	return (&knownFiles{paths: append(slices.Clone(files), "/etc/ssh/ssh_known_hosts")}).read()
 }
 
 // knownHosts hands the lines that can be parsed to x/crypto, which reads files only.
-func knownHosts(text []byte, source string, strict bool) (*HostKeys, error) {
+func knownHosts(text []byte, source string, strict bool) (*Known, error) {
 	dir, err := os.MkdirTemp("", "taipy-tunnel-")
 	if err != nil {
 		return nil, fault.Config("make room in the temporary directory", "cannot read host keys: %w", fault.Reason(err))
@@ -132,7 +144,7 @@ func knownHosts(text []byte, source string, strict bool) (*HostKeys, error) {
 	if err != nil {
 		return nil, fault.Config("give a fingerprint (SHA256:…) or a known_hosts line", "%s cannot be read: %w", source, err)
 	}
-	h := &HostKeys{known: check}
+	h := &Known{known: check}
 	if authorities.Len() > 0 {
 		if h.signs, err = readKnownHosts(file, authorities.Bytes()); err != nil {
 			return nil, fault.Config("give a fingerprint (SHA256:…) or a known_hosts line", "%s cannot be read: %w", source, err)
@@ -153,10 +165,10 @@ func readKnownHosts(file string, text []byte) (ssh.HostKeyCallback, error) {
 	return check, nil
 }
 
-// offers returns the algorithm lists to try in turn with the server at addr. With known_hosts
+// Offers returns the algorithm lists to try in turn with the server at addr. With known_hosts
 // it is one list: the kinds of key that are known come alone, or a server that has an ECDSA
 // key besides the known ED25519 one would show the wrong key and look like an impostor.
-func (h *HostKeys) offers(addr string) [][]string {
+func (h *Known) Offers(addr string) [][]string {
 	if h.known == nil {
 		h.mu.Lock()
 		defer h.mu.Unlock()
@@ -196,8 +208,8 @@ func wanted(known ssh.HostKeyCallback, addr string) (keys []ssh.PublicKey) {
 	return keys
 }
 
-// check is an ssh.HostKeyCallback whose errors are of class fault.ErrHostKey.
-func (h *HostKeys) check(addr string, remote net.Addr, key ssh.PublicKey) error {
+// Check is an ssh.HostKeyCallback whose errors are of class fault.ErrHostKey.
+func (h *Known) Check(addr string, remote net.Addr, key ssh.PublicKey) error {
 	if cert, ok := key.(*ssh.Certificate); ok {
 		return h.checkCert(addr, remote, cert)
 	}
@@ -236,6 +248,3 @@ func isFile(path string) bool {
 	st, err := os.Stat(path)
 	return err == nil && st.Mode().IsRegular()
 }
-
-// expand is userfile.Expand, where it is used much.
-func expand(path string) string { return userfile.Expand(path) }
