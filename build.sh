@@ -30,6 +30,8 @@ usage() {
 		./build.sh bench   what is measured: gil, gate, taipy; bench gate: that alone
 		./build.sh faults  what links that go silent do to requests, and what the engine must hold, often and as long as
 		                   it takes: 30 minutes
+		./build.sh simulate  a million stories of tunnels, links and a proxy, in virtual time: 3 minutes; simulate 7 traces
+		                   the one of that seed, simulate 0-5000 plays those
 		./build.sh fuzz    fuzzes every parser of untrusted text for a minute; fuzz 1h: for an hour each;
 		                   fuzz 1h FuzzX: one of them
 		./build.sh lint    formats, vet, staticcheck, go.mod, ruff, mypy
@@ -163,6 +165,13 @@ faults() {
 	machines
 	say "silent links, and what must hold"
 	TAIPY_TUNNEL_FAULTS=1 go test -count=1 -v -timeout 60m -run 'TestSilentLinks|TestPromise' ./pkg/tunnel | grep -vE '^=== '
+}
+
+# simulate [SEED | FROM-TO]
+simulate() {
+	need_languages
+	say "which link serves which slot"
+	TAIPY_TUNNEL_SEEDS=${1:-0-1000000} go test -count=1 -v -timeout 60m -run 'TestSlotsSimulated' ./pkg/tunnel
 }
 
 # test_all [go]: installs first, so that a program that is missing is all that is told.
@@ -311,7 +320,7 @@ clean() { rm -rf .venv "$ROOTS" dist "$LIBRARY" python/build python/*.egg-info p
 case "${1:-help}" in
 lib | wheel | lint | compat | faults | clean) "$1" ;;
 roots) roots attacks ;;
-demo | fuzz | bench) "$1" "${@:2}" ;;
+demo | fuzz | bench | simulate) "$1" "${@:2}" ;;
 test)
 	case "${2:-all}" in
 	all | go) test_all "${2:-}" ;;

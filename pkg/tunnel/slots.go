@@ -7,10 +7,9 @@ import (
 	"time"
 )
 
-// Which link serves which slot. A slot is one listening end on the proxy to which nginx sends visitors. What is
-// known of it is what was answered and what was seen, never what was asked for; the run loop alone holds it, and
-// links only listen, stop listening and report. It is a function of state and event, without a clock and without
-// anything that waits, so that a test can run ten thousand histories of several tunnels and a proxy.
+// Which link serves which slot. A slot is one listening end on the proxy to which nginx sends visitors. A tunnel knows of
+// it what was answered and what was seen, never what it asked for. The run loop alone holds the table; links listen, stop
+// and report. The table is a function of state and event: it has no clock and waits for nothing, so that it can be simulated.
 
 // linkID is the number of a link, from 1 on; 0 is none.
 type linkID int
@@ -78,6 +77,8 @@ const (
 	lookSoon = time.Second
 	// lookAgain is the wait after a look that saw nothing: an answer that does not come, or a tunnel that is just being opened.
 	lookAgain = 2 * time.Second
+	// fewTries is how many times a slot that does not lead here is taken again at once. Then there is a pause before each.
+	fewTries = 2
 	// mostPause is the longest wait before a slot is taken again that does not lead here in spite of it.
 	mostPause = 120 * time.Second
 )
@@ -110,27 +111,25 @@ func (t *slotTable) serves(i int) linkID {
 	if stays {
 		return holder
 	}
-	for _, l := range t.up {
-		if l != 0 {
-			return l
-		}
-	}
-	return 0
+	return slices.Max(t.up)
 }
 
 // linkUp: the reconnector with an index has another link than before, or its first.
 func (t *slotTable) linkUp(index int, l linkID, now time.Time) []act {
 	t.up[index] = l
+	for i := range t.slots {
+		if s := &t.slots[i]; s.holder == 0 {
+			s.next = time.Time{} // what was refused to another link may be granted to this one
+		}
+	}
 	t.soon(now)
 	return t.settle(now)
 }
 
 // linkLost: a link has ended.
 func (t *slotTable) linkLost(l linkID, now time.Time) []act {
-	for i, up := range t.up {
-		if up == l {
-			t.up[i] = 0
-		}
+	if i := slices.Index(t.up, l); i >= 0 {
+		t.up[i] = 0
 	}
 	for i := range t.slots {
 		s := &t.slots[i]
@@ -147,7 +146,7 @@ func (t *slotTable) linkLost(l linkID, now time.Time) []act {
 func (s *slot) forget(l linkID) {
 	s.stale = slices.DeleteFunc(s.stale, func(o linkID) bool { return o == l })
 	if s.holder == l {
-		s.holder = 0
+		s.holder, s.next = 0, time.Time{} // another one takes it at once
 	}
 }
 
@@ -168,14 +167,13 @@ func (t *slotTable) answered(i int, l linkID, how outcome, now time.Time) []act 
 		}
 		if s.again {
 			s.tries++
-			t.lookAt = minTime(t.lookAt, now.Add(handOver))
+			t.lookBy(now.Add(handOver))
 		}
 		s.holder, s.again, s.fails, s.next = l, false, 0, time.Time{}
 		t.held = true
 		t.soon(now)
 	case notTaken:
-		s.seen = newer
-		s.next = now.Add(2 * lookSoon)
+		s.seen, s.next = newer, now.Add(2*lookSoon)
 		t.sawNewer(now)
 	case refused:
 		s.next = now.Add(min(time.Second<<s.fails, 15*time.Second))
@@ -207,22 +205,23 @@ func (t *slotTable) looked(began time.Time, seen []sight, now time.Time) []act {
 		}
 		if what == silent {
 			if s.silent++; s.silent > 1 { // a link may have it that is gone while its process at the proxy is not
-				t.takeAgain(s, what)
+				t.takeAgain(s, silent, silent)
 			}
 		}
 		if what <= silent {
-			t.lookAt = minTime(t.lookAt, now.Add(lookAgain))
+			t.lookBy(now.Add(lookAgain))
 			continue
 		}
 		told = true
+		before := s.seen
 		s.seen, s.silent = what, 0
 		switch what {
 		case ours:
-			s.tries, s.next = 0, time.Time{}
+			s.again, s.tries, s.next = false, 0, time.Time{}
 		case newer:
 			anyNewer = true
 		default:
-			t.takeAgain(s, what)
+			t.takeAgain(s, what, before)
 		}
 	}
 	switch {
@@ -234,22 +233,22 @@ func (t *slotTable) looked(began time.Time, seen []sight, now time.Time) []act {
 	return t.settle(now)
 }
 
-// takeAgain has a slot taken again that a link of ours has and that does not lead here.
-func (t *slotTable) takeAgain(s *slot, what sight) {
+// takeAgain has a slot taken again that a link of ours has and that does not lead here: at once where that was seen for
+// the first time, or where an older tunnel answers, which gives up when it looks; otherwise after longer and longer pauses.
+func (t *slotTable) takeAgain(s *slot, what, before sight) {
+	if what != before {
+		s.tries = min(s.tries, 1)
+	}
 	if t.exclusive || s.holder == 0 {
 		return
 	}
-	if next := s.since.Add(pause(what, s.tries)); !s.again || next.Before(s.next) {
+	wait := time.Duration(0)
+	if what != older && s.tries >= fewTries {
+		wait = min(lookEvery<<min(s.tries-fewTries, 10), mostPause)
+	}
+	if next := s.since.Add(wait); !s.again || next.Before(s.next) {
 		s.again, s.next = true, next
 	}
-}
-
-// pause is the wait after a take that did not lead visitors here. An older tunnel gives up when it looks.
-func pause(what sight, tries int) time.Duration {
-	if what == older || tries <= 1 {
-		return 0
-	}
-	return min(lookEvery<<min(tries-2, 10), mostPause)
 }
 
 func (t *slotTable) sawNewer(now time.Time) {
@@ -293,17 +292,13 @@ func (t *slotTable) resume(now time.Time) []act {
 }
 
 // soon has the next look be soon.
-func (t *slotTable) soon(now time.Time) {
-	if at := now.Add(lookSoon); t.lookAt.IsZero() || t.lookAt.After(at) {
+func (t *slotTable) soon(now time.Time) { t.lookBy(now.Add(lookSoon)) }
+
+// lookBy has the next look be then, or before.
+func (t *slotTable) lookBy(at time.Time) {
+	if t.lookAt.IsZero() || t.lookAt.After(at) {
 		t.lookAt = at
 	}
-}
-
-func minTime(a, b time.Time) time.Time {
-	if b.Before(a) {
-		return b
-	}
-	return a
 }
 
 // takes returns the link that is to serve a slot, and whether it has to take it.
@@ -325,7 +320,7 @@ func (t *slotTable) settle(now time.Time) (acts []act) {
 		switch {
 		case s.holder != 0 && (t.leaving || t.replaced || t.exclusive && (takes || t.yielded)):
 			s.op = op{link: s.holder, give: true}
-		case takes && !now.Before(s.next) && s.holder == want && s.tries > 1: // or sshd would keep one listener for each try
+		case takes && !now.Before(s.next) && s.holder == want && s.tries > 0 && (s.silent == 0 || s.tries >= fewTries): // or sshd would keep a listener for each try
 			s.op = op{link: want, give: true}
 		case takes && !now.Before(s.next):
 			s.op = op{link: want}
@@ -339,25 +334,26 @@ func (t *slotTable) settle(now time.Time) (acts []act) {
 	return acts
 }
 
-// wake is when settle may have more to do, and when to look; zero for never.
-func (t *slotTable) wake() (settle time.Time) {
+// wake is when settle has more to do; zero for never.
+func (t *slotTable) wake() (at time.Time) {
+	by := func(due time.Time) {
+		if at.IsZero() || due.Before(at) {
+			at = due
+		}
+	}
 	for i := range t.slots {
 		s := &t.slots[i]
 		if s.op.link != 0 {
 			continue
 		}
-		at := time.Time{}
 		if _, takes := t.takes(i); takes {
-			at = s.next
+			by(s.next)
 		}
-		if due := s.since.Add(handOver); len(s.stale) > 0 && (at.IsZero() || due.Before(at)) {
-			at = due
-		}
-		if !at.IsZero() && (settle.IsZero() || at.Before(settle)) {
-			settle = at
+		if len(s.stale) > 0 {
+			by(s.since.Add(handOver))
 		}
 	}
-	return settle
+	return at
 }
 
 // looks reports whether it is time to look at the slots, and that this is being done.
@@ -365,8 +361,7 @@ func (t *slotTable) looks(now time.Time) bool {
 	if !t.watches() || t.looking || now.Before(t.lookAt) {
 		return false
 	}
-	t.looking = true
-	t.lookAt = now.Add(lookEvery)
+	t.looking, t.lookAt = true, now.Add(lookEvery)
 	return true
 }
 

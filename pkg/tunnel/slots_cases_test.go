@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tunnel
+
+import (
+	"strings"
+	"testing"
+)
+
+// stories are those that a rule, or its simulation, once failed, and what each shows.
+var stories = []struct{ shows, text string }{
+	{"the slots of the newest are taken by one that was suspended before it was up, and by one that came between: the newest sees it at its next look, and both know in time", `
+slots 4
+0s expose
+583ms stop 0 10.003s
+694ms expose
+1.104s wipe
+1.35s expose`},
+	{"two older ones wake up after the newest has come", `
+slots 4
+0s expose
+3.898s stop 0 18.022s
+3.899s expose
+4.059s stop 1 16.574s
+4.113s kill 0 0
+5.432s kill 0 1
+7.662s expose
+11.458s kill 1 0
+22.18s kill 1 1`},
+	{"what is removed between two looks is back within 10 s", `
+slots 4
+0s expose
+63ms wipe
+10.082s expose
+12.024s wipe`},
+	{"three are exposed at once, and their sockets removed", `
+slots 3
+0s expose
+186ms expose
+681ms expose
+2.618s wipe`},
+	{"nginx led elsewhere, so that taking again pauses. What is seen instead, nobody, does not wait for that", `
+slots 1
+0s expose
+8s foreign 24s
+33s wipe`},
+	{"sockets are removed once more, right after they were taken again after a pause: the next pause is not a long one", `
+slots 1
+0s expose
+11s foreign 20.954s
+32s wipe
+34.1s wipe`},
+	{"a slot is seen to be nobody's while no link has it, for it was a newer tunnel's: what was taken in vain before does not count for that", `
+slots 1
+0s expose
+10.242s reopen-fails 0
+13.22s die 1
+13.373s expose
+13.455s foreign 6.987s
+14.229s reopen 1
+22.708s kill 1 0
+23.584s die 2
+25.638s wipe
+27.27s kill 3 0`},
+	{"nginx led elsewhere for minutes: a slot that is seen to lead here again is not taken by what was planned before", `
+slots 4
+0s expose
+2.878s reopen 0
+3.577s foreign 3m11.4s
+3.688s expose
+3.702s reopen-fails 1
+11.025s wipe`},
+	{"a link is lost while taking again pauses: the other one takes its slots at once", `
+slots 2
+0s expose
+8s foreign 24s
+33.1s kill 0 0`},
+	{"sshd refused a port for a while: a link of reconnect() does not wait for the pause of the one before", `
+slots 0
+0s expose
+118ms deny 17.018s
+5.424s mute 0 0
+16.41s reconnect 0
+16.506s stop 0 20.716s`},
+	{"the link over which the second look goes is silent: what the first one saw is confirmed over the next link", `
+slots 1
+0s expose
+38ms kill 0 0
+1.285s expose
+1.382s mute 1 0
+11.656s mute 0 1`},
+	{"a take is granted, and its link lost before the answer", `
+slots 2
+0s expose
+6s kill 0 0
+6.12s kill 0 1
+6.9s kill 0 0`},
+	{"a tunnel opened in the place of another fails, and the slots are back with the one before", `
+slots 0
+0s expose
+5s reopen-fails 0
+6.5s kill 0 0`},
+}
+
+func TestSlotStories(t *testing.T) {
+	for _, one := range stories {
+		s := read(one.text)
+		if s.String() != strings.TrimPrefix(one.text, "\n")+"\n" {
+			t.Fatalf("read as\n%s", s)
+		}
+		for seed := range uint64(100) {
+			if s.play(seed, nil) != "" {
+				t.Errorf("%s: seed %d: %s", one.shows, seed, told(s, seed))
+				break
+			}
+		}
+	}
+}

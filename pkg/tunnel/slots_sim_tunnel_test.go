@@ -1,0 +1,325 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tunnel
+
+import (
+	"slices"
+	"time"
+)
+
+// A simulated tunnel: its table of slots is the real one, its links and timers are not.
+
+// process is what can be suspended. Tunnels that are opened in the place of each other share one.
+type process struct{ stopped time.Duration }
+
+type simTunnel struct {
+	*world
+	*process
+	name      int
+	exposed   int64         // by the proxy's clock
+	knows     time.Duration // since when it knows that; 0: not yet
+	closing   bool
+	reopening bool          // another one is being opened in its place, or has it
+	ended     time.Duration // 0: not yet
+	before    *simTunnel    // in whose place this one is being opened
+	table     slotTable
+	links     []*simLink // by linkID; the first is none
+	asked     []linkID   // by slot, of which link an answer is waited for
+	planned   time.Duration
+	wake      func()
+	wrongs
+}
+
+type simLink struct {
+	id      linkID
+	index   int
+	up      time.Duration // since when
+	client  bool          // the tunnel has it
+	leaves  bool          // another one has its place
+	server  bool          // the sshd process lives
+	silent  time.Duration // since then nothing passes; 0: never
+	order   time.Duration // when the last request that was sent arrives
+	listens []int         // by slot: the listeners that sshd keeps for it
+}
+
+// expose opens a tunnel, as a process of its own unless one is given.
+func (w *world) expose(p *process) *simTunnel {
+	t := &simTunnel{world: w, process: p, name: len(w.tunnels), exposed: w.now.Milliseconds(), links: make([]*simLink, 1), asked: make([]linkID, len(w.slots))}
+	t.table = slotTable{exclusive: w.port, up: make([]linkID, 2), slots: make([]slot, len(w.slots))}
+	t.wake = func() { t.planned = 0; t.runs(func() { t.do(t.table.settle(t.clock())) }) }
+	t.wrongs = wrongs{robbed: make([]int, len(w.slots)), requests: make([]int, len(w.slots)), granted: make([]time.Duration, len(w.slots))}
+	w.tunnels = append(w.tunnels, t)
+	return t
+}
+
+func (t *simTunnel) isStopped() bool { return t.now < t.stopped }
+
+// lives reports whether the tunnel serves visitors, or would.
+func (t *simTunnel) lives() bool {
+	return t.ended == 0 && !t.closing && !t.table.replaced && !t.table.yielded && len(t.links) > 1
+}
+
+func (t *simTunnel) newerThan(o *simTunnel) bool {
+	return t.exposed > o.exposed || t.exposed == o.exposed && t.name > o.name
+}
+
+// runs calls f in t's process, later if that is suspended, never if it has ended.
+func (t *simTunnel) runs(f func()) {
+	switch {
+	case t.ended > 0:
+	case t.isStopped():
+		t.after(t.stopped-t.now, func() { t.runs(f) })
+	default:
+		f()
+		t.tick()
+	}
+}
+
+// dial logs in.
+func (t *simTunnel) dial(index int, renews bool) {
+	t.after(t.between(50*time.Millisecond, simDial), func() {
+		t.runs(func() {
+			if t.before != nil && !t.before.table.yielded && t.ended == 0 {
+				t.before.leaves(func() { t.arrived(index, renews) })
+			} else {
+				t.arrived(index, renews)
+			}
+		})
+	})
+}
+
+func (t *simTunnel) arrived(index int, renews bool) {
+	old := t.table.up[index]
+	if t.ended > 0 || t.closing || t.table.replaced || t.table.yielded || old != 0 && !renews {
+		return
+	}
+	l := &simLink{id: linkID(len(t.links)), index: index, up: t.now, client: true, server: true, listens: make([]int, len(t.slots))}
+	t.links = append(t.links, l)
+	for _, o := range t.links[1:] {
+		switch {
+		case o.leaves && o.index == index && o.client: // one at a time
+			o.server = false
+			t.lose(o)
+		case o.id == old:
+			o.leaves = true
+		}
+	}
+	t.say("%d.%d is up in the place of %d", t.name, l.id, old)
+	clear(t.requests)
+	t.do(t.table.linkUp(index, l.id, t.clock()))
+}
+
+// tick has the run loop look at its timers.
+func (t *simTunnel) tick() {
+	if t.ended > 0 {
+		return
+	}
+	if t.table.looks(t.clock()) {
+		t.look()
+	}
+	at := t.table.wake()
+	if t.table.watches() && !t.table.looking {
+		if at.IsZero() || t.table.lookAt.Before(at) {
+			at = t.table.lookAt
+		}
+	}
+	if at.IsZero() {
+		return
+	}
+	due := max(at.Sub(epoch), t.now+time.Millisecond)
+	if t.planned == 0 || due < t.planned {
+		t.planned = due
+		t.after(due-t.now, t.wake)
+	}
+}
+
+// do has the links do what the table says, and closes those that it does not need any more.
+func (t *simTunnel) do(acts []act) {
+	for _, a := range acts {
+		t.asks(a)
+	}
+	for _, l := range t.links[1:] {
+		if l.leaves && l.client && !t.table.uses(l.id) {
+			l.leaves = false
+			t.after(t.between(0, 5*time.Second), func() { l.server = false; t.runs(func() { t.lose(l) }) })
+		}
+	}
+	if t.closing && t.table.quiet() {
+		t.after(t.between(0, time.Second), t.end)
+	}
+}
+
+func (t *simTunnel) asks(a act) {
+	l, sent, held := t.links[a.link], t.now, t.table.held
+	t.judgeAct(a, l)
+	t.asked[a.slot] = a.link
+	l.order = max(l.order, t.now+t.trip()) // of one connection nothing overtakes anything
+	t.say("%d.%d %s slot %d", t.name, a.link, map[bool]string{true: "gives", false: "takes"}[a.give], a.slot)
+	t.after(l.order-t.now, func() {
+		if !a.look {
+			t.serve(a, l, sent, held)
+			return
+		}
+		t.after(t.between(time.Millisecond, 300*time.Millisecond), func() {
+			if t.see(a.slot) == newer {
+				t.answer(a, l, notTaken)
+			} else {
+				t.after(t.between(time.Millisecond, 100*time.Millisecond), func() { t.serve(a, l, sent, held) })
+			}
+		})
+	})
+}
+
+func (t *simTunnel) answer(a act, l *simLink, how outcome) {
+	t.after(t.trip(), func() {
+		t.runs(func() {
+			if l.silent > 0 || !l.client {
+				return
+			}
+			t.asked[a.slot] = 0
+			if a.give {
+				t.do(t.table.given(a.slot, a.link, t.clock()))
+				return
+			}
+			t.say("%d.%d is told %d of slot %d", t.name, a.link, how, a.slot)
+			if how == took {
+				t.granted[a.slot] = t.now
+			}
+			t.table.replaced = t.table.replaced || how == notTaken && t.port // its mark is proof
+			t.do(t.table.answered(a.slot, a.link, how, t.clock()))
+			if how == refused && !t.port { // the link is of no use
+				l.server = false
+				t.lose(l)
+			}
+		})
+	})
+}
+
+func (t *simTunnel) learns() {
+	if t.knows == 0 {
+		t.knows = t.now
+	}
+}
+
+func (t *simTunnel) look() {
+	began, seen := t.now, make([]sight, len(t.slots))
+	var over *simLink
+	for _, id := range t.table.up {
+		if id != 0 {
+			over = t.links[id]
+		}
+	}
+	took := t.between(2*time.Millisecond, time.Second)
+	if t.now < t.slow || over.silent > 0 {
+		took = t.between(2*time.Millisecond, simAsk)
+	}
+	for i := range seen {
+		t.after(t.between(time.Millisecond, took), func() {
+			if over.silent == 0 && over.server {
+				seen[i] = t.see(i)
+			} else {
+				t.hindered = t.now
+			}
+		})
+	}
+	t.after(took+time.Millisecond, func() {
+		if slices.Contains(seen, silent) {
+			t.after(simAsk-took, func() { t.looked(began, seen) })
+		} else {
+			t.looked(began, seen)
+		}
+	})
+}
+
+func (t *simTunnel) looked(began time.Duration, seen []sight) {
+	t.runs(func() {
+		t.say("%d has seen %v", t.name, seen)
+		t.looking = began
+		t.do(t.table.looked(epoch.Add(began), seen, t.clock()))
+		t.judgeReplaced()
+	})
+}
+
+// kill ends a link, of which both ends learn. The file of a socket stays, and nobody answers there.
+func (t *simTunnel) kill(l *simLink) {
+	l.server = false
+	t.after(t.between(time.Millisecond, 100*time.Millisecond), func() { t.runs(func() { t.lose(l) }) })
+}
+
+// lose has the tunnel learn that a link has ended.
+func (t *simTunnel) lose(l *simLink) {
+	if !l.client {
+		return
+	}
+	l.client = false
+	for i, id := range t.asked {
+		if id == l.id {
+			t.asked[i] = 0
+		}
+	}
+	t.say("%d.%d is lost", t.name, l.id)
+	clear(t.requests)
+	t.do(t.table.linkLost(l.id, t.clock()))
+	if t.before != nil && !slices.ContainsFunc(t.table.up, func(id linkID) bool { return id != 0 }) {
+		t.before.resumes()
+	}
+	if t.table.up[l.index] == 0 {
+		t.dial(l.index, false)
+	}
+}
+
+// leaves has a tunnel yield to another of its process, which goes on when it has, or after two seconds.
+func (t *simTunnel) leaves(then func()) {
+	t.say("%d yields", t.name)
+	t.do(t.table.yield(t.clock()))
+	over := t.now + yieldSim
+	var wait func()
+	wait = func() {
+		if held, _ := t.table.holding(); t.ended > 0 || held == 0 || !t.port || t.now > over {
+			then()
+		} else {
+			t.after(20*time.Millisecond, func() { t.runs(wait) })
+		}
+	}
+	wait()
+}
+
+const yieldSim = 2 * time.Second
+
+func (t *simTunnel) resumes() {
+	if t.ended > 0 || t.closing || t.table.replaced || !t.table.yielded {
+		t.table.yielded = false
+		return
+	}
+	t.say("%d resumes", t.name)
+	clear(t.granted)
+	t.do(t.table.resume(t.clock()))
+	for index := range t.table.up {
+		t.dial(index, false)
+	}
+	t.tick()
+}
+
+// close gives the slots back, and ends when that is done, or after a while.
+func (t *simTunnel) close() {
+	if !t.closing {
+		t.closing = true
+		t.after(5*time.Second, t.end)
+		t.do(t.table.leave(t.clock()))
+	}
+}
+
+// end ends a tunnel and its links. The file of a socket stays.
+func (t *simTunnel) end() {
+	if t.ended > 0 {
+		return
+	}
+	t.say("%d has ended", t.name)
+	t.ended = t.now
+	for _, l := range t.links[1:] {
+		l.client, l.server = false, false
+	}
+	if t.before != nil {
+		t.before.runs(t.before.resumes)
+	}
+}
