@@ -57,7 +57,7 @@ func (k *reconnector) reconnect() {
 	if k.trying != nil || s.failed != nil || s.draining || s.table.yielded {
 		return
 	}
-	if wait, why := s.retry.ready(k.index); wait > 0 {
+	if wait, why := s.retry.Ready(k.index); wait > 0 {
 		k.again(cmp.Or(why, k.why), wait)
 		return
 	}
@@ -97,7 +97,7 @@ func (k *reconnector) tried(l link, err error, cut bool) {
 	case errors.Is(err, context.Canceled): // by restart, which wants another link even where there is one
 		k.reconnect()
 	default:
-		wait, permanent := s.retry.failed(k.index, err, s.up())
+		wait, permanent := s.retry.Failed(k.index, err, s.up())
 		why := fault.From(err)
 		if permanent {
 			s.fail(why)
@@ -113,7 +113,7 @@ func (k *reconnector) tried(l link, err error, cut bool) {
 func (k *reconnector) up(l link) {
 	s := k.s
 	s.came++
-	s.retry.up()
+	s.retry.Up()
 	if !k.upSince.IsZero() {
 		s.again++
 	}
@@ -132,7 +132,7 @@ func (k *reconnector) lost(h *heldLink) {
 		err = fault.LinkLost(errors.New("closed"))
 	}
 	k.link, k.served = nil, true
-	k.again(fault.From(err), k.s.retry.lost(k.index, time.Since(k.upSince), k.s.up()))
+	k.again(fault.From(err), k.s.retry.Lost(k.index, time.Since(k.upSince), k.s.up()))
 }
 
 // fell: the present link is of no use.
@@ -140,7 +140,7 @@ func (k *reconnector) fell(h *heldLink, why *Error) {
 	s := k.s
 	if k.link == h {
 		k.link = nil
-		wait, _ := s.retry.failed(k.index, why, s.up())
+		wait, _ := s.retry.Failed(k.index, why, s.up())
 		k.again(why, wait)
 	}
 	s.close(h)
@@ -350,6 +350,13 @@ func (s *supervisor) yield() {
 }
 
 const yieldFor = 2 * time.Second
+
+// givenBack returns when the slots are given back, in two seconds at most.
+func (s *supervisor) givenBack(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, yieldFor)
+	defer cancel()
+	s.until(ctx, func() bool { held, _ := s.table.holding(); return held == 0 })
+}
 
 // resume takes the slots again that yield left, and returns when that was done, or tried.
 func (s *supervisor) resume() {

@@ -11,6 +11,13 @@ import (
 	"time"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/backoff"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/retry"
+)
+
+// fail2ban shuts an address out after five refused logins in ten minutes.
+const (
+	loginsMost   = 4
+	loginsWithin = 10 * time.Minute
 )
 
 // keyholder is a proxy that refuses the key now and then. A login takes 0.2 s.
@@ -55,11 +62,11 @@ func (p *keyholder) open(t *testing.T, n int) (tunnels []*Tunnel) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	shared := &refusals{}
+	shared := &retry.Refusals{}
 	for range n {
 		var tun *Tunnel
 		tun = newTunnel(r, p.connect(&tun))
-		tun.sup.retry = newRetry(shared)
+		tun.sup.retry = retry.New(shared)
 		tun.run(false)
 		t.Cleanup(func() { _ = tun.Close() })
 		tunnels = append(tunnels, tun)
@@ -168,9 +175,9 @@ func TestRefusedForHours(t *testing.T) {
 			if first := again[0].Sub(start); first < 15*time.Second || first > 17*time.Second {
 				t.Errorf("the first one comes after %v", first)
 			}
-			for ; len(again) > refusalsMost; again = again[1:] {
-				if row := again; row[refusalsMost].Sub(row[0]) < refusalsWithin {
-					t.Errorf("five logins within %v: %v", row[refusalsMost].Sub(row[0]), since)
+			for ; len(again) > loginsMost; again = again[1:] {
+				if row := again; row[loginsMost].Sub(row[0]) < loginsWithin {
+					t.Errorf("five logins within %v: %v", row[loginsMost].Sub(row[0]), since)
 				}
 			}
 			p.refuseFor(0)
@@ -221,36 +228,6 @@ func TestReconnectOfARefusedKey(t *testing.T) {
 		time.Sleep(time.Second)
 		if n := len(p.logins()) - before; n != 1 {
 			t.Errorf("%d logins, want 1", n)
-		}
-	})
-}
-
-// Tunnels to other users and servers have nothing to do with it.
-func TestRefusalsAreOfAUserOnAServer(t *testing.T) {
-	var table refusalsTable
-	mine := table.at("me@proxy:22")
-	if mine == table.at("me@proxy:2222") || mine == table.at("you@proxy:22") || mine != table.at("me@proxy:22") {
-		t.Error("shared with others, or not with themselves")
-	}
-}
-
-// A key that is refused and taken by turns costs no more than one that stays refused.
-func TestRefusedByTurns(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := &refusals{}
-		var at []time.Time
-		for i := range 100 {
-			at = append(at, time.Now())
-			time.Sleep(f.add())
-			if i%2 == 1 {
-				f.accepted()
-				time.Sleep(time.Second)
-			}
-		}
-		for ; len(at) > refusalsMost; at = at[1:] {
-			if d := at[refusalsMost].Sub(at[0]); d < refusalsWithin {
-				t.Errorf("five within %v", d)
-			}
 		}
 	})
 }

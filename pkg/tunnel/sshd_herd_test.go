@@ -17,13 +17,14 @@ import (
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/leak"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/retry"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshlink"
 )
 
 // client keeps one link to a server, as a tunnel does.
 type client struct {
 	cfg   sshlink.Config
-	retry *retry
+	retry *retry.Policy
 	link  *sshlink.Link
 	tries *atomic.Int32   // that failed, of all clients
 	full  []time.Duration // waits for want of room
@@ -38,12 +39,12 @@ func (c *client) dial(ctx context.Context, wait time.Duration) (err error) {
 			return err
 		}
 		if c.link, err = sshlink.Dial(ctx, c.cfg); err == nil {
-			c.retry.up()
+			c.retry.Up()
 			return nil
 		}
 		c.tries.Add(1)
 		permanent := false
-		if wait, permanent = c.retry.failed(0, err, 0); permanent {
+		if wait, permanent = c.retry.Failed(0, err, 0); permanent {
 			return err
 		}
 		if errors.Is(err, fault.ErrOverload) || errors.Is(err, fault.ErrPatience) {
@@ -83,7 +84,7 @@ func TestHerdAtARealServer(t *testing.T) {
 			t.Fatal(err)
 		}
 		clients[i] = &client{cfg: sshlink.Config{Host: s.Host, Port: s.Port, User: s.User, Keys: keys, HostKeys: known},
-			retry: newRetry(&refusals{}), tries: &tries}
+			retry: retry.New(&retry.Refusals{}), tries: &tries}
 	}
 	defer each(func(c *client) error {
 		if c.link == nil {
@@ -107,7 +108,7 @@ func TestHerdAtARealServer(t *testing.T) {
 	each(func(c *client) error {
 		<-c.link.Done()
 		_ = c.link.Close()
-		err := c.dial(ctx, c.retry.lost(0, time.Hour, 0))
+		err := c.dial(ctx, c.retry.Lost(0, time.Hour, 0))
 		mu.Lock()
 		defer mu.Unlock()
 		away = append(away, time.Since(start))

@@ -14,6 +14,7 @@ import (
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/forward"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/guard"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/retry"
 )
 
 // supervisor keeps a tunnel's links up and its slots served. Its run loop owns the state; everything
@@ -35,11 +36,11 @@ type supervisor struct {
 	table        slotTable
 	links        map[linkID]*heldLink
 	lastLink     linkID
-	came         int    // links that came up so far
-	again        int    // of them those that were not a reconnector's first
-	retry        *retry // when they are made again
-	failed       *Error // why nothing is tried any more
-	refusal      *Error // why a slot could not be had, when last tried
+	came         int           // links that came up so far
+	again        int           // of them those that were not a reconnector's first
+	retry        *retry.Policy // when they are made again
+	failed       *Error        // why nothing is tried any more
+	refusal      *Error        // why a slot could not be had, when last tried
 	draining     bool
 	waiting      []waiter
 	settle       *time.Timer // when the table has more to do
@@ -82,7 +83,7 @@ type waiter struct {
 
 func newSupervisor(life context.Context, tasks *guard.Group, log *slog.Logger, b *board, target *forward.Target, h hooks) *supervisor {
 	s := &supervisor{life: life, tasks: tasks, log: log, board: b, target: target, hooks: h, commands: make(chan func()), nudged: make(chan struct{}, 1),
-		links: map[linkID]*heldLink{}, retry: newRetry(processRefusals.at(h.server)), lookedPast: make(chan struct{})}
+		links: map[linkID]*heldLink{}, retry: retry.New(retry.At(h.server)), lookedPast: make(chan struct{})}
 	for _, timer := range []**time.Timer{&s.settle, &s.loop, &s.recheck, &s.expiry} {
 		*timer = time.NewTimer(time.Hour)
 		(*timer).Stop()
@@ -185,7 +186,7 @@ func (s *supervisor) restart() {
 		s.gate.resume()
 	}
 	s.failed, s.refusal, s.table.replaced, s.table.newer = nil, nil, false, time.Time{}
-	s.retry.reset()
+	s.retry.Reset()
 	for _, k := range s.reconnectors {
 		k.restart()
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/retry"
 )
 
 // outcomes is a proxy where each keeper's attempts end as it is told; without a word they wait.
@@ -63,7 +64,7 @@ func startTwo(t *testing.T) (*outcomes, *Tunnel) {
 	}
 	p := &outcomes{waits: map[int]chan error{}, slots: make([]*fakeLink, 2)}
 	tun := newTunnel(r, p.connect)
-	tun.sup.retry = newRetry(&refusals{}) // not those of tests before it
+	tun.sup.retry = retry.New(&retry.Refusals{}) // not those of tests before it
 	tun.run(false)
 	p.tell(0, nil)
 	return p, tun

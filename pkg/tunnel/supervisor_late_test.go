@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/retry"
 )
 
 // busyLink is a link with two slots, or a port, and a visitor who stays.
@@ -74,7 +75,7 @@ func startBusy(t *testing.T, links int, connect func(ctx context.Context, n int)
 		mu.Unlock()
 		return connect(ctx, n)
 	})
-	tun.sup.retry = newRetry(&refusals{})
+	tun.sup.retry = retry.New(&retry.Refusals{})
 	tun.run(false)
 	synctest.Wait()
 	return tun

@@ -14,6 +14,13 @@ import (
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/backoff"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/retry"
+)
+
+var (
+	errRefused = fault.LoginRefused("me", "proxy:22", nil, errors.New("no"))
+	errChanged = fault.HostKeyChanged("proxy:22", "ssh-ed25519", "SHA256:b", []string{"SHA256:a"})
+	errDropped = fault.LinkLost(errors.New("reset by peer"))
 )
 
 // fakeLink is a link that lives until it is told to die.
@@ -82,7 +89,7 @@ func startFake(t *testing.T, p *proxy) *Tunnel {
 		t.Fatal(err)
 	}
 	tun := newTunnel(r, p.connect)
-	tun.sup.retry = newRetry(&refusals{}) // not those of tests before it
+	tun.sup.retry = retry.New(&retry.Refusals{}) // not those of tests before it
 	tun.run(false)
 	synctest.Wait()
 	return tun

@@ -272,9 +272,7 @@ func (t *Tunnel) withdraw() {
 
 // drained waits until no connection is open or the tunnel has ended. It returns ctx's error if that ends first.
 func (t *Tunnel) drained(ctx context.Context) error {
-	giving, cancel := context.WithTimeout(ctx, yieldFor)
-	defer cancel()
-	t.sup.until(giving, func() bool { held, _ := t.sup.table.holding(); return held == 0 })
+	t.sup.givenBack(ctx)
 	idle := time.NewTicker(20 * time.Millisecond)
 	defer idle.Stop()
 	for {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package tunnel
+package retry
 
 import (
 	"errors"
@@ -57,11 +57,11 @@ func TestRetryByClassAndHistory(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				for when, want := range []waits{c.first, c.later, c.third} {
-					r := newRetry(&refusals{})
+					r := New(&Refusals{})
 					if when > 0 {
-						r.up()
+						r.Up()
 					}
-					got, permanent := r.failed(0, c.err, max(0, when-1))
+					got, permanent := r.Failed(0, c.err, max(0, when-1))
 					if permanent {
 						got = never
 					}
@@ -79,27 +79,27 @@ type slotAddr struct{}
 func (slotAddr) Network() string { return "unix" }
 func (slotAddr) String() string  { return "/s" }
 
-func transient(e *Error) *Error { e.Permanent = false; return e }
+func transient(e *fault.Error) *fault.Error { e.Permanent = false; return e }
 
 // A penalty is told from an overload by how long it lasts, and by a key that was refused.
 func TestRetryOfAPenalty(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRetry(&refusals{})
-		r.up()
+		r := New(&Refusals{})
+		r.Up()
 		for begin := time.Now(); time.Since(begin) < backoff.Cap; {
-			wait, _ := r.failed(0, errPatience, 0)
+			wait, _ := r.Failed(0, errPatience, 0)
 			if wait > 5*time.Second {
 				t.Errorf("waits %v at first", wait)
 			}
 			time.Sleep(wait)
 		}
-		if wait, _ := r.failed(0, errPatience, 0); wait < backoff.Cap {
+		if wait, _ := r.Failed(0, errPatience, 0); wait < backoff.Cap {
 			t.Errorf("waits %v in a penalty", wait)
 		}
-		r = newRetry(&refusals{})
-		r.up()
-		r.failed(1, errRefused, 0)
-		if wait, _ := r.failed(0, errPatience, 0); wait < backoff.Cap {
+		r = New(&Refusals{})
+		r.Up()
+		r.Failed(1, errRefused, 0)
+		if wait, _ := r.Failed(0, errPatience, 0); wait < backoff.Cap {
 			t.Errorf("waits %v after a refused login", wait)
 		}
 	})
@@ -107,21 +107,21 @@ func TestRetryOfAPenalty(t *testing.T) {
 
 // What went wrong in an outage is not charged to the next one; links that die young are.
 func TestRetryForgets(t *testing.T) {
-	r := newRetry(&refusals{})
+	r := New(&Refusals{})
 	for range 20 {
-		r.failed(0, fault.Dropped("proxy:22", errors.New("EOF")), 0)
-		r.failed(0, errFull, 0)
+		r.Failed(0, fault.Dropped("proxy:22", errors.New("EOF")), 0)
+		r.Failed(0, errFull, 0)
 	}
-	r.up()
-	if wait := r.lost(0, 3*time.Second, 1); wait > backoff.Spread {
+	r.Up()
+	if wait := r.Lost(0, 3*time.Second, 1); wait > backoff.Spread {
 		t.Errorf("waits %v for an outage that is over", wait)
 	}
 	for _, most := range []time.Duration{1, 2, 4, 8, 15, 15} {
-		if wait := r.lost(0, 3*time.Second, 1); wait < most*time.Second/2 || wait > most*time.Second {
+		if wait := r.Lost(0, 3*time.Second, 1); wait < most*time.Second/2 || wait > most*time.Second {
 			t.Errorf("waits %v after another young link, want about %v s", wait, int(most))
 		}
 	}
-	if wait, _ := r.failed(0, fault.Dropped("proxy:22", errors.New("EOF")), 0); wait > time.Second {
+	if wait, _ := r.Failed(0, fault.Dropped("proxy:22", errors.New("EOF")), 0); wait > time.Second {
 		t.Errorf("waits %v after the first failure", wait)
 	}
 }
@@ -130,18 +130,18 @@ func TestRetryForgets(t *testing.T) {
 func TestRetrySpreadsTheHerd(t *testing.T) {
 	var first, second, alone time.Duration
 	for range 300 {
-		r := newRetry(&refusals{})
-		r.up()
-		one := r.lost(0, time.Hour, 1)
-		two := r.lost(1, time.Hour, 0)
-		more, _ := r.ready(0)
-		again, _ := r.ready(0)
+		r := New(&Refusals{})
+		r.Up()
+		one := r.Lost(0, time.Hour, 1)
+		two := r.Lost(1, time.Hour, 0)
+		more, _ := r.Ready(0)
+		again, _ := r.Ready(0)
 		if one > backoff.Spread || two > backoff.Herd || more > backoff.Herd || again != 0 {
 			t.Fatalf("waits %v and %v more, then %v; %v", one, more, again, two)
 		}
 		first, second = max(first, more), max(second, two)
-		alone = max(alone, r.lost(0, time.Hour, 1))
-		if more, _ := r.ready(0); more != 0 {
+		alone = max(alone, r.Lost(0, time.Hour, 1))
+		if more, _ := r.Ready(0); more != 0 {
 			t.Fatalf("%v more when one link of two was lost", more)
 		}
 	}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package tunnel
+package retry
 
 import (
 	"slices"
@@ -56,15 +56,15 @@ func (s *herdSSHD) herd(clients int) (away []time.Duration) {
 	var tasks sync.WaitGroup
 	for range clients {
 		tasks.Go(func() {
-			r := newRetry(&refusals{})
-			r.up()
-			for wait := r.lost(0, time.Hour, 0); ; {
+			r := New(&Refusals{})
+			r.Up()
+			for wait := r.Lost(0, time.Hour, 0); ; {
 				time.Sleep(wait)
 				err := s.login()
 				if err == nil {
 					break
 				}
-				wait, _ = r.failed(0, err, 0)
+				wait, _ = r.Failed(0, err, 0)
 			}
 			mu.Lock()
 			defer mu.Unlock()

@@ -1,6 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package tunnel
+// Package retry decides when the links of a tunnel are tried again, and what ends that, by what an error means and by the
+// tunnel's history. It makes no link and waits for nothing.
+//
+//	r := retry.New(retry.At("me@proxy.example.com:22"))
+//	if wait, why := r.Ready(link); wait > 0 { … } // not yet; why is nil where the cause is as before
+//	r.Up()                                        // the attempt made a link,
+//	wait, permanent := r.Failed(link, err, others) // or it did not, while so many others are up
+//	wait := r.Lost(link, lived, others)
+//
+// Promises. A key that is refused for a moment is tried again so seldom that neither sshd nor fail2ban shuts its address
+// out, and by one link for all tunnels of the process. Links that are lost in one instant come back spread out.
+package retry
 
 import (
 	"errors"
@@ -12,18 +23,13 @@ import (
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 )
 
-// retry decides when the links of one tunnel are tried again, and what ends it. The run loop owns it: it
+// Policy decides when the links of one tunnel are tried again, and what ends it. The run loop owns it: it
 // hears what became of each link, and is asked before each attempt.
-//
-//	if wait, why := r.ready(link); wait > 0 { … } // not yet; why is nil where the cause is as before
-//	r.up()                                        // the attempt made a link,
-//	wait, permanent := r.failed(link, err, others) // or it did not, while so many others are up
-//	wait := r.lost(link, lived, others)
 //
 // What is permanent follows from the error's class and the tunnel's history: a proxy that once granted what it refuses
 // now may grant it again. A host key that is not the known one is refused by us, and stays permanent.
-type retry struct {
-	refusals *refusals // shared with other tunnels of the process
+type Policy struct {
+	refusals *Refusals // shared with other tunnels of the process
 	links    map[int]*attempts
 	worked   bool         // a link was up
 	refusal  *fault.Error // why a key is refused that had worked; nil: it is not. While it is, one link alone tries
@@ -36,17 +42,18 @@ type attempts struct {
 	first   bool          // the next attempt is the first since the loss
 }
 
-func newRetry(f *refusals) *retry { return &retry{refusals: f, links: map[int]*attempts{}} }
+// New makes the policy of a tunnel, which shares what is known of refused logins: see At.
+func New(f *Refusals) *Policy { return &Policy{refusals: f, links: map[int]*attempts{}} }
 
-func (r *retry) link(i int) *attempts {
+func (r *Policy) link(i int) *attempts {
 	if r.links[i] == nil {
 		r.links[i] = &attempts{}
 	}
 	return r.links[i]
 }
 
-// ready is asked when an attempt is due. It returns how much longer to wait, and why if that is news.
-func (r *retry) ready(link int) (wait time.Duration, why *fault.Error) {
+// Ready is asked when an attempt is due. It returns how much longer to wait, and why if that is news.
+func (r *Policy) Ready(link int) (wait time.Duration, why *fault.Error) {
 	a := r.link(link)
 	if wait, a.herd, a.first = a.herd, 0, false; wait > 0 {
 		return wait, nil
@@ -57,8 +64,8 @@ func (r *retry) ready(link int) (wait time.Duration, why *fault.Error) {
 	return 0, nil
 }
 
-// lost: a link that had been up for lived has ended, others are up. It returns the wait before the first attempt.
-func (r *retry) lost(link int, lived time.Duration, others int) time.Duration {
+// Lost notes that a link has ended that had been up for lived, while so many others are up. It returns the wait before the first attempt.
+func (r *Policy) Lost(link int, lived time.Duration, others int) time.Duration {
 	if others == 0 { // and those that ended just before it have not been tried yet
 		for _, a := range r.links {
 			if a.first {
@@ -71,14 +78,14 @@ func (r *retry) lost(link int, lived time.Duration, others int) time.Duration {
 	return a.backoff.Lost(lived, others == 0)
 }
 
-// up: an attempt has made a link.
-func (r *retry) up() {
+// Up notes that an attempt has made a link.
+func (r *Policy) Up() {
 	r.worked, r.refusal = true, nil
 	r.refusals.accepted()
 }
 
-// failed: an attempt has failed while others are up. It returns the wait before the next one, or that there is none.
-func (r *retry) failed(link int, err error, others int) (wait time.Duration, permanent bool) {
+// Failed notes that an attempt has failed while so many others are up. It returns the wait before the next one, or that there is none.
+func (r *Policy) Failed(link int, err error, others int) (wait time.Duration, permanent bool) {
 	b := &r.link(link).backoff
 	r.refusals.leave(r)
 	switch {
@@ -108,12 +115,12 @@ func (r *retry) failed(link int, err error, others int) (wait time.Duration, per
 
 // granted reports whether err refuses a forward that worked before: it was not forbidden since. An account that may
 // forward no other port looks the same while a stale link holds it.
-func (r *retry) granted(err error) bool {
+func (r *Policy) granted(err error) bool {
 	return r.worked && (errors.Is(err, fault.ErrForward) || errors.Is(err, fault.ErrHop) && !errors.Is(err, fault.ErrPassword))
 }
 
-// reset: the owner asks for the links now.
-func (r *retry) reset() {
+// Reset has the links made now, as their owner asks.
+func (r *Policy) Reset() {
 	clear(r.links)
 	if r.refusal != nil {
 		r.refusals.hurry()
@@ -134,39 +141,42 @@ const (
 // refusalWaits are the waits after the first refusal in a row, after the second, and after all others.
 var refusalWaits = []time.Duration{15 * time.Second, time.Minute, 5 * time.Minute}
 
-// refusals are those of one user on a server. All tunnels of the process that log in there share them.
-type refusals struct {
+// Refusals are those of one user on a server. All tunnels of the process that log in there share them.
+type Refusals struct {
 	mu    sync.Mutex
 	row   int         // refusals since a login, those of one moment counted once
 	next  time.Time   // when the next login may be; zero: now
 	times []time.Time // of the last refusals
-	turn  *retry      // the tunnel that logs in while the others wait; nil: none does
+	turn  *Policy     // the tunnel that logs in while the others wait; nil: none does
 	until time.Time   // …which ends then at the latest
 }
 
 // refusalsTable holds the refusals of a process by user and server.
 type refusalsTable struct {
 	mu sync.Mutex
-	of map[string]*refusals
+	of map[string]*Refusals
 }
 
-var processRefusals refusalsTable
+var process refusalsTable
 
-// at returns the refusals at a server, "user@host:port".
-func (t *refusalsTable) at(server string) *refusals {
+// At returns the refusals at a server, "user@host:port", that all tunnels of this process share.
+func At(server string) *Refusals { return process.at(server) }
+
+// at returns those at a server.
+func (t *refusalsTable) at(server string) *Refusals {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.of == nil {
-		t.of = map[string]*refusals{}
+		t.of = map[string]*Refusals{}
 	}
 	if t.of[server] == nil {
-		t.of[server] = &refusals{}
+		t.of[server] = &Refusals{}
 	}
 	return t.of[server]
 }
 
 // ask gives r the turn to log in (0), or says how long to wait before it asks again.
-func (f *refusals) ask(r *retry) time.Duration {
+func (f *Refusals) ask(r *Policy) time.Duration {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	now := time.Now()
@@ -182,11 +192,11 @@ func (f *refusals) ask(r *retry) time.Duration {
 	return 0
 }
 
-func (f *refusals) wait(now time.Time) time.Duration { return f.next.Sub(now) + rand.N(turnSpread) }
+func (f *Refusals) wait(now time.Time) time.Duration { return f.next.Sub(now) + rand.N(turnSpread) }
 
 // add notes that a login was refused, and returns how long to wait. A login that is refused before the next one
 // is due had begun before the first refusal was known: it changes nothing.
-func (f *refusals) add() time.Duration {
+func (f *Refusals) add() time.Duration {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	now := time.Now()
@@ -203,14 +213,14 @@ func (f *refusals) add() time.Duration {
 }
 
 // accepted: a key has logged in.
-func (f *refusals) accepted() {
+func (f *Refusals) accepted() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.row, f.next, f.turn = 0, time.Time{}, nil
 }
 
 // leave: the attempt of r has ended, whatever came of it.
-func (f *refusals) leave(r *retry) {
+func (f *Refusals) leave(r *Policy) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.turn == r {
@@ -219,7 +229,7 @@ func (f *refusals) leave(r *retry) {
 }
 
 // hurry: the next login is due now.
-func (f *refusals) hurry() {
+func (f *Refusals) hurry() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.next, f.turn = time.Time{}, nil
