@@ -68,7 +68,7 @@ SUBMODULES = """
 
 @pytest.mark.parametrize("again", [RELOAD, REIMPORT, SUBMODULES], ids=["reload", "import again", "reload all"])
 def test_a_second_import(again: str, python: str, proxy: Proxy, app: str) -> None:
-    """The newest has the visitors, and the one before knows it, although its links may still be sharing out the slots."""
+    """The newest has the visitors, and the one before knows it, though its links may still be sharing out the slots."""
     code = script("import time", EXPOSE, WORK, AGAIN, again, app=app, arguments=arguments(proxy))
     assert outcome(run(python, code)) == (0, "", "")
 
