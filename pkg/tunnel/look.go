@@ -83,14 +83,14 @@ func (t *Tunnel) verified(ctx context.Context, f probe.Finding, how string) erro
 // question returns a question to the public URL, which is answered until end is called.
 func (t *Tunnel) question() (q probe.Question, end func()) {
 	ask, reply := t.check.begin()
-	return probe.Question{URL: t.ownURL(), Ask: ask, Reply: reply, Exposed: t.check.order()}, func() { t.check.end(ask) }
+	return probe.Question{URL: questionURL(t.endpoint.Load().url), Ask: ask, Reply: reply, Exposed: t.check.order()}, func() { t.check.end(ask) }
 }
 
-// ownURL is where the gate answers questions. Without a gate any address would do.
-func (t *Tunnel) ownURL() string {
-	u, err := url.Parse(t.endpoint.Load().url)
+// questionURL is where the gate of an app answers questions. Without a gate any address would do.
+func questionURL(app string) string {
+	u, err := url.Parse(app)
 	if err != nil {
-		return t.endpoint.Load().url
+		return app
 	}
 	u.RawQuery, u.Fragment = "", ""
 	return u.JoinPath(gate.Path).String()
@@ -99,9 +99,10 @@ func (t *Tunnel) ownURL() string {
 // fromProxy is a question that is asked on the proxy itself, whatever host the URL names: of its nginx,
 // or of the one address that a prepared proxy permits, which knows no TLS.
 func (t *Tunnel) fromProxy(q probe.Question, dial dialer) probe.Question {
-	check := t.endpoint.Load().check
+	p := t.endpoint.Load()
+	check := p.check
 	if check != "" {
-		q.URL = "http:" + strings.TrimPrefix(strings.TrimPrefix(q.URL, "https:"), "http:")
+		q.URL = "http:" + strings.TrimPrefix(strings.TrimPrefix(questionURL(p.inside), "https:"), "http:")
 	}
 	q.Dial = func(ctx context.Context, _, addr string) (net.Conn, error) {
 		_, port, err := net.SplitHostPort(addr)

@@ -215,6 +215,7 @@ type endpoint struct {
 	prepared bool
 	name     string     // of the app, on a prepared proxy
 	url      string     // what visitors open
+	inside   string     // the URL that the proxy itself knows; another one than url where visitors come by another proxy
 	slots    []net.Addr // to all of which nginx sends them
 	slotwise bool       // each slot can be asked for at an address of its own there
 	check    string     // "127.0.0.1:port": the one address that a tenant may open, answering questions at the URL; "": nginx's own port
@@ -230,7 +231,7 @@ func (p *endpoint) identity() string {
 
 // same reports whether visitors arrive there in the same way.
 func (p *endpoint) same(o *endpoint) bool {
-	return p.prepared == o.prepared && p.url == o.url && p.check == o.check &&
+	return p.prepared == o.prepared && p.url == o.url && p.inside == o.inside && p.check == o.check &&
 		slices.EqualFunc(p.slots, o.slots, func(a, b net.Addr) bool { return a.String() == b.String() })
 }
 
@@ -264,7 +265,7 @@ func (cfg *resolved) find(ctx context.Context, l *sshlink.Link) (*endpoint, erro
 	if err != nil {
 		return nil, fault.NoSuchName(cfg.server.String(), err)
 	}
-	p := &endpoint{known: true, prepared: true, name: app.Name, url: app.URL, check: d.Check, slotwise: d.CheckSlots}
+	p := &endpoint{known: true, prepared: true, name: app.Name, url: app.URL, inside: app.URL, check: d.Check, slotwise: d.CheckSlots}
 	if cfg.urlGiven {
 		p.url = cfg.URL
 	}

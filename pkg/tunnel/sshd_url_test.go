@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package tunnel_test
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/tunnel"
+)
+
+// Visitors may come by another proxy, of which the prepared one knows nothing: slots are asked for by the URL that it knows.
+func TestAURLThatThePreparedProxyDoesNotKnow(t *testing.T) {
+	r := newRendered(t)
+	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "tcp", at(r.http))
+	}}
+	cfg := public(r.described("sales", app(t, "hello")))
+	cfg.URL = "http://" + serve(t, (&httputil.ReverseProxy{Transport: transport, Rewrite: func(p *httputil.ProxyRequest) {
+		p.Out.URL.Scheme, p.Out.URL.Host, p.Out.Host = "http", "127.0.0.1", "127.0.0.1"
+		p.Out.URL.Path = "/sales/" + strings.TrimPrefix(p.In.URL.Path, "/apps/figures/")
+	}}).ServeHTTP) + "/apps/figures/"
+	tun := open(t, cfg)
+	await(t, tun, "its links", whole)
+	wantBody(t, cfg.URL, "hello")
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second) // the first look comes after 1 s
+	defer cancel()
+	for s := range tun.Watch(ctx) {
+		if s.State != tunnel.Up {
+			t.Fatalf("%s: %v", s.State, s.LastError)
+		}
+	}
+}
