@@ -54,14 +54,14 @@ type Lease struct {
 	slot    net.Addr // *net.TCPAddr or *net.UnixAddr
 	tunnel  string
 	exposed time.Time
-	spared  *Lease // of a tunnel of this process that leaves the slot by itself; nil: none
 	newer   func(context.Context) bool
 
-	mu    sync.Mutex
-	key   string       // of several, the one that the server took
-	held  bool         // the tunnel has had the slot
-	since int64        // when it was exposed, by the clock of the proxy, in milliseconds since 1970; 0: not known yet
-	live  map[int]bool // the links of this tunnel that are up, by number
+	mu     sync.Mutex
+	spared *Lease       // of a tunnel of this process that leaves the slot by itself; nil: none
+	key    string       // of several, the one that the server took
+	held   bool         // the tunnel has had the slot
+	since  int64        // when it was exposed, by the clock of the proxy, in milliseconds since 1970; 0: not known yet
+	live   map[int]bool // the links of this tunnel that are up, by number
 }
 
 // New makes a lease of a slot, a *net.TCPAddr or a *net.UnixAddr, that is not taken yet. key is the fingerprint of the
@@ -70,8 +70,12 @@ func New(slot net.Addr, key string, newer func(context.Context) bool) *Lease {
 	return &Lease{slot: slot, key: key, newer: newer, tunnel: rand.Text()[:12], exposed: time.Now(), live: map[int]bool{}}
 }
 
-// Spare leaves the links of another tunnel of this process alone, which leaves the slot by itself.
-func (c *Lease) Spare(other *Lease) { c.spared = other }
+// Spare leaves the links of another tunnel of this process alone, which leaves the slot by itself; nil: of none.
+func (c *Lease) Spare(other *Lease) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.spared = other
+}
 
 // LogsIn notes a link that has logged in, and returns its mark.
 func (c *Lease) LogsIn(key string, link int) string {
@@ -229,7 +233,7 @@ var errNoMarks = errors.New("the account may not run commands")
 func (c *Lease) look(ctx context.Context, proxy runner, link int) (stale []mark, err error) {
 	listing, failed := proxy.Run(ctx, listMarks)
 	c.mu.Lock()
-	held, key, known, live := c.held, c.key, c.since, maps.Clone(c.live)
+	held, key, known, live, spared := c.held, c.key, c.since, maps.Clone(c.live), c.spared
 	c.mu.Unlock()
 	if failed != nil && held && c.newer != nil && c.newer(ctx) {
 		return nil, fault.Replaced(c.slot, time.Time{})
@@ -242,7 +246,7 @@ func (c *Lease) look(ctx context.Context, proxy runner, link int) (stale []mark,
 	since := cmp.Or(known, now-c.age())
 	for _, m := range marks {
 		switch {
-		case c.spared != nil && m.tunnel == c.spared.tunnel && c.spared.lives(m.link):
+		case spared != nil && m.tunnel == spared.tunnel && spared.lives(m.link):
 		case m.key != key:
 			err = fault.BusyBy(c.slot, m.key, time.UnixMilli(m.since))
 		case m.tunnel == c.tunnel:

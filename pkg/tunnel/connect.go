@@ -63,10 +63,18 @@ func (c *connecting) turn() {
 func (c *connecting) giveBack() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.yielded {
+	if c.yielded && c.before != nil {
 		c.yielded = false
 		c.before.resume()
 	}
+}
+
+// alone: the tunnel before is closed. Its memory is not kept by each one after it.
+func (c *connecting) alone() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.before = nil
+	c.lease.Spare(nil)
 }
 
 // connect is a connector. Until one link has learnt what the proxy is, it is called for one only.

@@ -122,7 +122,7 @@ func (t *Tunnel) connects(before *Tunnel) error {
 		}
 		return t.gate.open(ctx, keys)
 	}, find: t.cfg.find}
-	t.lease = c.lease
+	t.lease, t.alone = c.lease, c.alone
 	t.sup.hooks.connect, t.sup.hooks.vacant, t.sup.hooks.lookPast = c.connect, c.giveBack, t.lookPast
 	return nil
 }
@@ -316,7 +316,7 @@ func (t *Tunnel) Reopen(ctx context.Context, cfg Config) (*Tunnel, error) {
 	t.log.Info("the new settings hold", "url", next.endpoint.Load().url)
 	leaving, hurry := context.WithCancel(next.life)
 	next.hurried.Store(&hurry)
-	if !next.tasks.Go(func() { t.leave(leaving); hurry() }) {
+	if !next.tasks.Go(func() { t.leave(leaving); hurry(); next.alone() }) {
 		_ = t.Close()
 	}
 	return next, nil

@@ -69,6 +69,7 @@ type Tunnel struct {
 	endpoint atomic.Pointer[endpoint]
 	tasks    guard.Group
 
+	alone   func()                             // forgets the tunnel in whose place this one was opened, which is closed
 	hurried atomic.Pointer[context.CancelFunc] // closes the tunnel in whose place this one was opened; nil: there was none
 
 	accepted chan net.Conn // from the slots, for Accept
