@@ -102,6 +102,8 @@ func (r *Policy) Failed(link int, err error, others int) (wait time.Duration, pe
 		return 0, true
 	case errors.Is(err, fault.ErrUnconnected):
 		return b.Unconnected(), false
+	case errors.Is(err, fault.ErrOverload) && others > 0: // a standby that one connection too many is for
+		return b.Failed(), false
 	case errors.Is(err, fault.ErrOverload):
 		return b.Overloaded(), false
 	case errors.Is(err, fault.ErrPatience) && r.refusal != nil: // it has been told of our key often enough
@@ -228,9 +230,22 @@ func (f *Refusals) leave(r *Policy) {
 	}
 }
 
-// hurry: the next login is due now.
+// hurry: the next login is due now, or as soon as the server bears it. Forty calls in four seconds had 26 logins refused.
 func (f *Refusals) hurry() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.next, f.turn = time.Time{}, nil
+	f.turn = nil
+	if len(f.times) == 0 {
+		f.next = time.Time{}
+		return
+	}
+	soonest := f.times[len(f.times)-1].Add(refusalWaits[0])
+	if len(f.times) == refusalsMost {
+		if full := f.times[0].Add(refusalsWithin); full.After(soonest) {
+			soonest = full
+		}
+	}
+	if soonest.Before(f.next) {
+		f.next = soonest
+	}
 }

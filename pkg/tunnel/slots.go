@@ -196,6 +196,9 @@ func (t *slotTable) given(i int, l linkID, now time.Time) []act {
 // looked: what a look saw that began then, by slot.
 func (t *slotTable) looked(began time.Time, seen []sight, now time.Time) []act {
 	t.looking = false
+	if t.yielded {
+		return nil
+	}
 	told, anyNewer := false, false
 	for i, what := range seen {
 		s := &t.slots[i]
@@ -222,6 +225,9 @@ func (t *slotTable) looked(began time.Time, seen []sight, now time.Time) []act {
 			anyNewer = true
 		default:
 			t.takeAgain(s, what, before)
+			if t.exclusive { // nothing is done about it here; it may have been one answer
+				t.soon(now)
+			}
 		}
 	}
 	switch {
@@ -285,7 +291,7 @@ func (t *slotTable) resume(now time.Time) []act {
 	t.yielded, t.newer = false, time.Time{}
 	for i := range t.slots {
 		s := &t.slots[i]
-		s.again, s.next, s.tries = !t.exclusive && s.holder != 0, time.Time{}, 0
+		s.seen, s.again, s.next, s.tries = unknown, !t.exclusive && s.holder != 0, time.Time{}, 0
 	}
 	t.soon(now)
 	return t.settle(now)
@@ -388,11 +394,11 @@ func (t *slotTable) quiet() bool {
 // holding counts the slots that links of this tunnel have, and those of them that were seen not to lead here.
 func (t *slotTable) holding() (held, astray int) {
 	for i := range t.slots {
-		if t.slots[i].holder != 0 {
+		if s := &t.slots[i]; s.holder != 0 {
 			held++
-		}
-		if t.slots[i].seen.astray() {
-			astray++
+			if s.seen.astray() {
+				astray++
+			}
 		}
 	}
 	return held, astray
