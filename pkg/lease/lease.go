@@ -226,8 +226,8 @@ var errNoMarks = errors.New("the account may not run commands")
 
 // look reads the marks for the slot that the given link of this tunnel is to take. stale are links
 // of our own key that it may end: the newest expose() wins. That is this one as long as it has not
-// held the slot; afterwards times are compared, and where they are too close to tell, names, so that
-// both sides agree. Where no marks can be read, whoever answers at the URL of a tunnel that has lost
+// held the slot; afterwards times are compared. Where they are too close to tell, a port stays with the tunnel that has
+// taken it from this one, and for a socket names are compared, so that both sides agree. Where no marks can be read, whoever answers at the URL of a tunnel that has lost
 // its slot is asked. The error is an ErrReplaced if a newer tunnel has the slot, or names another
 // key's, or is errNoMarks.
 func (c *Lease) look(ctx context.Context, proxy runner, link int) (stale []mark, err error) {
@@ -253,7 +253,7 @@ func (c *Lease) look(ctx context.Context, proxy runner, link int) (stale []mark,
 			if m.link < link && !live[m.link] {
 				stale = append(stale, m)
 			}
-		case held && (m.since > since+sameTime || m.since >= since-sameTime && m.tunnel > c.tunnel):
+		case held && (m.since > since+sameTime || m.since >= since-sameTime && (c.slot.Network() == "tcp" || m.tunnel > c.tunnel)):
 			return nil, fault.Replaced(c.slot, time.UnixMilli(m.since))
 		default:
 			stale = append(stale, m)

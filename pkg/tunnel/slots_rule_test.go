@@ -248,7 +248,7 @@ func TestRuleNotTaken(t *testing.T) {
 	r.lost(1, "")
 	r.up(0, 2, "2?0")
 	r.told(2, 0, notTaken, "")
-	if _, astray := r.holding(); astray != 1 {
+	if held, _ := r.holding(); held != 0 {
 		t.Error("it shows up")
 	}
 	r.after(2*lookSoon, "2?0")
