@@ -119,7 +119,7 @@ func (i *inspection) nginx(ctx context.Context, check string, apps []proxyhost.A
 
 func nowThere(f probe.Finding) string {
 	switch {
-	case f.Kind == probe.Newer, f.Kind == probe.Older:
+	case f.Kind == probe.Newer, f.Kind == probe.Older, f.Kind == probe.Another:
 		return "a tunnel answers now"
 	case strings.HasPrefix(f.Answer, "503"):
 		return "no tunnel is open now"

@@ -258,16 +258,11 @@ func (t *slotTable) takeAgain(s *slot, what, before sight) {
 }
 
 func (t *slotTable) sawNewer(now time.Time) {
-	switch {
-	case t.yielded:
-	case t.newer.IsZero():
+	if t.newer.IsZero() {
 		t.newer = now
-		t.soon(now)
-	case now.Sub(t.newer) >= lookSoon:
-		t.replaced = true
-	default:
-		t.soon(now)
 	}
+	t.replaced = t.replaced || !t.yielded && now.Sub(t.newer) >= lookSoon
+	t.soon(now)
 }
 
 // asked: another tunnel's question came in. Anybody can write one, so that it starts a look and no more.
