@@ -230,7 +230,7 @@ func (f *Refusals) leave(r *Policy) {
 	}
 }
 
-// hurry: the next login is due now, or as soon as the server bears it. Forty calls in four seconds had 26 logins refused.
+// hurry: the next login is due now, or 15 s after the last refusal. Forty calls in four seconds had 26 logins refused.
 func (f *Refusals) hurry() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -239,13 +239,7 @@ func (f *Refusals) hurry() {
 		f.next = time.Time{}
 		return
 	}
-	soonest := f.times[len(f.times)-1].Add(refusalWaits[0])
-	if len(f.times) == refusalsMost {
-		if full := f.times[0].Add(refusalsWithin); full.After(soonest) {
-			soonest = full
-		}
-	}
-	if soonest.Before(f.next) {
+	if soonest := f.times[len(f.times)-1].Add(refusalWaits[0]); soonest.Before(f.next) {
 		f.next = soonest
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/backoff"
@@ -164,9 +165,10 @@ func (k *reconnector) again(why *Error, wait time.Duration) {
 
 func (k *reconnector) learnt(why *Error) { k.why, k.whySince = why, time.Now() }
 
-// serves reports whether there is a link, and it has a slot or stands by for the only one.
+// serves reports whether there is a link, and it has a slot, or stands by for another one that has the only slot.
 func (k *reconnector) serves() bool {
-	return k.link != nil && (len(k.s.table.slots) == 1 && k.s.table.held || k.s.table.holds(k.link.id))
+	t := &k.s.table
+	return k.link != nil && (t.holds(k.link.id) || len(t.slots) == 1 && t.slots[0].holder != 0 && slices.Contains(t.up, t.slots[0].holder))
 }
 
 // missing reports whether no link serves where one did, or where one could not be made. A first one that is still being

@@ -216,6 +216,24 @@ func TestRefusedBesideALink(t *testing.T) {
 	})
 }
 
+// However often Reconnect is called against a refused key, the server sees one login each 15 s.
+func TestReconnectAgainAndAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &keyholder{}
+		tun := p.open(t, 1)[0]
+		p.refuse(time.Hour, tun)
+		time.Sleep(5 * time.Minute)
+		before := len(p.logins())
+		for range 40 {
+			_ = tun.Reconnect()
+			time.Sleep(100 * time.Millisecond)
+		}
+		if n := len(p.logins()) - before; n != 1 {
+			t.Errorf("%d logins, want 1", n)
+		}
+	})
+}
+
 // Reconnect is a try at once, of one link.
 func TestReconnectOfARefusedKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

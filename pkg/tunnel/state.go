@@ -22,6 +22,9 @@ func (s *supervisor) show() {
 			serving++
 		}
 	}
+	if held > 0 {
+		serving = max(serving, 1) // a link that is about to be replaced
+	}
 	if s.refusal != nil && held == 0 {
 		why = s.refusal
 		for i := range s.table.slots {

@@ -108,7 +108,7 @@ def test_it_comes_back(either: Proxy, app: str) -> None:
     assert visit(either.url) == "hello"
     eventually(lambda: tunnel.status.links == links)
     tunnel.reconnect()
-    eventually(lambda: tunnel.status.reconnects == 2 * links and tunnel.state == "up")
+    eventually(lambda: (tunnel.status.reconnects, tunnel.status.links, tunnel.state) == (2 * links, links, "up"))
     assert visit(either.url) == "hello"
 
 

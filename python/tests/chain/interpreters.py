@@ -82,7 +82,7 @@ EXPOSE = """
 # All links of a tunnel anew: one on a plain proxy, two on a prepared one.
 RENEW = """
     def renew(tunnel, timeout=20):
-        links = tunnel._settings.connections or (2 if tunnel.status.name else 1)
+        links = tunnel._settings.connections or 2
         assert tunnel._wait_for(lambda s: s.state == "up" and s.links == links, timeout), tunnel.logs()
         made = tunnel.status.reconnects + links
         tunnel.reconnect()
