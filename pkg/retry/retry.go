@@ -121,6 +121,9 @@ func (r *Policy) granted(err error) bool {
 	return r.worked && (errors.Is(err, fault.ErrForward) || errors.Is(err, fault.ErrHop) && !errors.Is(err, fault.ErrPassword))
 }
 
+// Refused reports whether a key is refused that has logged in before.
+func (r *Policy) Refused() bool { return r.refusal != nil }
+
 // Reset has the links made now, as their owner asks.
 func (r *Policy) Reset() {
 	clear(r.links)

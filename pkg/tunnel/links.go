@@ -195,6 +195,9 @@ func (k *reconnector) stop(why *Error, gently bool) {
 
 // restart makes a link at once, which takes over from the one that is there.
 func (k *reconnector) restart() {
+	if k.trying != nil && k.s.retry.Refused() {
+		return // the server counts each login
+	}
 	k.retry.Stop()
 	k.retryAt = time.Time{}
 	if k.trying != nil {

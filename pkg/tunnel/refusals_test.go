@@ -229,7 +229,7 @@ func TestReconnectAgainAndAgain(t *testing.T) {
 			time.Sleep(100 * time.Millisecond)
 		}
 		if n := len(p.logins()) - before; n != 1 {
-			t.Errorf("%d logins, want 1", n)
+			t.Errorf("%d logins, want 1: %v", n, p.logins())
 		}
 	})
 }

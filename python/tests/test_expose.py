@@ -31,7 +31,7 @@ def test_a_visitor_sees_the_app(either: Proxy, app: str) -> None:
     assert visit(tunnel.url) == "hello"
     eventually(lambda: tunnel.status.links == either.links_of_a_tunnel)
     status = tunnel.status
-    slots, said = {"plain": (1, "1 link"), "prepared": (4, "2 links")}[either.kind]
+    slots, said = {"plain": (1, "2 links"), "prepared": (4, "2 links")}[either.kind]
     assert (status.state, status.checked, status.slots) == ("up", "url", slots)
     assert (status.url, status.target, status.last_error) == (either.url, app, None)
     assert repr(tunnel) == f"<Tunnel {either.url} up, app {app}, {said}>"
