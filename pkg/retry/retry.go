@@ -237,7 +237,6 @@ func (f *Refusals) leave(r *Policy) {
 func (f *Refusals) hurry() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.turn = nil
 	if len(f.times) == 0 {
 		f.next = time.Time{}
 		return

@@ -160,7 +160,7 @@ class Check:
                 self.kill_rows.append(self.kill_links())
         back, told, alive = (statistics.median(column) for column in zip(*self.kill_rows))
         worst = max(row[0] for row in self.kill_rows)
-        # When all links end at once, each waits up to 500 ms, so that forty notebooks do not log in in the same instant.
+        # When all links end at once each waits up to 500 ms: forty notebooks do not log in in the same instant.
         self.report.row("link", f"{links} killed, app answers; median of {self.kills}", back, 500, 3000)
         self.report.row("link", "… the slowest of them", worst, 700, 4000)
         self.report.row("link", "… by the tunnel's own status", told, 700, 4000)
