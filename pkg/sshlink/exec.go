@@ -170,3 +170,6 @@ func readLines(r io.Reader, to chan<- string, stop <-chan struct{}) {
 		}
 	}
 }
+
+// readerOnly hides that a reader can write itself elsewhere.
+type readerOnly struct{ io.Reader }

@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"time"
 
-	"github.com/pkg/sftp"
 	"golang.org/x/crypto/ssh"
 )
 
@@ -75,9 +74,12 @@ func (l *Link) MayReach(ctx context.Context, addr string) (bool, error) {
 // MayWrite reports whether the account may change files by SFTP. It asks to remove the directory absent, which must not be
 // there: a server that takes no changes says so before it looks.
 func (l *Link) MayWrite(ctx context.Context, absent string) (bool, error) {
-	refusal, err := files(ctx, l, func(c *sftp.Client) (error, error) { return c.RemoveDirectory(absent), nil })
-	if errors.Is(err, ErrNoFile) {
+	_, err := files(ctx, l, func(s *sftp) (struct{}, error) { return struct{}{}, s.removeDirectory(absent) })
+	if errors.Is(err, ErrNoFile) || errors.Is(err, fs.ErrPermission) {
 		return false, nil
 	}
-	return err == nil && !errors.Is(refusal, fs.ErrPermission), err
+	if _, looked := errors.AsType[*refusal](err); looked {
+		return true, nil
+	}
+	return err == nil, err
 }

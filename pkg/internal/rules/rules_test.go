@@ -37,7 +37,7 @@ var may = map[string][]string{
 	"pkg/proxyadmin":          {"pkg/destination", "pkg/sshlink", "pkg/gate", "pkg/probe", "pkg/proxyhost", "pkg/internal/fault"},
 	"pkg/probe":               {"github.com/hashicorp/go-retryablehttp"},
 	"pkg/hostkeys":            {"pkg/internal/fault", "pkg/internal/userfile", "golang.org/x/crypto/ssh"},
-	"pkg/sshlink":             {"pkg/egress", "pkg/hostkeys", "pkg/internal/fault", "pkg/internal/guard", "pkg/internal/userfile", "github.com/pkg/sftp", "golang.org/x/crypto/ssh", "golang.org/x/sys/unix"},
+	"pkg/sshlink":             {"pkg/egress", "pkg/hostkeys", "pkg/internal/fault", "pkg/internal/guard", "pkg/internal/userfile", "golang.org/x/crypto/ssh", "golang.org/x/sys/unix"},
 	"pkg/egress":              {"pkg/internal/fault", "pkg/internal/guard", "golang.org/x/net/proxy", "golang.org/x/net/http/httpproxy"},
 	"pkg/sshconfig":           {"pkg/internal/fault", "pkg/internal/userfile", "github.com/kevinburke/ssh_config"},
 	"pkg/destination":         {"pkg/egress", "pkg/hostkeys", "pkg/sshconfig", "pkg/sshlink", "pkg/internal/fault"},

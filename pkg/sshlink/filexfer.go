@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sshlink
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
+)
+
+// The little of SFTP, version 3 (draft-ietf-secsh-filexfer-02), that reads one file or asks for one thing. The library for
+// it, github.com/pkg/sftp, waits for the server's version before it asks for anything, for a file before it reads, and
+// for the end of the file after that: three round trips more.
+
+const (
+	fxVersion    = 3
+	fxForReading = 1        // SSH_FXF_READ
+	fxPiece      = 32 << 10 // bytes asked for at once: what every server gives (section 3)
+	fxMost       = 64 << 10 // bytes of one packet: as many as requests are all that a hostile server makes us hold
+
+	// Kinds of packets (section 3) and of answers to them.
+	fxInit   = 1
+	fxIs     = 2 // SSH_FXP_VERSION
+	fxOpen   = 3
+	fxRead   = 5
+	fxRmdir  = 15
+	fxStat   = 17
+	fxStatus = 101
+	fxHandle = 102
+	fxData   = 103
+	fxAttrs  = 105
+
+	// Codes of fxStatus (section 7).
+	fxOK     = 0
+	fxEOF    = 1
+	fxNoFile = 2
+	fxDenied = 3
+
+	// What is in attributes (section 5).
+	fxHasSize  = 1
+	fxHasOwner = 2
+	fxHasMode  = 4
+)
+
+// sftp is a conversation. What is asked is sent at once, and answered in any order.
+type sftp struct {
+	server io.ReadWriter
+	asked  uint32            // requests
+	begun  bool              // the server has told its version
+	err    error             // of sending
+	early  map[uint32]*reply // that nobody has waited for yet, by the request
+}
+
+// reply is a packet of the server.
+type reply struct {
+	kind   byte
+	number uint32 // of the request that it answers; of fxIs the version
+	rest   []byte
+}
+
+func newSFTP(server io.ReadWriter) *sftp {
+	s := &sftp{server: server, early: map[uint32]*reply{}}
+	s.write(fxInit, fxVersion, nil)
+	return s
+}
+
+// write sends a packet. An error is returned by expect.
+func (s *sftp) write(kind byte, number uint32, rest []byte) {
+	p := binary.BigEndian.AppendUint32(nil, uint32(1+4+len(rest)))
+	p = binary.BigEndian.AppendUint32(append(p, kind), number)
+	if _, err := s.server.Write(append(p, rest...)); err != nil && s.err == nil {
+		s.err = err
+	}
+}
+
+// send asks for something, and does not wait for the answer.
+func (s *sftp) send(kind byte, request any) (asked uint32) {
+	s.asked++
+	s.write(kind, s.asked, ssh.Marshal(request))
+	return s.asked
+}
+
+// expect waits for the answer to a request. One of the right kind is unpacked into to; with fxStatus the error says how it
+// ended.
+func (s *sftp) expect(asked uint32, kind byte, to any) error {
+	r, err := s.answer(asked)
+	switch {
+	case err != nil:
+		return err
+	case r.kind == fxStatus:
+		err = status(r.rest)
+	}
+	switch {
+	case err != nil || kind == fxStatus && r.kind == kind:
+		return err
+	case r.kind != kind:
+		return fmt.Errorf("sftp: an answer of kind %d in place of %d", r.kind, kind)
+	}
+	return ssh.Unmarshal(r.rest, to)
+}
+
+// begin waits for the server's version. One that says something else, or ends, does not speak SFTP.
+func (s *sftp) begin() error {
+	err := s.err
+	var r *reply
+	if err == nil {
+		r, err = s.receive()
+	}
+	if err == nil && (r.kind != fxIs || r.number != fxVersion) {
+		err = fmt.Errorf("sftp: it begins with %d, %d in place of version %d", r.kind, r.number, fxVersion)
+	}
+	if err != nil {
+		return fmt.Errorf("%w (%w)", ErrNoFile, err)
+	}
+	s.begun = true
+	return nil
+}
+
+// answer returns the answer to a request.
+func (s *sftp) answer(asked uint32) (*reply, error) {
+	if !s.begun {
+		if err := s.begin(); err != nil {
+			return nil, err
+		}
+	}
+	if s.err != nil {
+		return nil, s.err
+	}
+	for s.early[asked] == nil {
+		r, err := s.receive()
+		switch {
+		case err != nil:
+			return nil, err
+		case r.number == 0 || r.number > s.asked:
+			return nil, errors.New("sftp: an answer to nothing")
+		default:
+			s.early[r.number] = r
+		}
+	}
+	r := s.early[asked]
+	delete(s.early, asked)
+	return r, nil
+}
+
+func (s *sftp) receive() (*reply, error) {
+	var head [4 + 1 + 4]byte
+	if _, err := io.ReadFull(s.server, head[:]); err != nil {
+		return nil, cutShort(err)
+	}
+	length := binary.BigEndian.Uint32(head[:])
+	if length < 1+4 || length > fxMost {
+		return nil, fmt.Errorf("sftp: a packet of %d bytes", length)
+	}
+	r := &reply{kind: head[4], number: binary.BigEndian.Uint32(head[5:]), rest: make([]byte, length-1-4)}
+	if _, err := io.ReadFull(s.server, r.rest); err != nil {
+		return nil, cutShort(err)
+	}
+	return r, nil
+}
+
+// cutShort keeps the end of a conversation apart from that of a file.
+func cutShort(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// refusal is a status other than that all went well.
+type refusal struct {
+	code uint32
+	text string // the server's own words
+}
+
+func (r *refusal) Error() string { return fmt.Sprintf("sftp: %s (%d)", fault.Quote(r.text), r.code) }
+
+// Is has errors.Is know those that have a meaning here.
+func (r *refusal) Is(target error) bool {
+	return target == map[uint32]error{fxEOF: io.EOF, fxNoFile: fs.ErrNotExist, fxDenied: fs.ErrPermission}[r.code]
+}
+
+// status is how a request ended, as the server says.
+func status(rest []byte) error {
+	var is struct {
+		Code uint32
+		Rest []byte `ssh:"rest"` // words, which some servers leave out
+	}
+	if err := ssh.Unmarshal(rest, &is); err != nil {
+		return err
+	}
+	if is.Code == fxOK {
+		return nil
+	}
+	var said struct {
+		Text string
+		Rest []byte `ssh:"rest"`
+	}
+	_ = ssh.Unmarshal(is.Rest, &said)
+	return &refusal{is.Code, said.Text}
+}
+
+// fileInfo reads attributes (section 5).
+func fileInfo(flags uint32, rest []byte) (info FileInfo, err error) {
+	take := func(to any) {
+		if err == nil {
+			err = ssh.Unmarshal(rest, to)
+		}
+	}
+	if flags&fxHasSize != 0 {
+		var is struct {
+			Size uint64
+			Rest []byte `ssh:"rest"`
+		}
+		take(&is)
+		rest = is.Rest
+	}
+	if flags&fxHasOwner != 0 {
+		var is struct {
+			UID, GID uint32
+			Rest     []byte `ssh:"rest"`
+		}
+		take(&is)
+		info.UID, info.GID, rest = is.UID, is.GID, is.Rest
+	}
+	if flags&fxHasMode != 0 {
+		var is struct {
+			Mode uint32
+			Rest []byte `ssh:"rest"`
+		}
+		take(&is)
+		info.Mode = fileMode(is.Mode)
+	}
+	return info, err
+}
+
+// fileMode reads the mode of inode(7).
+func fileMode(mode uint32) fs.FileMode {
+	is := fs.FileMode(mode & 0o777)
+	for bit, what := range map[uint32]fs.FileMode{0o1000: fs.ModeSticky, 0o2000: fs.ModeSetgid, 0o4000: fs.ModeSetuid} {
+		if mode&bit != 0 {
+			is |= what
+		}
+	}
+	switch mode & 0o170000 {
+	case 0o040000:
+		is |= fs.ModeDir
+	case 0o100000:
+	default:
+		is |= fs.ModeIrregular
+	}
+	return is
+}
