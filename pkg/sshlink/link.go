@@ -100,6 +100,7 @@ type Link struct {
 	ssh   ssh.Conn
 	key   string // fingerprint of the one that logged in
 	shown string // fingerprint of the host key
+	trip  time.Duration
 	tasks guard.Group
 	host  host
 	done  chan struct{}
@@ -200,13 +201,20 @@ func dial(ctx context.Context, cfg Config, algorithms []string, keys *login, und
 // what ends it early.
 func (l *Link) handshake(ctx context.Context, algorithms []string, keys *login, start time.Time) (<-chan ssh.NewChannel, <-chan *ssh.Request, error) {
 	var hostKey error
+	var shown time.Time
 	trusted := false
 	keys.tried, keys.wants = 0, nil
 	cfg := &ssh.ClientConfig{
-		User:              l.cfg.User,
-		AuthCallback:      keys.method,
+		User: l.cfg.User,
+		AuthCallback: func(asks *ssh.ClientAuthContext) (ssh.AuthMethod, error) {
+			if l.trip == 0 { // since the host key, the login was asked for, and then refused to no key at all
+				l.trip = time.Since(shown) / 2
+			}
+			return keys.method(asks)
+		},
 		HostKeyAlgorithms: algorithms,
 		HostKeyCallback: func(addr string, remote net.Addr, key ssh.PublicKey) error {
+			shown = time.Now()
 			hostKey = l.cfg.HostKeys.Check(addr, remote, key)
 			trusted = hostKey == nil
 			if cert, ok := key.(*ssh.Certificate); ok {
@@ -318,6 +326,9 @@ func Unconnected(err error) bool {
 	refused, ok := errors.AsType[*ssh.OpenChannelError](err)
 	return ok && refused.Reason == ssh.ConnectionFailed
 }
+
+// RoundTrip returns how long a round trip to the server took at the login, 0 where it asked for none.
+func (l *Link) RoundTrip() time.Duration { return l.trip }
 
 // Key returns the SHA256 fingerprint, without its prefix, of the key that logged in.
 func (l *Link) Key() string { return l.key }

@@ -25,11 +25,14 @@ var ErrNoSession = errors.New("the server runs no commands for this account")
 type execPayload struct{ Command string }
 
 // Hold opens a session and has the server run command in it until the link ends, unless it
-// refuses; with "" the session alone. A session belongs before the first Listen: sshd before 10.1 leaves Nagle's algorithm
-// on until one exists (channels then wait 44 ms for each other's acknowledgement: a third of the
-// requests per second). Until then, and where none is permitted, incoming data is acknowledged at
-// once instead.
+// refuses; with "" the session alone, unless there was one before: of ReadFile, for instance. A session belongs before the
+// first visitor: sshd before 10.1 leaves Nagle's algorithm on until there is one (channels then wait 44 ms for each
+// other's acknowledgement: a third of the requests per second). Until then, and where none is permitted,
+// incoming data is acknowledged at once instead.
 func (l *Link) Hold(ctx context.Context, command string) error {
+	if command == "" && l.hadSession.Load() {
+		return nil
+	}
 	ch, reqs, err := l.session(ctx)
 	if errors.Is(err, ErrNoSession) {
 		l.cfg.Log.Debug("the server permits no session", "reason", err)

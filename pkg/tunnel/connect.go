@@ -93,15 +93,15 @@ func (c *connecting) connect(ctx context.Context, _ int) (link, error) {
 }
 
 // prepare learns from a link that has logged in where visitors arrive, and opens the session that has sshd turn Nagle's
-// algorithm off.
+// algorithm off, or that holds the mark.
 func (c *connecting) prepare(ctx context.Context, l *sshlink.Link) (*slotLink, error) {
 	p, err := c.endpoint(ctx, l)
 	if err != nil {
 		return nil, err
 	}
 	made := &slotLink{Link: l, slots: p.slots, tasks: c.tasks, deliver: c.deliver, look: c.look, taken: map[int]*sshlink.Listener{}}
-	number, command := int(c.links.Add(1)), ""
 	if p.prepared {
+		c.tasks.Go(func() { _ = hold(c.life, l, "") }) // nothing waits for it, and its failure is the link's
 		made.take = func(ctx context.Context, slot int) (*sshlink.Listener, error) {
 			ctx, cancel := context.WithTimeout(ctx, lease.TakeTimeout)
 			defer cancel()
@@ -111,22 +111,23 @@ func (c *connecting) prepare(ctx context.Context, l *sshlink.Link) (*slotLink, e
 			}
 			return listener, err
 		}
-	} else {
-		command = c.lease.LogsIn(l.Key(), number)
-		made.take = func(ctx context.Context, _ int) (*sshlink.Listener, error) { return c.lease.Take(ctx, l, number) }
-		c.tasks.Go(func() { <-l.Done(); c.lease.Ended(number) })
+		return made, nil
 	}
-	holding, cancel := context.WithTimeout(ctx, lease.StepTimeout)
-	defer cancel()
-	began := time.Now()
-	if err := l.Hold(holding, command); err != nil {
+	number := int(c.links.Add(1))
+	mark := c.lease.LogsIn(l.Key(), number)
+	made.take = func(ctx context.Context, _ int) (*sshlink.Listener, error) { return c.lease.Take(ctx, l, number) }
+	c.tasks.Go(func() { <-l.Done(); c.lease.Ended(number) })
+	if err := hold(ctx, l, mark); err != nil {
 		return nil, err
 	}
-	made.trip = time.Since(began)
-	if !p.prepared {
-		c.tasks.Go(func() { c.lease.Learn(c.life, l) })
-	}
+	c.tasks.Go(func() { c.lease.Learn(c.life, l) })
 	return made, nil
+}
+
+func hold(ctx context.Context, l *sshlink.Link, command string) error {
+	ctx, cancel := context.WithTimeout(ctx, lease.StepTimeout)
+	defer cancel()
+	return l.Hold(ctx, command)
 }
 
 // endpoint is where visitors arrive; the first link finds out.
@@ -173,7 +174,6 @@ type slotLink struct {
 	deliver func(net.Conn)
 	take    func(ctx context.Context, slot int) (*sshlink.Listener, error)
 	look    func(ctx context.Context, over link, slot int, wait time.Duration) sight
-	trip    time.Duration // a round trip, as measured at the login
 
 	mu    sync.Mutex
 	taken map[int]*sshlink.Listener
@@ -191,7 +191,7 @@ const (
 
 // Take implements link.
 func (p *slotLink) Take(ctx context.Context, slot int, look bool) error {
-	if look && p.look(ctx, p, slot, max(leastLook, lookTrips*p.trip)) == newer {
+	if look && p.look(ctx, p, slot, max(leastLook, lookTrips*p.RoundTrip())) == newer {
 		return errNewer
 	}
 	l, err := p.take(ctx, slot)
