@@ -173,10 +173,15 @@ func (t *Tunnel) lookAtSlot(ctx context.Context, over link, slot int, wait time.
 		return c, err
 	}
 	f := probe.URL(ctx, q)
-	if f.Kind == probe.Unreachable && reached.Load() && ctx.Err() == nil {
+	switch {
+	case f.Kind != probe.Unreachable || ctx.Err() != nil:
+		return t.sees(f)
+	case reached.Load():
 		return silent
+	case sshlink.Unconnected(f.Err): // nginx itself is away
+		return nobody
 	}
-	return t.sees(f)
+	return unknown
 }
 
 // lookAtURL says who answers at the public URL, asked in the way in which it was seen to lead here.

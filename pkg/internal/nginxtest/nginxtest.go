@@ -33,6 +33,12 @@ type Server struct {
 // Reload has it read its configuration again. Its earlier processes may answer for a moment longer.
 func (s *Server) Reload() { must(s.t, s.cmd.Process.Signal(syscall.SIGHUP)) }
 
+// Stop ends it, and its workers.
+func (s *Server) Stop() {
+	must(s.t, s.cmd.Process.Signal(syscall.SIGTERM))
+	_ = s.cmd.Wait()
+}
+
 // Start runs nginx with what is given of its http block. It returns when each of the ports of
 // 127.0.0.1 is served.
 func Start(t testing.TB, http string, ports ...int) *Server {
