@@ -34,6 +34,7 @@ type checker struct {
 	mu      sync.Mutex
 	open    map[string]string // question: answer
 	exposed probe.Exposed
+	left    bool
 }
 
 func newChecker(asked func()) *checker {
@@ -53,10 +54,20 @@ func (c *checker) learn(now time.Time) {
 	}
 }
 
+// leave has this tunnel claim nothing any more, towards the one before it that is to have the slots back.
+func (c *checker) leave() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.left = true
+}
+
 // order is this tunnel among others.
 func (c *checker) order() probe.Exposed {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.left {
+		return probe.Exposed{ID: c.exposed.ID}
+	}
 	return c.exposed
 }
 

@@ -305,6 +305,7 @@ func (t *Tunnel) Reopen(ctx context.Context, cfg Config) (*Tunnel, error) {
 		next.gate.inherit(t.gate)
 	}
 	if err := next.start(ctx, true); err != nil {
+		next.check.leave()
 		next.sup.yield()
 		t.sup.resume()
 		if t.gate != nil {
