@@ -25,6 +25,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/leak"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/proxytest"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/tunnel"
 )
@@ -257,7 +258,7 @@ func TestBadInputIsTold(t *testing.T) {
 	}
 }
 
-func (row *badRow) check(t *testing.T, err error, log *logs) {
+func (row *badRow) check(t *testing.T, err error, log *proxytest.Log) {
 	t.Helper()
 	e, ok := errors.AsType[*tunnel.Error](err)
 	if !ok {
@@ -283,7 +284,7 @@ func (row *badRow) check(t *testing.T, err error, log *logs) {
 }
 
 // wantNoSecrets looks for the key and the passphrases in all that people are shown.
-func wantNoSecrets(t *testing.T, cfg tunnel.Config, err error, log *logs) {
+func wantNoSecrets(t *testing.T, cfg tunnel.Config, err error, log *proxytest.Log) {
 	t.Helper()
 	shown, jerr := json.Marshal(tunnel.AsError(err))
 	if jerr != nil {

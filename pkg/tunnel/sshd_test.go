@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/leak"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/proxytest"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/tunnel"
 )
@@ -31,7 +32,7 @@ type chain struct {
 	*sshdtest.Server
 	port int    // the slot's
 	url  string // of the reverse proxy
-	log  logs
+	log  proxytest.Log
 }
 
 // newChain starts one; what is left of it or of its tunnels when the test ends is an error.
@@ -67,24 +68,6 @@ func open(t testing.TB, cfg tunnel.Config) *tunnel.Tunnel {
 	}
 	t.Cleanup(func() { _ = tun.Close() })
 	return tun
-}
-
-// logs is a log that may be written to and read at the same time.
-type logs struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *logs) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *logs) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
 }
 
 // front is a reverse proxy to a port of 127.0.0.1, as nginx is on a proxy machine.

@@ -15,7 +15,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -53,7 +52,7 @@ type attacks struct {
 type scene struct {
 	*proxytest.Proxy
 	t        testing.TB
-	files    logs // what the SFTP server logs
+	files    proxytest.Log // what the SFTP server logs
 	read     [3]int
 	stranger string // another service of the machine
 	theirs   ssh.Signer
@@ -244,24 +243,6 @@ func client(t testing.TB, name string) string {
 		t.Skipf("no %s is installed (Debian: openssh-client)", name)
 	}
 	return path
-}
-
-// logs is a log that may be written to and read at the same time.
-type logs struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *logs) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *logs) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
 }
 
 // serve starts a web application and returns its "host:port".

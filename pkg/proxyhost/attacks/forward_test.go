@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/proxytest"
 )
 
 // bind asks for a unix socket (PROTOCOL, section 2.4, of OpenSSH).
@@ -30,7 +32,7 @@ func (a *scene) forwarded(say string, option func(port int) []string) func() str
 	return func() string {
 		port := a.FreePort()
 		c := exec.Command(client(a.t, "ssh"), append(append(a.options(a.User), "-N"), append(option(port), "proxy")...)...)
-		var said logs
+		var said proxytest.Log
 		c.Stdout, c.Stderr, c.WaitDelay = &said, &said, time.Second
 		must(a.t, c.Start())
 		defer func() { _ = c.Process.Kill(); _ = c.Wait() }()
