@@ -11,8 +11,8 @@
 //	wait = b.Failed()          // anything else
 //	b.Reset()                  // the owner asks for a link now
 //
-// A wait follows from what an attempt costs. A connect that fails costs nobody anything, so it is
-// repeated every second or two. A login that an overloaded sshd drops bans nobody either: it is
+// A wait follows from what an attempt costs. A connect that fails costs nothing, so it is
+// repeated every second or two. A login that an overloaded sshd drops bans no one either: it is
 // repeated soon, at a random moment, and the herd thins out. Everything else doubles the wait.
 // Failures are forgotten with the next link; links that die young are not, so that one
 // that flaps every 200 ms makes at most ten logins a minute on average.

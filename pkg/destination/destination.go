@@ -48,9 +48,9 @@ type Destination struct {
 	Port       int
 
 	tls   *egress.TLS    // SSH is inside TLS; nil: it is not
-	via   *egress.Via    // by way of which the first machine is reached
+	via   *egress.Via    // the egress proxy before the first machine; nil: none
 	ssh   sshconfig.Host // what ssh's configuration says of it
-	jumps []Destination  // by way of which to connect, in that order
+	jumps []Destination  // machines to connect through, in that order
 	cfg   *Config        // nil of jumps
 }
 

@@ -55,7 +55,7 @@ func badServer(name, text, why string) (Destination, error) {
 	return Destination{}, fault.Config("write "+name+`="user@host" or "user@host:port", with an IPv6 address in brackets`, "%s %s %s", name, fault.Quote(text), why)
 }
 
-// check refuses names that nobody has, whoever gave them.
+// check refuses names that no machine or account has, wherever they come from.
 func (s Destination) check(name, text string) (err error) {
 	odd := func(r rune) bool {
 		return unicode.IsSpace(r) || unicode.IsControl(r) || strings.ContainsRune(`/\"'`, r)

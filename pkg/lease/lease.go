@@ -37,7 +37,7 @@ import (
 //
 // the port or path that the link takes; the process of sshd that holds it; when expose() was called, by
 // the proxy's own clock; the fingerprint of the login key; a name of tunnel and link. A link that
-// finds its slot taken learns from these marks whose it is: sshd itself tells nobody.
+// finds its slot taken learns from these marks whose it is: sshd itself does not say.
 type mark struct {
 	pid    int   // of the command
 	holder int   // its parent: the process of sshd that holds the slot
@@ -65,7 +65,7 @@ type Lease struct {
 }
 
 // New makes a lease of a slot, a *net.TCPAddr or a *net.UnixAddr, that is not taken yet. key is the fingerprint of the
-// login key. newer reports whether the tunnel's URL leads to a newer one; nil: nobody can tell.
+// login key. newer reports whether the tunnel's URL leads to a newer one; nil: that is not known.
 func New(slot net.Addr, key string, newer func(context.Context) bool) *Lease {
 	return &Lease{slot: slot, key: key, newer: newer, tunnel: rand.Text()[:12], exposed: time.Now(), live: map[int]bool{}}
 }
@@ -227,8 +227,8 @@ var errNoMarks = errors.New("the account may not run commands")
 // look reads the marks for the slot that the given link of this tunnel is to take. stale are links
 // of our own key that it may end: the newest expose() wins. That is this one as long as it has not
 // held the slot; afterwards times are compared. Where they are too close to tell, a port stays with the tunnel that has
-// taken it from this one, and for a socket names are compared, so that both sides agree. Where no marks can be read, whoever answers at the URL of a tunnel that has lost
-// its slot is asked. The error is an ErrReplaced if a newer tunnel has the slot, or names another
+// taken it from this one, and for a socket names are compared, so that both sides agree. Where no marks can be read, a
+// tunnel that has lost its slot asks at its URL. The error is an ErrReplaced if a newer tunnel has the slot, or names another
 // key's, or is errNoMarks.
 func (c *Lease) look(ctx context.Context, proxy runner, link int) (stale []mark, err error) {
 	listing, failed := proxy.Run(ctx, listMarks)

@@ -83,8 +83,8 @@ func (c *Lease) takePort(ctx context.Context, l Machine, link int) (slot *sshlin
 	}
 }
 
-// takeSocket takes the path of a socket. A server with StreamLocalBindUnlink gives it to whoever
-// asks and tells nobody, so who has it is looked up before, not after a refusal: a tunnel that was
+// takeSocket takes the path of a socket. A server with StreamLocalBindUnlink gives it to the link that
+// asks last and tells no other, so who has it is looked up before, not after a refusal: a tunnel that was
 // replaced does not ask. The stale links, whose visitors wait for ever, are ended once it has it.
 // One of them may have been about to take the path too, and have done so last: it is taken again then.
 func (c *Lease) takeSocket(ctx context.Context, l Machine, link int) (slot *sshlink.Listener, err error) {

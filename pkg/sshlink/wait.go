@@ -17,7 +17,7 @@ import (
 // for a server, so what was asked for may come when its caller has gone: a channel is closed then, and a
 // listening end is given back. The link lives on: it carries visitors who have nothing to do with it.
 
-// answerWithin is how long a forwarding request may be unanswered. Until it is answered nobody knows whether
+// answerWithin is how long a forwarding request may be unanswered. Until it is answered it is not known whether
 // the server listens, and sshd answers those behind it later still, so the link ends then. Behind what
 // fills the buffers of a link of 1 MiB/s an answer took 5.5 s.
 const answerWithin = time.Minute

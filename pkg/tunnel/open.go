@@ -101,8 +101,8 @@ func newVisitorGate(t *Tunnel) *visitorGate {
 
 func (t *Tunnel) useGate(d *visitorGate) { t.gate, t.sup.gate = d, d }
 
-// connects says how t's links are made. What is known of host keys is read now. before is the tunnel in whose place t is
-// opened, nil for none.
+// connects says how t's links are made. Keys and host keys are read now, so that mistakes are found, and again for each
+// login. before is the tunnel in whose place t is opened, nil for none.
 func (t *Tunnel) connects(before *Tunnel) error {
 	ssh, err := t.cfg.server.SSH()
 	if err != nil {
