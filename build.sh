@@ -171,7 +171,7 @@ faults() {
 simulate() {
 	need_languages
 	say "which link serves which slot"
-	TAIPY_TUNNEL_SEEDS=${1:-0-1000000} go test -count=1 -v -timeout 60m -run 'TestSlotsSimulated' ./pkg/tunnel
+	TAIPY_TUNNEL_SEEDS=${1:-0-1000000} go test -count=1 -v -timeout 60m -run TestSlotsSimulated ./pkg/slots
 }
 
 # test_all [go]: installs first, so that a program that is missing is all that is told.

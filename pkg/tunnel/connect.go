@@ -13,11 +13,9 @@ import (
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/guard"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/lease"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/slots"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshlink"
 )
-
-// connector makes one link, once: that of the reconnector with the given index.
-type connector func(ctx context.Context, index int) (link, error)
 
 // connecting makes the links of a tunnel.
 type connecting struct {
@@ -26,7 +24,7 @@ type connecting struct {
 	lease   *lease.Lease
 	tasks   *guard.Group
 	arrival arrival
-	look    func(ctx context.Context, over link, slot int, wait time.Duration) sight
+	look    func(ctx context.Context, over link, slot int, wait time.Duration) slots.Sight
 	deliver func(net.Conn)
 	links   atomic.Int32 // that were made, on a plain proxy
 	doubt   atomic.Bool  // the proxy refused a slot that its description names: that may have changed
@@ -147,24 +145,6 @@ func (c *connecting) endpoint(ctx context.Context, l *sshlink.Link) (*endpoint, 
 	return p, c.arrival.found(ctx, p, c.ssh.Keys)
 }
 
-// link is what the supervisor needs of an SSH connection.
-type link interface {
-	Slots() (n int, exclusive bool)                          // how many nginx sends visitors to; exclusive: who has it keeps it
-	Take(ctx context.Context, slot int, look bool) error     // listens there; errNewer if look is asked for and shows a newer tunnel
-	Give(slot int)                                           // stops listening, keeps the connections
-	Dial(ctx context.Context, addr string) (net.Conn, error) // from the proxy
-	Stats() (open int, bytes int64)                          // of the visitors' connections
-	Done() <-chan struct{}                                   // closed when the link has ended
-	Err() error                                              // why it did
-	Close() error                                            // ends it; nothing is left when it returns
-}
-
-// dialer connects from the proxy to addr, "host:port".
-type dialer func(ctx context.Context, addr string) (net.Conn, error)
-
-// errNewer: the slot is a newer tunnel's.
-var errNewer = errors.New("a newer tunnel answers there")
-
 // slotLink is a link that takes any of a tunnel's slots: those of a prepared proxy, unix sockets that sshd gives to the
 // link that asked last (StreamLocalBindUnlink), or the one of a plain proxy.
 type slotLink struct {
@@ -173,7 +153,7 @@ type slotLink struct {
 	tasks   *guard.Group
 	deliver func(net.Conn)
 	take    func(ctx context.Context, slot int) (*sshlink.Listener, error)
-	look    func(ctx context.Context, over link, slot int, wait time.Duration) sight
+	look    func(ctx context.Context, over link, slot int, wait time.Duration) slots.Sight
 
 	mu    sync.Mutex
 	taken map[int]*sshlink.Listener
@@ -191,7 +171,7 @@ const (
 
 // Take implements link.
 func (p *slotLink) Take(ctx context.Context, slot int, look bool) error {
-	if look && p.look(ctx, p, slot, max(leastLook, lookTrips*p.RoundTrip())) == newer {
+	if look && p.look(ctx, p, slot, max(leastLook, lookTrips*p.RoundTrip())) == slots.Newer {
 		return errNewer
 	}
 	l, err := p.take(ctx, slot)

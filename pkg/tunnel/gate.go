@@ -214,7 +214,7 @@ func (d *visitorGate) renew() bool {
 
 // ends is when the token that admits visitors ends, zero for never.
 func (d *visitorGate) ends() time.Time {
-	if d == nil || d.gate.Load() == nil || !d.asksToken() {
+	if d.gate.Load() == nil || !d.asksToken() {
 		return time.Time{}
 	}
 	if token := d.gate.Load().Token(); token != nil {

@@ -7,17 +7,17 @@ import (
 	"context"
 	"errors"
 	"net"
-	"slices"
 	"time"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/backoff"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/slots"
 )
 
 // heldLink is a link that is up.
 type heldLink struct {
 	link
-	id     linkID
+	id     slots.LinkID
 	by     *reconnector
 	leaves bool // another one has its place: it is closed when it serves nothing any more
 }
@@ -55,7 +55,7 @@ func (k *reconnector) attempt() {
 // little before that does, so that its caller learns what was waited for.
 func (k *reconnector) reconnect() {
 	s := k.s
-	if k.trying != nil || s.failed != nil || s.draining || s.table.yielded {
+	if k.trying != nil || s.failed != nil || s.draining || s.table.Yielded() {
 		return
 	}
 	if wait, why := s.retry.Ready(k.index); wait > 0 {
@@ -88,7 +88,7 @@ func (k *reconnector) tried(l link, err error, cut bool) {
 	s := k.s
 	k.trying = nil
 	switch {
-	case err == nil && (s.failed != nil || s.draining || s.table.yielded):
+	case err == nil && (s.failed != nil || s.draining || s.table.Yielded()):
 		if !s.tasks.Go(func() { _ = l.Close() }) {
 			_ = l.Close()
 		}
@@ -166,10 +166,7 @@ func (k *reconnector) again(why *Error, wait time.Duration) {
 func (k *reconnector) learnt(why *Error) { k.why, k.whySince = why, time.Now() }
 
 // serves reports whether there is a link, and it has a slot, or stands by for another one that has the only slot.
-func (k *reconnector) serves() bool {
-	t := &k.s.table
-	return k.link != nil && (t.holds(k.link.id) || len(t.slots) == 1 && t.slots[0].holder != 0 && slices.Contains(t.up, t.slots[0].holder))
-}
+func (k *reconnector) serves() bool { return k.link != nil && k.s.table.Serves(k.link.id) }
 
 // missing reports whether no link serves where one did, or where one could not be made. A first one that is still being
 // made is not missing.
@@ -274,7 +271,7 @@ func (s *supervisor) endGently() {
 			}
 		})
 	})
-	s.apply(s.table.settle(time.Now()))
+	s.apply(s.table.Settle(time.Now()))
 }
 
 // endFor is how long requests may go on that are under way when a tunnel is replaced.
@@ -344,13 +341,13 @@ func (s *supervisor) yield() {
 				k.trying()
 			}
 		}
-		s.apply(s.table.yield(time.Now()))
+		s.apply(s.table.Yield(time.Now()))
 	})
 	ctx, cancel := context.WithTimeout(s.life, yieldFor)
 	defer cancel()
 	s.until(ctx, func() bool {
-		held, _ := s.table.holding()
-		return held == 0 || !s.table.exclusive
+		held, _ := s.table.Holding()
+		return held == 0 || !s.table.Exclusive()
 	})
 }
 
@@ -360,22 +357,21 @@ const yieldFor = 2 * time.Second
 func (s *supervisor) givenBack(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, yieldFor)
 	defer cancel()
-	s.until(ctx, func() bool { held, _ := s.table.holding(); return held == 0 })
+	s.until(ctx, func() bool { held, _ := s.table.Holding(); return held == 0 })
 }
 
 // resume takes the slots again that yield left, and returns when that was done, or tried.
 func (s *supervisor) resume() {
 	s.tell(func() {
-		if !s.table.yielded || s.draining || s.failed != nil {
-			s.table.yielded = false
+		if !s.table.Yielded() {
 			return
 		}
-		s.apply(s.table.resume(time.Now()))
+		s.apply(s.table.Resume(time.Now()))
 		for _, k := range s.reconnectors {
 			k.attempt()
 		}
 	})
 	ctx, cancel := context.WithTimeout(s.life, yieldFor)
 	defer cancel()
-	s.until(ctx, s.table.quiet)
+	s.until(ctx, s.table.Quiet)
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/gate"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/probe"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/slots"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshlink"
 )
 
@@ -125,15 +126,15 @@ func (t *Tunnel) fromProxy(q probe.Question, dial dialer) probe.Question {
 // which acts on it.
 
 // lookAtSlots says who answers at each slot, asked over a link or, where only that was possible, at the public URL.
-func (t *Tunnel) lookAtSlots(ctx context.Context, over link, slots int) []sight {
-	seen := make([]sight, slots)
+func (t *Tunnel) lookAtSlots(ctx context.Context, over link, n int) []slots.Sight {
+	seen := make([]slots.Sight, n)
 	if s, _ := t.board.read(); !t.endpoint.Load().slotwise && s.Checked == "" {
 		return nil // it cannot be told
 	}
 	if !t.endpoint.Load().slotwise {
-		worst := unknown
-		for range slots { // nginx leads by turns to each
-			if one := t.lookAtURL(ctx, over, 0); one != unknown && (worst == unknown || worst == ours || one == newer) {
+		worst := slots.Unknown
+		for range n { // nginx leads by turns to each
+			if one := t.lookAtURL(ctx, over, 0); one != slots.Unknown && (worst == slots.Unknown || worst == slots.Ours || one == slots.Newer) {
 				worst = one
 			}
 		}
@@ -154,7 +155,7 @@ func (t *Tunnel) lookAtSlots(ctx context.Context, over link, slots int) []sight 
 }
 
 // lookAtSlot says who answers at one slot. wait bounds it; 0: as long as a question waits.
-func (t *Tunnel) lookAtSlot(ctx context.Context, over link, slot int, wait time.Duration) sight {
+func (t *Tunnel) lookAtSlot(ctx context.Context, over link, slot int, wait time.Duration) slots.Sight {
 	if !t.endpoint.Load().slotwise {
 		return t.lookAtURL(ctx, over, wait)
 	}
@@ -177,15 +178,15 @@ func (t *Tunnel) lookAtSlot(ctx context.Context, over link, slot int, wait time.
 	case f.Kind != probe.Unreachable || ctx.Err() != nil:
 		return t.sees(f)
 	case reached.Load():
-		return silent
+		return slots.Silent
 	case sshlink.Unconnected(f.Err): // nginx itself is away
-		return nobody
+		return slots.Nobody
 	}
-	return unknown
+	return slots.Unknown
 }
 
 // lookAtURL says who answers at the public URL, asked in the way in which it was seen to lead here.
-func (t *Tunnel) lookAtURL(ctx context.Context, over link, wait time.Duration) sight {
+func (t *Tunnel) lookAtURL(ctx context.Context, over link, wait time.Duration) slots.Sight {
 	q, end := t.question()
 	defer end()
 	q.Once, q.Timeout = true, wait
@@ -194,33 +195,33 @@ func (t *Tunnel) lookAtURL(ctx context.Context, over link, wait time.Duration) s
 	case "link":
 		q = t.fromProxy(q, over.Dial)
 	default:
-		return unknown
+		return slots.Unknown
 	}
 	return t.sees(probe.URL(ctx, q))
 }
 
 // sees is what a finding means, which also tells the proxy's time.
-func (t *Tunnel) sees(f probe.Finding) sight {
+func (t *Tunnel) sees(f probe.Finding) slots.Sight {
 	t.check.learn(f.Time)
 	switch f.Kind {
 	case probe.Ours:
-		return ours
+		return slots.Ours
 	case probe.Newer:
-		return newer
+		return slots.Newer
 	case probe.Older:
-		return older
+		return slots.Older
 	case probe.Nobody:
-		return nobody
+		return slots.Nobody
 	case probe.Elsewhere:
-		return foreign
+		return slots.Foreign
 	}
-	return unknown // among them a tunnel that does not know its own time yet
+	return slots.Unknown // among them a tunnel that does not know its own time yet
 }
 
 // newer asks the public URL whether it leads to a newer tunnel now.
 func (t *Tunnel) newer(ctx context.Context) bool {
 	l := t.sup.one()
-	return l != nil && t.lookAtURL(ctx, l, 0) == newer
+	return l != nil && t.lookAtURL(ctx, l, 0) == slots.Newer
 }
 
 // A plain proxy's slot is for its nginx. With GatewayPorts yes sshd binds it to all addresses, though 127.0.0.1 was asked

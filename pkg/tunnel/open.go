@@ -15,6 +15,7 @@ import (
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/gate"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/lease"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/slots"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshlink"
 )
 
@@ -325,7 +326,7 @@ func (t *Tunnel) Reopen(ctx context.Context, cfg Config) (*Tunnel, error) {
 
 // leave closes t, whose place another tunnel has that lives as long as life.
 func (t *Tunnel) leave(life context.Context) {
-	left := time.NewTimer(handOver)
+	left := time.NewTimer(slots.HandOver)
 	defer left.Stop()
 	select {
 	case <-left.C:

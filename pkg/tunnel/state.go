@@ -10,12 +10,13 @@ import (
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/forward"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/probe"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/slots"
 )
 
 // show publishes the state that follows from links, slots and app.
 func (s *supervisor) show() {
 	missing, why, retryAt := s.missing()
-	held, astray := s.table.holding()
+	held, astray := s.table.Holding()
 	serving := 0
 	for _, k := range s.reconnectors {
 		if k.serves() {
@@ -25,13 +26,9 @@ func (s *supervisor) show() {
 	if held > 0 {
 		serving = max(serving, 1) // a link that is about to be replaced
 	}
-	if s.refusal != nil && held == 0 {
+	if s.refusal != nil && held == 0 && s.table.Exclusive() {
 		why = s.refusal
-		for i := range s.table.slots {
-			if next := s.table.slots[i].next; next.After(time.Now()) {
-				retryAt = next
-			}
-		}
+		_, retryAt = s.table.Lacking()
 	}
 	s.board.edit(func(st *Status) {
 		st.Expires = s.ends
@@ -44,7 +41,7 @@ func (s *supervisor) show() {
 			}
 		case s.draining: // what is open is served on
 		case held == 0:
-			if s.table.held {
+			if s.table.Had() {
 				st.State = Reconnecting
 			}
 			st.LastError = why
@@ -66,8 +63,8 @@ func (s *supervisor) show() {
 	})
 }
 
-// missing reports whether visitors would be served better if a link that is not there were; why it is not, as far as is known last,
-// and when another one is tried.
+// missing reports whether visitors would be served better by a link that is not there, or at a slot that is nobody's; why that is, as
+// far as is known last, and when it is tried again.
 func (s *supervisor) missing() (missing bool, why *Error, retryAt time.Time) {
 	var since time.Time
 	for _, k := range s.reconnectors {
@@ -82,21 +79,47 @@ func (s *supervisor) missing() (missing bool, why *Error, retryAt time.Time) {
 			retryAt = k.retryAt
 		}
 	}
-	if held, _ := s.table.holding(); held == 1 && len(s.table.slots) == 1 {
-		missing = false // a standby alone
+	if held, _ := s.table.Holding(); held == 1 && s.table.Len() == 1 {
+		return false, why, retryAt // a standby alone
+	}
+	if lacks, at := s.table.Lacking(); lacks {
+		missing = true
+		if why == nil {
+			why, retryAt = s.refusal, at
+		}
 	}
 	return missing, why, retryAt
 }
 
 // elsewhere is the error of slots by which visitors are not led here.
 func (s *supervisor) elsewhere() *Error {
-	to := ""
-	for i := range s.table.slots {
-		if what := s.table.slots[i].seen; what.astray() {
-			to = map[sight]string{older: "an older tunnel", newer: "a newer tunnel", nobody: "no tunnel at all", foreign: "something else"}[what]
+	to := map[slots.Sight]string{slots.Older: "an older tunnel", slots.Newer: "a newer tunnel", slots.Nobody: "no tunnel at all", slots.Foreign: "something else"}[s.table.Elsewhere()]
+	return fault.Astray(s.hooks.url(), to, s.hooks.addr())
+}
+
+// lookAround asks in the background who answers at the slots.
+func (s *supervisor) lookAround() {
+	now := time.Now()
+	if s.failed != nil || s.draining || !s.table.Looks(now) {
+		s.apply(nil)
+		return
+	}
+	var over link
+	for _, k := range s.reconnectors {
+		if k.link != nil {
+			over = k.link.link
 		}
 	}
-	return fault.Astray(s.hooks.url(), to, s.hooks.addr())
+	n := s.table.Len()
+	s.tasks.Go(func() {
+		seen := s.hooks.look(s.life, over, n)
+		s.tell(func() {
+			if s.failed == nil {
+				s.apply(s.table.Looked(now, seen, time.Now()))
+				s.show()
+			}
+		})
+	})
 }
 
 // exposure is who reaches the slot.
@@ -219,6 +242,9 @@ const expiryLook = time.Minute
 // expiryChanged: the gate has another token, or its end may have come. The gate counts in whole seconds of the
 // wall clock, as they are signed into the token; so does this.
 func (s *supervisor) expiryChanged() {
+	if s.gate == nil {
+		return
+	}
 	ends := s.gate.ends()
 	s.expiry.Stop()
 	ended := false

@@ -15,6 +15,7 @@ import (
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/guard"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/retry"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/slots"
 )
 
 // supervisor keeps a tunnel's links up and its slots served. Its run loop owns the state; everything
@@ -24,7 +25,7 @@ type supervisor struct {
 	tasks    *guard.Group
 	log      *slog.Logger
 	board    *board
-	gate     *visitorGate // nil: none
+	gate     gatekeeper // nil: none
 	target   *forward.Target
 	hooks    hooks
 	commands chan func()
@@ -33,9 +34,9 @@ type supervisor struct {
 	// Owned by the run loop.
 	setupBy      time.Time // while the set-up lasts: when its caller wants to know
 	reconnectors []*reconnector
-	table        slotTable
-	links        map[linkID]*heldLink
-	lastLink     linkID
+	table        slots.Table
+	links        map[slots.LinkID]*heldLink
+	lastLink     slots.LinkID
 	came         int           // links that came up so far
 	again        int           // of them those that were not a reconnector's first
 	retry        *retry.Policy // when they are made again
@@ -62,17 +63,47 @@ type supervisor struct {
 	carried int64 // by links that ended
 }
 
+// link is what the supervisor needs of an SSH connection.
+type link interface {
+	Slots() (n int, exclusive bool)                          // how many nginx sends visitors to; exclusive: who has it keeps it
+	Take(ctx context.Context, slot int, look bool) error     // listens there; errNewer if look is asked for and shows a newer tunnel
+	Give(slot int)                                           // stops listening, keeps the connections
+	Dial(ctx context.Context, addr string) (net.Conn, error) // from the proxy
+	Stats() (open int, bytes int64)                          // of the visitors' connections
+	Done() <-chan struct{}                                   // closed when the link has ended
+	Err() error                                              // why it did
+	Close() error                                            // ends it; nothing is left when it returns
+}
+
+// dialer connects from the proxy to addr, "host:port".
+type dialer func(ctx context.Context, addr string) (net.Conn, error)
+
+// errNewer: the slot is a newer tunnel's.
+var errNewer = errors.New("a newer tunnel answers there")
+
+// connector makes one link, once: that of the reconnector with the given index.
+type connector func(ctx context.Context, index int) (link, error)
+
+// gatekeeper is what the supervisor needs of what visitors go through.
+type gatekeeper interface {
+	ends() time.Time // when the token that admits visitors does, zero for never
+	cutOff()         // ends what a token opened that has ended
+	moved()          // the app is somewhere else now
+	drain()          // ends what is idle, and websockets
+	resume()         // takes drain back
+}
+
 // hooks is what a supervisor calls: how it reaches the proxy, and looks at it.
 type hooks struct {
 	server      string
 	connect     connector
-	connections func() int                                              // how many links to hold
-	look        func(ctx context.Context, over link, slots int) []sight // who answers at the slots
-	lookPast    func(ctx context.Context, dial dialer) exposure         // whether the network reaches the slot itself; nil: it is not looked at
-	vacant      func()                                                  // is called when there is no link any more
-	addr        func() net.Addr                                         // of the first slot
-	url         func() string                                           // what visitors open
-	public      func() bool                                             // everybody is admitted who reaches the slot
+	connections func() int                                                // how many links to hold
+	look        func(ctx context.Context, over link, n int) []slots.Sight // who answers at the slots
+	lookPast    func(ctx context.Context, dial dialer) exposure           // whether the network reaches the slot itself; nil: it is not looked at
+	vacant      func()                                                    // is called when there is no link any more
+	addr        func() net.Addr                                           // of the first slot
+	url         func() string                                             // what visitors open
+	public      func() bool                                               // everybody is admitted who reaches the slot
 }
 
 // waiter is told when something has become true.
@@ -83,7 +114,7 @@ type waiter struct {
 
 func newSupervisor(life context.Context, tasks *guard.Group, log *slog.Logger, b *board, target *forward.Target, h hooks) *supervisor {
 	s := &supervisor{life: life, tasks: tasks, log: log, board: b, target: target, hooks: h, commands: make(chan func()), nudged: make(chan struct{}, 1),
-		links: map[linkID]*heldLink{}, retry: retry.New(retry.At(h.server)), lookedPast: make(chan struct{})}
+		links: map[slots.LinkID]*heldLink{}, retry: retry.New(retry.At(h.server)), lookedPast: make(chan struct{})}
 	for _, timer := range []**time.Timer{&s.settle, &s.loop, &s.recheck, &s.expiry} {
 		*timer = time.NewTimer(time.Hour)
 		(*timer).Stop()
@@ -103,11 +134,11 @@ func (s *supervisor) run() {
 		case command := <-s.commands:
 			command()
 		case <-s.settle.C:
-			s.apply(s.table.settle(time.Now()))
+			s.apply(s.table.Settle(time.Now()))
 		case <-s.loop.C:
 			s.lookAround()
 		case <-s.nudged:
-			s.table.asked(time.Now())
+			s.table.Asked(time.Now())
 			s.apply(nil)
 		case <-s.recheck.C:
 			s.probeApp()
@@ -173,7 +204,7 @@ func (s *supervisor) fail(why *Error) {
 		k.stop(why, replaced)
 	}
 	if replaced {
-		s.table.replaced = true // a link's own look may have told it
+		s.table.Replace() // a link's own look may have told it
 		s.endGently()
 	}
 	s.show()
@@ -185,7 +216,8 @@ func (s *supervisor) restart() {
 	if s.gate != nil && s.failed != nil && errors.Is(s.failed, fault.ErrReplaced) {
 		s.gate.resume()
 	}
-	s.failed, s.refusal, s.table.replaced, s.table.newer = nil, nil, false, time.Time{}
+	s.failed, s.refusal = nil, nil
+	s.table.Revive()
 	s.retry.Reset()
 	for _, k := range s.reconnectors {
 		k.restart()
@@ -199,18 +231,18 @@ func (s *supervisor) drain() {
 	for _, k := range s.reconnectors {
 		k.retry.Stop()
 	}
-	s.apply(s.table.leave(time.Now()))
+	s.apply(s.table.Leave(time.Now()))
 }
 
 // arrived is a link that has just logged in.
 func (s *supervisor) arrived(k *reconnector, l link) {
-	if s.table.up == nil {
-		slots, exclusive := l.Slots()
+	if !s.table.Known() {
+		count, exclusive := l.Slots()
 		n := s.hooks.connections()
-		if slots > 1 {
-			n = min(n, slots)
+		if count > 1 {
+			n = min(n, count)
 		}
-		s.table.exclusive, s.table.slots, s.table.up = exclusive, make([]slot, slots), make([]linkID, n)
+		s.table = slots.New(count, n, exclusive)
 		for len(s.reconnectors) < n {
 			other := newReconnector(s, len(s.reconnectors))
 			s.reconnectors = append(s.reconnectors, other)
@@ -230,7 +262,7 @@ func (s *supervisor) arrived(k *reconnector, l link) {
 		<-l.Done()
 		s.tell(func() { s.lost(h) })
 	})
-	s.apply(s.table.linkUp(k.index, h.id, time.Now()))
+	s.apply(s.table.LinkUp(k.index, h.id, time.Now()))
 }
 
 // lost: a link has ended by itself, or was closed.
@@ -243,7 +275,7 @@ func (s *supervisor) lost(h *heldLink) {
 	if k := h.by; k.link == h {
 		k.lost(h)
 	}
-	s.apply(s.table.linkLost(h.id, time.Now()))
+	s.apply(s.table.LinkLost(h.id, time.Now()))
 	s.show()
 	if len(s.links) == 0 {
 		s.hooks.vacant()
@@ -251,23 +283,23 @@ func (s *supervisor) lost(h *heldLink) {
 }
 
 // apply does what the table of slots says, and plans when it is asked again.
-func (s *supervisor) apply(acts []act) {
+func (s *supervisor) apply(acts []slots.Act) {
 	for _, a := range acts {
-		h := s.links[a.link]
+		h := s.links[a.Link]
 		s.tasks.Go(func() { s.perform(h, a) })
 	}
 	now := time.Now()
-	if s.table.replaced && s.failed == nil {
+	if s.table.Replaced() && s.failed == nil {
 		s.fail(fault.Replaced(s.hooks.addr(), time.Time{}))
 	}
 	for _, h := range s.links {
-		if h.leaves && !s.table.uses(h.id) {
+		if h.leaves && !s.table.Uses(h.id) {
 			h.leaves = false
 			s.tasks.Go(func() { s.closeIdle(h) })
 		}
 	}
-	plan(s.settle, s.table.wake(), now)
-	if at := s.table.lookAt; s.table.watches() && s.failed == nil && !s.draining {
+	plan(s.settle, s.table.Wake(), now)
+	if at := s.table.LookDue(); !at.IsZero() && s.failed == nil && !s.draining {
 		plan(s.loop, at, now)
 	} else {
 		s.loop.Stop()
@@ -291,14 +323,14 @@ func plan(timer *time.Timer, at, now time.Time) {
 }
 
 // perform does one act, and reports.
-func (s *supervisor) perform(h *heldLink, a act) {
-	if a.give {
-		h.Give(a.slot)
-		s.tell(func() { s.apply(s.table.given(a.slot, a.link, time.Now())); s.show() })
+func (s *supervisor) perform(h *heldLink, a slots.Act) {
+	if a.Give {
+		h.Give(a.Slot)
+		s.tell(func() { s.apply(s.table.Given(a.Slot, a.Link, time.Now())); s.show() })
 		return
 	}
-	err := h.Take(s.life, a.slot, a.look)
-	s.tell(func() { s.answered(h, a.slot, err) })
+	err := h.Take(s.life, a.Slot, a.Look)
+	s.tell(func() { s.answered(h, a.Slot, err) })
 }
 
 // answered takes the outcome of a take.
@@ -309,16 +341,18 @@ func (s *supervisor) answered(h *heldLink, i int, err error) {
 	now := time.Now()
 	switch {
 	case s.failed != nil && err != nil: // what stopped the tunnel stays its error
-		s.apply(s.table.answered(i, h.id, refused, now))
+		s.apply(s.table.Answered(i, h.id, slots.Refused, now))
 	case err == nil:
-		s.refusal = nil
-		first := s.table.slots[i].holder == 0
-		s.apply(s.table.answered(i, h.id, took, now))
-		if first && s.table.exclusive {
+		first := s.table.Holder(i) == 0
+		s.apply(s.table.Answered(i, h.id, slots.Took, now))
+		if lacks, _ := s.table.Lacking(); !lacks {
+			s.refusal = nil
+		}
+		if first && s.table.Exclusive() {
 			s.lookPastNginx(h)
 		}
 	case errors.Is(err, errNewer):
-		s.apply(s.table.answered(i, h.id, notTaken, now))
+		s.apply(s.table.Answered(i, h.id, slots.NotTaken, now))
 	default:
 		s.refused(h, i, fault.From(err), now)
 	}
@@ -328,19 +362,20 @@ func (s *supervisor) answered(h *heldLink, i int, err error) {
 // passes: a port that this tunnel held before was not forbidden since; an account that may forward no other port looks
 // the same while a stale link holds it.
 func (s *supervisor) passes(err error) bool {
-	return s.table.held && errors.Is(err, fault.ErrForward) && !errors.Is(err, fault.ErrReplaced)
+	return s.table.Had() && errors.Is(err, fault.ErrForward) && !errors.Is(err, fault.ErrReplaced)
 }
 
 // refused: a slot could not be had.
 func (s *supervisor) refused(h *heldLink, i int, why *Error, now time.Time) {
-	held, _ := s.table.holding()
-	s.apply(s.table.answered(i, h.id, refused, now))
+	held, _ := s.table.Holding()
+	s.apply(s.table.Answered(i, h.id, slots.Refused, now))
 	switch {
 	case errors.Is(why, fault.ErrReplaced), fault.IsPermanent(why) && !s.passes(why) && held == 0:
 		s.fail(why)
-	case s.table.exclusive && errors.Is(why, fault.ErrForward) && (s.passes(why) || !fault.IsPermanent(why)):
+	case s.table.Exclusive() && errors.Is(why, fault.ErrForward) && (s.passes(why) || !fault.IsPermanent(why)):
 		s.told(why)
 	default: // the link is of no use, or the description of the proxy is not true any more
+		s.refusal = why
 		h.by.fell(h, why)
 	}
 }
@@ -351,29 +386,4 @@ func (s *supervisor) told(why *Error) {
 		s.log.Warn(why.Error(), "hint", why.Hint)
 	}
 	s.refusal = why
-}
-
-// lookAround asks in the background who answers at the slots.
-func (s *supervisor) lookAround() {
-	now := time.Now()
-	if s.failed != nil || s.draining || !s.table.looks(now) {
-		s.apply(nil)
-		return
-	}
-	var over link
-	for _, k := range s.reconnectors {
-		if k.link != nil {
-			over = k.link.link
-		}
-	}
-	slots := len(s.table.slots)
-	s.tasks.Go(func() {
-		seen := s.hooks.look(s.life, over, slots)
-		s.tell(func() {
-			if s.failed == nil {
-				s.apply(s.table.looked(now, seen, time.Now()))
-				s.show()
-			}
-		})
-	})
 }

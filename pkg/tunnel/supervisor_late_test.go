@@ -13,6 +13,7 @@ import (
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/retry"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/slots"
 )
 
 // busyLink is a link with two slots, or a port, and a visitor who stays.
@@ -94,7 +95,7 @@ func TestATakeThatEndsTooLate(t *testing.T) {
 		tun := startBusy(t, 1, func(context.Context, int) (link, error) { return l, nil })
 		defer tun.Close()
 		tun.sup.tell(func() {
-			tun.sup.hooks.look = func(context.Context, link, int) []sight { return []sight{newer, newer} }
+			tun.sup.hooks.look = func(context.Context, link, int) []slots.Sight { return []slots.Sight{slots.Newer, slots.Newer} }
 		})
 		time.Sleep(5 * time.Second)
 		wantState(t, tun, Replaced)
@@ -129,29 +130,59 @@ func TestAPortThatANewerTunnelHas(t *testing.T) {
 
 // What there is to do for one slot is done although another one was refused.
 func TestARefusalKeepsNothingElseBack(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		links := []*busyLink{{fakeLink: newFakeLink()}, {fakeLink: newFakeLink()}}
-		tun := startBusy(t, 2, func(ctx context.Context, n int) (link, error) {
-			if n < len(links) {
-				return links[n], nil
+	for range 10 { // the run loop hears of both at once, in any order
+		synctest.Test(t, func(t *testing.T) {
+			links := []*busyLink{{fakeLink: newFakeLink()}, {fakeLink: newFakeLink()}, {fakeLink: newFakeLink()}, {fakeLink: newFakeLink()}}
+			links[2].take = func(int) error {
+				time.Sleep(slots.HandOver / 2)
+				return errors.New("no")
 			}
-			<-ctx.Done()
-			return nil, ctx.Err()
+			tun := startBusy(t, 2, func(ctx context.Context, n int) (link, error) {
+				if n < len(links) {
+					return links[n], nil
+				}
+				<-ctx.Done()
+				return nil, ctx.Err()
+			})
+			defer tun.Close()
+			if err := tun.Reconnect(); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+			tun.sup.tell(func() { time.Sleep(2 * slots.HandOver) }) // until the link before is due to give its slot back
+			time.Sleep(3 * time.Second)
+			synctest.Wait()
+			for i, want := range [][2]bool{3: {true, true}} {
+				if has := links[i].listens(); has != want {
+					t.Errorf("link %d listens: %v, want %v", i, has, want)
+				}
+			}
+		})
+	}
+}
+
+// A tunnel of which sshd refuses a slot is degraded also while all its links are up.
+func TestASlotThatIsRefusedIsMissing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tun := startBusy(t, 1, func(context.Context, int) (link, error) {
+			return &busyLink{fakeLink: newFakeLink(), take: func(slot int) error {
+				if slot == 0 {
+					return nil
+				}
+				time.Sleep(time.Second)
+				return errors.New("no")
+			}}, nil
 		})
 		defer tun.Close()
-		s := tun.sup
-		s.tell(func() { // the second link has taken a slot from the first, which is to give it back
-			second := s.table.up[1]
-			if s.table.slots[1].holder != second || len(s.table.slots[1].stale) != 1 {
-				t.Fatalf("%+v", s.table.slots)
+		for seen := 0; seen < 5; seen++ {
+			time.Sleep(500 * time.Millisecond)
+			for tun.Status().Links == 0 || tun.Status().Slots == 0 || seen == 0 && tun.Status().State == Up { // none was refused yet, or the link is being made again
+				time.Sleep(50 * time.Millisecond)
 			}
-			s.table.slots[0].op = op{link: second}
-			s.refused(s.links[second], 0, fault.From(errors.New("no")), time.Now().Add(handOver))
-		})
-		time.Sleep(time.Second)
-		synctest.Wait()
-		if st := tun.Status(); st.Slots != 2 { // the second link is given up, and the first one serves both
-			t.Errorf("%d slots are had; %+v", st.Slots, s.table.slots)
+			if st := tun.Status(); st.State != Degraded || st.LastError == nil {
+				t.Fatalf("%d links and %d slots are up: %s, %v", st.Links, st.Slots, st.State, st.LastError)
+			}
+			time.Sleep(time.Second)
 		}
 	})
 }

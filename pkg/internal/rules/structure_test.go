@@ -17,8 +17,8 @@ import (
 
 // The bars of pkg/tunnel: what it has today. They only go down: a change that lowers a figure lowers its bar.
 const (
-	mostFiles   = 14
-	mostUses    = 62 // the goal: 50
+	mostFiles   = 13
+	mostUses    = 51
 	mostUp      = 3
 	mostHolders = 0
 )

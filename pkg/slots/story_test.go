@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package tunnel
+package slots
 
 import (
 	"fmt"
@@ -287,14 +287,14 @@ func (w *world) reopens(t *simTunnel, holds bool) time.Duration {
 	next.dial(1, false)
 	w.after(w.between(simDial, 2*simDial), func() {
 		next.runs(func() {
-			held, _ := next.table.holding()
+			held, _ := next.table.Holding()
 			next.before = nil
 			if holds && held > 0 {
-				t.after(handOver, func() { t.runs(t.close) })
+				t.after(HandOver, func() { t.runs(t.close) })
 				return
 			}
 			t.reopening = false
-			next.do(next.table.yield(next.clock()))
+			next.do(next.table.Yield(next.clock()))
 			t.runs(t.resumes)
 			next.end()
 		})

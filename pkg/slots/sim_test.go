@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package tunnel
+package slots
 
 import (
 	"fmt"
@@ -132,32 +132,32 @@ func (w *world) say(format string, args ...any) {
 
 // serve is what sshd does with a request. What was sent before a link went silent arrives. held: the tunnel had slots
 // then.
-func (t *simTunnel) serve(a act, l *simLink, sent time.Duration, held bool) {
+func (t *simTunnel) serve(a Act, l *simLink, sent time.Duration, held bool) {
 	if !l.server || l.silent > 0 && l.silent < sent {
 		return
 	}
-	own, how := &t.slots[a.slot], took
+	own, how := &t.slots[a.Slot], Took
 	switch {
-	case a.give:
-		l.listens[a.slot] = 0
+	case a.Give:
+		l.listens[a.Slot] = 0
 		if own.link == l {
 			*own = simSlot{}
 			t.judgeAll()
 		}
 	case t.now < t.denied:
-		how = refused
+		how = Refused
 	case t.port && !own.nobody() && own.link != l:
-		how = refused
+		how = Refused
 		switch { // its mark says whose it is: it is ended, and asked for again
 		case own.tunnel != t && t.newerThan(own.tunnel), own.tunnel == t && !own.link.client:
 			own.tunnel.kill(own.link)
 			t.after(t.between(time.Millisecond, 100*time.Millisecond), func() { t.serve(a, l, sent, held) })
 			return
 		case own.tunnel.newerThan(t):
-			how = notTaken
+			how = NotTaken
 		}
 	default:
-		t.judgeTurn(a.slot, l, sent, held)
+		t.judgeTurn(a.Slot, l, sent, held)
 		*own = simSlot{t, l, t.now}
 		t.judgeAll()
 	}
@@ -165,33 +165,33 @@ func (t *simTunnel) serve(a act, l *simLink, sent time.Duration, held bool) {
 }
 
 // see is who answers at a slot.
-func (t *simTunnel) see(slot int) sight {
+func (t *simTunnel) see(slot int) Sight {
 	own := t.slots[slot]
 	switch {
 	case t.now < t.blind:
-		return unknown
+		return Unknown
 	case own.nobody() || t.now < t.foreign:
 		t.learns() // nginx tells the time
 		if t.now < t.foreign {
-			return foreign
+			return Foreign
 		}
-		return nobody
+		return Nobody
 	case own.silent():
 		t.judged.tardy = t.now
-		return silent
+		return Silent
 	case own.tunnel == t:
 		t.learns()
-		return ours
+		return Ours
 	}
-	t.after(0, func() { own.tunnel.runs(func() { own.tunnel.table.asked(t.clock()) }) })
+	t.after(0, func() { own.tunnel.runs(func() { own.tunnel.table.Asked(t.clock()) }) })
 	knew := t.knows > 0
 	t.learns()
 	switch {
 	case !knew || own.tunnel.knows == 0:
 		t.judged.tardy = t.now
-		return unknown
+		return Unknown
 	case own.tunnel.newerThan(t):
-		return newer
+		return Newer
 	}
-	return older
+	return Older
 }

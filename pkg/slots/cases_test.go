@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package tunnel
+package slots
 
 import (
 	"strings"
@@ -100,6 +100,16 @@ slots 0
 0s expose
 5s reopen-fails 0
 6.5s kill 0 0`},
+	{"sshd refused a slot for a while: it is asked for again soon enough after that", `
+slots 2
+0s expose
+923ms reconnect 0
+14.626s kill 0 0
+14.797s deny 14.273s
+21.598s slow 3.366s
+22.501s kill 0 0
+22.694s reconnect 0
+22.767s stop 0 18.126s`},
 }
 
 func TestSlotStories(t *testing.T) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package tunnel
+package slots
 
 import (
 	"slices"
@@ -22,16 +22,16 @@ type simTunnel struct {
 	reopening bool          // another one is being opened in its place, or has it
 	ended     time.Duration // 0: not yet
 	before    *simTunnel    // in whose place this one is being opened
-	table     slotTable
+	table     Table
 	links     []*simLink // by linkID; the first is none
-	asked     []linkID   // by slot, of which link an answer is waited for
+	asked     []LinkID   // by slot, of which link an answer is waited for
 	planned   time.Duration
 	wake      func()
 	wrongs
 }
 
 type simLink struct {
-	id      linkID
+	id      LinkID
 	index   int
 	up      time.Duration // since when
 	client  bool          // the tunnel has it
@@ -44,9 +44,9 @@ type simLink struct {
 
 // expose opens a tunnel, as a process of its own unless one is given.
 func (w *world) expose(p *process) *simTunnel {
-	t := &simTunnel{world: w, process: p, name: len(w.tunnels), exposed: w.now.Milliseconds(), links: make([]*simLink, 1), asked: make([]linkID, len(w.slots))}
-	t.table = slotTable{exclusive: w.port, up: make([]linkID, 2), slots: make([]slot, len(w.slots))}
-	t.wake = func() { t.planned = 0; t.runs(func() { t.do(t.table.settle(t.clock())) }) }
+	t := &simTunnel{world: w, process: p, name: len(w.tunnels), exposed: w.now.Milliseconds(), links: make([]*simLink, 1), asked: make([]LinkID, len(w.slots))}
+	t.table = Table{exclusive: w.port, up: make([]LinkID, 2), slots: make([]slot, len(w.slots))}
+	t.wake = func() { t.planned = 0; t.runs(func() { t.do(t.table.Settle(t.clock())) }) }
 	t.wrongs = wrongs{robbed: make([]int, len(w.slots)), requests: make([]int, len(w.slots)), granted: make([]time.Duration, len(w.slots))}
 	w.tunnels = append(w.tunnels, t)
 	return t
@@ -93,7 +93,7 @@ func (t *simTunnel) arrived(index int, renews bool) {
 	if t.ended > 0 || t.closing || t.table.replaced || t.table.yielded || old != 0 && !renews {
 		return
 	}
-	l := &simLink{id: linkID(len(t.links)), index: index, up: t.now, client: true, server: true, listens: make([]int, len(t.slots))}
+	l := &simLink{id: LinkID(len(t.links)), index: index, up: t.now, client: true, server: true, listens: make([]int, len(t.slots))}
 	t.links = append(t.links, l)
 	for _, o := range t.links[1:] {
 		switch {
@@ -106,7 +106,7 @@ func (t *simTunnel) arrived(index int, renews bool) {
 	}
 	t.say("%d.%d is up in the place of %d", t.name, l.id, old)
 	clear(t.requests)
-	t.do(t.table.linkUp(index, l.id, t.clock()))
+	t.do(t.table.LinkUp(index, l.id, t.clock()))
 }
 
 // tick has the run loop look at its timers.
@@ -114,10 +114,10 @@ func (t *simTunnel) tick() {
 	if t.ended > 0 {
 		return
 	}
-	if t.table.looks(t.clock()) {
+	if t.table.Looks(t.clock()) {
 		t.look()
 	}
-	at := t.table.wake()
+	at := t.table.Wake()
 	if t.table.watches() && !t.table.looking {
 		if at.IsZero() || t.table.lookAt.Before(at) {
 			at = t.table.lookAt
@@ -134,35 +134,35 @@ func (t *simTunnel) tick() {
 }
 
 // do has the links do what the table says, and closes those that it does not need any more.
-func (t *simTunnel) do(acts []act) {
+func (t *simTunnel) do(acts []Act) {
 	for _, a := range acts {
 		t.asks(a)
 	}
 	for _, l := range t.links[1:] {
-		if l.leaves && l.client && !t.table.uses(l.id) {
+		if l.leaves && l.client && !t.table.Uses(l.id) {
 			l.leaves = false
 			t.after(t.between(0, 5*time.Second), func() { l.server = false; t.runs(func() { t.lose(l) }) })
 		}
 	}
-	if t.closing && t.table.quiet() {
+	if t.closing && t.table.Quiet() {
 		t.after(t.between(0, time.Second), t.end)
 	}
 }
 
-func (t *simTunnel) asks(a act) {
-	l, sent, held := t.links[a.link], t.now, t.table.held
+func (t *simTunnel) asks(a Act) {
+	l, sent, held := t.links[a.Link], t.now, t.table.held
 	t.judgeAct(a, l)
-	t.asked[a.slot] = a.link
+	t.asked[a.Slot] = a.Link
 	l.order = max(l.order, t.now+t.trip()) // of one connection nothing overtakes anything
-	t.say("%d.%d %s slot %d", t.name, a.link, map[bool]string{true: "gives", false: "takes"}[a.give], a.slot)
+	t.say("%d.%d %s slot %d", t.name, a.Link, map[bool]string{true: "gives", false: "takes"}[a.Give], a.Slot)
 	t.after(l.order-t.now, func() {
-		if !a.look {
+		if !a.Look {
 			t.serve(a, l, sent, held)
 			return
 		}
 		t.after(t.between(time.Millisecond, 300*time.Millisecond), func() {
-			if t.see(a.slot) == newer {
-				t.answer(a, l, notTaken)
+			if t.see(a.Slot) == Newer {
+				t.answer(a, l, NotTaken)
 			} else {
 				t.after(t.between(time.Millisecond, 100*time.Millisecond), func() { t.serve(a, l, sent, held) })
 			}
@@ -170,24 +170,24 @@ func (t *simTunnel) asks(a act) {
 	})
 }
 
-func (t *simTunnel) answer(a act, l *simLink, how outcome) {
+func (t *simTunnel) answer(a Act, l *simLink, how Outcome) {
 	t.after(t.trip(), func() {
 		t.runs(func() {
 			if l.silent > 0 || !l.client {
 				return
 			}
-			t.asked[a.slot] = 0
-			if a.give {
-				t.do(t.table.given(a.slot, a.link, t.clock()))
+			t.asked[a.Slot] = 0
+			if a.Give {
+				t.do(t.table.Given(a.Slot, a.Link, t.clock()))
 				return
 			}
-			t.say("%d.%d is told %d of slot %d", t.name, a.link, how, a.slot)
-			if how == took {
-				t.granted[a.slot] = t.now
+			t.say("%d.%d is told %d of slot %d", t.name, a.Link, how, a.Slot)
+			if how == Took {
+				t.granted[a.Slot] = t.now
 			}
-			t.table.replaced = t.table.replaced || how == notTaken && t.port // its mark is proof
-			t.do(t.table.answered(a.slot, a.link, how, t.clock()))
-			if how == refused && !t.port { // the link is of no use
+			t.table.replaced = t.table.replaced || how == NotTaken && t.port // its mark is proof
+			t.do(t.table.Answered(a.Slot, a.Link, how, t.clock()))
+			if how == Refused && !t.port { // the link is of no use
 				l.server = false
 				t.lose(l)
 			}
@@ -202,7 +202,7 @@ func (t *simTunnel) learns() {
 }
 
 func (t *simTunnel) look() {
-	began, seen := t.now, make([]sight, len(t.slots))
+	began, seen := t.now, make([]Sight, len(t.slots))
 	var over *simLink
 	for _, id := range t.table.up {
 		if id != 0 {
@@ -223,7 +223,7 @@ func (t *simTunnel) look() {
 		})
 	}
 	t.after(took+time.Millisecond, func() {
-		if slices.Contains(seen, silent) {
+		if slices.Contains(seen, Silent) {
 			t.after(simAsk-took, func() { t.looked(began, seen) })
 		} else {
 			t.looked(began, seen)
@@ -231,11 +231,11 @@ func (t *simTunnel) look() {
 	})
 }
 
-func (t *simTunnel) looked(began time.Duration, seen []sight) {
+func (t *simTunnel) looked(began time.Duration, seen []Sight) {
 	t.runs(func() {
 		t.say("%d has seen %v", t.name, seen)
 		t.looking = began
-		t.do(t.table.looked(epoch.Add(began), seen, t.clock()))
+		t.do(t.table.Looked(epoch.Add(began), seen, t.clock()))
 		t.judgeReplaced()
 	})
 }
@@ -259,8 +259,8 @@ func (t *simTunnel) lose(l *simLink) {
 	}
 	t.say("%d.%d is lost", t.name, l.id)
 	clear(t.requests)
-	t.do(t.table.linkLost(l.id, t.clock()))
-	if t.before != nil && !slices.ContainsFunc(t.table.up, func(id linkID) bool { return id != 0 }) {
+	t.do(t.table.LinkLost(l.id, t.clock()))
+	if t.before != nil && !slices.ContainsFunc(t.table.up, func(id LinkID) bool { return id != 0 }) {
 		t.before.resumes()
 	}
 	if t.table.up[l.index] == 0 {
@@ -271,11 +271,11 @@ func (t *simTunnel) lose(l *simLink) {
 // leaves has a tunnel yield to another of its process, which goes on when it has, or after two seconds.
 func (t *simTunnel) leaves(then func()) {
 	t.say("%d yields", t.name)
-	t.do(t.table.yield(t.clock()))
+	t.do(t.table.Yield(t.clock()))
 	over := t.now + yieldSim
 	var wait func()
 	wait = func() {
-		if held, _ := t.table.holding(); t.ended > 0 || held == 0 || !t.port || t.now > over {
+		if held, _ := t.table.Holding(); t.ended > 0 || held == 0 || !t.port || t.now > over {
 			then()
 		} else {
 			t.after(20*time.Millisecond, func() { t.runs(wait) })
@@ -293,7 +293,7 @@ func (t *simTunnel) resumes() {
 	}
 	t.say("%d resumes", t.name)
 	clear(t.granted)
-	t.do(t.table.resume(t.clock()))
+	t.do(t.table.Resume(t.clock()))
 	for index := range t.table.up {
 		t.dial(index, false)
 	}
@@ -305,7 +305,7 @@ func (t *simTunnel) close() {
 	if !t.closing {
 		t.closing = true
 		t.after(5*time.Second, t.end)
-		t.do(t.table.leave(t.clock()))
+		t.do(t.table.Leave(t.clock()))
 	}
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package tunnel
+package slots
 
 import (
 	"fmt"
@@ -94,7 +94,7 @@ func (w *world) judgeAll() {
 		if w.tooLong(!here, &j.lost[i], max(j.calm, w.foreign)) {
 			w.wrong("slot %d is not tunnel %d's, the newest", i, newest.name)
 		}
-		if w.tooLong(newest != nil && s.nobody() && !newest.isStopped() && newest.able() && w.now >= max(w.blind, w.foreign, w.denied), &j.empty[i], max(j.wiped, w.blind, w.foreign, w.denied+15*time.Second)) {
+		if w.tooLong(newest != nil && s.nobody() && !newest.isStopped() && newest.able() && w.now >= max(w.blind, w.foreign, w.denied), &j.empty[i], max(j.wiped, w.blind, w.foreign, w.denied+mostRefusal)) {
 			w.wrong("slot %d is nobody's, while tunnel %d has a link", i, newest.name)
 		}
 	}
@@ -118,8 +118,9 @@ func (t *simTunnel) able() bool {
 
 func (t *simTunnel) judge(newest *simTunnel, all bool) {
 	w := t.world
-	held, astray := t.table.holding()
-	up := t.lives() && held > 0 && astray == 0
+	held, astray := t.table.Holding()
+	lacks, _ := t.table.Lacking()
+	up := t.lives() && held > 0 && astray == 0 && !lacks
 	led := true
 	for _, s := range t.slots {
 		led = led && t.leads(s)
@@ -145,25 +146,25 @@ func (t *simTunnel) judge(newest *simTunnel, all bool) {
 }
 
 // judgeAct holds a tunnel to what it may ask for.
-func (t *simTunnel) judgeAct(a act, l *simLink) {
+func (t *simTunnel) judgeAct(a Act, l *simLink) {
 	t.judged.acts++
-	t.requests[a.slot]++
-	s := &t.table.slots[a.slot]
+	t.requests[a.Slot]++
+	s := &t.table.slots[a.Slot]
 	stays := !t.closing && !t.table.replaced && !t.table.yielded
 	switch {
-	case t.asked[a.slot] != 0:
-		t.wrong("two requests for slot %d at a time", a.slot)
-	case t.requests[a.slot] > someRequests+int((t.now-max(t.judged.last, l.up))/(lookEvery/2)):
-		t.wrong("tunnel %d asks for slot %d again and again", t.name, a.slot)
-	case !a.give && !stays:
-		t.wrong("tunnel %d takes slot %d, which it has left", t.name, a.slot)
-	case !a.give && (!l.client || t.table.up[l.index] != l.id):
-		t.wrong("slot %d goes to link %d.%d, which is not up", a.slot, t.name, l.id)
-	case !a.give && s.holder == l.id && t.looking < t.granted[a.slot]:
-		t.wrong("tunnel %d takes slot %d again for what was seen before it was granted", t.name, a.slot)
-	case a.give && !t.port && t.leads(t.slots[a.slot]) && t.slots[a.slot].link == l && stays && s.tries == 0:
-		t.wrong("tunnel %d gives slot %d back, which serves", t.name, a.slot)
-	case a.give && t.port && t.table.up[l.index] == l.id && stays:
+	case t.asked[a.Slot] != 0:
+		t.wrong("two requests for slot %d at a time", a.Slot)
+	case t.requests[a.Slot] > someRequests+int((t.now-max(t.judged.last, l.up))/(lookEvery/2)):
+		t.wrong("tunnel %d asks for slot %d again and again", t.name, a.Slot)
+	case !a.Give && !stays:
+		t.wrong("tunnel %d takes slot %d, which it has left", t.name, a.Slot)
+	case !a.Give && (!l.client || t.table.up[l.index] != l.id):
+		t.wrong("slot %d goes to link %d.%d, which is not up", a.Slot, t.name, l.id)
+	case !a.Give && s.holder == l.id && t.looking < t.granted[a.Slot]:
+		t.wrong("tunnel %d takes slot %d again for what was seen before it was granted", t.name, a.Slot)
+	case a.Give && !t.port && t.leads(t.slots[a.Slot]) && t.slots[a.Slot].link == l && stays && s.tries == 0:
+		t.wrong("tunnel %d gives slot %d back, which serves", t.name, a.Slot)
+	case a.Give && t.port && t.table.up[l.index] == l.id && stays:
 		t.wrong("tunnel %d gives its port back, though the link is up that has it", t.name)
 	}
 }
