@@ -122,15 +122,6 @@ func (s *supervisor) lookAround() {
 	})
 }
 
-// exposure is who reaches the slot.
-type exposure int
-
-const (
-	untold   exposure = iota // it cannot be told
-	enclosed                 // the proxy itself alone
-	exposed                  // the network, too
-)
-
 // exposure takes what was seen after a link came up.
 func (s *supervisor) exposure(found exposure) {
 	was := s.exposed.Swap(found == exposed)

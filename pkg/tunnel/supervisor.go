@@ -106,6 +106,15 @@ type hooks struct {
 	public      func() bool                                               // everybody is admitted who reaches the slot
 }
 
+// exposure is who reaches the slot.
+type exposure int
+
+const (
+	untold   exposure = iota // it cannot be told
+	enclosed                 // the proxy itself alone
+	exposed                  // the network, too
+)
+
 // waiter is told when something has become true.
 type waiter struct {
 	holds func() bool
@@ -234,54 +243,6 @@ func (s *supervisor) drain() {
 	s.apply(s.table.Leave(time.Now()))
 }
 
-// arrived is a link that has just logged in.
-func (s *supervisor) arrived(k *reconnector, l link) {
-	if !s.table.Known() {
-		count, exclusive := l.Slots()
-		n := s.hooks.connections()
-		if count > 1 {
-			n = min(n, count)
-		}
-		s.table = slots.New(count, n, exclusive)
-		for len(s.reconnectors) < n {
-			other := newReconnector(s, len(s.reconnectors))
-			s.reconnectors = append(s.reconnectors, other)
-			defer other.attempt()
-		}
-	}
-	s.lastLink++
-	h := &heldLink{link: l, id: s.lastLink, by: k}
-	s.links[h.id] = h
-	before := k.link
-	k.link = h
-	s.listed(h)
-	if before != nil {
-		s.leave(before)
-	}
-	s.tasks.Go(func() {
-		<-l.Done()
-		s.tell(func() { s.lost(h) })
-	})
-	s.apply(s.table.LinkUp(k.index, h.id, time.Now()))
-}
-
-// lost: a link has ended by itself, or was closed.
-func (s *supervisor) lost(h *heldLink) {
-	if s.links[h.id] != h {
-		return
-	}
-	s.forget(h)
-	s.close(h) // of what it held something may be left
-	if k := h.by; k.link == h {
-		k.lost(h)
-	}
-	s.apply(s.table.LinkLost(h.id, time.Now()))
-	s.show()
-	if len(s.links) == 0 {
-		s.hooks.vacant()
-	}
-}
-
 // apply does what the table of slots says, and plans when it is asked again.
 func (s *supervisor) apply(acts []slots.Act) {
 	for _, a := range acts {
@@ -333,57 +294,101 @@ func (s *supervisor) perform(h *heldLink, a slots.Act) {
 	s.tell(func() { s.answered(h, a.Slot, err) })
 }
 
-// answered takes the outcome of a take.
-func (s *supervisor) answered(h *heldLink, i int, err error) {
-	if s.links[h.id] != h {
-		return
-	}
-	now := time.Now()
-	switch {
-	case s.failed != nil && err != nil: // what stopped the tunnel stays its error
-		s.apply(s.table.Answered(i, h.id, slots.Refused, now))
-	case err == nil:
-		first := s.table.Holder(i) == 0
-		s.apply(s.table.Answered(i, h.id, slots.Took, now))
-		if lacks, _ := s.table.Lacking(); !lacks {
-			s.refusal = nil
+// listed adds a link to those that are read from other goroutines.
+func (s *supervisor) listed(h *heldLink) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.live = append([]link{h.link}, s.live...) // the newest first: a caller's Dial takes it
+}
+
+// forget takes a link out that has ended.
+func (s *supervisor) forget(h *heldLink) {
+	delete(s.links, h.id)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, bytes := h.Stats()
+	s.carried += bytes
+	var live []link
+	for _, l := range s.live {
+		if l != h.link {
+			live = append(live, l)
 		}
-		if first && s.table.Exclusive() {
-			s.lookPastNginx(h)
+	}
+	s.live = live
+}
+
+// one is a link that is up, the newest; nil: none.
+func (s *supervisor) one() link {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.live) == 0 {
+		return nil
+	}
+	return s.live[0]
+}
+
+// dial connects from the proxy over a link that is up.
+func (s *supervisor) dial(ctx context.Context, addr string) (net.Conn, error) {
+	l := s.one()
+	if l == nil {
+		return nil, fault.Closed()
+	}
+	return l.Dial(ctx, addr)
+}
+
+// counts returns the connections that are open and the bytes carried so far.
+func (s *supervisor) counts() (open int, bytes int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	bytes = s.carried
+	for _, l := range s.live {
+		n, carried := l.Stats()
+		open, bytes = open+n, bytes+carried
+	}
+	return open, bytes
+}
+
+// yield leaves the slots to another tunnel of this process: until resume nothing is taken and no link is made. A port is
+// free when yield returns, or in two seconds at most.
+func (s *supervisor) yield() {
+	s.tell(func() {
+		for _, k := range s.reconnectors {
+			k.retry.Stop()
+			if k.trying != nil {
+				k.trying()
+			}
 		}
-	case errors.Is(err, errNewer):
-		s.apply(s.table.Answered(i, h.id, slots.NotTaken, now))
-	default:
-		s.refused(h, i, fault.From(err), now)
-	}
-	s.show()
+		s.apply(s.table.Yield(time.Now()))
+	})
+	ctx, cancel := context.WithTimeout(s.life, yieldFor)
+	defer cancel()
+	s.until(ctx, func() bool {
+		held, _ := s.table.Holding()
+		return held == 0 || !s.table.Exclusive()
+	})
 }
 
-// passes: a port that this tunnel held before was not forbidden since; an account that may forward no other port looks
-// the same while a stale link holds it.
-func (s *supervisor) passes(err error) bool {
-	return s.table.Had() && errors.Is(err, fault.ErrForward) && !errors.Is(err, fault.ErrReplaced)
+const yieldFor = 2 * time.Second
+
+// givenBack returns when the slots are given back, in two seconds at most.
+func (s *supervisor) givenBack(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, yieldFor)
+	defer cancel()
+	s.until(ctx, func() bool { held, _ := s.table.Holding(); return held == 0 })
 }
 
-// refused: a slot could not be had.
-func (s *supervisor) refused(h *heldLink, i int, why *Error, now time.Time) {
-	held, _ := s.table.Holding()
-	s.apply(s.table.Answered(i, h.id, slots.Refused, now))
-	switch {
-	case errors.Is(why, fault.ErrReplaced), fault.IsPermanent(why) && !s.passes(why) && held == 0:
-		s.fail(why)
-	case s.table.Exclusive() && errors.Is(why, fault.ErrForward) && (s.passes(why) || !fault.IsPermanent(why)):
-		s.told(why)
-	default: // the link is of no use, or the description of the proxy is not true any more
-		s.refusal = why
-		h.by.fell(h, why)
-	}
-}
-
-// told notes why a slot could not be had.
-func (s *supervisor) told(why *Error) {
-	if s.refusal == nil || s.refusal.Error() != why.Error() {
-		s.log.Warn(why.Error(), "hint", why.Hint)
-	}
-	s.refusal = why
+// resume takes the slots again that yield left, and returns when that was done, or tried.
+func (s *supervisor) resume() {
+	s.tell(func() {
+		if !s.table.Yielded() {
+			return
+		}
+		s.apply(s.table.Resume(time.Now()))
+		for _, k := range s.reconnectors {
+			k.attempt()
+		}
+	})
+	ctx, cancel := context.WithTimeout(s.life, yieldFor)
+	defer cancel()
+	s.until(ctx, s.table.Quiet)
 }

@@ -18,7 +18,7 @@ import (
 // The bars of pkg/tunnel: what it has today. They only go down: a change that lowers a figure lowers its bar.
 const (
 	mostFiles   = 13
-	mostUses    = 51
+	mostUses    = 46
 	mostUp      = 3
 	mostHolders = 0
 )
