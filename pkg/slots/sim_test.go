@@ -10,8 +10,8 @@ import (
 )
 
 // The table of slots is simulated, in virtual time: tunnels of one name and a proxy with its sockets and sshd processes.
-// What happens to them is a story (slots_story_test.go), and every delay is drawn from a seed. Rules are held
-// to as the time passes (slots_judge_test.go). FoundationDB and TigerBeetle test such code so.
+// What happens to them is a story (story_test.go), and every delay is drawn from a seed. Rules are held
+// to as the time passes (judge_test.go). FoundationDB and TigerBeetle test such code so.
 
 const (
 	simDial    = 2 * time.Second  // the longest login
