@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package hostkeys
+
+import (
+	"encoding/binary"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
+)
+
+func file(t testing.TB, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// fifo is the path of one that nobody writes to: to open it waits for ever.
+func fifo(t testing.TB) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "fifo")
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func link(t testing.TB, to string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(to, path); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestHostKeysThatCannotBeUnderstood(t *testing.T) {
+	public := strings.TrimSpace(string(ssh.MarshalAuthorizedKey(newKey(t))))
+	for form, text := range map[string]string{
+		"short fingerprint":  "SHA256:abc",
+		"long fingerprint":   "SHA256:" + strings.Repeat("A", 44),
+		"one bad of two":     "SHA256:" + strings.Repeat("A", 43) + " SHA256:x",
+		"MD5":                "MD5:16:27:ac:a5:76:28:2d:36:63:1b:56:4d:eb:df:a6:48",
+		"output of keygen":   "256 SHA256:" + strings.Repeat("A", 43) + " root@proxy (ED25519)",
+		"key without a host": public,
+		"missing file":       filepath.Join(t.TempDir(), "none"),
+		"directory":          t.TempDir(),
+		"FIFO":               fifo(t),
+		"device":             link(t, "/dev/zero"),
+		"huge file":          file(t, strings.Repeat("#\n", maxGiven)),
+		"empty file":         file(t, "\n# nothing\n"),
+		"binary file":        file(t, "\x00\xff\n"),
+		"damaged key":        "proxy ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI",
+		"unknown mark":       "@trusted proxy " + public,
+		"private key":        "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEA\n",
+	} {
+		t.Run(form, func(t *testing.T) {
+			_, err := New(text)
+			e, ok := errors.AsType[*fault.Error](err)
+			if !ok || !errors.Is(err, fault.ErrConfig) || !e.Permanent || e.Hint == "" {
+				t.Fatalf("error %v (%T), want a permanent one of class %v with a hint", err, err, fault.ErrConfig)
+			}
+			if strings.Contains(err.Error(), "b3BlbnNzaC1rZXktdjEA") {
+				t.Errorf("quotes a key: %v", err)
+			}
+		})
+	}
+}
+
+// A file that the system names need not be one of text: /dev/null stands for none.
+func TestFilesThatAreNone(t *testing.T) {
+	if _, err := New("", fifo(t), "/dev/null"); err != nil {
+		t.Error(err)
+	}
+}
+
+// UTF-16, as PowerShell's > and Notepad write it, and UTF-8 with a byte order mark.
+func TestUTF16(t *testing.T) {
+	key := newKey(t)
+	known := "[127.0.0.1]:22 " + string(ssh.MarshalAuthorizedKey(key))
+	for name, order := range map[string]binary.AppendByteOrder{"little": binary.LittleEndian, "big": binary.BigEndian} {
+		text := order.AppendUint16(nil, 0xfeff)
+		for _, r := range known {
+			text = order.AppendUint16(text, uint16(r))
+		}
+		if _, err := New(file(t, string(text))); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	h, err := New(file(t, "\ufeff127.0.0.1 "+string(ssh.MarshalAuthorizedKey(key))))
+	if err != nil || h.Check("127.0.0.1:22", &net.TCPAddr{}, key) != nil {
+		t.Errorf("the first line after a byte order mark is lost: %v", err)
+	}
+}
