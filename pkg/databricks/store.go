@@ -15,7 +15,7 @@ import (
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/hostkeys"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
-	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshlink"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshauth"
 )
 
 // StoreConfig says what a workspace's notebooks shall find.
@@ -75,10 +75,10 @@ func (w *Workspace) Store(ctx context.Context, cfg StoreConfig) (StoreResult, er
 	case slices.Contains(existing, "key") && !cfg.NewKey:
 		result.KeyKept = true
 		if kept, err := w.Secret(ctx, cfg.Scope, "key"); err == nil {
-			result.PublicKey, _ = sshlink.PublicKey(string(kept))
+			result.PublicKey, _ = sshauth.PublicKey(string(kept))
 		}
 	default:
-		private, public, err := sshlink.NewKeyPair(keyComment)
+		private, public, err := sshauth.NewKeyPair(keyComment)
 		if err != nil {
 			return StoreResult{}, fault.Internal(err)
 		}
@@ -125,7 +125,7 @@ func (cfg *StoreConfig) check() (public string, err error) {
 	if len(cfg.Key) > maxSecret {
 		return "", fault.Config("", "key is larger than 128 KiB, the most that a secret may be")
 	}
-	return sshlink.PublicKey(string(cfg.Key))
+	return sshauth.PublicKey(string(cfg.Key))
 }
 
 // checkServer finds slips of the pen; package tunnel, which reads the server in the end, has all the

@@ -16,7 +16,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
-	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshlink"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshauth"
 )
 
 const (
@@ -26,7 +26,7 @@ const (
 
 func newKey(t *testing.T) (private Value, public string) {
 	t.Helper()
-	text, public, err := sshlink.NewKeyPair("taipy-tunnel")
+	text, public, err := sshauth.NewKeyPair("taipy-tunnel")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/hostkeys"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshauth"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshconfig"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshlink"
 )
@@ -40,7 +41,7 @@ func (d *Destination) SSH() (sshlink.Config, error) {
 
 // machine says how to log in to one machine.
 func (cfg *Config) machine(d Destination, hostKey string) (sshlink.Config, error) {
-	keys, err := sshlink.NewKeys(context.Background(), sshlink.KeySource{Key: cfg.Key, Passphrase: cfg.KeyPassphrase,
+	keys, err := sshauth.NewKeys(context.Background(), sshauth.KeySource{Key: cfg.Key, Passphrase: cfg.KeyPassphrase,
 		Agent: cfg.agent(d.ssh), Files: d.ssh.IdentityFiles, Certificates: d.ssh.Certificates, IdentitiesOnly: d.ssh.IdentitiesOnly, Log: cfg.Log})
 	if err != nil {
 		return sshlink.Config{}, err

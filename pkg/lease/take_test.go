@@ -19,13 +19,14 @@ import (
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/leak"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshauth"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshlink"
 )
 
 // login makes a link to s, which ends with the test.
 func login(t *testing.T, s *sshdtest.Server) *sshlink.Link {
 	t.Helper()
-	keys, err := sshlink.LoadKeys(s.KeyFile, "")
+	keys, err := sshauth.LoadKeys(s.KeyFile, "")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/hostkeys"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/leak"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshauth"
 )
 
 func within(t testing.TB, d time.Duration) context.Context {
@@ -94,7 +95,7 @@ func fakeConfig(t testing.TB, addr *net.TCPAddr, host ssh.Signer) Config {
 	return Config{Host: addr.IP.String(), Port: addr.Port, User: "me", Keys: newKeys(t), HostKeys: known}
 }
 
-func newKeys(t testing.TB) *Keys {
+func newKeys(t testing.TB) *sshauth.Keys {
 	t.Helper()
 	_, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
@@ -104,7 +105,7 @@ func newKeys(t testing.TB) *Keys {
 	if err != nil {
 		t.Fatal(err)
 	}
-	keys, err := LoadKeys(string(pem.EncodeToMemory(block)), "")
+	keys, err := sshauth.LoadKeys(string(pem.EncodeToMemory(block)), "")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ package sshlink
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -20,7 +21,11 @@ import (
 
 func publicKey(t testing.TB, path string) ssh.PublicKey {
 	t.Helper()
-	key, _, _, _, err := ssh.ParseAuthorizedKey([]byte(read(t, path+".pub")))
+	text, err := os.ReadFile(path + ".pub")
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, _, _, _, err := ssh.ParseAuthorizedKey(text)
 	if err != nil {
 		t.Fatal(err)
 	}

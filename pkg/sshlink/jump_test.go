@@ -17,6 +17,7 @@ import (
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/leak"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshauth"
 )
 
 // by is the Config for s by way of bastions, the last of which is next to s.
@@ -122,7 +123,7 @@ func TestBastionsThatFail(t *testing.T) {
 	closed := sshdtest.Start(t, sshdtest.Options{Config: []string{"AllowTcpForwarding no"}})
 	gone := sshdtest.Start(t, sshdtest.Options{})
 	gone.Stop()
-	stranger, err := LoadKeys(sshdtest.NewKey(t, "ed25519"), "")
+	stranger, err := sshauth.LoadKeys(sshdtest.NewKey(t, "ed25519"), "")
 	if err != nil {
 		t.Fatal(err)
 	}

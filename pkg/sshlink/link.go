@@ -2,7 +2,7 @@
 
 // Package sshlink is one SSH connection to the proxy, from dial to death.
 //
-//	keys, err := sshlink.LoadKeys("~/.ssh/id_ed25519", "")
+//	keys, err := sshauth.LoadKeys("~/.ssh/id_ed25519", "")
 //	known, err := hostkeys.New("SHA256:…")
 //	link, err := sshlink.Dial(ctx, sshlink.Config{Host: "203.0.113.7", User: "me", Keys: keys, HostKeys: known})
 //	err = link.Hold(ctx, "sh -c 'read x'")  // a session, before the first Listen
@@ -12,7 +12,7 @@
 // The way there may lead by bastions (Config.Jump), out of the network by an egress proxy (Via), and
 // through TLS.
 //
-// It knows everything about SSH and nothing about retrying: an error of its calls is an Error
+// It knows one connection and nothing about retrying: an error of its calls is an Error
 // of package tunnel (class, step, cause, remedy, permanent or not), and what to do next is the
 // supervisor's decision. A dead link is noticed within two seconds by lack of progress, not by
 // a late answer, so a saturated one is not taken for dead. Nothing is kept after Close.
@@ -37,6 +37,7 @@ import (
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/hostkeys"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/guard"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshauth"
 )
 
 const (
@@ -53,7 +54,7 @@ type Config struct {
 	// User to log in as. Required.
 	User string
 	// Keys to log in with. Required.
-	Keys *Keys
+	Keys *sshauth.Keys
 	// HostKeys says which host keys to trust. Required.
 	HostKeys *hostkeys.Known
 	// HostKeyAlias is looked up in place of Host and Port (ssh_config(5)). "": it is not.
@@ -124,18 +125,18 @@ func Dial(ctx context.Context, cfg Config) (*Link, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	cfg.HostKeys = cfg.HostKeys.Fresh(cfg.Log)
-	keys, err := cfg.Keys.gather(ctx)
+	login, err := cfg.Keys.Login(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer keys.close()
+	defer login.Close()
 	under, err := cfg.bastion(ctx)
 	if err != nil {
 		return nil, err
 	}
 	var wrong error // the complaint about a key that the server showed, else that it has none
 	for _, algorithms := range cfg.HostKeys.Offers(cfg.keyAddr()) {
-		l, err := dial(ctx, cfg, algorithms, keys, under)
+		l, err := dial(ctx, cfg, algorithms, login, under)
 		if err == nil {
 			return l, nil
 		}
@@ -153,7 +154,7 @@ func Dial(ctx context.Context, cfg Config) (*Link, error) {
 	return nil, wrong
 }
 
-func dial(ctx context.Context, cfg Config, algorithms []string, keys *login, under *Link) (*Link, error) {
+func dial(ctx context.Context, cfg Config, algorithms []string, login *sshauth.Login, under *Link) (*Link, error) {
 	start := time.Now()
 	addr := cfg.Addr()
 	var tcp net.Conn
@@ -181,7 +182,7 @@ func dial(ctx context.Context, cfg Config, algorithms []string, keys *login, und
 	l.host.start = l.tasks.Go
 	l.wire = newWire(tcp, l.tasks.Go, func() { l.host.lost.Store(true) })
 	l.wire.quickack.Store(true)
-	chans, reqs, err := l.handshake(ctx, algorithms, keys, start)
+	chans, reqs, err := l.handshake(ctx, algorithms, login, start)
 	if err != nil {
 		_ = l.wire.Close()
 		l.tasks.Wait()
@@ -199,18 +200,18 @@ func dial(ctx context.Context, cfg Config, algorithms []string, keys *login, und
 
 // handshake runs from banner to login. x/crypto knows no context: closing the connection is
 // what ends it early.
-func (l *Link) handshake(ctx context.Context, algorithms []string, keys *login, start time.Time) (<-chan ssh.NewChannel, <-chan *ssh.Request, error) {
+func (l *Link) handshake(ctx context.Context, algorithms []string, login *sshauth.Login, start time.Time) (<-chan ssh.NewChannel, <-chan *ssh.Request, error) {
 	var hostKey error
 	var shown time.Time
 	trusted := false
-	keys.tried, keys.wants = 0, nil
+	auth := login.Begin()
 	cfg := &ssh.ClientConfig{
 		User: l.cfg.User,
 		AuthCallback: func(asks *ssh.ClientAuthContext) (ssh.AuthMethod, error) {
 			if l.trip == 0 { // since the host key, the login was asked for, and then refused to no key at all
 				l.trip = time.Since(shown) / 2
 			}
-			return keys.method(asks)
+			return auth(asks)
 		},
 		HostKeyAlgorithms: algorithms,
 		HostKeyCallback: func(addr string, remote net.Addr, key ssh.PublicKey) error {
@@ -240,10 +241,7 @@ func (l *Link) handshake(ctx context.Context, algorithms []string, keys *login, 
 	if err == nil {
 		_ = l.wire.SetDeadline(time.Time{})
 		l.ssh = conn
-		if keys.tried > 0 {
-			l.cfg.Keys.worked(keys.offers[keys.tried-1])
-		}
-		l.key = l.cfg.Keys.ID()
+		l.key = login.Accepted()
 		return chans, reqs, nil
 	}
 	if context.Cause(ctx) == context.Canceled {
@@ -252,12 +250,12 @@ func (l *Link) handshake(ctx context.Context, algorithms []string, keys *login, 
 	if hostKey != nil {
 		return nil, nil, hostKey
 	}
-	return nil, nil, l.classify(err, trusted, keys, time.Since(start))
+	return nil, nil, l.classify(err, trusted, login, time.Since(start))
 }
 
 // classify tells why a handshake failed, by how far it came. trusted: the host key was accepted,
 // so what remained was the login.
-func (l *Link) classify(err error, trusted bool, keys *login, waited time.Duration) error {
+func (l *Link) classify(err error, trusted bool, login *sshauth.Login, waited time.Duration) error {
 	addr, said := l.cfg.Addr(), l.cfg.Via.Hide(l.wire.said())
 	_, isNet := errors.AsType[net.Error](err)
 	isNet = isNet || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
@@ -282,7 +280,7 @@ func (l *Link) classify(err error, trusted bool, keys *login, waited time.Durati
 	case isNegotiation && negotiation.What == "host key":
 		return fault.HostKeyNone(addr, negotiation.SupportedAlgorithms, err)
 	case trusted && !isNet:
-		return keys.refused(l.cfg.User, addr, err)
+		return login.Refused(l.cfg.User, addr, err)
 	case isNet:
 		return fault.Dropped(addr, err)
 	default:

@@ -22,12 +22,13 @@ import (
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/leak"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshauth"
 )
 
 // config is what it takes to log in to s.
 func config(t testing.TB, s *sshdtest.Server) Config {
 	t.Helper()
-	keys, err := LoadKeys(s.KeyFile, "")
+	keys, err := sshauth.LoadKeys(s.KeyFile, "")
 	if err != nil {
 		t.Fatal(err)
 	}

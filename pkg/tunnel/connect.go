@@ -14,6 +14,7 @@ import (
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/guard"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/lease"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/slots"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshauth"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshlink"
 )
 
@@ -44,7 +45,7 @@ type predecessor interface {
 type arrival struct {
 	known func() *endpoint
 	find  func(ctx context.Context, l *sshlink.Link) (*endpoint, error)
-	found func(ctx context.Context, p *endpoint, keys *sshlink.Keys) error
+	found func(ctx context.Context, p *endpoint, keys *sshauth.Keys) error
 }
 
 // turn comes when a link has logged in and is about to take slots: the tunnel before leaves them.

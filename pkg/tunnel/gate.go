@@ -17,7 +17,7 @@ import (
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/gate"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
-	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshlink"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshauth"
 )
 
 // visitorGate is what visitors go through: the gate, and the token that it asks for. There is none before
@@ -63,7 +63,7 @@ func (d *visitorGate) access() Access {
 func (d *visitorGate) asksToken() bool { return d.access().String() == "token" }
 
 // open makes the gate and serves it, once a key has logged in and before the first visitor comes.
-func (d *visitorGate) open(ctx context.Context, keys *sshlink.Keys) error {
+func (d *visitorGate) open(ctx context.Context, keys *sshauth.Keys) error {
 	if d == nil || d.gate.Load() != nil {
 		return nil
 	}

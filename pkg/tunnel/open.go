@@ -16,7 +16,7 @@ import (
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/lease"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/slots"
-	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshlink"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshauth"
 )
 
 // Expose opens a tunnel to cfg.Target and returns when a visitor could open its URL; with no
@@ -117,7 +117,7 @@ func (t *Tunnel) connects(before *Tunnel) error {
 	if before != nil && before.lease != nil {
 		c.lease.Spare(before.lease) // but for its links that are lost
 	}
-	c.arrival = arrival{known: t.endpoint.Load, found: func(ctx context.Context, p *endpoint, keys *sshlink.Keys) error {
+	c.arrival = arrival{known: t.endpoint.Load, found: func(ctx context.Context, p *endpoint, keys *sshauth.Keys) error {
 		if !t.endpoint.Load().known {
 			t.arriveAt(p)
 		}

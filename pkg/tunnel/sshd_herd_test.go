@@ -18,6 +18,7 @@ import (
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/leak"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/retry"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshauth"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshlink"
 )
 
@@ -79,7 +80,7 @@ func TestHerdAtARealServer(t *testing.T) {
 		tasks.Wait()
 	}
 	for i := range clients {
-		keys, err := sshlink.LoadKeys(s.KeyFile, "")
+		keys, err := sshauth.LoadKeys(s.KeyFile, "")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package sshlink
+package sshauth
 
 import (
 	"context"
@@ -28,8 +28,10 @@ type offer struct {
 	cert   *ssh.Certificate // nil: the key alone
 }
 
-// login is what one login has to offer.
-type login struct {
+// Login is what one login has to offer, for one connection to a server, or for several one after another until one is let in.
+// It is used by one goroutine at a time.
+type Login struct {
+	keys    *Keys
 	offers  []offer
 	tried   int      // offers that the server was asked about
 	wants   []string // methods that the server wanted in place of a key, or after it took one
@@ -38,9 +40,25 @@ type login struct {
 	close   func()   // ends the connection to the agent
 }
 
-// method is ssh.ClientConfig's AuthCallback: one key after the other, so that an agent that
-// does not sign with one costs no more than that.
-func (l *login) method(ctx *ssh.ClientAuthContext) (ssh.AuthMethod, error) {
+// Begin returns ssh.ClientConfig's AuthCallback for the next connection (publickey, RFC 4252, section 7). It offers one key
+// after the other, from the first on, so that an agent that does not sign with one costs no more than that.
+func (l *Login) Begin() func(*ssh.ClientAuthContext) (ssh.AuthMethod, error) {
+	l.tried, l.wants = 0, nil
+	return l.method
+}
+
+// Accepted notes that the server let the last connection in, and returns the fingerprint of the key that did it (Keys.ID).
+func (l *Login) Accepted() string {
+	if l.tried > 0 {
+		l.keys.worked(l.offers[l.tried-1])
+	}
+	return l.keys.ID()
+}
+
+// Close ends the connection to the agent, if there is one.
+func (l *Login) Close() { l.close() }
+
+func (l *Login) method(ctx *ssh.ClientAuthContext) (ssh.AuthMethod, error) {
 	if !slices.Contains(ctx.AllowedMethods, "publickey") {
 		if l.tried == 0 || len(ctx.PartialSuccessMethods) > 0 {
 			l.wants = ctx.AllowedMethods
@@ -55,7 +73,7 @@ func (l *login) method(ctx *ssh.ClientAuthContext) (ssh.AuthMethod, error) {
 }
 
 // public returns the lines for authorized_keys of the keys that were offered.
-func (l *login) public() (lines []string) {
+func (l *Login) public() (lines []string) {
 	for _, o := range l.offers[:l.tried] {
 		key, _, err := base(o.signer.PublicKey())
 		if err != nil {
@@ -69,9 +87,9 @@ func (l *login) public() (lines []string) {
 	return lines
 }
 
-// refused is the error for a login with none of the offers. How many more there were is said, since
-// the right one may be among them.
-func (l *login) refused(user, addr string, err error) error {
+// Refused is the error for a connection that the server let in with none of the offers; err is x/crypto's. It is a permanent
+// *fault.Error of class fault.ErrAuth. How many more there were is said, since the right one may be among them.
+func (l *Login) Refused(user, addr string, err error) error {
 	if l.wants != nil {
 		return fault.KeysNotEnough(user, addr, l.wants)
 	}
@@ -114,15 +132,19 @@ func (c *candidate) certified(cert *ssh.Certificate, signer ssh.Signer) {
 	}
 }
 
-// gather reads the files, asks the agent and decides what is offered, in this order: keys that
+// Login reads the files again, asks the agent and decides what is offered, in this order: keys that
 // were named (Key, Files), then other keys of the agent, those first of which there is a default
-// file, then default files; of each key its certificates first. An agent that is dead or hangs is
-// passed over.
-func (k *Keys) gather(ctx context.Context) (*login, error) {
+// file, then default files; of each key its certificates first; five in all. An agent that is dead or
+// hangs is passed over, after a second or when ctx ends. The caller closes the Login.
+//
+// Errors are a *fault.Error: of class fault.ErrConfig where there is no key to offer, fault.ErrAuth where its
+// certificate has expired, fault.ErrLimit where no file can be opened. The first two are permanent until one of the keys
+// has logged in, for it may come back.
+func (k *Keys) Login(ctx context.Context) (*Login, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	named := k.src.Key != "" || k.src.Files != nil
-	l := &login{close: func() {}}
+	l := &Login{keys: k, close: func() {}}
 	held, silent := k.ask(ctx, l)
 	files, problems := k.read()
 	if errors.Is(silent, fault.ErrLimit) {
@@ -170,7 +192,7 @@ func (k *Keys) gather(ctx context.Context) (*login, error) {
 }
 
 // ask returns what the agent holds, and why that is not known.
-func (k *Keys) ask(ctx context.Context, l *login) (held candidates, silent error) {
+func (k *Keys) ask(ctx context.Context, l *Login) (held candidates, silent error) {
 	if k.src.Agent == "" {
 		return nil, nil
 	}
@@ -242,7 +264,7 @@ func (k *Keys) certificates(order candidates) {
 // choose fills in the offers. A certificate that has expired is not offered, its key alone is,
 // unless the server took the certificate before: then the key would only cost a try. It returns
 // an error for the case that nothing is left because of that.
-func (k *Keys) choose(l *login, order candidates, now time.Time) (expired *fault.Error) {
+func (k *Keys) choose(l *Login, order candidates, now time.Time) (expired *fault.Error) {
 	var all []offer
 	for _, c := range order {
 		stale := false

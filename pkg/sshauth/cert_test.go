@@ -2,7 +2,7 @@
 
 //go:build linux
 
-package sshlink
+package sshauth
 
 import (
 	"os"

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package sshlink
+package sshauth
 
 import (
 	"bytes"
@@ -24,11 +24,11 @@ var ErrNoSecret = errors.New("the key makes no signature that can be repeated")
 // hand, for ECDSA (RFC 6979). What is signed cannot be taken for a login, whose data begin with the
 // length of a session's identifier (RFC 4252, section 7).
 func (k *Keys) Secret(ctx context.Context, label string) ([]byte, error) {
-	l, err := k.gather(ctx)
+	l, err := k.Login(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer l.close()
+	defer l.Close()
 	id := k.ID()
 	for _, o := range l.offers {
 		if fingerprintOf(o.signer.PublicKey()) == id {

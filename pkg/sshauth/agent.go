@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package sshlink
+package sshauth
 
 import (
 	"context"
@@ -16,9 +16,9 @@ import (
 )
 
 const (
-	agentTimeout = time.Second          // to say which keys it holds
-	signTimeout  = 2 * handshakeTimeout // an agent may wait for its owner's finger while the server's patience lasts
-	maxAgentKeys = 100                  // that are looked at
+	agentTimeout = time.Second      // to say which keys it holds
+	signTimeout  = 20 * time.Second // twice what a handshake may take: an agent may wait for its owner's finger
+	maxAgentKeys = 100              // that are looked at
 )
 
 // agentKeys asks the ssh-agent at a socket for its keys. The connection is there for the signing

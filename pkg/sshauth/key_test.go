@@ -2,7 +2,7 @@
 
 //go:build linux
 
-package sshlink
+package sshauth
 
 import (
 	"bytes"
@@ -24,7 +24,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"golang.org/x/crypto/ssh"
 
@@ -42,8 +41,7 @@ func TestKeysInTheirForms(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := config(t, s)
-	want := cfg.Keys.ID()
+	want := fingerprintOfFile(t, s.KeyFile)
 	for form, key := range mangled(string(text)) {
 		for where, key := range map[string]string{"text": key, "file": file(t, key)} {
 			t.Run(form+"/"+where, func(t *testing.T) {
@@ -55,13 +53,9 @@ func TestKeysInTheirForms(t *testing.T) {
 				if keys.ID() != want {
 					t.Fatalf("fingerprint %s, want %s", keys.ID(), want)
 				}
-				cfg := cfg
-				cfg.Keys = keys
-				l, err := Dial(within(t, 20*time.Second), cfg)
-				if err != nil {
+				if err := again(t, s, keys); err != nil {
 					t.Fatal(err)
 				}
-				_ = l.Close()
 			})
 		}
 	}
@@ -184,7 +178,11 @@ func wantNoKey(t testing.TB, key, shown string) {
 func TestKeysThatAreNone(t *testing.T) {
 	good := openSSH(t, newKey(t, "ed25519"), "")
 	damaged := strings.Replace(good, "b3BlbnNz", "B3BlbnNz", 1)
-	public := strings.TrimSpace(string(ssh.MarshalAuthorizedKey(newSigner(t).PublicKey())))
+	half, err := ssh.NewPublicKey(newKey(t, "ed25519").Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	public := authorizedKey(half)
 	for form, c := range map[string]struct{ key, says string }{
 		"missing file":      {filepath.Join(t.TempDir(), "none"), "cannot be read"},
 		"directory":         {t.TempDir(), "cannot be read"},
@@ -260,7 +258,7 @@ func TestKeysThatAreExpensive(t *testing.T) {
 			t.Fatal(err)
 		}
 		signer := keys.files[0].signer
-		if l, err := keys.gather(t.Context()); err != nil || l.offers[0].signer != signer {
+		if l, err := keys.Login(t.Context()); err != nil || l.offers[0].signer != signer {
 			t.Errorf("%s: opened anew, %v", form, err)
 		}
 	}
@@ -291,31 +289,23 @@ func TestDefaultKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	put("id_rsa", string(text))
-	cfg := config(t, s)
-	if cfg.Keys, err = LoadKeys("", ""); err != nil {
+	if _, err := with(t, s, KeySource{}); err != nil {
 		t.Fatal(err)
 	}
-	l, err := Dial(within(t, 20*time.Second), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = l.Close()
 }
 
 func TestRefusedKey(t *testing.T) {
 	leak.Check(t)
 	s := sshdtest.Start(t, sshdtest.Options{})
-	cfg := config(t, s)
-	var err error
-	if cfg.Keys, err = LoadKeys(s.NewKeyFile("ecdsa"), ""); err != nil {
+	keys, err := LoadKeys(s.NewKeyFile("ecdsa"), "")
+	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = Dial(within(t, 20*time.Second), cfg)
-	e := wantFault(t, err, fault.ErrAuth, true)
-	if line := cfg.Keys.files[0].public; !strings.Contains(e.Hint, strings.TrimSpace(string(ssh.MarshalAuthorizedKey(line)))) {
+	e := wantFault(t, again(t, s, keys), fault.ErrAuth, true)
+	if line := keys.files[0].public; !strings.Contains(e.Hint, strings.TrimSpace(string(ssh.MarshalAuthorizedKey(line)))) {
 		t.Errorf("hint %q, want the line for authorized_keys", e.Hint)
 	}
-	if shown := fmt.Sprintf("%v %+v %#v %s", cfg.Keys, cfg.Keys, cfg.Keys, cfg.Keys); strings.Contains(shown, "Signer") {
+	if shown := fmt.Sprintf("%v %+v %#v %s", keys, keys, keys, keys); strings.Contains(shown, "Signer") {
 		t.Errorf("a key shows itself: %s", shown)
 	}
 }

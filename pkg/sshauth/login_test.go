@@ -2,12 +2,13 @@
 
 //go:build linux
 
-package sshlink
+package sshauth
 
 import (
 	"bytes"
+	"context"
 	"crypto/ed25519"
-	"io"
+	"errors"
 	"log/slog"
 	"net"
 	"os"
@@ -56,19 +57,56 @@ func with(t testing.TB, s *sshdtest.Server, src KeySource) (*Keys, error) {
 	return keys, again(t, s, keys)
 }
 
+// again logs in to s, and leaves at once.
 func again(t testing.TB, s *sshdtest.Server, keys *Keys) error {
 	t.Helper()
-	cfg := config(t, s)
-	cfg.Keys = keys
-	l, err := Dial(within(t, 20*time.Second), cfg)
-	if err == nil {
-		err = l.Close()
+	login, err := keys.Login(within(t, 20*time.Second))
+	if err != nil {
+		return err
 	}
-	return err
+	defer login.Close()
+	tcp, err := net.Dial("tcp", s.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tcp.Close() }()
+	_ = tcp.SetDeadline(time.Now().Add(20 * time.Second))
+	conn, chans, reqs, err := ssh.NewClientConn(tcp, s.Addr(), &ssh.ClientConfig{User: s.User, AuthCallback: login.Begin(), HostKeyCallback: ssh.FixedHostKey(s.HostKey)})
+	if err != nil {
+		return login.Refused(s.User, s.Addr(), err)
+	}
+	if id := login.Accepted(); id != keys.ID() {
+		t.Errorf("let in by %s, want what ID says, %s", id, keys.ID())
+	}
+	return ssh.NewClient(conn, chans, reqs).Close()
+}
+
+func within(t testing.TB, d time.Duration) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// wantFault asserts an error's class and whether it is permanent, and returns it.
+func wantFault(t testing.TB, err, class error, permanent bool) *fault.Error {
+	t.Helper()
+	e, ok := errors.AsType[*fault.Error](err)
+	if !ok || !errors.Is(err, class) || e.Permanent != permanent {
+		t.Fatalf("error %v (%T), want class %v, permanent %v", err, err, class, permanent)
+	}
+	return e
 }
 
 // tries counts the keys that s was asked about.
 func tries(s *sshdtest.Server) int { return strings.Count(s.Log(), "trying public key") / 2 }
+
+func file(t testing.TB, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "file")
+	replace(t, path, text)
+	return path
+}
 
 func read(t testing.TB, path string) string {
 	t.Helper()
@@ -95,7 +133,7 @@ func fingerprintOfFile(t testing.TB, path string) string {
 	return keys.ID()
 }
 
-// What the agent holds is used before the files, and the connection to it ends with the login.
+// What the agent holds is used before the files.
 func TestAgentLogsIn(t *testing.T) {
 	leak.Check(t)
 	home := t.TempDir()
@@ -108,20 +146,6 @@ func TestAgentLogsIn(t *testing.T) {
 	}
 	if want := fingerprintOfFile(t, s.KeyFile); keys.ID() != want {
 		t.Errorf("ID %s, want that of the key that logged in, %s", keys.ID(), want)
-	}
-	cfg := config(t, s)
-	var ended <-chan struct{}
-	cfg.Keys = keys
-	cfg.Keys.src.Agent, ended = between(t, agent.Socket)
-	l, err := Dial(within(t, 20*time.Second), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	select {
-	case <-ended:
-	case <-time.After(20 * time.Second):
-		t.Error("the connection to the agent is open while the link is up")
 	}
 	if err := os.Symlink(agent.Socket, filepath.Join(home, "agent")); err != nil {
 		t.Fatal(err)
@@ -155,36 +179,6 @@ func TestKeysAreNotEnough(t *testing.T) {
 			t.Errorf("%s: %v, hint %s", want, e, e.Hint)
 		}
 	}
-}
-
-// between is a socket in front of another, that takes one connection and tells when it has ended.
-func between(t testing.TB, socket string) (string, <-chan struct{}) {
-	t.Helper()
-	path, ended := filepath.Join(t.TempDir(), "s"), make(chan struct{})
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = l.Close(); <-ended })
-	go func() {
-		defer close(ended)
-		c, err := l.Accept()
-		_ = l.Close()
-		if err != nil {
-			return
-		}
-		defer func() { _ = c.Close() }()
-		to, err := net.Dial("unix", socket)
-		if err != nil {
-			return
-		}
-		var back sync.WaitGroup
-		back.Go(func() { _, _ = io.Copy(c, to) })
-		_, _ = io.Copy(to, c)
-		_ = to.Close()
-		back.Wait()
-	}()
-	return path, ended
 }
 
 // An agent that is dead, hangs or talks nonsense costs a moment; the files are still there.

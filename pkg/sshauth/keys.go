@@ -1,6 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package sshlink
+// Package sshauth is what one logs in with over SSH: private keys in files, in text and in an ssh-agent, and their
+// certificates. It opens no connection but that to the agent.
+//
+//	keys, err := sshauth.NewKeys(ctx, sshauth.KeySource{Key: "~/.ssh/id_ed25519", Agent: os.Getenv("SSH_AUTH_SOCK")})
+//	login, err := keys.Login(ctx)
+//	defer login.Close()
+//	conn, _, _, err := ssh.NewClientConn(tcp, addr, &ssh.ClientConfig{AuthCallback: login.Begin(), …})
+//	fingerprint := login.Accepted() // or, after an error,
+//	err = login.Refused("me", addr, err)
+//
+// Promises. No error, log line or formatted value holds anything of a private key or a passphrase. Files are read again for
+// each login; one that cannot be read any more counts as it was. A server is asked about five keys at most. The connection to
+// the agent is closed when the login is over.
+package sshauth
 
 import (
 	"bytes"
@@ -41,7 +54,7 @@ type KeySource struct {
 	Log *slog.Logger
 }
 
-// Keys are the private keys that a link may log in with. Formatting one shows nothing of them.
+// Keys are the private keys to log in with. Formatting one shows nothing of them.
 //
 // Files are read again for each login, so that keys and certificates may be renewed while a
 // tunnel is open. One that cannot be read any more, or is only half written, or whose certificate
@@ -111,11 +124,11 @@ func NewKeys(ctx context.Context, src KeySource) (*Keys, error) {
 			k.files = append(k.files, &keyFile{path: "~/.ssh/" + base, name: "~/.ssh/" + base})
 		}
 	}
-	first, err := k.gather(ctx)
+	first, err := k.Login(ctx)
 	if err != nil {
 		return nil, err
 	}
-	first.close()
+	first.Close()
 	k.id = fingerprintOf(first.offers[0].signer.PublicKey())
 	return k, nil
 }
