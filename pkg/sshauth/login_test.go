@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/ed25519"
+	"crypto/rand"
 	"errors"
 	"log/slog"
 	"net"
@@ -65,6 +66,18 @@ func again(t testing.TB, s *sshdtest.Server, keys *Keys) error {
 		return err
 	}
 	defer login.Close()
+	if err := connect(t, s, login); err != nil {
+		return err
+	}
+	if id := login.Accepted(); id != keys.ID() {
+		t.Errorf("let in by %s, want what ID says, %s", id, keys.ID())
+	}
+	return nil
+}
+
+// connect makes one connection of a login.
+func connect(t testing.TB, s *sshdtest.Server, login *Login) error {
+	t.Helper()
 	tcp, err := net.Dial("tcp", s.Addr())
 	if err != nil {
 		t.Fatal(err)
@@ -74,9 +87,6 @@ func again(t testing.TB, s *sshdtest.Server, keys *Keys) error {
 	conn, chans, reqs, err := ssh.NewClientConn(tcp, s.Addr(), &ssh.ClientConfig{User: s.User, AuthCallback: login.Begin(), HostKeyCallback: ssh.FixedHostKey(s.HostKey)})
 	if err != nil {
 		return login.Refused(s.User, s.Addr(), err)
-	}
-	if id := login.Accepted(); id != keys.ID() {
-		t.Errorf("let in by %s, want what ID says, %s", id, keys.ID())
 	}
 	return ssh.NewClient(conn, chans, reqs).Close()
 }
@@ -133,7 +143,7 @@ func fingerprintOfFile(t testing.TB, path string) string {
 	return keys.ID()
 }
 
-// What the agent holds is used before the files.
+// What the agent holds is used before the files, and the connection to it ends with the login.
 func TestAgentLogsIn(t *testing.T) {
 	leak.Check(t)
 	home := t.TempDir()
@@ -146,6 +156,14 @@ func TestAgentLogsIn(t *testing.T) {
 	}
 	if want := fingerprintOfFile(t, s.KeyFile); keys.ID() != want {
 		t.Errorf("ID %s, want that of the key that logged in, %s", keys.ID(), want)
+	}
+	login, err := keys.Login(within(t, 20*time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	login.Close()
+	if _, err := login.offers[0].signer.Sign(rand.Reader, nil); err == nil {
+		t.Error("the agent signs after the login")
 	}
 	if err := os.Symlink(agent.Socket, filepath.Join(home, "agent")); err != nil {
 		t.Fatal(err)
@@ -162,6 +180,29 @@ func TestAgentLogsIn(t *testing.T) {
 	_, err = NewKeys(within(t, 20*time.Second), KeySource{Agent: agent.Socket})
 	if e := wantFault(t, err, fault.ErrConfig, true); !strings.Contains(e.Error(), "ssh-agent") {
 		t.Errorf("%v", err)
+	}
+}
+
+// A login may take several connections: each is offered the first key first.
+func TestLoginBeginsAgain(t *testing.T) {
+	leak.Check(t)
+	s := sshdtest.Start(t, sshdtest.Options{})
+	keys, err := NewKeys(t.Context(), KeySource{Files: []string{sshdtest.NewKey(t, "ecdsa"), s.KeyFile}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	login, err := keys.Login(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer login.Close()
+	for range 2 {
+		if err := connect(t, s, login); err != nil || login.tried != 2 {
+			t.Errorf("%v after %d tries, want 2", err, login.tried)
+		}
+	}
+	if login.Accepted() != fingerprintOfFile(t, s.KeyFile) {
+		t.Error("not let in by the second key")
 	}
 }
 

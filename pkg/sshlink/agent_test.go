@@ -17,13 +17,14 @@ import (
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshauth"
 )
 
-// The connection to the agent ends with the login.
+// The connection to the agent ends with the login, of which the link knows the key.
 func TestLoginLeavesTheAgent(t *testing.T) {
 	leak.Check(t)
 	t.Setenv("HOME", t.TempDir())
 	s := sshdtest.Start(t, sshdtest.Options{})
 	cfg := config(t, s)
-	agent, ended := between(t, sshdtest.StartAgent(t, s.KeyFile).Socket, 2)
+	want := cfg.Keys.ID()
+	agent, ended := between(t, sshdtest.StartAgent(t, sshdtest.NewKey(t, "ecdsa"), s.KeyFile).Socket, 2)
 	keys, err := sshauth.NewKeys(within(t, 20*time.Second), sshauth.KeySource{Agent: agent})
 	if err != nil {
 		t.Fatal(err)
@@ -34,6 +35,9 @@ func TestLoginLeavesTheAgent(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = l.Close() }()
+	if l.Key() != want || keys.ID() != want {
+		t.Errorf("logged in with %s, ID %s; want %s", l.Key(), keys.ID(), want)
+	}
 	select {
 	case <-ended:
 	case <-time.After(20 * time.Second):
