@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sftp"
 )
 
 // What the account may do on the server, asked in ways that change nothing there and leave nothing behind.
@@ -74,11 +76,11 @@ func (l *Link) MayReach(ctx context.Context, addr string) (bool, error) {
 // MayWrite reports whether the account may change files by SFTP. It asks to remove the directory absent, which must not be
 // there: a server that takes no changes says so before it looks.
 func (l *Link) MayWrite(ctx context.Context, absent string) (bool, error) {
-	_, err := files(ctx, l, func(s *sftp) (struct{}, error) { return struct{}{}, s.removeDirectory(absent) })
+	_, err := files(ctx, l, func(c *sftp.Client) (struct{}, error) { return struct{}{}, c.RemoveDirectory(absent) })
 	if errors.Is(err, ErrNoFile) || errors.Is(err, fs.ErrPermission) {
 		return false, nil
 	}
-	if _, looked := errors.AsType[*refusal](err); looked {
+	if _, looked := errors.AsType[*sftp.Refusal](err); looked {
 		return true, nil
 	}
 	return err == nil, err

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package sshlink
+package sftp
 
 import (
 	"bytes"
@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -17,10 +18,21 @@ import (
 
 // fileServer answers what it is asked over SFTP when it has heard three packets: the version, the file to open and what to read of
 // it. Those come without an answer to any of them.
-func fileServer(t *testing.T, answers func(to *sftp)) *sftp {
+func fileServer(t *testing.T, answers func(to *Client)) *Client {
 	t.Helper()
-	addr := accepting(t, func(c net.Conn) {
-		server := &sftp{server: c}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var task sync.WaitGroup
+	t.Cleanup(func() { _ = l.Close(); task.Wait() })
+	task.Go(func() {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer func() { _ = c.Close() }()
+		server := &Client{server: c}
 		var kinds []byte
 		for range 3 {
 			r, err := server.receive()
@@ -35,13 +47,13 @@ func fileServer(t *testing.T, answers func(to *sftp)) *sftp {
 		}
 		answers(server)
 	})
-	c, err := net.DialTCP("tcp", nil, addr)
+	c, err := net.Dial("tcp", l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.Close() })
 	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
-	return newSFTP(c)
+	return New(c)
 }
 
 func text(s string) []byte { return ssh.Marshal(struct{ Text string }{s}) }
@@ -52,21 +64,21 @@ func code(n uint32) []byte { return ssh.Marshal(struct{ Code uint32 }{n}) }
 func TestFileInOneRoundTrip(t *testing.T) {
 	const sshds = "\x00\x00\x00\x00"
 	for name, c := range map[string]struct {
-		answers func(to *sftp)
+		answers func(to *Client)
 		want    string
 		err     error
 	}{
-		"sshd": {func(to *sftp) {
+		"sshd": {func(to *Client) {
 			to.write(fxIs, fxVersion, nil)
 			to.write(fxHandle, 1, text(sshds))
 			to.write(fxData, 2, text("hello"))
 		}, "hello", nil},
-		"in another order": {func(to *sftp) {
+		"in another order": {func(to *Client) {
 			to.write(fxIs, fxVersion, nil)
 			to.write(fxData, 2, text("hello"))
 			to.write(fxHandle, 1, text(sshds))
 		}, "hello", nil},
-		"another handle": {func(to *sftp) {
+		"another handle": {func(to *Client) {
 			to.write(fxIs, fxVersion, nil)
 			to.write(fxHandle, 1, text("another"))
 			to.write(fxStatus, 2, code(4))
@@ -75,39 +87,39 @@ func TestFileInOneRoundTrip(t *testing.T) {
 			}
 			to.write(fxData, 3, text("hello"))
 		}, "hello", nil},
-		"an empty file": {func(to *sftp) {
+		"an empty file": {func(to *Client) {
 			to.write(fxIs, fxVersion, nil)
 			to.write(fxHandle, 1, text(sshds))
 			to.write(fxStatus, 2, code(fxEOF))
 		}, "", nil},
-		"no file": {func(to *sftp) {
+		"no file": {func(to *Client) {
 			to.write(fxIs, fxVersion, nil)
 			to.write(fxStatus, 1, append(code(2), text("No such file\x1b")...))
 		}, "", ErrNoFile},
-		"forbidden": {func(to *sftp) {
+		"forbidden": {func(to *Client) {
 			to.write(fxIs, fxVersion, nil)
 			to.write(fxStatus, 1, code(fxDenied))
 		}, "", fs.ErrPermission},
-		"opened by a word":   {func(to *sftp) { to.write(fxIs, fxVersion, nil); to.write(fxStatus, 1, code(fxOK)) }, "", errors.ErrUnsupported},
-		"no memory":          {func(to *sftp) { to.write(fxIs, fxVersion, nil); to.write(fxStatus, 1, code(4)) }, "", errors.ErrUnsupported},
-		"another version":    {func(to *sftp) { to.write(fxIs, 6, nil) }, "", ErrNoFile},
-		"no version":         {func(to *sftp) { to.write(fxHandle, 1, text(sshds)) }, "", ErrNoFile},
-		"an unasked answer":  {func(to *sftp) { to.write(fxIs, fxVersion, nil); to.write(fxHandle, 7, text(sshds)) }, "", errors.ErrUnsupported},
-		"words":              {func(to *sftp) { _, _ = io.WriteString(to.server, "this is an ordinary shell") }, "", ErrNoFile},
-		"a packet of 0":      {func(to *sftp) { _, _ = to.server.Write(make([]byte, 20)) }, "", ErrNoFile},
-		"an end":             {func(*sftp) {}, "", ErrNoFile},
-		"an end in a packet": {func(to *sftp) { to.write(fxIs, fxVersion, nil); _, _ = to.server.Write([]byte{0, 0, 0, 9, fxHandle}) }, "", io.ErrUnexpectedEOF},
-		"no end of a packet": {func(to *sftp) {
+		"opened by a word":   {func(to *Client) { to.write(fxIs, fxVersion, nil); to.write(fxStatus, 1, code(fxOK)) }, "", errors.ErrUnsupported},
+		"no memory":          {func(to *Client) { to.write(fxIs, fxVersion, nil); to.write(fxStatus, 1, code(4)) }, "", errors.ErrUnsupported},
+		"another version":    {func(to *Client) { to.write(fxIs, 6, nil) }, "", ErrNoFile},
+		"no version":         {func(to *Client) { to.write(fxHandle, 1, text(sshds)) }, "", ErrNoFile},
+		"an unasked answer":  {func(to *Client) { to.write(fxIs, fxVersion, nil); to.write(fxHandle, 7, text(sshds)) }, "", errors.ErrUnsupported},
+		"words":              {func(to *Client) { _, _ = io.WriteString(to.server, "this is an ordinary shell") }, "", ErrNoFile},
+		"a packet of 0":      {func(to *Client) { _, _ = to.server.Write(make([]byte, 20)) }, "", ErrNoFile},
+		"an end":             {func(*Client) {}, "", ErrNoFile},
+		"an end in a packet": {func(to *Client) { to.write(fxIs, fxVersion, nil); _, _ = to.server.Write([]byte{0, 0, 0, 9, fxHandle}) }, "", io.ErrUnexpectedEOF},
+		"no end of a packet": {func(to *Client) {
 			to.write(fxIs, fxVersion, nil)
 			_, _ = to.server.Write([]byte{0xff, 0, 0, 9, fxHandle, 0, 0, 0, 1})
 		}, "", errors.ErrUnsupported},
-		"too much": {func(to *sftp) {
+		"too much": {func(to *Client) {
 			to.write(fxIs, fxVersion, nil)
 			to.write(fxHandle, 1, text(sshds))
 			to.write(fxData, 2, text(strings.Repeat("x", 101)))
 		}, "", errors.ErrUnsupported},
 	} {
-		got, err := fileServer(t, c.answers).readFile("/file", 100)
+		got, err := fileServer(t, c.answers).ReadFile("/file", 100)
 		switch {
 		case c.err == errors.ErrUnsupported: // any but ErrNoFile
 			if err == nil || errors.Is(err, ErrNoFile) {

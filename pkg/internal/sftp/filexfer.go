@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package sshlink
+package sftp
 
 import (
 	"encoding/binary"
@@ -13,10 +13,6 @@ import (
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 )
-
-// The little of SFTP, version 3 (draft-ietf-secsh-filexfer-02), that reads one file or asks for one thing. The library for
-// it, github.com/pkg/sftp, waits for the server's version before it asks for anything, for a file before it reads, and
-// for the end of the file after that: three round trips more.
 
 const (
 	fxVersion    = 3
@@ -48,8 +44,8 @@ const (
 	fxHasMode  = 4
 )
 
-// sftp is a conversation. What is asked is sent at once, and answered in any order.
-type sftp struct {
+// Client is a conversation, for one file or one question. What is asked is sent at once, and answered in any order.
+type Client struct {
 	server io.ReadWriter
 	asked  uint32            // requests
 	begun  bool              // the server has told its version
@@ -64,32 +60,33 @@ type reply struct {
 	rest   []byte
 }
 
-func newSFTP(server io.ReadWriter) *sftp {
-	s := &sftp{server: server, early: map[uint32]*reply{}}
-	s.write(fxInit, fxVersion, nil)
-	return s
+// New begins one. The caller closes the connection. It does not wait for the server.
+func New(server io.ReadWriter) *Client {
+	c := &Client{server: server, early: map[uint32]*reply{}}
+	c.write(fxInit, fxVersion, nil)
+	return c
 }
 
 // write sends a packet. An error is returned by expect.
-func (s *sftp) write(kind byte, number uint32, rest []byte) {
+func (c *Client) write(kind byte, number uint32, rest []byte) {
 	p := binary.BigEndian.AppendUint32(nil, uint32(1+4+len(rest)))
 	p = binary.BigEndian.AppendUint32(append(p, kind), number)
-	if _, err := s.server.Write(append(p, rest...)); err != nil && s.err == nil {
-		s.err = err
+	if _, err := c.server.Write(append(p, rest...)); err != nil && c.err == nil {
+		c.err = err
 	}
 }
 
 // send asks for something, and does not wait for the answer.
-func (s *sftp) send(kind byte, request any) (asked uint32) {
-	s.asked++
-	s.write(kind, s.asked, ssh.Marshal(request))
-	return s.asked
+func (c *Client) send(kind byte, request any) (asked uint32) {
+	c.asked++
+	c.write(kind, c.asked, ssh.Marshal(request))
+	return c.asked
 }
 
 // expect waits for the answer to a request. One of the right kind is unpacked into to; with fxStatus the error says how it
 // ended.
-func (s *sftp) expect(asked uint32, kind byte, to any) error {
-	r, err := s.answer(asked)
+func (c *Client) expect(asked uint32, kind byte, to any) error {
+	r, err := c.answer(asked)
 	switch {
 	case err != nil:
 		return err
@@ -106,11 +103,11 @@ func (s *sftp) expect(asked uint32, kind byte, to any) error {
 }
 
 // begin waits for the server's version. One that says something else, or ends, does not speak SFTP.
-func (s *sftp) begin() error {
-	err := s.err
+func (c *Client) begin() error {
+	err := c.err
 	var r *reply
 	if err == nil {
-		r, err = s.receive()
+		r, err = c.receive()
 	}
 	if err == nil && (r.kind != fxIs || r.number != fxVersion) {
 		err = fmt.Errorf("sftp: it begins with %d, %d in place of version %d", r.kind, r.number, fxVersion)
@@ -118,39 +115,39 @@ func (s *sftp) begin() error {
 	if err != nil {
 		return fmt.Errorf("%w (%w)", ErrNoFile, err)
 	}
-	s.begun = true
+	c.begun = true
 	return nil
 }
 
 // answer returns the answer to a request.
-func (s *sftp) answer(asked uint32) (*reply, error) {
-	if !s.begun {
-		if err := s.begin(); err != nil {
+func (c *Client) answer(asked uint32) (*reply, error) {
+	if !c.begun {
+		if err := c.begin(); err != nil {
 			return nil, err
 		}
 	}
-	if s.err != nil {
-		return nil, s.err
+	if c.err != nil {
+		return nil, c.err
 	}
-	for s.early[asked] == nil {
-		r, err := s.receive()
+	for c.early[asked] == nil {
+		r, err := c.receive()
 		switch {
 		case err != nil:
 			return nil, err
-		case r.number == 0 || r.number > s.asked:
+		case r.number == 0 || r.number > c.asked:
 			return nil, errors.New("sftp: an answer to nothing")
 		default:
-			s.early[r.number] = r
+			c.early[r.number] = r
 		}
 	}
-	r := s.early[asked]
-	delete(s.early, asked)
+	r := c.early[asked]
+	delete(c.early, asked)
 	return r, nil
 }
 
-func (s *sftp) receive() (*reply, error) {
+func (c *Client) receive() (*reply, error) {
 	var head [4 + 1 + 4]byte
-	if _, err := io.ReadFull(s.server, head[:]); err != nil {
+	if _, err := io.ReadFull(c.server, head[:]); err != nil {
 		return nil, cutShort(err)
 	}
 	length := binary.BigEndian.Uint32(head[:])
@@ -158,7 +155,7 @@ func (s *sftp) receive() (*reply, error) {
 		return nil, fmt.Errorf("sftp: a packet of %d bytes", length)
 	}
 	r := &reply{kind: head[4], number: binary.BigEndian.Uint32(head[5:]), rest: make([]byte, length-1-4)}
-	if _, err := io.ReadFull(s.server, r.rest); err != nil {
+	if _, err := io.ReadFull(c.server, r.rest); err != nil {
 		return nil, cutShort(err)
 	}
 	return r, nil
@@ -172,16 +169,16 @@ func cutShort(err error) error {
 	return err
 }
 
-// refusal is a status other than that all went well.
-type refusal struct {
+// Refusal is a status other than that all went well.
+type Refusal struct {
 	code uint32
 	text string // the server's own words
 }
 
-func (r *refusal) Error() string { return fmt.Sprintf("sftp: %s (%d)", fault.Quote(r.text), r.code) }
+func (r *Refusal) Error() string { return fmt.Sprintf("sftp: %s (%d)", fault.Quote(r.text), r.code) }
 
 // Is has errors.Is know those that have a meaning here.
-func (r *refusal) Is(target error) bool {
+func (r *Refusal) Is(target error) bool {
 	return target == map[uint32]error{fxEOF: io.EOF, fxNoFile: fs.ErrNotExist, fxDenied: fs.ErrPermission}[r.code]
 }
 
@@ -202,7 +199,7 @@ func status(rest []byte) error {
 		Rest []byte `ssh:"rest"`
 	}
 	_ = ssh.Unmarshal(is.Rest, &said)
-	return &refusal{is.Code, said.Text}
+	return &Refusal{is.Code, said.Text}
 }
 
 // fileInfo reads attributes (section 5).
