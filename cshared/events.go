@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/tunnel"
 )
 
 // maxRecords is how many records wait for tt_events; older ones give way.
@@ -29,12 +31,13 @@ type ring struct {
 }
 
 type record struct {
-	Handle  int64   `json:"handle"`
-	Type    string  `json:"type"`
-	Time    float64 `json:"time,omitempty"`
-	Level   string  `json:"level,omitempty"`
-	Message string  `json:"message,omitempty"`
-	Lost    int     `json:"lost,omitempty"`
+	Handle  int64       `json:"handle"`
+	Type    string      `json:"type"`
+	Time    float64     `json:"time,omitempty"`
+	Level   string      `json:"level,omitempty"`
+	Message string      `json:"message,omitempty"`
+	Hint    tunnel.Hint `json:"hint,omitempty"`
+	Lost    int         `json:"lost,omitempty"`
 }
 
 // descriptor returns the eventfd.
@@ -133,8 +136,11 @@ func (h handler) Enabled(context.Context, slog.Level) bool { return true }
 func (h handler) Handle(_ context.Context, r slog.Record) error {
 	var b strings.Builder
 	b.WriteString(r.Message)
+	var hint tunnel.Hint
 	write := func(a slog.Attr) bool {
-		if text := a.Value.String(); text != "" {
+		if is, ok := a.Value.Any().(tunnel.Hint); ok {
+			hint = is
+		} else if text := a.Value.String(); text != "" {
 			fmt.Fprintf(&b, "; %s: %s", a.Key, text)
 		}
 		return true
@@ -147,7 +153,7 @@ func (h handler) Handle(_ context.Context, r slog.Record) error {
 	if r.Level == slog.LevelWarn {
 		level = "warning"
 	}
-	events.add(record{Handle: h.handle, Type: "log", Time: now(r.Time), Level: level, Message: b.String()})
+	events.add(record{Handle: h.handle, Type: "log", Time: now(r.Time), Level: level, Message: b.String(), Hint: hint})
 	return nil
 }
 

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/tunnel"
 )
 
 func decode(t *testing.T, text []byte) (recs []record) {
@@ -92,9 +94,9 @@ func TestDescriptorAnnounces(t *testing.T) {
 
 func TestLogRecordsReadAsSentences(t *testing.T) {
 	events.take(1 << 20)
-	slog.New(handler{handle: 3}).With("a", 1).Warn("what happened", "hint", "what to do", "empty", "")
+	slog.New(handler{handle: 3}).With("a", 1).Warn("what happened", "hint", tunnel.Hint("pass {host_key}"), "b", 2, "empty", "")
 	recs := decode(t, events.take(1<<20))
-	if len(recs) != 1 || recs[0].Level != "warning" || recs[0].Message != "what happened; a: 1; hint: what to do" || recs[0].Time == 0 {
+	if len(recs) != 1 || recs[0].Level != "warning" || recs[0].Message != "what happened; a: 1; b: 2" || recs[0].Hint != "pass {host_key}" || recs[0].Time == 0 {
 		t.Errorf("%+v", recs)
 	}
 }

@@ -29,6 +29,12 @@
  *   A function with (buf, len) returns the number of bytes of its text, without the NUL that
  *   follows it. If that number is >= len, nothing was written or consumed: call again with a
  *   larger buffer. buf may be NULL if len is 0. All texts are JSON.
+ *
+ * Hints
+ *   A "hint" says to a person what to do, "" if nothing. A setting in it is a mark in braces: the name
+ *   that tt_expose()'s config has for it, or "timeout", and perhaps a value in JSON, in which braces are
+ *   written twice: {host_key}, {url="https://host/"}. Show it as your users write settings: host_key=,
+ *   --host-key. Other braces are written twice, "{{" for "{"; they never begin a mark.
  */
 #ifndef TAIPY_TUNNEL_H
 #define TAIPY_TUNNEL_H
@@ -42,7 +48,7 @@ extern "C" {
 
 /* Changes whenever a call, a number or a JSON field below changes its meaning.
  * Callers compare it with tt_abi_version() before anything else. */
-#define TT_ABI_VERSION 3
+#define TT_ABI_VERSION 4
 
 /* What a call returns instead of a count or a handle. */
 #define TT_ARGUMENT (-1) /* a NULL pointer, text that is not UTF-8, or a number out of range */
@@ -216,7 +222,8 @@ int32_t tt_event_fd(void);
 /* Takes what happened since the last call, oldest first, as a JSON array:
  *   {"handle":1,"type":"status"}       ask tt_status(); repeats are folded
  *   {"handle":2,"type":"answer"}       ask tt_answer(): it is done, or has said something
- *   {"handle":1,"type":"log","time":…,"level":"debug|info|warning|error","message":…}
+ *   {"handle":1,"type":"log","time":…,"level":"debug|info|warning|error","message":…,
+ *    "hint":…}, the hint only where there is one
  * At most 1024 records are kept; older ones give way and the next record carries their
  * number as "lost". Only whole records are taken, as many as fit in len. Returns 2 ("[]")
  * when there are none. */

@@ -38,7 +38,7 @@ func TestNoArgumentIsEchoed(t *testing.T) {
 		}
 		shown := fmt.Sprintf("%+v", err)
 		if e, ok := errors.AsType[*Error](err); ok {
-			shown += e.Hint
+			shown += e.Hint.String()
 		}
 		if errors.Is(err, ErrWorkspace) {
 			refused++

@@ -99,7 +99,7 @@ func TestWorkspacesThatAreNone(t *testing.T) {
 			f.Handler = c.answer
 			for call, do := range calls {
 				e := asError(t, do(t.Context(), w))
-				if !strings.Contains(e.Error(), c.words) || e.Hint == "" || !strings.Contains(e.Hint, c.hint) || e.Permanent != c.permanent {
+				if !strings.Contains(e.Error(), c.words) || e.Hint == "" || !strings.Contains(e.Hint.String(), c.hint) || e.Permanent != c.permanent {
 					t.Errorf("%s: %v; %s; permanent %v", call, e, e.Hint, e.Permanent)
 				}
 				holdsNone(t, call, e, token, "<nil>")
@@ -190,7 +190,7 @@ func TestHugeAnswers(t *testing.T) {
 		before := allocated()
 		e := asError(t, calls["Me"](t.Context(), w))
 		used := allocated() - before
-		if !strings.Contains(e.Error(), "more than 4 MiB") || !strings.Contains(e.Hint, theAddress) {
+		if !strings.Contains(e.Error(), "more than 4 MiB") || !strings.Contains(e.Hint.String(), theAddress) {
 			t.Errorf("packed %v: %v", packed, e)
 		}
 		if used > 100<<20 {
@@ -207,7 +207,7 @@ func TestNobodyListens(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	e := asError(t, calls["Me"](ctx, w))
-	if !strings.Contains(e.Hint, wayThere) || e.Permanent {
+	if !strings.Contains(e.Hint.String(), wayThere) || e.Permanent {
 		t.Errorf("%v; %s", e, e.Hint)
 	}
 }
@@ -313,7 +313,7 @@ func TestPatience(t *testing.T) {
 					if waited := time.Since(started); waited > 10*time.Second {
 						t.Errorf("%v passed", waited)
 					}
-					if !strings.Contains(e.Error(), c.words) || !strings.Contains(e.Hint, c.hint) || e.Permanent {
+					if !strings.Contains(e.Error(), c.words) || !strings.Contains(e.Hint.String(), c.hint) || e.Permanent {
 						t.Errorf("%v; %s", e, e.Hint)
 					}
 					if n := asked.Load(); (n > 1) != c.more {

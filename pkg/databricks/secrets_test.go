@@ -105,11 +105,11 @@ func TestSecretsThatAreNotThere(t *testing.T) {
 	f, w := opened(t)
 	f.scopes["s"] = map[string]string{"k": "v"}
 	_, list := w.Secrets(t.Context(), "none", []string{"k"})
-	if e := asError(t, list); !errors.Is(e, ErrNoScope) || !strings.Contains(e.Hint, "taipy-tunnel databricks store") {
+	if e := asError(t, list); !errors.Is(e, ErrNoScope) || !strings.Contains(e.Hint.String(), "taipy-tunnel databricks store") {
 		t.Errorf("no scope: %v; %s", e, e.Hint)
 	}
 	_, get := w.Secret(t.Context(), "s", "none")
-	if e := asError(t, get); errors.Is(e, ErrNoScope) || !strings.Contains(e.Error(), `"none" in scope "s"`) || !strings.Contains(e.Hint, "list-secrets s") {
+	if e := asError(t, get); errors.Is(e, ErrNoScope) || !strings.Contains(e.Error(), `"none" in scope "s"`) || !strings.Contains(e.Hint.String(), "list-secrets s") {
 		t.Errorf("no key: %v; %s", e, e.Hint)
 	}
 }
@@ -120,13 +120,13 @@ func TestSecretsThatAreRefused(t *testing.T) {
 	for _, route := range []string{"list", "get"} {
 		f.refusing(map[string]refusal{"GET /api/2.0/secrets/" + route: {403, "PERMISSION_DENIED", "User me does not have READ permission"}})
 		found, err := w.Secrets(t.Context(), "s", []string{"k", "l"})
-		if e := asError(t, err); found != nil || !strings.Contains(e.Hint, "put-acl s USER-OR-GROUP READ") || !strings.Contains(e.Error(), "User me does not") {
+		if e := asError(t, err); found != nil || !strings.Contains(e.Hint.String(), "put-acl s USER-OR-GROUP READ") || !strings.Contains(e.Error(), "User me does not") {
 			t.Errorf("%s: %v; %s", route, e, e.Hint)
 		}
 	}
 	f.refusing(map[string]refusal{"GET /api/2.0/secrets/get": {400, "BAD_REQUEST", "only in a notebook"}})
 	_, err := w.Secret(t.Context(), "s", "k")
-	if e := asError(t, err); !strings.Contains(e.Hint, `dbutils.secrets.get("s", "k")`) {
+	if e := asError(t, err); !strings.Contains(e.Hint.String(), `dbutils.secrets.get("s", "k")`) {
 		t.Errorf("BAD_REQUEST: %v; %s", e, e.Hint)
 	}
 }
@@ -142,7 +142,7 @@ func TestClusterAndUser(t *testing.T) {
 		t.Errorf("%+v, %v, want %+v", me, err, want)
 	}
 	_, err = w.Cluster(t.Context(), "1124-000000-zzzzzzzz")
-	if e := asError(t, err); !e.Permanent || !strings.Contains(e.Error(), "does not exist") || !strings.Contains(e.Hint, "id") {
+	if e := asError(t, err); !e.Permanent || !strings.Contains(e.Error(), "does not exist") || !strings.Contains(e.Hint.String(), "id") {
 		t.Errorf("no such cluster: %v", e)
 	}
 	f.refusing(map[string]refusal{"GET /api/2.1/clusters/get": {403, "PERMISSION_DENIED", "no Can Attach To"}})

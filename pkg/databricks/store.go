@@ -131,7 +131,7 @@ func (cfg *StoreConfig) check() (public string, err error) {
 // checkServer finds slips of the pen; package tunnel, which reads the server in the end, has all the
 // rules.
 func checkServer(server string) error {
-	const hint = `give the proxy as "user@host" or "user@host:port"`
+	const hint = `write {server="user@host"} or {server="user@host:port"}`
 	user, host, ok := strings.Cut(server[strings.Index(server, "://")+1:], "@")
 	user = strings.TrimPrefix(user, "//")
 	if name, _, err := net.SplitHostPort(host); err == nil {

@@ -162,7 +162,7 @@ func TestStoreIsRefused(t *testing.T) {
 		if i == 0 {
 			want = "READ"
 		}
-		if e := asError(t, err); !e.Permanent || !strings.Contains(e.Hint, want) {
+		if e := asError(t, err); !e.Permanent || !strings.Contains(e.Hint.String(), want) {
 			t.Errorf("%s: %v; %s", route, e, e.Hint)
 		}
 		holdsNone(t, route, err, append(pem64(string(private)), token)...)
@@ -212,7 +212,7 @@ func holdsNone(t *testing.T, what string, v any, secrets ...string) {
 			texts = append(texts, e.Error())
 		}
 		if e, ok := errors.AsType[*Error](v.(error)); ok {
-			texts = append(texts, e.Err.Error(), e.Hint)
+			texts = append(texts, e.Err.Error(), e.Hint.String())
 		}
 	}
 	for _, text := range texts {

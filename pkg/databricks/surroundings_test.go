@@ -154,7 +154,7 @@ func TestNobodyKnowsTheWorkspace(t *testing.T) {
 				_, err = w.Me(t.Context())
 			}
 			e := asError(t, err)
-			if !e.Permanent || !strings.Contains(e.Hint, "databricks auth login") {
+			if !e.Permanent || !strings.Contains(e.Hint.String(), "databricks auth login") {
 				t.Errorf("%v; %s", e, e.Hint)
 			}
 			if strings.Contains(e.Error(), "not a Databricks workspace") {

@@ -65,7 +65,7 @@ const (
 // defaults.
 func Resolve(cfg Config) (*Destination, error) {
 	if cfg.Server == "" {
-		return nil, fault.Config(`pass server="user@host", or set TAIPY_TUNNEL_SERVER`, "no server was given")
+		return nil, fault.Config(`pass {server="user@host"}, or set TAIPY_TUNNEL_SERVER`, "no server was given")
 	}
 	d, err := parse("server", cfg.Server)
 	if err != nil {

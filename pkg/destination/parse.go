@@ -35,7 +35,7 @@ func parsePlain(name, text string) (Destination, error) {
 	}
 	s := Destination{User: text[:max(at, 0)], Host: text[at+1:]}
 	if strings.Contains(s.User, ":") { // not quoted: what follows may be a password
-		return Destination{}, fault.Config("write "+name+`="user@host" and log in with a key; passwords are not used`, "%s holds a colon in the user's name", name)
+		return Destination{}, fault.Config(written(name)+` and log in with a key; passwords are not used`, "%s holds a colon in the user's name", name)
 	}
 	if host, port, err := net.SplitHostPort(s.Host); err == nil {
 		n, err := strconv.ParseUint(port, 10, 16)
@@ -51,8 +51,16 @@ func parsePlain(name, text string) (Destination, error) {
 	return s, s.check(name, text)
 }
 
+// written is how a machine is given, as the server or on the way to it.
+func written(name string) fault.Hint {
+	if name == "jump" {
+		return `write {jump="user@host"}`
+	}
+	return `write {server="user@host"}`
+}
+
 func badServer(name, text, why string) (Destination, error) {
-	return Destination{}, fault.Config("write "+name+`="user@host" or "user@host:port", with an IPv6 address in brackets`, "%s %s %s", name, fault.Quote(text), why)
+	return Destination{}, fault.Config(written(name)+` or "user@host:port", with an IPv6 address in brackets`, "%s %s %s", name, fault.Quote(text), why)
 }
 
 // check refuses names that no machine or account has, wherever they come from.
@@ -81,7 +89,7 @@ var account = regexp.MustCompile(`^[a-z_][a-z0-9]*([-_][a-z0-9]+)+$`)
 // what answers for names.
 func (s Destination) keylike(name, text string) error {
 	if fault.Keylike(s.Host) || fault.Keylike(s.User) && (len(s.User) > 32 || !account.MatchString(s.User)) {
-		return fault.Config("write "+name+`="user@host"; a host name as long as that with its domain, or as a Host of ~/.ssh/config`,
+		return fault.Config(written(name)+`; a host name as long as that with its domain, or as a Host of ~/.ssh/config`,
 			"%s %s looks like a key or a token", name, fault.Quote(text))
 	}
 	return nil
@@ -116,7 +124,7 @@ func (s Destination) configured(name string, files *sshconfig.Files, jump string
 	}
 	if jump == "" {
 		if jump = h.ProxyJump; h.ProxyCommand != "" {
-			return Destination{}, fault.Config(`pass jump="user@bastion" (ProxyJump in the file), or jump="none" to connect directly`,
+			return Destination{}, fault.Config(`pass {jump="user@bastion"} (ProxyJump in the file), or {jump="none"} to connect directly`,
 				"ssh's configuration has a ProxyCommand for %s %s, and commands are not run", name, fault.Quote(text))
 		}
 	}
@@ -132,7 +140,7 @@ func parseJumps(chain string, files *sshconfig.Files, depth int) (jumps []Destin
 	}
 	for i, text := range strings.Split(chain, ",") {
 		if depth+len(jumps) >= maxJumps {
-			return nil, fault.Config("check jump=, and ProxyJump in ~/.ssh/config for a circle", "more than %d machines are on the way", maxJumps)
+			return nil, fault.Config("check {jump}, and ProxyJump in ~/.ssh/config for a circle", "more than %d machines are on the way", maxJumps)
 		}
 		text = strings.TrimPrefix(strings.TrimSpace(text), "ssh://") // as ssh_config(5) permits
 		s, err := parse("jump", text)

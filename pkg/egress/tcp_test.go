@@ -140,7 +140,7 @@ func TestConnectsAreBounded(t *testing.T) {
 				return nil
 			}}
 			_, err := d.Dial(within(t, 20*time.Second), "proxy", port)
-			if e := wantFault(t, err, fault.ErrUnreachable, false); e.Op != "connect" || !strings.Contains(e.Error(), "no answer at all") || !strings.Contains(e.Hint, "443") {
+			if e := wantFault(t, err, fault.ErrUnreachable, false); e.Op != "connect" || !strings.Contains(e.Error(), "no answer at all") || !strings.Contains(e.Hint.String(), "443") {
 				t.Errorf("%v, hint %s", e, e.Hint)
 			}
 			if !errors.Is(err, fault.ErrUnconnected) || errors.Is(err, fault.ErrOverload) || errors.Is(err, fault.ErrPatience) {

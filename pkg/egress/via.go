@@ -80,8 +80,8 @@ func ParseVia(source, text string, tls *TLS) (*Via, error) {
 }
 
 func badVia(source, why string) error {
-	return fault.Config(`write via="http://user:password@host:port" (or https, socks5), in a password %40 for @, %2F for /, %3A for : and so on; `+
-		`via="none" connects directly`, "%s %s", source, why)
+	return fault.Config(`write {via="http://user:password@host:port"} (or https, socks5), in a password %40 for @, %2F for /, %3A for : and so on; `+
+		`{via="none"} connects directly`, "%s %s", source, why)
 }
 
 // ViaFromEnvironment returns the egress proxy that variables name for the server at addr

@@ -22,7 +22,7 @@ func TestViaThatIsRefused(t *testing.T) {
 	} {
 		_, err := ParseVia("via", text, nil)
 		e := wantFault(t, err, fault.ErrConfig, true)
-		if all := e.Error() + e.Hint; strings.Contains(all, "hun") || strings.Contains(all, "ter2") || !strings.Contains(all, "via") {
+		if all := e.Error() + e.Hint.String(); strings.Contains(all, "hun") || strings.Contains(all, "ter2") || !strings.Contains(all, "via") {
 			t.Errorf("%q: %v, %s", text, e, e.Hint)
 		}
 	}

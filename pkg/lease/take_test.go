@@ -183,13 +183,13 @@ func TestSocketThatIsLeft(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = takes(t, New(path, older.key, nil), login(t, s), 1)
-	if e := fault.From(err); !errors.Is(err, fault.ErrForward) || !e.Permanent || !strings.Contains(e.Error(), "there already") || !strings.Contains(e.Hint, "StreamLocalBindUnlink") {
+	if e := fault.From(err); !errors.Is(err, fault.ErrForward) || !e.Permanent || !strings.Contains(e.Error(), "there already") || !strings.Contains(e.Hint.String(), "StreamLocalBindUnlink") {
 		t.Errorf("%v, hint %s", e, e.Hint)
 	}
 	leadsTo(t, slot) // who cannot have it ends nobody
 	nowhere := &net.UnixAddr{Name: path.Name + "/none/slot", Net: "unix"}
 	_, err = takes(t, New(nowhere, older.key, nil), login(t, s), 1)
-	if e := fault.From(err); !errors.Is(err, fault.ErrForward) || e.Permanent || !strings.Contains(e.Hint, "directory") {
+	if e := fault.From(err); !errors.Is(err, fault.ErrForward) || e.Permanent || !strings.Contains(e.Hint.String(), "directory") {
 		t.Errorf("%v, hint %s", e, e.Hint)
 	}
 	if err := os.Remove(path.Name); err != nil {

@@ -2,6 +2,8 @@
 
 package probe
 
+import "github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
+
 // Checked is what was seen of one step of the chain between the app and its visitors.
 type Checked struct {
 	// Step is "app", "link", "exposure" (of a plain proxy's port), "url" or "visitor"; proxyadmin.Check has others.
@@ -11,6 +13,6 @@ type Checked struct {
 	// Warn: OK, but somebody should look at it.
 	Warn bool `json:"warn,omitempty"`
 	// Seen is what was seen, in a few words; Hint what to do, "" if nothing.
-	Seen string `json:"seen"`
-	Hint string `json:"hint"`
+	Seen string     `json:"seen"`
+	Hint fault.Hint `json:"hint"`
 }

@@ -54,9 +54,9 @@ func Check(ctx context.Context, cfg destination.Config, name string) ([]probe.Ch
 	}
 	defer func() { _ = i.link.Close() }()
 	i.ok("login", "as %s, with key SHA256:%s", srv.User, i.link.Key())
-	pin := ""
+	var pin fault.Hint
 	if cfg.HostKey != i.link.HostKey() {
-		pin = fmt.Sprintf("to pin it: host_key=%q", i.link.HostKey())
+		pin = fault.Hintf("to pin it: {host_key=%q}", i.link.HostKey())
 	}
 	i.add(probe.Checked{Step: "host key", OK: true, Hint: pin}, "%s", i.link.HostKey())
 	d := i.description(ctx)
@@ -98,11 +98,11 @@ func (i *inspection) ok(step, format string, args ...any) {
 	i.add(probe.Checked{Step: step, OK: true}, format, args...)
 }
 
-func (i *inspection) warn(step, hint, format string, args ...any) {
+func (i *inspection) warn(step string, hint fault.Hint, format string, args ...any) {
 	i.add(probe.Checked{Step: step, OK: true, Warn: true, Hint: hint}, format, args...)
 }
 
-func (i *inspection) fail(step, hint, format string, args ...any) {
+func (i *inspection) fail(step string, hint fault.Hint, format string, args ...any) {
 	i.add(probe.Checked{Step: step, Hint: hint}, format, args...)
 }
 
@@ -158,7 +158,7 @@ const settle = 300 * time.Millisecond
 
 // may files whether the account may do something that it should, or should not.
 func (i *inspection) may(step string, should, may bool, err error, yes, no string) {
-	hint := fmt.Sprintf("%s; if it stays so, another file of sshd's comes first (as root: sshd -T -C user=%s,host=x,addr=192.0.2.1)", setUpAgain, i.srv.User)
+	hint := fault.Hintf(setUpAgain+"; if it stays so, another file of sshd's comes first (as root: sshd -T -C user=%s,host=x,addr=192.0.2.1)", i.srv.User)
 	said := map[bool]string{true: yes, false: no}[may]
 	switch {
 	case err != nil:

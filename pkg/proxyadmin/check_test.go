@@ -137,7 +137,7 @@ func TestCheckOfAGoodProxy(t *testing.T) {
 		t.Errorf("sockets %v, before %v", after, before)
 	}
 	rows := c.inspect(t, func(cfg *destination.Config) { cfg.HostKey = c.KnownHostsLine() })
-	if want := fmt.Sprintf("to pin it: host_key=%q", c.Fingerprint()); rows[1].Hint != want || !rows[1].OK {
+	if want := fmt.Sprintf("to pin it: Config.HostKey = %q", c.Fingerprint()); rows[1].Hint.String() != want || !rows[1].OK {
 		t.Errorf("%+v", rows[1])
 	}
 }
@@ -196,7 +196,7 @@ func TestCheckOfABrokenProxy(t *testing.T) {
 			}
 			if !row.OK {
 				failed = append(failed, row.Step)
-				if len(failed) == 1 && (!strings.Contains(row.Seen, b.seen) || !strings.Contains(row.Hint, b.hint)) {
+				if len(failed) == 1 && (!strings.Contains(row.Seen, b.seen) || !strings.Contains(row.Hint.String(), b.hint)) {
 					t.Errorf("%s: %+v", name, row)
 				}
 			}

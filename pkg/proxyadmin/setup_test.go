@@ -131,7 +131,7 @@ func TestSetUpIsGivenUp(t *testing.T) {
 			if took := time.Since(began); !errors.Is(err, c.class) || took > 10*time.Second { // what runs there would go on for 60 s
 				t.Errorf("%v, after %v", err, took)
 			}
-			if e := tunnel.AsError(err); name == "lost" && (e.Permanent || !strings.Contains(e.Hint, "hung up") || !strings.Contains(e.Error(), "before the script")) {
+			if e := tunnel.AsError(err); name == "lost" && (e.Permanent || !strings.Contains(e.Hint.String(), "hung up") || !strings.Contains(e.Error(), "before the script")) {
 				t.Errorf("%v; %s", e, e.Hint)
 			}
 			for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
@@ -166,7 +166,7 @@ func TestSetUpNeedsRoot(t *testing.T) {
 			}
 			continue
 		}
-		if e := tunnel.AsError(err); !errors.Is(err, tunnel.ErrAuth) || !e.Permanent || !strings.Contains(e.Error(), c.says) || !strings.Contains(e.Hint, c.hint) || said != nil {
+		if e := tunnel.AsError(err); !errors.Is(err, tunnel.ErrAuth) || !e.Permanent || !strings.Contains(e.Error(), c.says) || !strings.Contains(e.Hint.String(), c.hint) || said != nil {
 			t.Errorf("%v, %q", err, said)
 		}
 	}

@@ -245,7 +245,7 @@ func (p *plan) layOut(t *tenant, what string) error {
 		return err
 	}
 	if p.TLS.Mode == "certbot" {
-		return fault.Config(`get a certificate for *.`+t.SelfService+` by DNS, and give it with mode "files"`, "%s: certbot's webroot gives no certificate for all names of a domain", what)
+		return fault.Config(fault.Hintf(`get a certificate for *.%s by DNS, and give it with mode "files"`, t.SelfService), "%s: certbot's webroot gives no certificate for all names of a domain", what)
 	}
 	a := t.newApp("{name}", slotsOfSelfService)
 	a.URL = p.address("{name}--"+t.Name+"."+t.SelfService) + "/"

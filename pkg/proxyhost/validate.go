@@ -40,7 +40,7 @@ const (
 var reserved = map[string]bool{"root": true, "nobody": true, "daemon": true, "www-data": true, "nginx": true, "sshd": true, "all": true, "none": true}
 
 // bad is a setting that cannot be used.
-func bad(what, value, hint string) error {
+func bad(what, value string, hint fault.Hint) error {
 	return fault.Config(hint, "%s %s cannot be used", what, fault.Quote(value))
 }
 

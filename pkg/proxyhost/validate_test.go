@@ -93,7 +93,7 @@ func TestUnusableHosts(t *testing.T) {
 		c.change(&h)
 		files, err := proxyhost.Render(h)
 		e, is := errors.AsType[*fault.Error](err)
-		if !is || e.Class != fault.ErrConfig || !strings.Contains(e.Error()+"\n"+e.Hint, c.says) || len(e.Error()) > 300 || files != nil {
+		if !is || e.Class != fault.ErrConfig || !strings.Contains(e.Error()+"\n"+e.Hint.String(), c.says) || len(e.Error()) > 300 || files != nil {
 			t.Errorf("%s: %v", what, err)
 		}
 	}

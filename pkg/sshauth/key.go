@@ -61,14 +61,14 @@ func parseSealed(der []byte, name, passphrase string) (ssh.Signer, ssh.PublicKey
 }
 
 func locked(name string) error {
-	return fault.Config("pass key_passphrase=", "%s is protected by a passphrase", name)
+	return fault.Config("pass {key_passphrase}", "%s is protected by a passphrase", name)
 }
 
 func wrongPassphrase(name string) error {
-	return fault.Config("check key_passphrase=", "the passphrase does not open %s", name)
+	return fault.Config("check {key_passphrase}", "the passphrase does not open %s", name)
 }
 
 func cannotOpen(name string) error {
-	return fault.Config("check key_passphrase=, or encrypt it again: ssh-keygen -p -a 16 -f KEY",
+	return fault.Config("check {key_passphrase}, or encrypt it again: ssh-keygen -p -a 16 -f KEY",
 		"%s is encrypted in a way that cannot be opened here", name)
 }

@@ -150,7 +150,7 @@ func TestPassphrases(t *testing.T) {
 			for name, wrong := range map[string]string{"missing": "", "wrong": "wrong-horse-battery"} {
 				_, err := LoadKeys(text, wrong)
 				e := wantFault(t, err, fault.ErrConfig, true)
-				if !strings.Contains(e.Hint, "key_passphrase=") {
+				if !strings.Contains(e.Hint.String(), "Config.KeyPassphrase") {
 					t.Errorf("%s: hint %q", name, e.Hint)
 				}
 				wantNoKey(t, text, fmt.Sprintf("%+v %s", err, e.Hint))
@@ -249,7 +249,7 @@ func TestKeysThatAreExpensive(t *testing.T) {
 	}
 	binary.BigEndian.PutUint32(block.Bytes[at:], 1<<30)
 	_, err := LoadKeys(string(pem.EncodeToMemory(block)), passphrase)
-	if e := wantFault(t, err, fault.ErrConfig, true); !strings.Contains(e.Error(), "cannot be opened") || !strings.Contains(e.Hint, "ssh-keygen -p") {
+	if e := wantFault(t, err, fault.ErrConfig, true); !strings.Contains(e.Error(), "cannot be opened") || !strings.Contains(e.Hint.String(), "ssh-keygen -p") {
 		t.Errorf("%v, hint %s", e, e.Hint)
 	}
 	for form, key := range map[string]string{"text": text, "file": file(t, text)} {
@@ -302,7 +302,7 @@ func TestRefusedKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	e := wantFault(t, again(t, s, keys), fault.ErrAuth, true)
-	if line := keys.files[0].public; !strings.Contains(e.Hint, strings.TrimSpace(string(ssh.MarshalAuthorizedKey(line)))) {
+	if line := keys.files[0].public; !strings.Contains(e.Hint.String(), strings.TrimSpace(string(ssh.MarshalAuthorizedKey(line)))) {
 		t.Errorf("hint %q, want the line for authorized_keys", e.Hint)
 	}
 	if shown := fmt.Sprintf("%v %+v %#v %s", keys, keys, keys, keys); strings.Contains(shown, "Signer") {

@@ -99,7 +99,7 @@ func (l *Login) Refused(user, addr string, err error) error {
 	}
 	e := fault.LoginRefused(user, addr, l.public(), err, append(notes, l.notes...)...)
 	if len(notes) > 0 {
-		e.Hint = "name the right key: key=, or IdentityFile in ~/.ssh/config. If it was offered, " + e.Hint
+		e.Hint = "name the right key: {key}, or IdentityFile in ~/.ssh/config. If it was offered, " + e.Hint
 	}
 	return e
 }
@@ -199,7 +199,7 @@ func (k *Keys) ask(ctx context.Context, l *Login) (held candidates, silent error
 	signers, closer, err := agentKeys(ctx, k.src.Agent)
 	if err != nil {
 		k.src.Log.Debug("the ssh-agent is passed over", "socket", fault.Quote(userfile.Expand(k.src.Agent)), "reason", fault.Reason(err).Error())
-		return nil, fault.Config("start it, or pass key=", "the ssh-agent cannot be asked: %w", fault.Reason(err))
+		return nil, fault.Config("start it, or pass {key}", "the ssh-agent cannot be asked: %w", fault.Reason(err))
 	}
 	l.close = closer
 	for _, s := range signers {
@@ -329,7 +329,7 @@ func (k *Keys) nothing(problems []error) *fault.Error {
 			}
 			texts = append(texts, p.Error())
 		}
-		return fault.Config("pass key= (and key_passphrase=)", "no usable key: %s", strings.Join(texts, "; "))
+		return fault.Config("pass {key} (and {key_passphrase})", "no usable key: %s", strings.Join(texts, "; "))
 	}
 	where := "~/.ssh/" + strings.Join(defaultKeys, ", ~/.ssh/")
 	if k.src.Files != nil {
@@ -338,6 +338,6 @@ func (k *Keys) nothing(problems []error) *fault.Error {
 	if k.src.Agent != "" {
 		where += ", nor a key in the ssh-agent"
 	}
-	return fault.Config("pass key= (a path or the key's text), or make one: ssh-keygen -t ed25519",
+	return fault.Config("pass {key} (a path or the key's text), or make one: ssh-keygen -t ed25519",
 		"no private key: none was given and there is no %s", where)
 }

@@ -216,7 +216,7 @@ func TestKeysAreNotEnough(t *testing.T) {
 		s := sshdtest.Start(t, sshdtest.Options{Config: config})
 		_, err := with(t, s, KeySource{Key: s.KeyFile})
 		e := wantFault(t, err, fault.ErrAuth, true)
-		if !strings.Contains(e.Error(), want) || strings.Contains(e.Hint, "authorized_keys") || !strings.Contains(e.Hint, "AuthenticationMethods") {
+		if !strings.Contains(e.Error(), want) || strings.Contains(e.Hint.String(), "authorized_keys") || !strings.Contains(e.Hint.String(), "AuthenticationMethods") {
 			t.Errorf("%s: %v, hint %s", want, e, e.Hint)
 		}
 	}
@@ -280,7 +280,7 @@ func TestManyKeys(t *testing.T) {
 	}
 	_, err := with(t, s, KeySource{Agent: agent.Socket})
 	e := wantFault(t, err, fault.ErrAuth, true)
-	if !strings.Contains(e.Error(), "with 5 key(s)") || !strings.Contains(e.Error(), "2 more keys were not offered") || !strings.Contains(e.Hint, "key=") {
+	if !strings.Contains(e.Error(), "with 5 key(s)") || !strings.Contains(e.Error(), "2 more keys were not offered") || !strings.Contains(e.Hint.String(), "Config.Key") {
 		t.Errorf("%v, hint %s", e, e.Hint)
 	}
 	if log := s.Log(); strings.Contains(log, "Too many") || strings.Count(log, "Connection from") != 2 { // one is the harness
@@ -318,7 +318,7 @@ func TestEncryptedKeyInTheAgent(t *testing.T) {
 		t.Error(err)
 	}
 	_, err = with(t, s, KeySource{Key: sealed})
-	if e := wantFault(t, err, fault.ErrConfig, true); !strings.Contains(e.Hint, "key_passphrase=") {
+	if e := wantFault(t, err, fault.ErrConfig, true); !strings.Contains(e.Hint.String(), "Config.KeyPassphrase") {
 		t.Errorf("%v", e)
 	}
 }

@@ -141,7 +141,7 @@ func TestOtherHostKeysAreNotTrusted(t *testing.T) {
 		t.Run(form, func(t *testing.T) {
 			leak.Check(t)
 			e := wantFault(t, trusting(t, s, c.text), fault.ErrHostKey, true)
-			if !strings.Contains(e.Error(), c.says) || !strings.Contains(e.Hint, c.hint) {
+			if !strings.Contains(e.Error(), c.says) || !strings.Contains(e.Hint.String(), c.hint) {
 				t.Errorf("%q, hint %q; want %q, %q", e.Error(), e.Hint, c.says, c.hint)
 			}
 			if strings.Contains(s.Log(), "Accepted") {

@@ -212,7 +212,7 @@ func TestSocketSlots(t *testing.T) {
 	}
 	visit(slot)
 	_, err = dialLink(t, s).ListenUnix(within(t, 20*time.Second), path)
-	if e := wantFault(t, err, fault.ErrForward, false); !strings.Contains(e.Hint, "StreamLocalBindUnlink") || !strings.Contains(e.Error(), path) {
+	if e := wantFault(t, err, fault.ErrForward, false); !strings.Contains(e.Hint.String(), "StreamLocalBindUnlink") || !strings.Contains(e.Error(), path) {
 		t.Errorf("%v, hint %s", e, e.Hint)
 	}
 	if err := slot.Close(); err != nil {
@@ -241,7 +241,7 @@ func TestSocketsThatAreForbidden(t *testing.T) {
 	for _, line := range []string{"AllowStreamLocalForwarding no", "AllowStreamLocalForwarding local", "DisableForwarding yes"} {
 		s := sshdtest.Start(t, sshdtest.Options{Config: []string{line}})
 		_, err := dialLink(t, s).ListenUnix(within(t, 20*time.Second), t.TempDir()+"/slot")
-		if e := wantFault(t, err, fault.ErrForward, false); !strings.Contains(e.Hint, "AllowStreamLocalForwarding") {
+		if e := wantFault(t, err, fault.ErrForward, false); !strings.Contains(e.Hint.String(), "AllowStreamLocalForwarding") {
 			t.Errorf("%s: %v", line, e)
 		}
 	}

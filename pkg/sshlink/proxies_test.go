@@ -27,7 +27,7 @@ import (
 func wantViaFault(t *testing.T, err, class error, permanent bool, words, advice string) {
 	t.Helper()
 	e := wantFault(t, err, class, permanent)
-	if !strings.Contains(e.Error(), words) || !strings.Contains(e.Hint, advice) || e.Hint == "" {
+	if !strings.Contains(e.Error(), words) || !strings.Contains(e.Hint.String(), advice) || e.Hint == "" {
 		t.Errorf("%v, hint %q; want %q, %q", e, e.Hint, words, advice)
 	}
 	all := fmt.Sprintf("%+v %v %s", err, errors.Unwrap(e.Err), e.Hint)

@@ -159,7 +159,7 @@ func ParseConfig(text []byte) (Config, error) {
 func (cfg Config) Destination() (destination.Config, error) {
 	server := strings.Join(cfg.Server, "")
 	if len(cfg.Server) > 1 && server != "" {
-		return destination.Config{}, fault.Config(`pass one server="user@host"`, "%d servers were given, want one", len(cfg.Server))
+		return destination.Config{}, fault.Config(`pass one {server="user@host"}`, "%d servers were given, want one", len(cfg.Server))
 	}
 	return destination.Config{Server: server, Key: cfg.Key, KeyPassphrase: cfg.KeyPassphrase, HostKey: cfg.HostKey, Agent: cfg.Agent,
 		SSHConfig: cfg.SSHConfig, Jump: cfg.Jump, Via: cfg.Via, Environment: cfg.Environment, Log: cfg.Log, Control: cfg.Control}, nil

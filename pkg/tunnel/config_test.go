@@ -91,3 +91,13 @@ func TestDestinationOfAConfig(t *testing.T) {
 		t.Errorf("two servers: %v", err)
 	}
 }
+
+// A hint names a field of Config as a program in Go does; in JSON it is marked by its name there.
+func TestHintsNameFields(t *testing.T) {
+	for _, field := range reflect.VisibleFields(reflect.TypeFor[Config]()) {
+		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+		if hint := Hint("{" + name + "}"); name != "-" && hint.String() != "Config."+field.Name {
+			t.Errorf("%s is %s, want Config.%s", string(hint), hint, field.Name)
+		}
+	}
+}

@@ -52,7 +52,7 @@ func (t *Tunnel) checkApp(ctx context.Context) Checked {
 	case t.gate == nil && addr == "":
 		c.Seen = "the program serves visitors itself"
 	case addr == "":
-		c.OK, c.Seen, c.Hint = false, "there is no app yet", "run the cell that starts it"
+		c.OK, c.Seen, c.Hint = false, "there is no app yet", "start it (in a notebook: run its cell)"
 	default:
 		c.Seen = addr + " answers"
 		if err := probe.App(ctx, addr); err != nil {
@@ -96,7 +96,7 @@ func (t *Tunnel) judgeURL(how string, f probe.Finding) Checked {
 	case probe.Ours:
 		c.OK, c.Seen = true, fmt.Sprintf("%s leads here, asked %s", p.url, how)
 	case probe.Newer, probe.Older, probe.Another:
-		c.Hint = "the newest expose() wins; close the other tunnel, or run this one's cell again to have it back"
+		c.Hint = "close the other tunnel, or: " + fault.NewestWins
 	case probe.Elsewhere, probe.Nobody:
 		c.Hint = fault.NotOurs(p.url, f.Answer, t.Addr()).Hint
 	case probe.Guarded:
@@ -106,7 +106,7 @@ func (t *Tunnel) judgeURL(how string, f probe.Finding) Checked {
 			c.Seen, c.Hint = told.Err.Error(), told.Hint
 			break
 		}
-		c.Seen, c.Hint = fmt.Sprintf("%s cannot be opened from here, nor from the proxy: %s", p.url, f.Answer), "open it in a browser; if it fails there too, look at nginx on the proxy, or pass url="
+		c.Seen, c.Hint = fmt.Sprintf("%s cannot be opened from here, nor from the proxy: %s", p.url, f.Answer), "open it in a browser; if it fails there too, look at nginx on the proxy, or pass {url}"
 	}
 	return c
 }
@@ -219,7 +219,7 @@ func judgeVisit(v probe.Visited, who string, a approach) Checked {
 	case why == "expired":
 		c.Hint = fault.Expired(time.Time{}).Hint
 	case why == "address":
-		c.OK, c.Warn, c.Hint = true, true, "allow= does not name the network of this machine; visitors of those that it names get in"
+		c.OK, c.Warn, c.Hint = true, true, "{allow} does not name the network of this machine; visitors of those that it names get in"
 	case v.Status >= 500 && why != "":
 		c.Hint = "visitors get in once the app answers: see its row"
 	case v.Status >= 500:

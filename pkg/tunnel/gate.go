@@ -158,7 +158,7 @@ func (d *visitorGate) setToken(g *gate.Gate) error {
 		}
 	}
 	d.kept = false
-	d.log.Warn("the link to the app will be another one after a restart", "reason", err.Error(), "hint", "store a token and pass it as token=")
+	d.log.Warn("the link to the app will be another one after a restart", "reason", err.Error(), "hint", fault.Hint("store a token and pass it as {token}"))
 	g.SetToken(gate.RandomToken(v.expires))
 	return nil
 }

@@ -54,7 +54,7 @@ func (r *resolved) checkURL() error {
 	}
 	u, err := url.Parse(r.URL)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil || r.urlGiven && fault.Keylike(u.Hostname()) {
-		return fault.Config(`write url="https://host/", without a user or password`, "url is not an http or https address")
+		return fault.Config(`write {url="https://host/"}, without a user or password`, "url is not an http or https address")
 	}
 	return nil
 }
@@ -79,7 +79,7 @@ func (cfg *Config) checkName() error {
 	case cfg.Name != "" && (cfg.Remote != 0 || cfg.RemoteSocket != ""):
 		return fault.Config("leave one of them out", "name is for a prepared proxy, remote for a plain one")
 	case cfg.Connections < 0 || cfg.Connections > mostConnections:
-		return fault.Config("leave connections= out, or choose from 1 to 8", "connections %d is not a number of links", cfg.Connections)
+		return fault.Config("leave {connections} out, or choose from 1 to 8", "connections %d is not a number of links", cfg.Connections)
 	}
 	return nil
 }
@@ -102,7 +102,7 @@ func checkTarget(addr string) error {
 	}
 	host, port, err := net.SplitHostPort(addr)
 	if n, perr := strconv.ParseUint(port, 10, 16); err != nil || perr != nil || n == 0 || host == "" || fault.Keylike(host) {
-		return fault.Config(`write "127.0.0.1:5000"`, "target %s is not host:port", fault.Quote(addr))
+		return fault.Config(`write {target="127.0.0.1:5000"}`, "target %s is not host:port", fault.Quote(addr))
 	}
 	return nil
 }
@@ -122,7 +122,7 @@ func (cfg *Config) checkRemote() error {
 	if path := cfg.RemoteSocket; path != "" {
 		bad := strings.ContainsFunc(path, func(r rune) bool { return unicode.IsControl(r) || r == unicode.ReplacementChar })
 		if !strings.HasPrefix(path, "/") || bad || len(path) > maxSocket || cfg.Remote != 0 {
-			return fault.Config(`pass either a port or a path, remote="/run/app/slot.sock"`,
+			return fault.Config(`pass either a port or a path, {remote="/run/app/slot.sock"}`,
 				"remote %s is not the whole path of a socket, of at most %d characters, or there is a port besides", fault.Quote(path), maxSocket)
 		}
 		return nil
@@ -131,7 +131,7 @@ func (cfg *Config) checkRemote() error {
 		cfg.Remote = DefaultRemote
 	}
 	if cfg.Remote < 1 || cfg.Remote > 65535 {
-		return fault.Config("leave remote= at 8080, or choose from 1024 to 65535", "remote %d is not a TCP port", cfg.Remote)
+		return fault.Config("leave {remote} at 8080, or choose from 1024 to 65535", "remote %d is not a TCP port", cfg.Remote)
 	}
 	return nil
 }
@@ -152,24 +152,24 @@ func (cfg *Config) checkAccess() error {
 		return err
 	}
 	if cfg.Raw && !cfg.Access.Public {
-		return fault.Config(`pass access="public" as well to open the port to everybody who can reach it, or leave raw= out`,
+		return fault.Config(`pass {access="public"} as well to open the port to everybody who can reach it, or leave {raw} out`,
 			"raw carries bytes of any kind, where nobody can be asked for a token or a password")
 	}
 	if cfg.Token != "" && cfg.Access.String() != "token" {
-		return fault.Config("leave token= out, or access=", "a token is given, but access is %q", cfg.Access.String())
+		return fault.Config("leave {token} out, or {access}", "a token is given, but access is %q", cfg.Access.String())
 	}
 	if cfg.TokenVersion == 0 {
 		cfg.TokenVersion = 1
 	}
 	if cfg.TokenVersion < 1 {
-		return fault.Config("count token_version= up from 1 to make earlier links invalid", "token_version %d is not a number from 1 on", cfg.TokenVersion)
+		return fault.Config("count {token_version} up from 1 to make earlier links invalid", "token_version %d is not a number from 1 on", cfg.TokenVersion)
 	}
 	if !cfg.Expires.IsZero() && !cfg.Expires.After(time.Now()) {
 		return fault.Config("pass a moment to come, or the seconds until then", "expires is in the past: the link would admit nobody")
 	}
 	if cfg.Token != "" {
 		if _, err := gate.GivenToken(cfg.Token, cfg.Expires); err != nil {
-			return fault.Config(`leave token= out, or make one: python -c "import secrets; print(secrets.token_urlsafe(24))"`, "%w", err)
+			return fault.Config(`leave {token} out, or make one: python3 -c "import secrets; print(secrets.token_urlsafe(24))"`, "%w", err)
 		}
 	}
 	return nil
@@ -186,7 +186,7 @@ func (cfg *Config) allowed() (nets []netip.Prefix, err error) {
 		}
 		network, err := netip.ParsePrefix(text)
 		if err != nil {
-			return nil, fault.Config(`write allow=["10.0.0.0/8"]`, "allow has %s, which is not a network", fault.Quote(text))
+			return nil, fault.Config(`write {allow=["10.0.0.0/8"]}`, "allow has %s, which is not a network", fault.Quote(text))
 		}
 		nets = append(nets, network.Masked())
 	}
@@ -195,11 +195,11 @@ func (cfg *Config) allowed() (nets []netip.Prefix, err error) {
 
 func checkPasswords(users map[string]string) error {
 	if len(users) == 0 {
-		return fault.Config(`pass access=("user", "password")`, "access names no user")
+		return fault.Config(`pass {access={{"user": "password"}}}`, "access names no user")
 	}
 	for user, password := range users {
 		if user == "" || strings.ContainsAny(user, ":\r\n\x00") {
-			return fault.Config(`pass access=("user", "password")`, "access has a user name that is empty or holds a colon")
+			return fault.Config(`pass {access={{"user": "password"}}}`, "access has a user name that is empty or holds a colon")
 		}
 		if len([]rune(password)) < passwordLeast {
 			return fault.Config("take a longer one: anybody on the network may try", "access has a password of less than %d characters", passwordLeast)
@@ -282,10 +282,10 @@ func (cfg *resolved) find(ctx context.Context, l *sshlink.Link) (*endpoint, erro
 func (cfg *Config) plain() (*endpoint, error) {
 	switch {
 	case cfg.Name != "":
-		return nil, fault.Config("leave name= out; on a plain proxy remote= says to which port nginx sends visitors",
+		return nil, fault.Config("leave {name} out; on a plain proxy {remote} says to which port nginx sends visitors",
 			"name %s is for a prepared proxy, and this one has no description of itself", fault.Quote(cfg.Name))
 	case len(cfg.Allow) > 0:
-		return nil, fault.Config("leave allow= out, or have the proxy's admin restrict addresses in nginx (allow, deny)",
+		return nil, fault.Config("leave {allow} out, or have the proxy's admin restrict addresses in nginx (allow, deny)",
 			"allow needs a proxy that is known to overwrite the visitor's address; here a visitor could forge it")
 	}
 	return cfg.firstEndpoint(true), nil

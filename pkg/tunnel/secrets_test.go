@@ -58,7 +58,7 @@ func seen(err error) string {
 	shown := fmt.Sprintf("%v\n%+v\n%#v\n", err, err, err)
 	if e, ok := errors.AsType[*Error](err); ok {
 		text, _ := json.Marshal(e)
-		shown += e.Hint + "\n" + string(text)
+		shown += e.Hint.String() + "\n" + string(text)
 	}
 	return shown
 }

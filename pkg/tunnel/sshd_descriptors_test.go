@@ -89,7 +89,7 @@ func TestChildWithoutDescriptors(t *testing.T) {
 				wrong("%+v", s)
 			}
 			return s.State == state && errors.Is(s.LastError, tunnel.ErrLimit) && s.LastError.Op == op &&
-				strings.Contains(s.LastError.Error(), "no file descriptors left (limit 3)") && strings.Contains(s.LastError.Hint, "setrlimit")
+				strings.Contains(s.LastError.Error(), "no file descriptors left (limit 3)") && strings.Contains(s.LastError.Hint.String(), "setrlimit")
 		}
 	}
 

@@ -54,13 +54,13 @@ func TestDoctorLooksAtTheURL(t *testing.T) {
 		"a newer tunnel": {func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set(probe.ExposedHeader, probe.SaysNewer)
 			w.WriteHeader(http.StatusNotFound)
-		}, false, "a newer taipy-tunnel", "newest expose() wins"},
+		}, false, "a newer taipy-tunnel", "newest tunnel wins"},
 		"another page": {func(http.ResponseWriter, *http.Request) {}, false, "200 OK", "proxy_pass"},
 		"a login":      {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) }, true, "401", "cannot be told"},
 	} {
 		instead.Store(&c.answer)
 		row := rowOf(t, tun, "url")
-		if row.OK != c.ok || !strings.Contains(row.Seen, c.seen) || !strings.Contains(row.Hint, c.hint) {
+		if row.OK != c.ok || !strings.Contains(row.Seen, c.seen) || !strings.Contains(row.Hint.String(), c.hint) {
 			t.Errorf("%s: %+v", name, row)
 		}
 	}
@@ -68,7 +68,7 @@ func TestDoctorLooksAtTheURL(t *testing.T) {
 		t.Fatal(err)
 	}
 	await(t, tun, "no app", func(s tunnel.Status) bool { return s.State == tunnel.Waiting })
-	if row := rowOf(t, tun, "app"); row.OK || !strings.Contains(row.Hint, "cell") {
+	if row := rowOf(t, tun, "app"); row.OK || !strings.Contains(row.Hint.String(), "cell") {
 		t.Errorf("%+v", row)
 	}
 }

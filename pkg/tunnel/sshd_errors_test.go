@@ -267,7 +267,7 @@ func (row *badRow) check(t *testing.T, err error, log *proxytest.Log) {
 	if !errors.Is(err, row.class) || e.Permanent != row.permanent {
 		t.Errorf("class %v, permanent %v; want %v, %v: %v", e.Class, e.Permanent, row.class, row.permanent, err)
 	}
-	if !strings.Contains(e.Error()+e.Hint, row.says) {
+	if !strings.Contains(e.Error()+e.Hint.String(), row.says) {
 		t.Errorf("%q, hint %q: want %q in it", e.Error(), e.Hint, row.says)
 	}
 	for _, class := range []error{tunnel.ErrConfig, tunnel.ErrHostKey, tunnel.ErrAuth, tunnel.ErrForward, tunnel.ErrUnreachable, tunnel.ErrInternal} {

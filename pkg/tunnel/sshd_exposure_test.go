@@ -38,7 +38,7 @@ func TestSlotThatTheNetworkReaches(t *testing.T) {
 		cfg.Raw, cfg.Access = false, tunnel.Access{}
 		change(&cfg)
 		tun, err := tunnel.Expose(within(t, 20*time.Second), cfg)
-		if e := tunnel.AsError(err); tun != nil || !errors.Is(err, tunnel.ErrForward) || !e.Permanent || !strings.Contains(e.Hint, "GatewayPorts no") {
+		if e := tunnel.AsError(err); tun != nil || !errors.Is(err, tunnel.ErrForward) || !e.Permanent || !strings.Contains(e.Hint.String(), "GatewayPorts no") {
 			t.Errorf("%s: %v", name, err)
 		}
 		if got := c.past(""); got != "" {
@@ -55,7 +55,7 @@ func TestSlotThatTheNetworkReaches(t *testing.T) {
 		t.Errorf("past nginx: %q", got)
 	}
 	row := rowOf(t, tun, "exposure")
-	if !row.OK || !row.Warn || !strings.Contains(row.Seen, fmt.Sprint(c.port)) || !strings.Contains(row.Hint, "GatewayPorts no") {
+	if !row.OK || !row.Warn || !strings.Contains(row.Seen, fmt.Sprint(c.port)) || !strings.Contains(row.Hint.String(), "GatewayPorts no") {
 		t.Errorf("%+v", row)
 	}
 	if s := tun.Status(); s.State != tunnel.Up || s.Requests != 1 {

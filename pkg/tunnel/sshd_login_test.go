@@ -85,7 +85,7 @@ func TestFingerprintIsNotForBastions(t *testing.T) {
 	cfg.Jump = fmt.Sprintf("%s@%s", bastion.User, bastion.Addr())
 	cfg.HostKey = c.Fingerprint() + "," + bastion.Fingerprint()
 	_, err := tunnel.Expose(within(t, 20*time.Second), cfg)
-	if !errors.Is(err, tunnel.ErrHostKey) || !strings.Contains(err.Error(), bastion.Addr()) || !strings.Contains(tunnel.AsError(err).Hint, "known_hosts") {
+	if !errors.Is(err, tunnel.ErrHostKey) || !strings.Contains(err.Error(), bastion.Addr()) || !strings.Contains(tunnel.AsError(err).Hint.String(), "known_hosts") {
 		t.Errorf("%v", err)
 	}
 	cfg.HostKey = c.KnownHostsLine() + bastion.KnownHostsLine()

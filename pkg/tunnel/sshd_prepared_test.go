@@ -278,7 +278,7 @@ func TestProxyThatDoesNotSayWhatItIs(t *testing.T) {
 		cfg.Remote = 0
 		change(&cfg)
 		_, err := tunnel.Expose(within(t, 2*time.Second), cfg)
-		if e := tunnel.AsError(err); !errors.Is(err, tunnel.ErrUnreachable) || e.Permanent || !strings.Contains(e.Hint, "remote=") {
+		if e := tunnel.AsError(err); !errors.Is(err, tunnel.ErrUnreachable) || e.Permanent || !strings.Contains(e.Hint.String(), "Config.Remote") {
 			t.Errorf("%s: %v; %s", name, err, e.Hint)
 		}
 	}

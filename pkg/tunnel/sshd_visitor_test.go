@@ -25,7 +25,7 @@ import (
 func wantVisitor(t testing.TB, tun *tunnel.Tunnel, ok, warn bool, seen, hint string) {
 	t.Helper()
 	row := rowOf(t, tun, "visitor")
-	if row.OK != ok || row.Warn != warn || !strings.Contains(row.Seen, seen) || !strings.Contains(row.Hint, hint) || (hint == "") != (row.Hint == "") {
+	if row.OK != ok || row.Warn != warn || !strings.Contains(row.Seen, seen) || !strings.Contains(row.Hint.String(), hint) || (hint == "") != (row.Hint == "") {
 		t.Errorf("%+v, want ok %v, warn %v, %q, %q", row, ok, warn, seen, hint)
 	}
 }
@@ -83,13 +83,13 @@ func TestExpiredIsToldAlike(t *testing.T) {
 	token := tokenOf(tun)
 	wantVisitor(t, tun, true, false, "200 OK", "")
 	s := await(t, tun, "the end", inState(tunnel.Expired))
-	if late := s.Since.Sub(end); late > time.Second || s.LastError == nil || !strings.Contains(s.LastError.Hint, "expires=") {
+	if late := s.Since.Sub(end); late > time.Second || s.LastError == nil || !strings.Contains(s.LastError.Hint.String(), "Config.Expires") {
 		t.Errorf("%v after the end: %+v", late, s)
 	}
 	if got := c.status(t, token); got != http.StatusForbidden {
 		t.Errorf("a visitor gets %d", got)
 	}
-	wantVisitor(t, tun, false, false, `403 Forbidden, "This link has expired"`, "later expires=")
+	wantVisitor(t, tun, false, false, `403 Forbidden, "This link has expired"`, "later Config.Expires")
 }
 
 // Where the URL does not lead to this tunnel nobody there is told the token; where it cannot be opened from here the gate

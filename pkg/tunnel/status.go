@@ -15,6 +15,10 @@ import (
 // Error is an error that a person reads.
 type Error = fault.Error
 
+// Hint says what to do, with settings as fields of Config: what its String returns, and fmt and log/slog print. In
+// JSON, which is for the C interface, a setting is a mark, such as {host_key}.
+type Hint = fault.Hint
+
 // AsError returns err as an *Error; one that is none is a defect of ours (ErrInternal).
 func AsError(err error) *Error { return fault.From(err) }
 

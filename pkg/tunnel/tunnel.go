@@ -23,7 +23,8 @@
 // no standard stream, handles no signal and starts no process; a panic in one of its goroutines
 // closes the tunnel, not the program. After Close, or Close called twice for Listen, nothing of it is left.
 //
-// Every error is an *Error: the step, the cause, a remedy, and a class for errors.Is.
+// Every error is an *Error: the step, the cause, a remedy, which names settings as fields of Config, and a class for
+// errors.Is.
 package tunnel
 
 import (
@@ -108,7 +109,7 @@ func (t *Tunnel) URL() string {
 // longer, count Config.TokenVersion up instead, or store a token of your own.
 func (t *Tunnel) NewToken() error {
 	if t.gate == nil || !t.gate.asksToken() {
-		return fault.Config(`open it with access="token"`, "this tunnel has no token")
+		return fault.Config(`open it with {access="token"}`, "this tunnel has no token")
 	}
 	if end := t.gate.ends(); !end.IsZero() && time.Now().Unix() >= end.Unix() {
 		return fault.Expired(end) // another token would have the same end

@@ -17,7 +17,7 @@ from ._errors import ForkedProcessError, TunnelError
 from ._quote import Hidden
 from ._signals import deaf
 
-ABI_VERSION = 3
+ABI_VERSION = 4
 PATH = pathlib.Path(__file__).with_name("libtaipy_tunnel.so")
 
 TEXT = (POINTER(c_char), c_size_t)  # (buf, len): text that comes out

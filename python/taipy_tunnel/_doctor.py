@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from html import escape
 
 from ._errors import TunnelError
+from ._hints import worded
 from ._registry import tunnels
 from ._taipy.app import App
 
@@ -58,7 +59,7 @@ def doctor() -> Diagnosis:
     for tunnel in tunnels():
         for row in tunnel.examine(_PATIENCE):
             warn = bool(row.get("warn"))
-            found.append(Step(tunnel.status.url, row["step"], row["ok"], row["seen"], row["hint"], warn))
+            found.append(Step(tunnel.status.url, row["step"], row["ok"], row["seen"], worded(row["hint"]), warn))
     if not found:
         found.append(_app())
         found.append(Step("", "link", False, "no tunnel is open in this process", "call taipy_tunnel.expose()"))

@@ -20,6 +20,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from ._hints import worded
+
 
 class TunnelError(Exception):
     """What happened and why; `hint` says what to do ("" where nothing can be advised)."""
@@ -27,7 +29,12 @@ class TunnelError(Exception):
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
         self.message = message
-        self.hint = hint
+        self.advice = hint  # with settings as marks
+
+    @property
+    def hint(self) -> str:
+        """What to do, with settings as arguments of expose()."""
+        return worded(self.advice)
 
     def __str__(self) -> str:
         return f"{self.message}\n{self.hint}" if self.hint else self.message

@@ -165,7 +165,7 @@ class Tunnel(Watched):
             raise TunnelError("tunnel: it is closed", "run the cell with expose() again")
         status = self.status
         if status.access != "token":
-            raise ConfigError("configuration: this tunnel has no token", 'expose it with access="token"')
+            raise ConfigError("configuration: this tunnel has no token", 'expose it with {access="token"}')
         if status.state == "expired" and status.last_error:
             raise status.last_error  # another token would have the same end
         library().new_token(self._handle)

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 from ._abi import Library, library
+from ._hints import worded
 from ._signals import deaf
 
 TICK = 0.2  # seconds
@@ -175,10 +176,13 @@ def _log(record: dict[str, Any], tunnel: Watched | None) -> None:
     level = logging.getLevelName(record["level"].upper())
     if lost := record.get("lost"):
         logger.warning("%d log records were lost", lost)
+    message = record["message"]
+    if hint := record.get("hint"):
+        message += f"; hint: {worded(hint)}"
     if tunnel is not None:
-        tunnel.record(level, record["time"], record["message"])
+        tunnel.record(level, record["time"], message)
     else:
-        logger.log(level, "%s", record["message"])
+        logger.log(level, "%s", message)
 
 
 watcher = Watcher()

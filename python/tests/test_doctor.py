@@ -35,7 +35,7 @@ def test_each_step_is_looked_at(either: Proxy) -> None:
         assert repr(found).startswith(either.url + "\nok   app")
         assert "<pre>" in found._repr_html_()
     ok, what, hint = seen()["app"]
-    assert (ok, "nothing answers" in what, "expose(5000)" in hint) == (False, True, True)
+    assert (ok, "nothing answers" in what, 'app="127.0.0.1:5000"' in hint) == (False, True, True)
     assert seen()["url"][0]  # the gate answers for itself
     tunnel.close(0)
 

@@ -289,7 +289,7 @@ def test_the_newest_expose_of_a_key_wins(plain: Plain, app: str, tmp_path: pathl
         assert newer.stdout is not None
         assert line(newer) == "up\n"
         eventually(lambda: tunnel.state == "replaced")
-        assert "the newest expose() wins" in str(tunnel.status.last_error)
+        assert "the newest tunnel wins" in str(tunnel.status.last_error)
         with pytest.raises(ForwardError, match="replaced"):
             tunnel.wait_ready()
         newer.stdin.write("\n")

@@ -182,7 +182,7 @@ def test_a_frozen_kernel_is_replaced_and_stays_away(python: str, app: str) -> No
         states = [line(frozen) for _ in range(2)]
         assert states == ["reconnecting\n", "replaced\n"]
         assert frozen.wait(10) == 0, frozen.stderr.read()
-        assert "the newest expose() wins" in frozen.stderr.read()
+        assert "the newest tunnel wins" in frozen.stderr.read()
         assert visit(proxy.url) == "hello"
 
 

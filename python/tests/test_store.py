@@ -74,7 +74,7 @@ def test_a_key_of_ones_own(workspace: Workspace, tmp_path: pathlib.Path) -> None
 
 
 @pytest.mark.parametrize(("arguments", "said"), [
-    (("--server", "nobody", "--host-key", HOST_KEY), "names no user"),
+    (("--server", "nobody", "--host-key", HOST_KEY), "write --server user@host or --server user@host:port"),
     (("--server", "a@b", "--host-key", "x"), "host key"),
     ((*KNOWN, "--key", "/nowhere"), "cannot be read"), ((*KNOWN, "--key", "/etc/hostname"), "key"),
 ])  # fmt: skip

@@ -14,7 +14,8 @@ SOURCES = pathlib.Path(__file__).resolve().parents[1]
 
 # Which modules of the package each one imports: what is above needs nothing of what is below.
 IMPORTS = {
-    "_errors": "",
+    "_hints": "",
+    "_errors": "_hints",
     "_quote": "",
     "_signals": "",
     "_settings": "_errors _quote",
@@ -22,7 +23,7 @@ IMPORTS = {
     "_card": "_status",
     # The engine: the table of its functions, the one thread and its lock, questions and their answers.
     "_abi": "_errors _quote _signals",
-    "_watcher": "_abi _signals",
+    "_watcher": "_abi _hints _signals",
     "_questions": "_abi _errors _watcher",
     # Taipy.
     "_taipy": "",
@@ -33,20 +34,20 @@ IMPORTS = {
     "_databricks.notebook": "_quote",
     "_databricks.workspace": "_databricks.notebook _errors _quote",
     "_databricks.secrets": "_databricks.notebook _databricks.workspace _errors _questions _quote _signals",
-    "_databricks.scope": "_databricks.notebook _databricks.secrets _errors _quote _settings",
+    "_databricks.scope": "_databricks.notebook _databricks.secrets _errors _hints _quote _settings",
     "_databricks.cluster": "_abi _databricks.notebook _databricks.workspace _errors _signals _status _watcher",
     # Tunnels.
     "_tunnel": "_abi _card _databricks.cluster _errors _questions _settings _status _taipy.app _taipy.resync _watcher",
     "_registry": "_databricks.scope _settings _taipy.app _tunnel _watcher",
     "_expose": "_databricks.cluster _databricks.notebook _databricks.scope _errors _quote _registry _settings _status "
     "_taipy.app _tunnel",
-    "_doctor": "_errors _registry _taipy.app",
+    "_doctor": "_errors _hints _registry _taipy.app",
     "": "_doctor _errors _expose _registry _status _tunnel",
     # The command line, which the package itself does without.
     "_cli": "",
     "_cli.arguments": "_errors _quote",
-    "_cli.proxy": "_cli.arguments _errors _questions _quote",
-    "_cli.command": "_cli.arguments _cli.proxy _databricks.workspace _errors _questions _quote",
+    "_cli.proxy": "_cli.arguments _errors _hints _questions _quote",
+    "_cli.command": "_cli.arguments _cli.proxy _databricks.workspace _errors _hints _questions _quote _settings",
     "__main__": "_cli.command",
 }
 

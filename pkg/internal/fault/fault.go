@@ -56,7 +56,7 @@ type Error struct {
 	// Err says what happened.
 	Err error
 	// Hint says what to do; "" where nothing can be advised.
-	Hint string
+	Hint Hint
 	// Class is one of the sentinels; errors.Is(e, e.Class) is true.
 	Class error
 	// Permanent: trying again cannot help until somebody changes something.
@@ -95,13 +95,13 @@ var classNames = map[error]string{
 	ErrUnreachable: "unreachable", ErrHop: "hop", ErrApp: "app", ErrLimit: "limit", ErrWorkspace: "workspace", ErrClosed: "closed", ErrInternal: "internal",
 }
 
-// MarshalJSON gives {"class","op","message","hint"}.
+// MarshalJSON gives {"class","op","message","hint"}, the hint with its marks.
 func (e *Error) MarshalJSON() ([]byte, error) {
 	return json.Marshal(struct {
 		Class   string `json:"class"`
 		Op      string `json:"op"`
 		Message string `json:"message"`
-		Hint    string `json:"hint"`
+		Hint    Hint   `json:"hint"`
 	}{classNames[e.Class], e.Op, e.Error(), e.Hint})
 }
 

@@ -17,7 +17,7 @@ func limited(op string, err error) *Error {
 	switch {
 	case errors.Is(err, syscall.EMFILE):
 		e.Err = fmt.Errorf("this process has no file descriptors left (limit %s): %w", descriptors(), err)
-		e.Hint = fmt.Sprintf("close files and connections that are not needed (ls -l /proc/%d/fd shows them), or raise the limit: "+
+		e.Hint = Hintf("close files and connections that are not needed (ls -l /proc/%d/fd shows them), or raise the limit: "+
 			"resource.setrlimit(resource.RLIMIT_NOFILE, …) in Python, ulimit -n before it starts", os.Getpid())
 	case errors.Is(err, syscall.ENFILE):
 		e.Err = fmt.Errorf("this machine has no file descriptors left: %w", err)

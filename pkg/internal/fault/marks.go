@@ -26,7 +26,7 @@ type marked struct {
 func (m marked) Unwrap() []error { return []error{m.error, m.mark} }
 
 // unconnected is unreachable, and the server has not heard of it.
-func unconnected(op string, err error, hint string) *Error {
+func unconnected(op string, err error, hint Hint) *Error {
 	return unreachable(op, marked{err, ErrUnconnected}, hint)
 }
 

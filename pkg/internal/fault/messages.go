@@ -13,7 +13,7 @@ import (
 // Configuration: nothing was sent anywhere.
 
 // Config is a setting that cannot be used. The hint names a remedy.
-func Config(hint, format string, args ...any) *Error {
+func Config(hint Hint, format string, args ...any) *Error {
 	err := fmt.Errorf(format, args...)
 	if e := limited("configuration", err); e != nil { // of a file that could not be opened
 		return e
@@ -30,7 +30,7 @@ func Resolve(host string, err error) *Error {
 		return e
 	}
 	return unconnected("resolve", fmt.Errorf("name %q does not resolve: %w", host, Reason(err)),
-		"check the spelling of server=; a name that only your laptop knows does not resolve on this machine, an address does")
+		"check the spelling of {server}; a name that only your laptop knows does not resolve on this machine, an address does")
 }
 
 // Connect: no TCP connection.
@@ -47,7 +47,7 @@ func Connect(addr string, err error) *Error {
 func NoAnswer(addr string, waited time.Duration) *Error {
 	return unconnected("connect", fmt.Errorf("no connection to %s: no answer at all within %v", addr, waited.Round(100*time.Millisecond)),
 		"a firewall drops it (a network often lets nothing out but port 443, or a proxy's connections), or the machine is down: "+
-			`try server="tls://user@host:443", or via="http://host:port"; the proxy machine's own firewall must let the port in, too`)
+			`try {server="tls://user@host:443"}, or {via="http://host:port"}; the proxy machine's own firewall must let the port in, too`)
 }
 
 // NoBanner: the connection stands but the server says nothing.
@@ -65,14 +65,14 @@ func Dropped(addr string, err error) *Error {
 // DroppedAtOnce: the server closed the connection without a word.
 func DroppedAtOnce(addr string, err error) *Error {
 	e := Dropped(addr, err)
-	e.Hint += `; if SSH is inside TLS there, write server="tls://user@host:port"`
+	e.Hint += `; if SSH is inside TLS there, write {server="tls://user@host:port"}`
 	return e
 }
 
 // NotSSH: something else answers on the port. first is the beginning of what it said.
 func NotSSH(addr, first string) *Error {
 	return unreachable("banner", fmt.Errorf("%s is not an SSH server: it answers %q", addr, clip(first)),
-		"give the port that sshd listens on: server=\"user@host:port\"")
+		`give the port that sshd listens on: {server="user@host:port"}`)
 }
 
 // Handshake: both speak SSH but cannot agree.
@@ -81,7 +81,7 @@ func Handshake(addr string, err error) *Error {
 		"the server may be too old or restricted to algorithms that are not offered any more")
 }
 
-func unreachable(op string, err error, hint string) *Error {
+func unreachable(op string, err error, hint Hint) *Error {
 	return &Error{Op: op, Err: err, Hint: hint, Class: ErrUnreachable}
 }
 
@@ -90,9 +90,8 @@ func unreachable(op string, err error, hint string) *Error {
 // HostKeyUnknown: nothing is known of the server's key. seen is "SHA256:…".
 func HostKeyUnknown(addr, algorithm, seen string) *Error {
 	return &Error{Op: "host key", Class: ErrHostKey, Permanent: true,
-		Err: fmt.Errorf("the key of %s is not known; it shows %s %s", addr, algorithm, seen),
-		Hint: "compare with what the proxy machine says itself: " + showKeys(algorithm) +
-			"; if it is the same, pass host_key=\"" + seen + "\""}
+		Err:  fmt.Errorf("the key of %s is not known; it shows %s %s", addr, algorithm, seen),
+		Hint: Hintf("compare with what the proxy machine says itself: %s; if it is the same, pass {host_key=%q}", showKeys(algorithm), seen)}
 }
 
 // HostKeyChanged: the server shows another key than the known ones.
@@ -100,8 +99,8 @@ func HostKeyChanged(addr, algorithm, seen string, known []string) *Error {
 	return &Error{Op: "host key", Class: ErrHostKey, Permanent: true,
 		Err: fmt.Errorf("THE KEY OF %s IS NOT THE KNOWN ONE: it shows %s %s, known is %s; somebody may be in between, or the machine was reinstalled",
 			addr, algorithm, seen, strings.Join(known, " or ")),
-		Hint: "nothing was sent. Ask the proxy's admin; compare with what the machine says itself: " + showKeys(algorithm) +
-			"; only if it is the same, pass host_key=\"" + seen + "\""}
+		Hint: Hintf("nothing was sent. Ask the proxy's admin; compare with what the machine says itself: %s; only if it is the same, pass {host_key=%q}",
+			showKeys(algorithm), seen)}
 }
 
 // HostKeyRevoked: the key is marked @revoked in known_hosts.
@@ -122,7 +121,7 @@ func HostCertificate(addr, authority string, why error) *Error {
 func HostKeyNone(addr string, known []string, err error) *Error {
 	return &Error{Op: "host key", Class: ErrHostKey, Permanent: true,
 		Err:  fmt.Errorf("%s shows no key of the known kind (%s): %w", addr, strings.Join(known, ", "), err),
-		Hint: "nothing was sent. Ask the proxy's admin for its present host key and pass it as host_key="}
+		Hint: "nothing was sent. Ask the proxy's admin for its present host key and pass it as {host_key}"}
 }
 
 func showKeys(algorithm string) string {
@@ -140,7 +139,7 @@ func showKeys(algorithm string) string {
 func LoginRefused(user, addr string, public []string, err error, notes ...string) *Error {
 	return &Error{Op: "login", Class: ErrAuth, Permanent: true,
 		Err: fmt.Errorf("%s refused user %q with %d key(s)%s: %w", addr, user, len(public), strings.Join(append([]string{""}, notes...), "; "), err),
-		Hint: fmt.Sprintf("check the user name; the proxy needs this line in ~%s/.ssh/authorized_keys, a prepared one among its tenant's keys: %s",
+		Hint: Hintf("check the user name; the proxy needs this line in ~%s/.ssh/authorized_keys, a prepared one among its tenant's keys: %s",
 			user, strings.Join(public, "  or  "))}
 }
 
@@ -171,7 +170,7 @@ func named(slot net.Addr) string {
 func Busy(port int) *Error {
 	return &Error{Op: "forward", Class: ErrForward,
 		Err: fmt.Errorf("port %d on the proxy is in use", port),
-		Hint: fmt.Sprintf("either another app is live there (then take another port: remote=, with its own nginx site), "+
+		Hint: Hintf("either another app is live there (then take another port: {remote}, with its own nginx site), "+
 			"or an earlier connection died and sshd has not noticed yet: that takes ClientAliveInterval x ClientAliveCountMax "+
 			"seconds, and for ever while visitors arrive (on the proxy: ss -ltnp 'sport = :%d')", port)}
 }
@@ -181,8 +180,11 @@ func BusyBy(slot net.Addr, key string, since time.Time) *Error {
 	return &Error{Op: "forward", Class: ErrForward,
 		Err: fmt.Errorf("%s on the proxy is in use by another tunnel, exposed at %s with key SHA256:%s",
 			named(slot), since.UTC().Format("2006-01-02 15:04:05 UTC"), clip(key)),
-		Hint: "close that one, or take another slot (remote=, with its own nginx site)"}
+		Hint: "close that one, or take another slot ({remote}, with its own nginx site)"}
 }
+
+// NewestWins is what a tunnel's owner can do whose visitors another one has.
+const NewestWins Hint = "the newest tunnel wins; expose this one again to have it back (in a notebook: run its cell again)"
 
 // Replaced: another tunnel has the slot since then; zero: nobody knows since when.
 func Replaced(slot net.Addr, since time.Time) *Error {
@@ -192,46 +194,46 @@ func Replaced(slot net.Addr, since time.Time) *Error {
 	}
 	return &Error{Op: "forward", Class: ErrForward, Permanent: true,
 		Err:  fmt.Errorf("%w on %s, %s", ErrReplaced, named(slot), how),
-		Hint: "the newest expose() wins; run this one's cell again to have it back"}
+		Hint: NewestWins}
 }
 
 // Described: what a prepared proxy says of itself cannot be used.
 func Described(addr string, err error) *Error {
 	return &Error{Op: "description", Class: ErrConfig, Permanent: true, Err: fmt.Errorf("what %s says of itself in /proxy.json cannot be used: %w", addr, Reason(err)),
-		Hint: "have the proxy's admin run the set-up script again; with remote=8080 the file is passed over"}
+		Hint: "have the proxy's admin run the set-up script again; with {remote=8080} the file is passed over"}
 }
 
 // Undescribed: it is not known whether a proxy describes itself, for it did not say.
 func Undescribed(addr string, err error) *Error {
 	return unreachable("description", fmt.Errorf("%s did not say whether it is a prepared proxy: %w", addr, Reason(err)),
-		"if it is a plain one, pass remote=8080 (the port to which nginx sends visitors): then it is not asked")
+		"if it is a plain one, pass {remote=8080} (the port to which nginx sends visitors): then it is not asked")
 }
 
 // DescriptionChanged: what a prepared proxy says of itself is not what it said before.
 func DescriptionChanged(addr string) *Error {
 	return &Error{Op: "description", Class: ErrConfig, Permanent: true, Err: fmt.Errorf("%s has another address or other slots for this app than before", addr),
-		Hint: "run the cell with expose() again, and give visitors the new address"}
+		Hint: "expose the app again (in a notebook: run its cell again), and give visitors the new address"}
 }
 
 // NoSuchName: a prepared proxy has no app of the name that was given, or several and none was given.
 func NoSuchName(addr string, err error) *Error {
 	return &Error{Op: "description", Class: ErrConfig, Permanent: true, Err: fmt.Errorf("%w (on %s)", err, addr),
-		Hint: "pass name=, or have the proxy's admin add the app"}
+		Hint: "pass {name}, or have the proxy's admin add the app"}
 }
 
 // Exposed: the slot's port answers at all addresses of the proxy.
 func Exposed(port int) *Error {
 	return &Error{Op: "forward", Class: ErrForward, Permanent: true,
 		Err: fmt.Errorf("port %d is open to the proxy's network: who connects to it comes past nginx, its TLS and its rules", port),
-		Hint: "the admin sets GatewayPorts no (or clientspecified) in the proxy's sshd_config and reloads sshd, and then run the cell again; " +
-			"or expose the app to those who have the link or a password, not with access=\"public\""}
+		Hint: "the admin sets GatewayPorts no (or clientspecified) in the proxy's sshd_config and reloads sshd, and then expose the app again; " +
+			`or expose it to those who have the link or a password, not with {access="public"}`}
 }
 
 // Privileged: ports below 1024 are for root.
 func Privileged(port int, user string) *Error {
 	return &Error{Op: "forward", Class: ErrForward, Permanent: true,
 		Err:  fmt.Errorf("port %d on the proxy is refused: ports below 1024 are for root, and the login is %q", port, user),
-		Hint: "leave remote= at 8080, or choose a port from 1024 up, and let nginx listen on the low one"}
+		Hint: "leave {remote} at 8080, or choose a port from 1024 up, and let nginx listen on the low one"}
 }
 
 // Forbidden: the server forwards no ports for this account.
@@ -292,7 +294,7 @@ func Hop(addr string, err error) *Error {
 		return From(err)
 	case ErrHostKey:
 		e.Hint = "compare with what that machine says itself (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub); then put its known_hosts line, " +
-			"[host]:port type key, into ~/.ssh/known_hosts, or pass host_key= as such lines, one for each machine: a fingerprint is for server= alone"
+			"[host]:port type key, into ~/.ssh/known_hosts, or pass {host_key} as such lines, one for each machine: a fingerprint is for {server} alone"
 	}
 	return &e
 }
@@ -320,15 +322,15 @@ func NotOurs(url, answer string, slot net.Addr) *Error {
 	}
 	return &Error{Op: "check", Class: ErrForward,
 		Err: fmt.Errorf("%s answers %q, but not from this tunnel", url, clip(answer)),
-		Hint: fmt.Sprintf("nginx on the proxy must hand that address to the tunnel: proxy_pass http://%s; "+
-			"if visitors open another address, pass it as url=", to)}
+		Hint: Hintf("nginx on the proxy must hand that address to the tunnel: proxy_pass http://%s; "+
+			"if visitors open another address, pass it as {url}", to)}
 }
 
 // Expired: the token that admits visitors has ended.
 func Expired(at time.Time) *Error {
 	return &Error{Op: "access", Class: ErrConfig, Permanent: true,
 		Err:  fmt.Errorf("the link ended at %s, and admits nobody", at.UTC().Format("2006-01-02 15:04:05 UTC")),
-		Hint: "run expose() with a later expires="}
+		Hint: "expose the app again with a later {expires}"}
 }
 
 // AppRefused: nothing listens where the app should, or this process cannot tell.
@@ -338,12 +340,12 @@ func AppRefused(target string, err error) *Error {
 	}
 	return &Error{Op: "app", Class: ErrApp,
 		Err:  fmt.Errorf("nothing answers on %s: %w", target, Reason(err)),
-		Hint: "start the app, or name its port: expose(5000)"}
+		Hint: `start the app, or name its port: {target="127.0.0.1:5000"}`}
 }
 
 // TooSoon: the set-up was given up before the first attempt to connect had ended.
 func TooSoon(server string) *Error {
-	return unreachable("connect", fmt.Errorf("there was no time to hear from %s", server), "allow more time: timeout=30")
+	return unreachable("connect", fmt.Errorf("there was no time to hear from %s", server), "allow it more time, such as 30 s: {timeout}")
 }
 
 // Timeout: the set-up did not succeed in time; last is the newest cause.
@@ -361,7 +363,7 @@ func Closed() *Error {
 // Internal is a defect of ours.
 func Internal(err error) *Error {
 	return &Error{Op: "internal", Class: ErrInternal, Err: err, Permanent: true,
-		Hint: "this is a defect of taipy-tunnel; please report it with the lines of tunnel.logs()"}
+		Hint: "this is a defect of taipy-tunnel; please report it with what the tunnel logged (in Python: tunnel.logs())"}
 }
 
 // clip makes a foreign text fit for a message: one line, 80 characters. %q escapes the rest.

@@ -14,7 +14,7 @@ import (
 // ErrPassword marks those errors in which an egress proxy refuses the login: it is not asked again.
 var ErrPassword = errors.New("wants a password")
 
-const directly = `via="none" connects directly`
+const directly = `{via="none"} connects directly`
 
 // Via: an egress proxy cannot be reached. name is "http://host:port". It may serve a whole network, and log what it refuses:
 // an attempt is not free, as a connect to the server is (ErrUnconnected).
@@ -31,19 +31,19 @@ func Via(name string, err error) *Error {
 	e.Err = fmt.Errorf("on the way, at the proxy %s: %w", name, cause)
 	switch e.Op {
 	case "via resolve", "via connect":
-		e.Hint = "check via=, or HTTPS_PROXY and ALL_PROXY in the environment; " + directly
+		e.Hint = "check {via}, or HTTPS_PROXY and ALL_PROXY in the environment; " + directly
 	}
 	return &e
 }
 
-func via(err error, permanent bool, hint string) *Error {
+func via(err error, permanent bool, hint Hint) *Error {
 	return &Error{Op: "via", Class: ErrHop, Err: err, Hint: hint, Permanent: permanent}
 }
 
 // ViaPassword: an egress proxy wants a login, or another one than was given. other are the kinds that it
 // takes, if the one that is spoken here is not among them.
 func ViaPassword(name string, given bool, other string) *Error {
-	hint := `pass via="http://user:password@host:port" (in a password %40 for @ and so on)`
+	const hint = `pass {via="http://user:password@host:port"} (in a password %40 for @ and so on)`
 	switch {
 	case other != "":
 		return via(fmt.Errorf("the proxy %s %w in a way that is not spoken here, %q", name, ErrPassword, clip(other)), true,
@@ -64,14 +64,14 @@ func ViaPage(name, addr, answer string) *Error {
 // ViaForbidden: an egress proxy makes no connection there.
 func ViaForbidden(name, addr, answer string) *Error {
 	return via(fmt.Errorf("the proxy %s refuses a connection to %s: %q", name, addr, clip(answer)), true,
-		`many proxies let port 443 through and no other: have the machine accept SSH inside TLS there, server="tls://user@host:443"; `+
+		`many proxies let port 443 through and no other: have the machine accept SSH inside TLS there, {server="tls://user@host:443"}; `+
 			"or who runs the proxy must allow it; "+directly)
 }
 
 // ViaNoProxy: something else answers where the egress proxy should.
 func ViaNoProxy(name, answer string) *Error {
 	return via(fmt.Errorf("%s is not such a proxy: it answers %q", name, clip(answer)), true,
-		"check the port and the kind (http, https or socks5) in via=, or in HTTPS_PROXY and ALL_PROXY; "+directly)
+		"check the port and the kind (http, https or socks5) in {via}, or in HTTPS_PROXY and ALL_PROXY; "+directly)
 }
 
 // ViaConnect: an egress proxy has no connection to the server.
@@ -102,7 +102,7 @@ func NotSSHInTLS(addr, first string) *Error {
 // NotSSHButTLS: TLS is spoken there.
 func NotSSHButTLS(addr string) *Error {
 	return unreachable("banner", fmt.Errorf("%s is not an SSH server: it speaks TLS", addr),
-		`if SSH is inside TLS there, write server="tls://user@host:port"; otherwise give the port that sshd listens on`)
+		`if SSH is inside TLS there, write {server="tls://user@host:port"}; otherwise give the port that sshd listens on`)
 }
 
 // NotTLS: the server does not speak TLS. first is the beginning of what it said.
@@ -112,9 +112,9 @@ func NotTLS(addr, first string) *Error {
 		Hint: "give the port on which TLS is spoken"}
 	switch {
 	case strings.HasPrefix(first, "SSH-"):
-		e.Hint = `it speaks SSH without TLS: drop the tls://, server="user@host:port"`
+		e.Hint = `it speaks SSH without TLS: drop the tls://, {server="user@host:port"}`
 	case strings.HasPrefix(first, "<"), strings.HasPrefix(first, "HTTP/"):
-		e.Hint = "a web server without TLS, or a proxy's login page, answers in its place: check the port, or try via="
+		e.Hint = "a web server without TLS, or a proxy's login page, answers in its place: check the port, or try {via}"
 	}
 	return e
 }

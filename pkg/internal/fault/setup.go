@@ -13,16 +13,15 @@ import (
 func NotRoot(user, host string, port int) *Error {
 	return &Error{Op: "set-up", Class: ErrAuth, Permanent: true,
 		Err: fmt.Errorf("user %q on %s is not root, and sudo lets it do nothing without a password", user, host),
-		Hint: "log in as root, or as an account to which sudo gives root without a password (NOPASSWD in sudoers); or do it by hand: " +
-			byHand(user, host, port)}
+		Hint: Hintf("log in as root, or as an account to which sudo gives root without a password (NOPASSWD in sudoers); or do it by hand: %s",
+			byHand(user, host, port))}
 }
 
 // NoCommands: the account runs no commands of ours.
 func NoCommands(user, host string, port int, err error) *Error {
 	return &Error{Op: "set-up", Class: ErrAuth, Permanent: true,
-		Err: fmt.Errorf("user %q on %s runs no commands: %w", user, host, err),
-		Hint: "log in as root or as an account that may use sudo, not as a tenant; or do it by hand: " +
-			byHand("ADMIN", host, port)}
+		Err:  fmt.Errorf("user %q on %s runs no commands: %w", user, host, err),
+		Hint: Hintf("log in as root or as an account that may use sudo, not as a tenant; or do it by hand: %s", byHand("ADMIN", host, port))}
 }
 
 // byHand is for a shell; sudo asks for its password at the second ssh's terminal.

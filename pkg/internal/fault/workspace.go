@@ -11,7 +11,7 @@ import (
 // The Databricks workspace. host is "name" or "name:port"; said is the workspace's own answer, code
 // and words. None of these ever holds a token or the value of a secret.
 
-func workspace(permanent bool, err error, hint string) *Error {
+func workspace(permanent bool, err error, hint Hint) *Error {
 	return &Error{Op: "workspace", Err: err, Hint: hint, Class: ErrWorkspace, Permanent: permanent}
 }
 
@@ -62,29 +62,29 @@ func NoScope(scope, said string) *Error {
 func NoSecret(scope, key, said string) *Error {
 	return &Error{Op: "secret", Class: ErrWorkspace, Permanent: true,
 		Err:  fmt.Errorf("there is no secret %s in scope %s: %s", Quote(key), Quote(scope), said),
-		Hint: "check both names: databricks secrets list-secrets " + word(scope, "SCOPE")}
+		Hint: Hintf("check both names: databricks secrets list-secrets %s", word(scope, "SCOPE"))}
 }
 
 // NoRead: the scope is there and not for this user.
 func NoRead(scope, said string) *Error {
 	return &Error{Op: "secret scope", Class: ErrWorkspace, Permanent: true,
 		Err:  fmt.Errorf("no permission to read secret scope %s: %s", Quote(scope), said),
-		Hint: "who made the scope gives it: databricks secrets put-acl " + word(scope, "SCOPE") + " USER-OR-GROUP READ"}
+		Hint: Hintf("who made the scope gives it: databricks secrets put-acl %s USER-OR-GROUP READ", word(scope, "SCOPE"))}
 }
 
 // NoManage: the scope may not be made or changed by this user.
 func NoManage(scope, said string) *Error {
 	return &Error{Op: "secret scope", Class: ErrWorkspace, Permanent: true,
 		Err: fmt.Errorf("no permission to make or change secret scope %s: %s", Quote(scope), said),
-		Hint: "who made the scope gives it: databricks secrets put-acl " + word(scope, "SCOPE") + " USER-OR-GROUP MANAGE; or take another name: --scope; " +
-			"the workspace may let only its administrators make scopes"}
+		Hint: Hintf("who made the scope gives it: databricks secrets put-acl %s USER-OR-GROUP MANAGE; or take another name: --scope; "+
+			"the workspace may let only its administrators make scopes", word(scope, "SCOPE"))}
 }
 
 // NotesOnly: the workspace hands the values of secrets to code that runs in it only.
 func NotesOnly(scope, key, said string) *Error {
 	return &Error{Op: "secret", Class: ErrWorkspace, Permanent: true,
 		Err:  fmt.Errorf("the workspace does not give out secret %s of scope %s here: %s", Quote(key), Quote(scope), said),
-		Hint: fmt.Sprintf("some workspaces give secrets to notebooks only; there: dbutils.secrets.get(%q, %q)", word(scope, "SCOPE"), word(key, "KEY"))}
+		Hint: Hintf("some workspaces give secrets to notebooks only; there: dbutils.secrets.get(%q, %q)", word(scope, "SCOPE"), word(key, "KEY"))}
 }
 
 // NoCluster: no such cluster, or not for this user.
@@ -107,5 +107,5 @@ func NoWorkspace(profile string) *Error {
 		where = fmt.Sprintf("profile %s of ~/.databrickscfg does not tell where the workspace is and how to log in there", Quote(profile))
 		check += " --profile " + word(profile, "PROFILE")
 	}
-	return workspace(true, errors.New(where), "log in once: databricks auth login --host https://…; what is known shows: "+check)
+	return workspace(true, errors.New(where), Hintf("log in once: databricks auth login --host https://…; what is known shows: %s", check))
 }

@@ -36,7 +36,7 @@ var may = map[string][]string{
 	"pkg/proxyhost":           {"pkg/internal/fault", "golang.org/x/crypto/ssh"},
 	"pkg/proxyhost/attacks":   {},
 	"pkg/proxyadmin":          {"pkg/destination", "pkg/sshlink", "pkg/gate", "pkg/probe", "pkg/proxyhost", "pkg/internal/fault"},
-	"pkg/probe":               {"github.com/hashicorp/go-retryablehttp"},
+	"pkg/probe":               {"pkg/internal/fault", "github.com/hashicorp/go-retryablehttp"},
 	"pkg/hostkeys":            {"pkg/internal/fault", "pkg/internal/userfile", "golang.org/x/crypto/ssh"},
 	"pkg/sshauth":             {"pkg/internal/fault", "pkg/internal/userfile", "golang.org/x/crypto/ssh"},
 	"pkg/sshlink":             {"pkg/egress", "pkg/hostkeys", "pkg/sshauth", "pkg/internal/fault", "pkg/internal/guard", "pkg/internal/sftp", "golang.org/x/crypto/ssh", "golang.org/x/sys/unix"},

@@ -8,14 +8,18 @@ is told on standard error with what to do, 2 if the arguments are wrong, or 130 
 from __future__ import annotations
 
 import argparse
+import json
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from .._databricks import workspace
 from .._errors import TunnelError
+from .._hints import argument, worded
 from .._questions import ask
 from .._quote import keylike, quote, without
+from .._settings import variable
 from . import proxy
 from .arguments import read, text_or_file
 
@@ -29,7 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         print(options.run(options))
     except TunnelError as error:
-        print(f"taipy-tunnel: {error}", file=sys.stderr)
+        hint = worded(error.advice, options.setting)
+        print("\n".join(filter(None, (f"taipy-tunnel: {error.message}", hint))), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
@@ -43,7 +48,19 @@ class _Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
         self.given = sys.argv[1:] if args is None else args
-        return super().parse_known_args(args, namespace)
+        namespace, rest = super().parse_known_args(args, namespace)
+        vars(namespace).setdefault("setting", self.setting)  # that of the innermost command
+        return namespace, rest
+
+    def setting(self, name: str, value: str) -> str:
+        """A setting of a hint as an argument of this command; of expose(), if it has none."""
+        word = shlex.quote(str(json.loads(value))) if value else ""
+        for action in self._actions:
+            if action.dest == name and action.option_strings:
+                return f"{action.option_strings[-1]} {word}".strip()
+            if action.dest == name:
+                return word or str(action.metavar)
+        return variable(name) if name == "key_passphrase" else argument(name, value)
 
     def error(self, message: str) -> NoReturn:
         super().error(without(message, [self._value(argument) for argument in self.given]))

@@ -13,6 +13,7 @@ from typing import Any
 
 from .. import _quote
 from .._errors import ConfigError
+from .._hints import worded
 from .._questions import ask
 from .arguments import read
 
@@ -128,10 +129,10 @@ def _set_up(options: argparse.Namespace) -> str:
 def _checked(options: argparse.Namespace) -> str:
     rows = ask({"ask": "proxy.check", "config": _config(options)}, CHECK_TIMEOUT)
     options.code = 0 if all(row["ok"] for row in rows) else 1
-    return "\n".join(_row(row) for row in rows)
+    return "\n".join(_row(row, worded(row["hint"], options.setting)) for row in rows)
 
 
-def _row(row: dict[str, Any]) -> str:
+def _row(row: dict[str, Any], hint: str) -> str:
     """As doctor()'s, and what does not fit into 80 columns below."""
     state = "FAIL" if not row["ok"] else "warn" if row.get("warn") else "ok"
     start = f"{state:<5}{row['step']:<12} "
@@ -142,8 +143,8 @@ def _row(row: dict[str, Any]) -> str:
 
     below = " " * len(start)
     lines = [wrap(row["seen"], start, below)]
-    if row["hint"]:
-        lines += [wrap(row["hint"], f"{below}-> ", f"{below}   ")]
+    if hint:
+        lines += [wrap(hint, f"{below}-> ", f"{below}   ")]
     return "\n".join(lines)
 
 

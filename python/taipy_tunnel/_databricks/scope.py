@@ -13,6 +13,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 from .._errors import ConfigError, HostKeyError, TunnelError
+from .._hints import plain
 from .._quote import keylike, quote
 from .._settings import Settings, stored, variable
 from . import notebook
@@ -49,15 +50,15 @@ def opened(key: str) -> str:
         return key
     scope, _, name = key[len("secret:") :].strip().partition("/")
     if not scope or not name:
-        raise ConfigError("configuration: key names no secret", 'write key="secret:SCOPE/KEY"')
+        raise ConfigError("configuration: key names no secret", 'write {key="secret:SCOPE/KEY"}')
     if not notebook.here():
-        raise ConfigError("configuration: key names a secret, and this is not Databricks", 'write key="PATH"')
+        raise ConfigError("configuration: key names a secret, and this is not Databricks", 'write {key="PATH"}')
     found = _read(scope, [name], name)[name]
     if found is None:
         _found.pop((scope, name), None)
         raise ConfigError(
             f"configuration: there is no secret {quote(name)} in scope {quote(scope)}{_because(scope)}",
-            f"what there is: databricks secrets list-secrets {'SCOPE' if keylike(scope) else scope}",
+            f"what there is: databricks secrets list-secrets {'SCOPE' if keylike(scope) else plain(scope)}",
         )
     return found
 
@@ -73,9 +74,9 @@ def advised(error: TunnelError, settings: Settings | None) -> TunnelError:
     if settings is None or not notebook.here():
         return error
     if not settings.key and isinstance(error, ConfigError) and "no private key" in error.message:
-        return ConfigError(error.message + _looked_at("key"), f"{error.hint}; {_remedy()}")
+        return ConfigError(error.message + _looked_at("key"), f"{error.advice}; {_remedy()}")
     if not settings.host_key and isinstance(error, HostKeyError):
-        error.hint += f"; for all notebooks: {STORE}"
+        error.advice += f"; for all notebooks: {STORE}"
     return error
 
 
@@ -109,7 +110,7 @@ def _because(scope: str) -> str:
 
 
 def _remedy() -> str:
-    here = 'or here: expose(server="user@host", host_key="SHA256:…", key="secret:SCOPE/KEY")'
+    here = 'or here: expose({server="user@host"}, {host_key="SHA256:…"}, {key="secret:SCOPE/KEY"})'
     rest = (
         "serverless compute has no environment variables"
         if notebook.serverless()

@@ -88,7 +88,7 @@ def _fixed(spec: object) -> str:
     text = str(spec).strip() if isinstance(spec, (int, str)) and not isinstance(spec, bool) else ""
     if "@" in text:
         raise ConfigError(
-            "configuration: app looks like a server", 'the server is a keyword: expose(server="user@host")'
+            "configuration: app looks like a server", 'the server is a keyword: expose({server="user@host"})'
         )
     match = re.fullmatch(r"(?:(\S+):)?(\d{1,5})", text)
     if match is None or not 1 <= int(match[2]) <= 65535:
