@@ -234,6 +234,7 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer g.defect()
 	t := &trip{prefix: g.prefix(r), valid: g.valid.Load()}
 	if r.URL.Path == Path && (r.Method == http.MethodGet || r.Method == http.MethodHead) { // of the tunnel's own or the admin's, not a visitor's
+		lastOn(w.Header(), r)
 		g.own(w, r, t)
 		return
 	}

@@ -3,9 +3,7 @@
 package gate
 
 import (
-	"context"
 	"io"
-	"net"
 	"net/http"
 	"time"
 )
@@ -22,16 +20,6 @@ const (
 // if there is none.
 type roomy interface {
 	Room(stop <-chan struct{}) (end func())
-}
-
-type connKey struct{}
-
-// noteConn has requests find their connection.
-func noteConn(ctx context.Context, c net.Conn) context.Context {
-	if c, ok := c.(roomy); ok {
-		return context.WithValue(ctx, connKey{}, c)
-	}
-	return ctx
 }
 
 // hasRoom reports whether r's body may come, and has it take its room until it was read or end is

@@ -223,6 +223,7 @@ func (x *exchange) WriteHeader(code int) {
 		if len(x.r.TransferEncoding) > 0 { // net/http hides whether there was a length too (RFC 9112, section 6.1)
 			h.Set("Connection", "close")
 		}
+		lastOn(h, x.r)
 	}
 	if x.Status == 0 && final {
 		x.Status, x.Seconds = code, time.Since(x.began).Seconds()

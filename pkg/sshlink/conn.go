@@ -71,6 +71,7 @@ type host struct {
 	start func(func()) bool // runs a goroutine unless the link has ended
 	bytes atomic.Int64      // carried both ways
 	lost  atomic.Bool       // the SSH connection broke: what its channels end with is not an end of file
+	left  atomic.Bool       // Leave was called
 }
 
 // errLost is what Read returns in place of io.EOF when the link broke.
@@ -85,6 +86,9 @@ func newConn(ch ssh.Channel, h *host, local, remote net.Addr) *conn {
 // Room finds room for an upload that comes here, until end is called. It waits as long as others
 // end, for at most half a minute, or until stop is closed; end is nil if there is no room then.
 func (c *conn) Room(stop <-chan struct{}) (end func()) { return c.seat.admit(stop) }
+
+// Leaves reports whether the link that carries the connection is about to end: see Link.Leave.
+func (c *conn) Leaves() bool { return c.host.left.Load() }
 
 func (c *conn) Read(p []byte) (int, error) {
 	c.reading.Lock()

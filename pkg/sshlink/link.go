@@ -342,6 +342,10 @@ func (l *Link) Stats() (open int, bytes int64) {
 	return len(l.conns), l.host.bytes.Load()
 }
 
+// Leave notes that the link has no slot any more and ends with its last connection. What serves the connections learns
+// it from them (Leaves), so that it has them end where they would be kept for what is asked next.
+func (l *Link) Leave() { l.host.left.Store(true) }
+
 // Done is closed when the link has ended.
 func (l *Link) Done() <-chan struct{} { return l.done }
 

@@ -283,6 +283,7 @@ const idleLook = 50 * time.Millisecond
 
 // closeIdle closes a link when its last connection has ended.
 func (s *supervisor) closeIdle(h *heldLink) {
+	h.Leave()
 	tick := time.NewTicker(idleLook)
 	defer tick.Stop()
 	for {

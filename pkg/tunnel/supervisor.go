@@ -70,6 +70,7 @@ type link interface {
 	Give(slot int)                                           // stops listening, keeps the connections
 	Dial(ctx context.Context, addr string) (net.Conn, error) // from the proxy
 	Stats() (open int, bytes int64)                          // of the visitors' connections
+	Leave()                                                  // has those end that are kept for further requests
 	Done() <-chan struct{}                                   // closed when the link has ended
 	Err() error                                              // why it did
 	Close() error                                            // ends it; nothing is left when it returns
