@@ -15,6 +15,7 @@ package retry
 
 import (
 	"errors"
+	"math"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -64,6 +65,9 @@ func (r *Policy) Ready(link int) (wait time.Duration, why *fault.Error) {
 	return 0, nil
 }
 
+// Never is the wait of a link that is not tried again by itself while others are up.
+const Never time.Duration = math.MaxInt64
+
 // Lost notes that a link has ended that had been up for lived, while so many others are up. It returns the wait before the first attempt.
 func (r *Policy) Lost(link int, lived time.Duration, others int) time.Duration {
 	if others == 0 { // and those that ended just before it have not been tried yet
@@ -84,7 +88,8 @@ func (r *Policy) Up() {
 	r.refusals.accepted()
 }
 
-// Failed notes that an attempt has failed while so many others are up. It returns the wait before the next one, or that there is none.
+// Failed notes that an attempt has failed while so many others are up. It returns the wait before the next one, which may be
+// Never, or that the tunnel has failed.
 func (r *Policy) Failed(link int, err error, others int) (wait time.Duration, permanent bool) {
 	b := &r.link(link).backoff
 	r.refusals.leave(r)
@@ -96,6 +101,8 @@ func (r *Policy) Failed(link int, err error, others int) (wait time.Duration, pe
 		return r.refusals.add(), false
 	case fault.IsPermanent(err) && r.granted(err):
 		return b.Failed(), false
+	case fault.IsPermanent(err) && others > 0 && (errors.Is(err, fault.ErrHostKey) || errors.Is(err, fault.ErrPassword)):
+		return Never, false // the other end may be an attacker's; and wrong passwords lock an account
 	case fault.IsPermanent(err) && others > 0: // what is left serves
 		return b.Refused(), false
 	case fault.IsPermanent(err):

@@ -25,19 +25,19 @@ var (
 func TestRetryByClassAndHistory(t *testing.T) {
 	const s, never = time.Second, -time.Second // never: it is permanent
 	type waits struct{ low, high time.Duration }
-	ever := waits{never, never}
+	ever, parked := waits{never, never}, waits{Never, Never}
 	soon, short, long := waits{s / 2, s}, waits{300 * time.Millisecond, 1500 * time.Millisecond}, waits{15 * s, 30 * s}
 	for name, c := range map[string]struct {
 		err                 error
 		first, later, third waits // before any link was up, after one was, while another is
 	}{
-		"host key":             {errChanged, ever, ever, long},
+		"host key":             {errChanged, ever, ever, parked},
 		"login":                {errRefused, ever, waits{15 * s, 16 * s}, waits{15 * s, 16 * s}},
 		"wants a password too": {fault.KeysNotEnough("me", "proxy:22", []string{"password"}), ever, waits{15 * s, 16 * s}, waits{15 * s, 16 * s}},
 		"bastion's login":      {fault.Hop("bastion:22", errRefused), ever, waits{15 * s, 16 * s}, waits{15 * s, 16 * s}},
 		"forward":              {fault.Forbidden(8080), ever, soon, soon},
 		"bastion's forward":    {fault.HopForbidden("bastion:22", "proxy:22", errors.New("prohibited")), ever, soon, soon},
-		"egress password":      {fault.ViaPassword("http://via:3128", true, ""), ever, ever, long},
+		"egress password":      {fault.ViaPassword("http://via:3128", true, ""), ever, ever, parked},
 		"replaced":             {fault.Replaced(slotAddr{}, time.Time{}), ever, ever, ever},
 		"configuration":        {fault.DescriptionChanged("proxy:22"), ever, ever, long},
 		"certificate for now":  {transient(fault.Certificate("key", errors.New("expired"))), soon, soon, soon},

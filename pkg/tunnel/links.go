@@ -10,6 +10,7 @@ import (
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/backoff"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/retry"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/slots"
 )
 
@@ -31,6 +32,7 @@ type reconnector struct {
 	trying     context.CancelFunc // of the attempt under way, nil if there is none
 	retry      *time.Timer        // the next attempt
 	retryAt    time.Time          // when that is
+	parked     bool               // there is none while another link serves
 	why        *Error             // why there is no link, as far as is known
 	whySince   time.Time          // when that was learnt
 	complained string             // the last failure that was logged
@@ -45,7 +47,7 @@ func newReconnector(s *supervisor, index int) *reconnector {
 
 // attempt starts to make a link, if there is none; how it ended comes as a fact.
 func (k *reconnector) attempt() {
-	if k.link == nil {
+	if k.link == nil && !k.parked {
 		k.reconnect()
 	}
 }
@@ -71,7 +73,7 @@ func (k *reconnector) reconnect() {
 		}
 		ctx, cancel = context.WithTimeout(s.life, left-min(left/10, 200*time.Millisecond))
 	}
-	k.trying = cancel
+	k.trying, k.parked = cancel, false
 	s.tasks.Go(func() {
 		defer cancel()
 		l, err := s.hooks.connect(ctx, k.index)
@@ -119,7 +121,15 @@ func (k *reconnector) up(l link) {
 	}
 	k.served = k.served || !k.upSince.IsZero()
 	k.upSince, k.why, k.retryAt, k.complained = time.Now(), nil, time.Time{}, ""
+	none := s.up() == 0
 	s.arrived(k, l)
+	if none { // what was refused before all links were lost may be granted now
+		for _, o := range s.reconnectors {
+			if o.parked {
+				o.reconnect()
+			}
+		}
+	}
 	s.expiryChanged() // the first link made the gate
 	s.show()
 	s.log.Info("link up", "server", s.hooks.server, "link", k.index, "reconnects", s.again)
@@ -152,13 +162,19 @@ func (k *reconnector) again(why *Error, wait time.Duration) {
 	if s.draining || s.failed != nil {
 		return
 	}
-	k.retry.Reset(wait)
 	k.learnt(why)
-	k.retryAt = k.whySince.Add(wait)
+	next := "when no other link is left"
+	if k.parked = wait == retry.Never; k.parked {
+		k.retryAt = time.Time{}
+	} else {
+		k.retry.Reset(wait)
+		k.retryAt = k.whySince.Add(wait)
+		next = wait.Round(time.Millisecond).String()
+	}
 	s.show()
 	if text := why.Error(); text != k.complained {
 		k.complained = text
-		s.log.Warn(text, "hint", why.Hint, "retry_in", wait.Round(time.Millisecond).String())
+		s.log.Warn(text, "hint", why.Hint, "retry_in", next)
 	}
 }
 

@@ -67,11 +67,12 @@ func (s *supervisor) show() {
 // far as is known last, and when it is tried again.
 func (s *supervisor) missing() (missing bool, why *Error, retryAt time.Time) {
 	var since time.Time
+	parked := false
 	for _, k := range s.reconnectors {
 		if k.serves() {
 			continue
 		}
-		missing = missing || k.missing()
+		missing, parked = missing || k.missing(), parked || k.parked
 		if k.why != nil && !k.whySince.Before(since) {
 			why, since = k.why, k.whySince
 		}
@@ -80,7 +81,7 @@ func (s *supervisor) missing() (missing bool, why *Error, retryAt time.Time) {
 		}
 	}
 	if held, _ := s.table.Holding(); held == 1 && s.table.Len() == 1 {
-		return false, why, retryAt // a standby alone
+		return parked, why, retryAt // a standby alone is not, while it may come
 	}
 	if lacks, at := s.table.Lacking(); lacks {
 		missing = true

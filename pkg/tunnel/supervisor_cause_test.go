@@ -18,13 +18,16 @@ import (
 type outcomes struct {
 	mu    sync.Mutex
 	waits map[int]chan error // by keeper: of the attempt under way
+	tries [2]int             // by keeper: attempts
 	slots []*fakeLink        // by keeper: its link
+	plain bool               // there is one port, not two sockets
 }
 
 func (p *outcomes) connect(ctx context.Context, index int) (link, error) {
 	end := make(chan error)
 	p.mu.Lock()
 	p.waits[index] = end
+	p.tries[index]++
 	p.mu.Unlock()
 	select {
 	case err := <-end:
@@ -37,6 +40,9 @@ func (p *outcomes) connect(ctx context.Context, index int) (link, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.slots[index] = newFakeLink()
+	if p.plain {
+		return onePort{p.slots[index]}, nil
+	}
 	return twoSlots{p.slots[index]}, nil
 }
 
@@ -54,15 +60,24 @@ type twoSlots struct{ *fakeLink }
 
 func (twoSlots) Slots() (int, bool) { return 2, false }
 
+type onePort struct{ *fakeLink }
+
+func (onePort) Slots() (int, bool) { return 1, true }
+
 // startTwo opens a tunnel of two links, of which the first is up.
 func startTwo(t *testing.T) (*outcomes, *Tunnel) {
+	t.Helper()
+	return startAt(t, &outcomes{})
+}
+
+func startAt(t *testing.T, p *outcomes) (*outcomes, *Tunnel) {
 	t.Helper()
 	cfg := Config{Server: Servers{"me@proxy"}}
 	r, err := cfg.resolve()
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &outcomes{waits: map[int]chan error{}, slots: make([]*fakeLink, 2)}
+	p.waits, p.slots = map[int]chan error{}, make([]*fakeLink, 2)
 	tun := newTunnel(r, p.connect)
 	tun.sup.retry = retry.New(&retry.Refusals{}) // not those of tests before it
 	tun.run(false)
@@ -146,6 +161,58 @@ func TestTheCauseOfAFailureStays(t *testing.T) {
 		tun.sup.tell(func() { tun.sup.reconnectors[1].tried(nil, fault.Forbidden(8080), false) })
 		wantCause(t, tun, Replaced, fault.ErrReplaced)
 	})
+}
+
+// A host key that is not the known one is not asked for again while the other link serves, unless by Reconnect. When no link
+// serves any more one attempt is made, whose answer ends the tunnel, or leads to both links.
+func TestAnotherHostKeyBesideALink(t *testing.T) {
+	changed := fault.HostKeyChanged("proxy:22", "ssh-ed25519", "SHA256:b", []string{"SHA256:a"})
+	for name, c := range map[string]struct {
+		plain   bool
+		refused *Error
+	}{"prepared": {false, changed}, "plain": {true, changed}, "egress password": {false, fault.ViaPassword("http://via:3128", true, "")}} {
+		refused := c.refused
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p, tun := startAt(t, &outcomes{plain: c.plain})
+				defer tun.Close()
+				p.tell(1, nil)
+				p.slots[1].die(errDropped)
+				time.Sleep(time.Second)
+				p.tell(1, refused)
+				stays := func(tries [2]int) {
+					t.Helper()
+					time.Sleep(24 * time.Hour)
+					wantCause(t, tun, Degraded, refused.Class)
+					if s := tun.Status(); p.tries != tries || !s.RetryAt.IsZero() || s.Links != 1 {
+						t.Errorf("%v attempts, want %v; %d links, next one at %v", p.tries, tries, s.Links, s.RetryAt)
+					}
+				}
+				stays([2]int{1, 2})
+				_ = tun.Reconnect()
+				p.tell(1, refused)
+				p.tell(0, nil)
+				stays([2]int{2, 3})
+				p.slots[0].die(errDropped)
+				time.Sleep(time.Second)
+				synctest.Wait()
+				if p.tries != [2]int{3, 3} {
+					t.Errorf("%v attempts when no link is left, want one", p.tries)
+				}
+				p.tell(0, nil)
+				p.tell(1, nil)
+				wantCause(t, tun, Up, nil)
+				p.slots[1].die(errDropped)
+				time.Sleep(time.Second)
+				p.tell(1, refused)
+				stays([2]int{3, 5})
+				p.slots[0].die(errDropped)
+				time.Sleep(time.Second)
+				p.tell(0, refused)
+				wantCause(t, tun, Failed, refused.Class)
+			})
+		})
+	}
 }
 
 // A tunnel whose app is silent says why it has no link once it has none.
