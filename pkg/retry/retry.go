@@ -10,14 +10,13 @@
 //	wait := r.Lost(link, lived, others)
 //
 // Promises. A key that is refused for a moment is tried again so seldom that neither sshd nor fail2ban shuts its address
-// out, and by one link for all tunnels of the process. Links that are lost in one instant come back spread out.
+// out, however many tunnels of the process have it. Links that are lost in one instant come back spread out.
 package retry
 
 import (
 	"errors"
 	"math"
 	"math/rand/v2"
-	"sync"
 	"time"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/backoff"
@@ -33,7 +32,7 @@ type Policy struct {
 	refusals *Refusals // shared with other tunnels of the process
 	links    map[int]*attempts
 	worked   bool         // a link was up
-	refusal  *fault.Error // why a key is refused that had worked; nil: it is not. While it is, one link alone tries
+	refusal  *fault.Error // why a key is refused that had worked, as this tunnel or another has learnt; nil: it is not
 }
 
 // attempts are those to make one link.
@@ -53,16 +52,20 @@ func (r *Policy) link(i int) *attempts {
 	return r.links[i]
 }
 
-// Ready is asked when an attempt is due. It returns how much longer to wait, and why if that is news.
+// Ready is asked when an attempt is due. It returns how much longer to wait, and why if that is news. If there is no wait, the
+// attempt is under way until Up or Failed is called.
 func (r *Policy) Ready(link int) (wait time.Duration, why *fault.Error) {
 	a := r.link(link)
 	if wait, a.herd, a.first = a.herd, 0, false; wait > 0 {
 		return wait, nil
 	}
-	if r.refusal != nil {
-		return r.refusals.ask(r), r.refusal
+	if !r.worked { // a refusal ends the tunnel
+		return 0, nil
 	}
-	return 0, nil
+	if wait, why = r.refusals.ask(login{r, link}, r.refusal != nil); why != nil {
+		r.refusal = why
+	}
+	return wait, why
 }
 
 // Never is the wait of a link that is not tried again by itself while others are up.
@@ -92,13 +95,13 @@ func (r *Policy) Up() {
 // Never, or that the tunnel has failed.
 func (r *Policy) Failed(link int, err error, others int) (wait time.Duration, permanent bool) {
 	b := &r.link(link).backoff
-	r.refusals.leave(r)
+	r.refusals.leave(login{r, link})
 	switch {
 	case errors.Is(err, fault.ErrReplaced):
 		return 0, true
 	case r.worked && fault.IsPermanent(err) && errors.Is(err, fault.ErrAuth):
 		r.refusal = fault.From(err)
-		return r.refusals.add(), false
+		return r.refusals.add(r.refusal), false
 	case fault.IsPermanent(err) && r.granted(err):
 		return b.Failed(), false
 	case fault.IsPermanent(err) && others > 0 && (errors.Is(err, fault.ErrHostKey) || errors.Is(err, fault.ErrPassword)):
@@ -136,119 +139,5 @@ func (r *Policy) Reset() {
 	clear(r.links)
 	if r.refusal != nil {
 		r.refusals.hurry()
-	}
-}
-
-// A key that has logged in before may be refused for a moment: its file is being written, a home or a directory
-// service is away. It is tried again, but seldom, and by one link for all: sshd from 9.8 on shuts out an
-// address after four refused logins in a row (sshd_config(5), PerSourcePenalties: each adds authfail, 5 s, and
-// more than min, 15 s, is enforced), and fail2ban after five in ten minutes.
-const (
-	refusalsMost   = 4 // logins that may be refused in refusalsWithin
-	refusalsWithin = 10 * time.Minute
-	turnLasts      = 20 * time.Second // the longest that one login may take
-	turnSpread     = time.Second      // of those who wait for the same moment
-)
-
-// refusalWaits are the waits after the first refusal in a row, after the second, and after all others.
-var refusalWaits = []time.Duration{15 * time.Second, time.Minute, 5 * time.Minute}
-
-// Refusals are those of one user on a server. All tunnels of the process that log in there share them.
-type Refusals struct {
-	mu    sync.Mutex
-	row   int         // refusals since a login, those of one moment counted once
-	next  time.Time   // when the next login may be; zero: now
-	times []time.Time // of the last refusals
-	turn  *Policy     // the tunnel that logs in while the others wait; nil: none does
-	until time.Time   // …which ends then at the latest
-}
-
-// refusalsTable holds the refusals of a process by user and server.
-type refusalsTable struct {
-	mu sync.Mutex
-	of map[string]*Refusals
-}
-
-var process refusalsTable
-
-// At returns the refusals at a server, "user@host:port", that all tunnels of this process share.
-func At(server string) *Refusals { return process.at(server) }
-
-// at returns those at a server.
-func (t *refusalsTable) at(server string) *Refusals {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.of == nil {
-		t.of = map[string]*Refusals{}
-	}
-	if t.of[server] == nil {
-		t.of[server] = &Refusals{}
-	}
-	return t.of[server]
-}
-
-// ask gives r the turn to log in (0), or says how long to wait before it asks again.
-func (f *Refusals) ask(r *Policy) time.Duration {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	now := time.Now()
-	switch {
-	case f.row == 0: // the one whose turn it was has logged in
-		return 0
-	case now.Before(f.next):
-		return f.wait(now)
-	case f.turn != nil && now.Before(f.until):
-		return turnSpread + rand.N(turnSpread)
-	}
-	f.turn, f.until = r, now.Add(turnLasts)
-	return 0
-}
-
-func (f *Refusals) wait(now time.Time) time.Duration { return f.next.Sub(now) + rand.N(turnSpread) }
-
-// add notes that a login was refused, and returns how long to wait. A login that is refused before the next one
-// is due had begun before the first refusal was known: it changes nothing.
-func (f *Refusals) add() time.Duration {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	now := time.Now()
-	f.times = append(f.times, now)
-	f.times = f.times[max(0, len(f.times)-refusalsMost):]
-	if !now.Before(f.next) {
-		f.row++
-		f.next = now.Add(refusalWaits[min(f.row, len(refusalWaits))-1])
-		if full := f.times[0].Add(refusalsWithin); len(f.times) == refusalsMost && f.next.Before(full) {
-			f.next = full
-		}
-	}
-	return f.wait(now)
-}
-
-// accepted: a key has logged in.
-func (f *Refusals) accepted() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.row, f.next, f.turn = 0, time.Time{}, nil
-}
-
-// leave: the attempt of r has ended, whatever came of it.
-func (f *Refusals) leave(r *Policy) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.turn == r {
-		f.turn = nil
-	}
-}
-
-// hurry: the next login is due now, or 15 s after the last refusal. Forty calls in four seconds had 26 logins refused.
-func (f *Refusals) hurry() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if len(f.times) == 0 {
-		f.next = time.Time{}
-		return
-	}
-	if soonest := f.times[len(f.times)-1].Add(refusalWaits[0]); soonest.Before(f.next) {
-		f.next = soonest
 	}
 }

@@ -3,7 +3,6 @@
 package tunnel
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -59,8 +58,11 @@ func (k *reconnector) reconnect() {
 	if k.trying != nil || s.failed != nil || s.draining || s.table.Yielded() {
 		return
 	}
-	if wait, why := s.retry.Ready(k.index); wait > 0 {
-		k.again(cmp.Or(why, k.why), wait)
+	if wait, why := s.retry.Ready(k.index); why != nil {
+		k.again(why, wait)
+		return
+	} else if wait > 0 {
+		k.retry.Reset(wait)
 		return
 	}
 	ctx, cancel := context.WithCancel(s.life)

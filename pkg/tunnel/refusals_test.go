@@ -120,7 +120,7 @@ func (p *keyholder) want(t *testing.T, tunnels []*Tunnel, links int) {
 
 // authorized_keys was empty for 1.5 s, or the home directory away for 5 s.
 func TestRefusedForAMoment(t *testing.T) {
-	for _, tunnels := range []int{1, 5} {
+	for _, tunnels := range []int{1, 8} {
 		for _, away := range []time.Duration{1500 * time.Millisecond, 5 * time.Second} {
 			synctest.Test(t, func(t *testing.T) {
 				p := &keyholder{}
@@ -138,7 +138,7 @@ func TestRefusedForAMoment(t *testing.T) {
 				}
 				time.Sleep(5*time.Second - backoff.Herd) // 19.5 s
 				p.want(t, open, 2)
-				if n := len(p.logins()); n > 2*tunnels {
+				if n := len(p.logins()); n > 2 {
 					t.Errorf("%d refused logins of %d tunnels", n, tunnels)
 				}
 			})
@@ -150,14 +150,14 @@ func errorIs(s Status, class error) bool { return s.LastError != nil && s.LastEr
 
 // A key that stays refused costs at most four logins in ten minutes, whatever number of tunnels has it.
 func TestRefusedForHours(t *testing.T) {
-	for _, tunnels := range []int{1, 3} {
+	for _, tunnels := range []int{1, 8} {
 		synctest.Test(t, func(t *testing.T) {
 			p := &keyholder{}
 			open := p.open(t, tunnels)
 			start := time.Now()
 			p.refuse(3*time.Hour, open...)
 			time.Sleep(5 * time.Second)
-			begun := len(p.logins()) // before the first refusal was known
+			begun := len(p.logins()) // before it was known whether the key is granted
 			p.refuseFor(3 * time.Hour)
 			time.Sleep(2 * time.Hour)
 			refused := p.logins()
@@ -165,19 +165,18 @@ func TestRefusedForHours(t *testing.T) {
 			for _, at := range refused {
 				since = append(since, at.Sub(start).Round(time.Second))
 			}
-			if begun > 2*tunnels || p.most != 1 {
+			if begun > 2 || p.most != 1 {
 				t.Errorf("%d logins at first, then %d at once", begun, p.most)
 			}
-			again := refused[begun:]
-			if n := len(again); n < 12 || n > 30 {
+			if n := len(refused); n < 12 || n > 30 {
 				t.Errorf("%d logins: %v", n, since)
 			}
-			if first := again[0].Sub(start); first < 15*time.Second || first > 17*time.Second {
-				t.Errorf("the first one comes after %v", first)
+			if again := refused[begun].Sub(start); again < 15*time.Second || again > 17*time.Second {
+				t.Errorf("the next one comes after %v", again)
 			}
-			for ; len(again) > loginsMost; again = again[1:] {
-				if row := again; row[loginsMost].Sub(row[0]) < loginsWithin {
-					t.Errorf("five logins within %v: %v", row[loginsMost].Sub(row[0]), since)
+			for row := refused; len(row) > loginsMost; row = row[1:] {
+				if d := row[loginsMost].Sub(row[0]); d < loginsWithin {
+					t.Errorf("five logins within %v: %v", d, since)
 				}
 			}
 			p.refuseFor(0)
@@ -247,5 +246,40 @@ func TestReconnectOfARefusedKey(t *testing.T) {
 		if n := len(p.logins()) - before; n != 1 {
 			t.Errorf("%d logins, want 1", n)
 		}
+	})
+}
+
+// Tunnels that lose their links one after the other, and a key that is taken away while the first ones log in, cost no more.
+func TestRefusedOneAfterTheOther(t *testing.T) {
+	for _, apart := range []time.Duration{100 * time.Millisecond, 3 * time.Second, 40 * time.Second, 4 * time.Minute} {
+		synctest.Test(t, func(t *testing.T) {
+			p := &keyholder{}
+			open := p.open(t, 8)
+			p.refuseFor(3 * time.Hour)
+			for _, tun := range open {
+				p.kill(tun, 0, 1)
+				time.Sleep(apart)
+			}
+			time.Sleep(time.Hour)
+			for row := p.logins(); len(row) > loginsMost; row = row[1:] {
+				if d := row[loginsMost].Sub(row[0]); d < loginsWithin {
+					t.Errorf("%v apart: five logins within %v", apart, d)
+				}
+			}
+			p.refuseFor(0)
+			time.Sleep(11 * time.Minute)
+			p.want(t, open, 2)
+		})
+	}
+}
+
+// A key that is granted has all links back soon: the first login that is granted lets all others begin.
+func TestManyTunnelsAreBackSoon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &keyholder{}
+		open := p.open(t, 8)
+		p.refuse(0, open...)
+		time.Sleep(backoff.Herd + 2*(200*time.Millisecond) + 400*time.Millisecond) // two logins, and a wait for the first
+		p.want(t, open, 2)
 	})
 }
