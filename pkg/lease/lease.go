@@ -28,6 +28,7 @@ import (
 	"time"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshlink"
 )
 
 // A link's session holds a command open that does nothing and ends with the link. What counts are
@@ -222,7 +223,12 @@ func end(ctx context.Context, proxy runner, marks []mark) error {
 	return err
 }
 
-var errNoMarks = errors.New("the account may not run commands")
+// errNoMarks is that no marks can be read: the account may run no commands, or has never answered one. errSilent is an
+// errNoMarks: it has answered, and does not now.
+var (
+	errNoMarks = errors.New("no marks can be read")
+	errSilent  = fmt.Errorf("no answer: %w", errNoMarks)
+)
 
 // look reads the marks for the slot that the given link of this tunnel is to take. stale are links
 // of our own key that it may end: the newest expose() wins. That is this one as long as it has not
@@ -231,12 +237,16 @@ var errNoMarks = errors.New("the account may not run commands")
 // tunnel that has lost its slot asks at its URL. The error is an ErrReplaced if a newer tunnel has the slot, or names another
 // key's, or is errNoMarks.
 func (c *Lease) look(ctx context.Context, proxy runner, link int) (stale []mark, err error) {
-	listing, failed := proxy.Run(ctx, listMarks)
+	var listing []byte
+	failed := step(ctx, func(ctx context.Context) (err error) { listing, err = proxy.Run(ctx, listMarks); return err })
 	c.mu.Lock()
 	held, key, known, live, spared := c.held, c.key, c.since, maps.Clone(c.live), c.spared
 	c.mu.Unlock()
 	if failed != nil && held && c.newer != nil && c.newer(ctx) {
 		return nil, fault.Replaced(c.slot, time.Time{})
+	}
+	if failed != nil && known != 0 && !errors.Is(failed, sshlink.ErrNoSession) {
+		return nil, errSilent
 	}
 	if failed != nil {
 		return nil, errNoMarks

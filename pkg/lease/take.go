@@ -88,13 +88,14 @@ func (c *Lease) takePort(ctx context.Context, l Machine, link int) (slot *sshlin
 // replaced does not ask. The stale links, whose visitors wait for ever, are ended once it has it.
 // One of them may have been about to take the path too, and have done so last: it is taken again then.
 func (c *Lease) takeSocket(ctx context.Context, l Machine, link int) (slot *sshlink.Listener, err error) {
-	looking, cancel := context.WithTimeout(ctx, StepTimeout)
-	defer cancel()
-	stale, err := c.look(looking, l, link)
+	stale, err := c.look(ctx, l, link)
+	if c.holds() && errors.Is(err, errSilent) { // a newer tunnel may have it
+		return nil, fault.Silent("the question who has the socket", err)
+	}
 	if err != nil && !errors.Is(err, errNoMarks) {
 		return nil, err
 	}
-	ctx, cancel = context.WithTimeout(ctx, TakeTimeout)
+	ctx, cancel := context.WithTimeout(ctx, TakeTimeout)
 	defer cancel()
 	path := c.slot.String()
 	slot, err = l.ListenUnix(ctx, path)
