@@ -18,10 +18,13 @@ import (
 // ErrNoFile is returned by ReadFile and Stat where the server says that it has no such file for this account, or no SFTP.
 var ErrNoFile = sftp.ErrNoFile
 
+// ErrLarge is returned by ReadFile where the file has more bytes than are read.
+var ErrLarge = sftp.ErrLarge
+
 // FileInfo is what the server says of a file.
 type FileInfo = sftp.FileInfo
 
-// ReadFile reads a file of the server over SFTP. More than most bytes are an error. A server that has not
+// ReadFile reads a file of the server over SFTP, which may have most bytes. A server that has not
 // answered when ctx ends (a command that it forces may never) has said nothing of the file: that is an error of
 // class fault.ErrUnreachable, and the link stays.
 // A file of less than 32 KiB takes three round trips: the session, its subsystem, the file.

@@ -37,7 +37,7 @@ func TestReadFile(t *testing.T) {
 	if _, err := l.Run(t.Context(), "true"); err != nil {
 		t.Errorf("the session is not free: %v", err)
 	}
-	if got, err := l.ReadFile(t.Context(), path, int64(len(want))-1); err == nil || errors.Is(err, ErrNoFile) {
+	if got, err := l.ReadFile(t.Context(), path, int64(len(want))-1); !errors.Is(err, ErrLarge) {
 		t.Errorf("a file that is too large: %d bytes, %v", len(got), err)
 	}
 	if _, err := l.ReadFile(t.Context(), path+"-not", 10); !errors.Is(err, ErrNoFile) {

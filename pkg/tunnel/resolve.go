@@ -251,10 +251,12 @@ func (cfg *resolved) find(ctx context.Context, l *sshlink.Link) (*endpoint, erro
 	reading, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	text, err := l.ReadFile(reading, proxyhost.DescriptionPath, proxyhost.DescriptionMost)
-	if errors.Is(err, sshlink.ErrNoFile) {
+	switch {
+	case errors.Is(err, sshlink.ErrNoFile):
 		return cfg.plain()
-	}
-	if err != nil {
+	case errors.Is(err, sshlink.ErrLarge):
+		return nil, fault.Described(cfg.server.String(), err)
+	case err != nil:
 		return nil, fault.Undescribed(cfg.server.String(), err)
 	}
 	d, err := proxyhost.ParseDescription(text)

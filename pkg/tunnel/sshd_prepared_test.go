@@ -270,6 +270,18 @@ func TestPlainProxyHasNoNames(t *testing.T) {
 	}
 }
 
+// A description that cannot be used will not be better when it is read again.
+func TestDescriptionThatCannotBeUsed(t *testing.T) {
+	p := newPrepared(t)
+	for name, text := range map[string]string{"no JSON": "{", "too large": strings.Repeat(" ", proxyhost.DescriptionMost) + "{}"} {
+		must(t, os.WriteFile(filepath.Join(p.root, "proxy.json"), []byte(text), 0o644))
+		_, err := tunnel.Expose(within(t, 20*time.Second), p.described("", ""))
+		if e := tunnel.AsError(err); !errors.Is(err, tunnel.ErrConfig) || !e.Permanent || !strings.Contains(e.Error(), "cannot be used") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // A server that does not say what it is, is not taken for a plain proxy, and is asked again.
 func TestProxyThatDoesNotSayWhatItIs(t *testing.T) {
 	c := newChain(t, sshdtest.Options{Config: []string{"Subsystem sftp internal-sftp", "ForceCommand exec sleep 20"}})

@@ -21,6 +21,9 @@ import (
 // ErrNoFile is returned where the server says that it has no such file for this account, or does not speak SFTP.
 var ErrNoFile = errors.New("the server shows this account no such file")
 
+// ErrLarge is returned where a file has more bytes than are read.
+var ErrLarge = errors.New("the file is too large")
+
 // ReadFile reads a file, of at most so many bytes: more are an error.
 //
 // It asks for the file and for its first piece at once, by the handle that sshd is going to give it: sshd counts them from 0
@@ -48,7 +51,7 @@ func (c *Client) ReadFile(path string, most int64) ([]byte, error) {
 		}
 		text = append(text, got.Data...)
 		if int64(len(text)) > most {
-			return nil, fmt.Errorf("%s has more than %d bytes", path, most)
+			return nil, fmt.Errorf("%w: %s has more than %d bytes", ErrLarge, path, most)
 		}
 		if len(got.Data) < fxPiece { // of an ordinary file less comes at its end alone (draft, section 6.4)
 			return text, nil
