@@ -102,8 +102,7 @@ func TestPromiseAStampede(t *testing.T) {
 	if faults {
 		many, at, bar = 40, "10", 6*time.Second
 	}
-	c := newChain(t, sshdtest.Options{Config: []string{"LogLevel ERROR"}})
-	c.Reconfigure("MaxStartups 100", "MaxStartups "+at) // sshd 9.2 takes the last such line, not the first
+	c := newChain(t, sshdtest.Options{Config: []string{"LogLevel ERROR", "MaxStartups " + at}})
 	var all []*tunnel.Tunnel
 	for range many {
 		cfg := c.config(app(t, "x"))

@@ -17,6 +17,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -81,11 +82,14 @@ func (s *Server) newKey(kind, path string) ssh.PublicKey {
 	return public
 }
 
-// configure writes sshd_config. sshd takes the first value of each option, so the test's come
-// first.
+// configure writes sshd_config. sshd takes the first value of an option, so the test's come first; of MaxStartups sshd 9.2
+// takes the last one, so what the test gives is not given again.
 func (s *Server) configure(o Options) {
 	s.t.Helper()
 	lines := append([]string{}, o.Config...)
+	if !slices.ContainsFunc(lines, func(line string) bool { return strings.HasPrefix(line, "MaxStartups ") }) {
+		lines = append(lines, "MaxStartups 100")
+	}
 	lines = append(lines,
 		"ListenAddress "+s.Addr(),
 		"PidFile none",
@@ -99,7 +103,6 @@ func (s *Server) configure(o Options) {
 		"PrintMotd no",
 		"PrintLastLog no",
 		"SetEnv HOME="+s.dir, // no start-up files of the account that runs the test: they may take seconds
-		"MaxStartups 100",
 		"LogLevel DEBUG1")
 	if penalties(find(s.t)) {
 		lines = append(lines, "PerSourcePenalties no") // a test's failures are on purpose

@@ -7,6 +7,8 @@ package sshdtest
 import (
 	"net"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -91,5 +93,19 @@ func TestStoppedLinksSayNothing(t *testing.T) {
 	s.ContinueLinks()
 	if err := <-answered; err != nil {
 		t.Error(err)
+	}
+}
+
+// What a test wants of sshd holds, as sshd itself reads it (sshd -T).
+func TestConfigWins(t *testing.T) {
+	s := Start(t, Options{Config: []string{"MaxStartups 7:30:7", "LogLevel ERROR", "PasswordAuthentication yes", "PermitRootLogin no"}})
+	said, err := exec.Command(s.args[0], "-T", "-f", filepath.Join(s.dir, "sshd_config")).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, said)
+	}
+	for _, want := range []string{"maxstartups 7:30:7", "loglevel ERROR", "passwordauthentication yes", "permitrootlogin no", "usepam no"} {
+		if !strings.Contains("\n"+string(said), "\n"+want+"\n") {
+			t.Errorf("sshd does not take %q", want)
+		}
 	}
 }
