@@ -4,14 +4,19 @@
 from __future__ import annotations
 
 import contextlib
+import http.server
 import sys
+import threading
 import time
+import urllib.request
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from queue import Empty, Queue
 
 import pytest
 from chain import processes
 from chain.interpreters import CONNECT, line, outcome, run, script, talk
+from chain.notebook import Notebook
 from chain.plain import Plain
 from chain.proxy import Proxy
 from chain.testing import arguments, eventually
@@ -90,6 +95,51 @@ def test_the_end_takes_less_than_a_second(how: str, python: str, proxy: Proxy, a
         said = child.stderr.read()
         assert said == "" if child.returncode == 0 else "ZeroDivisionError" in said
     eventually(lambda: not proxy.slot_held())
+
+
+@pytest.fixture
+def endless() -> Iterator[str]:
+    """An app that begins an answer, and ends none."""
+    over = threading.Event()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: first\n\n")
+            over.wait()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        serving = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        serving.start()
+        yield f"127.0.0.1:{server.server_port}"
+        over.set()
+        server.shutdown()
+        serving.join()
+
+
+@pytest.fixture
+def notebook() -> Iterator[Notebook]:
+    """A kernel that knows nothing."""
+    with Notebook() as notebook:
+        yield notebook
+
+
+@pytest.mark.parametrize("asked", [False, True], ids=["idle", "with a request under way"])
+def test_a_kernel_ends_with_its_tunnel_open(asked: bool, notebook: Notebook, either: Proxy, endless: str) -> None:
+    """The notebook is closed, the tunnel is not; and answers that visitors wait for are not awaited."""
+    notebook.run(f"import taipy_tunnel\ntaipy_tunnel.expose({endless!r}, **{arguments(either)!r})").ok()
+    with contextlib.ExitStack() as visit:
+        if asked:
+            visit.enter_context(urllib.request.urlopen(either.url, timeout=10))
+        began = time.monotonic()
+        notebook.shut_down()
+        notebook.wait_end()
+        ended = time.monotonic() - began
+        eventually(lambda: not either.slot_held(), 10)
+        print(f"the kernel ended in {ended:.2f} s, its slots were free in {time.monotonic() - began:.2f} s")
+    assert ended < 10  # aim 1 s
 
 
 # An app, and visitors of many ports who never stop; a program of its own.
