@@ -15,7 +15,6 @@ import pytest
 import taipy_tunnel
 from chain import databricks, processes
 from chain.databricks import BROKEN, MODES, SCOPE, SENTENCE, STRAY, Workspace
-from chain.interpreters import said
 from chain.notebook import Cell, Notebook
 from chain.proxy import Proxy
 from chain.testing import MakeNotebook, eventually
@@ -106,12 +105,12 @@ def test_a_workspace_that_does_not_tell_of_the_cluster(
 
         workspace.misbehave = only_the_cluster
         cell = cells.run(SENTENCE).ok()
-        assert (proxy.url in cell.html, "stops" in cell.html, cell.stdout, cell.stderr) == (True, False, "", "")
+        assert (proxy.url in cell.html, "stops" in cell.html, cell.said, cell.stderr) == (True, False, "", "")
         assert workspace.rest
         assert visit(proxy.url) == "hello"
         assert ask(cells, "[taipy_tunnel.tunnels()[0].state, taipy_tunnel.tunnels()[0].status.cluster]") == ["up", None]
         assert not [line for line in ask(cells, "taipy_tunnel.tunnels()[0].logs()") if "luster" in line]
-        assert said(cells.run(QUIET).ok().stdout) == "0 [] 0\n"
+        assert cells.run(QUIET).ok().said == "0 [] 0\n"
 
 
 def failure(cells: Notebook, code: str) -> tuple[str, str]:
@@ -210,7 +209,7 @@ print(len(set(map(id, made))), made[0].state)
 @pytest.mark.parametrize("mode", ["dedicated", "bare"])
 def test_many_at_once_are_one_tunnel(mode: str, notebook: MakeNotebook, workspace: Workspace) -> None:
     with notebook(mode, workspace) as cells:
-        assert said(cells.run(CROWD).ok().stdout) == "1 up\n"
+        assert cells.run(CROWD).ok().said == "1 up\n"
 
 
 FUSSY = """
@@ -237,7 +236,7 @@ def test_other_notebooks_are_asked_nothing(notebook: MakeNotebook, workspace: Wo
     known = {f"TAIPY_TUNNEL_{name.upper()}": value for name, value in workspace.secrets[SCOPE].items()}
     with Notebook(env=known) as cells:
         cell = cells.run(SENTENCE).ok()
-        assert (cell.stdout, cell.stderr, proxy.url in cell.html) == ("", "", True)
+        assert (cell.said, cell.stderr, proxy.url in cell.html) == ("", "", True)
         assert ask(cells, "[taipy_tunnel.tunnels()[0].status.cluster, 'dbruntime' in __import__('sys').modules]") == [
             None, False,
         ]  # fmt: skip
@@ -295,7 +294,7 @@ def test_keep_cluster(notebook: MakeNotebook, workspace: Workspace) -> None:
         assert "a tiny Spark job every 4 minutes" in cell.stdout
         assert "costs" in cells.run("tunnel").ok().html
         assert ask(cells, "[more(3), len(keepers()), tunnel.status.cluster.kept]") == [True, 1, True]
-        assert cells.run("taipy_tunnel.expose(keep_cluster=True)").ok().stdout == ""
+        assert cells.run("taipy_tunnel.expose(keep_cluster=True)").ok().said == ""
         assert len(ask(cells, "[t.name for t in keepers()]")) == 1
         cells.run("spark.broken = True").ok()
         assert ask(cells, "more(5)")

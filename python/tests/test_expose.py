@@ -16,7 +16,7 @@ import urllib.error
 import pytest
 import taipy_tunnel
 from chain.apps import web_app
-from chain.interpreters import line
+from chain.interpreters import line, said
 from chain.plain import Plain
 from chain.proxy import Proxy
 from chain.testing import arguments, eventually, machine, new_key
@@ -186,7 +186,7 @@ def test_wait_prints_changes_and_ends_with_the_tunnel(
     assert tunnel.wait(0.05) is False
     threading.Timer(0.1, tunnel.close).start()
     assert tunnel.wait(10) is True
-    shown = capsys.readouterr().out.splitlines()
+    shown = said(capsys.readouterr().out).splitlines()
     assert [line.split()[1] for line in shown] == ["up", "up", "closed"]
 
 

@@ -12,13 +12,12 @@ from collections.abc import Iterator
 
 import pytest
 from chain import processes
-from chain.interpreters import said
 from chain.notebook import Notebook
 from chain.proxy import Proxy
 from chain.testing import arguments, eventually
 from chain.visits import visit
 
-A, B = processes.app_port(), processes.app_port()
+A, B = processes.free_port(), processes.free_port()
 
 PAGE = """
 from taipy.gui import Gui
@@ -53,7 +52,7 @@ def test_the_running_app_is_found_and_followed(notebook: Notebook, proxy: Proxy)
     cell = notebook.run("tunnel = taipy_tunnel.expose()\ntunnel").ok()
     assert cell.text.startswith("<Tunnel http")
     assert 'role="img"' in cell.html
-    assert cell.stdout + cell.stderr == ""
+    assert cell.said + cell.stderr == ""
     assert title(proxy.url) == "first"
     # The real server, not the declared port, which offers no websocket.
     assert f":{A}" not in cell.text
@@ -63,7 +62,7 @@ def test_the_running_app_is_found_and_followed(notebook: Notebook, proxy: Proxy)
     notebook.run(f"gui = start('second', {A})").ok()
     eventually(lambda: title(proxy.url) == "second")
     again = notebook.run("print(taipy_tunnel.expose() is tunnel, len(taipy_tunnel.tunnels()))").ok()
-    assert said(again.stdout) == "True 1\n"
+    assert again.said == "True 1\n"
 
 
 def test_a_gui_that_is_named_is_followed_too(notebook: Notebook, proxy: Proxy) -> None:
@@ -82,7 +81,7 @@ def test_a_gui_that_is_named_is_followed_too(notebook: Notebook, proxy: Proxy) -
 def test_an_app_that_starts_later_is_taken_up(notebook: Notebook, proxy: Proxy) -> None:
     started = time.monotonic()
     cell = notebook.run("tunnel = taipy_tunnel.expose()\nprint(tunnel.state)").ok()
-    assert said(cell.stdout) == "waiting\n"
+    assert cell.said == "waiting\n"
     assert time.monotonic() - started < 10
     notebook.run(f"gui = start('late', {A})").ok()
     ready = notebook.run("tunnel.wait_ready(20)").ok().text

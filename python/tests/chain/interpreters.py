@@ -42,9 +42,11 @@ def script(*parts: str, **values: object) -> str:
 
 
 def run(python: str, code: str, timeout: float = 60.0, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run a script to its end."""
+    """Run a script to its end. Its stdout is what it said itself; see said."""
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
-    return subprocess.run([python, "-c", code], text=True, timeout=timeout, check=False, **options)
+    ran = subprocess.run([python, "-c", code], text=True, timeout=timeout, check=False, **options)
+    ran.stdout = ran.stdout and said(ran.stdout)
+    return ran
 
 
 def said(text: str) -> str:
@@ -53,7 +55,7 @@ def said(text: str) -> str:
 
 
 def outcome(ran: subprocess.CompletedProcess[str]) -> tuple[int, str, str]:
-    return ran.returncode, said(ran.stdout), ran.stderr
+    return ran.returncode, ran.stdout, ran.stderr
 
 
 def line(process: subprocess.Popen[str]) -> str:

@@ -28,6 +28,7 @@ from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import KernelManager
 
 from . import processes
+from .interpreters import said
 
 # The app's declared port is 5000 where nothing else is said, which two notebooks cannot share; and
 # a kernel is no place to open a window from.
@@ -78,6 +79,11 @@ class Cell:
             self.error = Error(content["ename"], content["evalue"], plain)
         elif kind == "status" and content["execution_state"] == "idle":
             self.done = True
+
+    @property
+    def said(self) -> str:
+        """stdout without what expose() says on a busy machine."""
+        return said(self.stdout)
 
     def ok(self) -> Cell:
         """Itself, unless it raised."""
