@@ -23,6 +23,7 @@ from .report import Report
 
 TITLE = "Getting started with Taipy"
 STABLE = 10.0  # backoff.Stable: a link that lived shorter than that is not replaced at once
+CLICKS = 5  # of which the first is slow on a busy machine: 11 s where the second takes 0.4 s
 LOAD_SECONDS = 2.0
 ASKED = "/taipy-init?client_id=load"  # a page's first call: of Taipy's routes the quickest, 0.5 ms of its time
 RERUN_ERROR = "OrchestratorServiceIsAlreadyRunning"  # Taipy's, where a cell runs Core or Rest again
@@ -127,9 +128,9 @@ class Check:
         self.report.row("websocket", seen)
 
     def click(self) -> None:
-        took = [self.clicked(self.page) for _ in range(self.kills)]
+        took = [self.clicked(self.page) for _ in range(CLICKS)]
         self.report.row("click", "on the page, the first", took[0])
-        self.report.row("click", f"on the page, median of {self.kills}", statistics.median(took), 200, 2000)
+        self.report.row("click", f"on the page, median of {CLICKS}", statistics.median(took), 200, 2000)
 
     def clicked(self, page: Page) -> float:
         """Click the button; the milliseconds until the page shows that the app knows."""
@@ -142,12 +143,12 @@ class Check:
         self.demo.notebook.run(self.demo.push_cell).ok()
         self.page.wait_text("#text", "Set in a cell")
         took = []
-        for i in range(self.kills):
+        for i in range(CLICKS):
             began = now()
             self.demo.notebook.run(f"gui.state.text = 'value {i}'").ok()
             took.append((self.page.wait_text("#text", f"value {i}") - began) * 1000)
         median = statistics.median(took)
-        self.report.row("push", f"set in a cell, shown; median of {self.kills}", median, 250, 1500)
+        self.report.row("push", f"set in a cell, shown; median of {CLICKS}", median, 250, 1500)
 
     def outage(self) -> None:
         """All links are killed at once; they come back, and the page goes on without a reload."""
