@@ -53,6 +53,6 @@ def notebook(proxy: Proxy) -> Iterator[Notebook]:
 
 
 def test_jobs_beside_a_tunnel(notebook: Notebook, proxy: Proxy) -> None:
-    notebook.run(APP % processes.app_port()).ok()
+    notebook.run(APP % processes.free_port()).ok()
     notebook.run(SUBMIT, timeout=200).ok()
     assert "jobs" in visit(proxy.url)

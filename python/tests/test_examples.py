@@ -27,7 +27,7 @@ def test_example_apps(
     name: str, mode: str, words: str, notebook: MakeNotebook, workspace: Workspace, proxy: Proxy
 ) -> None:
     del workspace.secrets[SCOPE]["app"]
-    with notebook(mode, workspace, port=processes.app_port()) as cells, Browser() as browser:
+    with notebook(mode, workspace, port=processes.free_port()) as cells, Browser() as browser:
         ran = run_example(cells, name)
         assert any(proxy.url in cell.html for cell in ran)
         assert not any(cell.error for cell in ran)
@@ -43,7 +43,7 @@ def test_example_apps(
 def test_example_job(notebook: MakeNotebook, workspace: Workspace, proxy: Proxy) -> None:
     del workspace.secrets[SCOPE]["app"]
     workspace.widgets["hours"] = "1"
-    with notebook("job", workspace, port=processes.app_port()) as cells:
+    with notebook("job", workspace, port=processes.free_port()) as cells:
         *first, last = source(databricks.EXAMPLES / "job.py")
         for code in first:
             cells.run(code, timeout=120).ok()

@@ -86,7 +86,7 @@ def notebook(proxy: Proxy) -> Iterator[Notebook]:
 
 def expose(notebook: Notebook) -> tuple[str, str]:
     """The link, and the app's own address."""
-    url, target = notebook.run(APP % processes.app_port()).ok().stdout.split()[-2:]
+    url, target = notebook.run(APP % processes.free_port()).ok().stdout.split()[-2:]
     assert "#token=" in url
     return url, f"http://{target}/"
 

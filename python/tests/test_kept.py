@@ -141,7 +141,7 @@ def test_the_next_taipy_server_answers(how: str, notebook: Notebook, visitor: Vi
 
     The kernel lives through this since connections do not wake the server: see _taipy.app.wake.
     """
-    run = f"gui.run(title='app {{}}', port={processes.app_port()}{how})\n"
+    run = f"gui.run(title='app {{}}', port={processes.free_port()}{how})\n"
     ports = set()
     for i in range(TIMES):
         ports.add(notebook.run(("gui.stop()\n" if i else "") + run.format(i) + "gui._server._port").ok().text)

@@ -25,7 +25,9 @@ HERE = str(pathlib.Path(__file__).parent)
 START = """
     import sys
     sys.path.insert(0, «here»)
+    from chain import accounts
     from chain.prepared import Prepared
+    accounts.COMMENT = «comment»
     with Prepared() as proxy:
         print(proxy.server.split("@")[0], proxy.directory, proxy.ssh_port, proxy.port, flush=True)
         sys.stdin.readline()
@@ -40,7 +42,7 @@ def of_the_machine() -> Iterator[object]:
     """Its accounts, and its own configuration; not what other tests of ours have now."""
     yield [entry for entry in pwd.getpwall() if not accounts.OURS.fullmatch(entry.pw_name)]
     # Any sshd wants /run/sshd, and leaves it.
-    yield sorted(entry for entry in os.listdir("/run") if entry != "sshd" and not entry.startswith("taipy-tunnel-"))
+    yield sorted(entry for entry in os.listdir("/run") if entry != "sshd" and not re.match("taipy-tunnel[-.]", entry))
     etc = ("/etc/ssh", "/etc/nginx", "/etc/security", "/etc/tmpfiles.d")
     for top in (*etc, "/var/log/nginx", "/var/cache/taipy-tunnel", "/run/taipy-tunnel"):
         for path in sorted(pathlib.Path(top).rglob("*")):
@@ -64,9 +66,12 @@ def test_the_machine_is_left_alone() -> None:
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_whatever_ends_it_nothing_stays(how: signal.Signals) -> None:
+def test_whatever_ends_it_nothing_stays(how: signal.Signals, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a SIGKILL the next one removes what is left: account, directory and what still runs."""
-    with talk(sys.executable, script(START, here=HERE)) as child:
+    # What other tests begin meanwhile sweeps as well, and knows accounts by another comment.
+    comment = "taipy-tunnel test of process {} since {}"
+    monkeypatch.setattr(accounts, "WHOSE", re.compile(comment.format("([0-9]+)", "([0-9]+)")))
+    with talk(sys.executable, script(START, here=HERE, comment=comment)) as child:
         name, directory, *ports = line(child).split()
         assert exists(name)
         child.send_signal(how)
@@ -79,7 +84,7 @@ def test_whatever_ends_it_nothing_stays(how: signal.Signals) -> None:
 
 
 def test_those_who_live_are_not_swept() -> None:
-    with accounts.account() as mine, talk(sys.executable, script(START, here=HERE)) as child:
+    with accounts.account() as mine, talk(sys.executable, script(START, here=HERE, comment=accounts.COMMENT)) as child:
         theirs = line(child).split()[0]
         assert not {mine.name, theirs} & set(accounts.sweep())
         assert exists(mine.name)
@@ -142,7 +147,7 @@ def notebook(sales: Prepared) -> Iterator[Notebook]:
 
 def test_a_page_below_a_path(notebook: Notebook, sales: Prepared) -> None:
     """Taipy's pages think that they have the whole host; the gate writes their addresses anew."""
-    url = notebook.run(APP % processes.app_port()).ok().stdout.split()[-1]
+    url = notebook.run(APP % processes.free_port()).ok().stdout.split()[-1]
     assert re.fullmatch(rf"http://127\.0\.0\.1:{sales.port}/sales/#token=.+", url)
     with Browser() as browser:
         page = browser.open(url)

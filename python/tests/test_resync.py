@@ -39,7 +39,7 @@ def notebook(proxy: Proxy) -> Iterator[Notebook]:
     """A kernel with an app that is exposed."""
     known = {f"TAIPY_TUNNEL_{name.upper()}": str(value) for name, value in arguments(proxy).items()}
     with Notebook(env=known) as notebook:
-        notebook.run(APP % processes.app_port()).ok()
+        notebook.run(APP % processes.free_port()).ok()
         yield notebook
 
 

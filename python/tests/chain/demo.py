@@ -57,7 +57,7 @@ class Demo:
                 environment["PYTHONPATH"] = os.pathsep.join(filter(None, [first, os.environ.get("PYTHONPATH", "")]))
                 environment["STUB_URL"] = self.proxy.url
             with progress("starting a Jupyter kernel"):
-                self.notebook = stack.enter_context(Notebook(self._python, environment, processes.app_port()))
+                self.notebook = stack.enter_context(Notebook(self._python, environment, processes.free_port()))
             self._stack = stack.pop_all()
         return self
 

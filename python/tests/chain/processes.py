@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import pathlib
 import random
@@ -12,9 +13,12 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import IO, NamedTuple
 
+# Below those that the kernel gives to connections, or one of them may hold a port on some address before who asked for
+# it listens there.
+PORTS = range(10_000, 32_000)
 LISTENS = "00010000"  # of a unix socket: the flag __SO_ACCEPTCON
 
 
@@ -106,21 +110,22 @@ def until(what: Callable[[], bool], timeout: float, every: float = 0.005) -> boo
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody uses now."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
-
-
-def app_port() -> int:
-    """A port for Taipy's own proxy, which listens on all addresses: below those that the kernel
-    gives to connections, or one of them may hold it on some address.
-    """
+    """A port that nobody uses now, on any address. Each call's is another one, as is each worker's."""
     while True:
-        port = random.randrange(20_000, 32_000)
+        port = next(_ports)
         with contextlib.suppress(OSError), socket.socket() as s:
             s.bind(("", port))
             return port
+
+
+def _mine() -> Iterator[int]:
+    """In no order that another process has; of the workers of pytest-xdist each has ports that no other has."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    mine = PORTS[worker :: int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))]
+    return itertools.cycle(random.sample(mine, len(mine)))
+
+
+_ports = _mine()
 
 
 def listening(slot: int | str) -> bool:
