@@ -218,8 +218,9 @@ fuzz_one() {
 test_python() {
 	notebook
 	say "Python tests"
-	# Not from python/: what is tested is the wheel, not the folder beside it.
-	[ $# -gt 0 ] || set -- python/tests
+	# Not from python/: what is tested is the wheel, not the folder beside it. Three processes on two cores, for one
+	# uses 0.7 of a core.
+	[ $# -gt 0 ] || set -- --numprocesses 3 --dist worksteal python/tests
 	"$NOTEBOOK/bin/pytest" -c python/pyproject.toml "$@"
 }
 
