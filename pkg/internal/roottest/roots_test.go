@@ -46,6 +46,7 @@ func TestRoots(t *testing.T) {
 	must(t, err)
 	for _, root := range strings.Split(roots, ":") {
 		t.Run(filepath.Base(root), func(t *testing.T) {
+			t.Parallel()
 			enter(t, root, `exec "$3" -test.run '^TestInside$' -test.v`, "TestInside", me)
 		})
 		if attacks != "" {
