@@ -88,10 +88,7 @@ def test_an_app_that_starts_later_is_taken_up(notebook: Notebook, proxy: Proxy) 
     assert ready == "True", notebook.run("print(tunnel.status, gui._server.__dict__, *tunnel.logs(), sep='\\n')").stdout
     assert title(proxy.url) == "late"
     notebook.run("gui.stop()").ok()
-    waiting = notebook.run("import time\nend = time.time() + 10\n"
-                           "while tunnel.state != 'waiting' and time.time() < end: time.sleep(.05)\n"
-                           "tunnel.state").ok()  # fmt: skip
-    assert waiting.text == "'waiting'"
+    assert notebook.run("tunnel._wait_for(lambda s: s.state == 'waiting', 10)").ok().text == "True"
 
 
 def test_interrupt_leaves_the_tunnel(notebook: Notebook, proxy: Proxy) -> None:
