@@ -23,10 +23,9 @@ func (cfg *Config) route(d *Destination) (err error) {
 	case !strings.EqualFold(text, "none"):
 		d.via, err = egress.ParseVia("via", text, check)
 	}
-	roots := cfg.roots()
 	for _, t := range append(ends(d.jumps), d.tls, check) {
 		if t != nil {
-			t.Roots = roots
+			t.Roots = cfg.roots
 		}
 	}
 	if err == nil && d.via != nil && cfg.Log != nil {

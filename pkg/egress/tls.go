@@ -20,8 +20,9 @@ const tlsTimeout = 10 * time.Second
 
 // TLS is how the certificate of a TLS server is checked: its name is that under which it was dialled.
 type TLS struct {
-	// Roots are the authorities to trust. Nil: the system's.
-	Roots *x509.CertPool
+	// Roots returns the authorities to trust, and is called for each handshake: to parse the usual 140 takes 3 ms, and
+	// their file may change. Nil, and where it returns nil: the system's.
+	Roots func() *x509.CertPool
 
 	proven atomic.Bool // it was accepted once
 }
@@ -31,7 +32,11 @@ func (t *TLS) Over(ctx context.Context, c net.Conn, host, addr string) (net.Conn
 	begin := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, tlsTimeout)
 	defer cancel()
-	conn := tls.Client(c, &tls.Config{ServerName: host, RootCAs: t.Roots, MinVersion: tls.VersionTLS12,
+	var roots *x509.CertPool
+	if t.Roots != nil {
+		roots = t.Roots()
+	}
+	conn := tls.Client(c, &tls.Config{ServerName: host, RootCAs: roots, MinVersion: tls.VersionTLS12,
 		DynamicRecordSizingDisabled: true}) // the wire gathers what it writes
 	err := conn.HandshakeContext(ctx)
 	if err == nil {

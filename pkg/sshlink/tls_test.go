@@ -37,7 +37,7 @@ func TestTLSThatIsRefused(t *testing.T) {
 		permanent     bool
 		words, advice string
 	}{
-		"unknown authority":   {good.Addr(), func(c *Config) { c.TLS.Roots = stranger.Pool }, fault.ErrUnreachable, true, "is not trusted", "SSL_CERT_FILE"},
+		"unknown authority":   {good.Addr(), func(c *Config) { c.TLS.Roots = stranger.Roots }, fault.ErrUnreachable, true, "is not trusted", "SSL_CERT_FILE"},
 		"system's":            {good.Addr(), func(c *Config) { c.TLS.Roots = nil }, fault.ErrUnreachable, true, "is not trusted", "SSL_CERT_FILE"},
 		"another name":        {named.Addr(), nil, fault.ErrUnreachable, true, `is not for "127.0.0.1" but for "proxy.example.com"`, "name"},
 		"expired":             {expired.Addr(), nil, fault.ErrUnreachable, true, "expired", "renew"},
@@ -58,7 +58,7 @@ func TestTLSThatIsRefused(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			cfg.Port, cfg.TLS = at.Port, &egress.TLS{Roots: ca.Pool}
+			cfg.Port, cfg.TLS = at.Port, &egress.TLS{Roots: ca.Roots}
 			if c.change != nil {
 				c.change(&cfg)
 			}
@@ -84,7 +84,7 @@ func TestCertificateThatWasGoodOnce(t *testing.T) {
 	s := sshdtest.Start(t, sshdtest.Options{})
 	ca := sshdtest.NewAuthority(t)
 	cfg := config(t, s)
-	cfg.TLS = &egress.TLS{Roots: ca.Pool}
+	cfg.TLS = &egress.TLS{Roots: ca.Roots}
 	cfg.Port = sshdtest.StartTLS(t, ca.Issue("127.0.0.1", 2*time.Hour), s.Addr()).Port
 	l, err := Dial(within(t, 20*time.Second), cfg)
 	if err != nil {
@@ -105,8 +105,8 @@ func TestTLSAndBastions(t *testing.T) {
 	inner := sshdtest.StartTLS(t, ca.Issue("127.0.0.1", 2*time.Hour), s.Addr())
 	outer := sshdtest.StartTLS(t, ca.Issue("127.0.0.1", 2*time.Hour), one.Addr())
 	cfg := by(t, s, one)
-	cfg.Port, cfg.TLS = inner.Port, &egress.TLS{Roots: ca.Pool}
-	cfg.Jump.Port, cfg.Jump.TLS = outer.Port, &egress.TLS{Roots: ca.Pool}
+	cfg.Port, cfg.TLS = inner.Port, &egress.TLS{Roots: ca.Roots}
+	cfg.Jump.Port, cfg.Jump.TLS = outer.Port, &egress.TLS{Roots: ca.Roots}
 	cfg.Jump.Via = via(t, "http://"+proxy.Addr())
 	l, err := Dial(within(t, 20*time.Second), cfg)
 	if err != nil {
@@ -178,6 +178,6 @@ func byProxy(t *testing.T, s *sshdtest.Server) (*sshdtest.Egress, Config) {
 func byTLS(t *testing.T, s *sshdtest.Server) (*sshdtest.Egress, Config) {
 	ca := sshdtest.NewAuthority(t)
 	e, cfg := sshdtest.StartTLS(t, ca.Issue("127.0.0.1", 2*time.Hour), s.Addr()), config(t, s)
-	cfg.Port, cfg.TLS = e.Port, &egress.TLS{Roots: ca.Pool}
+	cfg.Port, cfg.TLS = e.Port, &egress.TLS{Roots: ca.Roots}
 	return e, cfg
 }

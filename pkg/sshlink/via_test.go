@@ -30,7 +30,7 @@ func via(t testing.TB, text string, roots ...*sshdtest.Authority) *egress.Via {
 	t.Helper()
 	check := &egress.TLS{}
 	for _, a := range roots {
-		check.Roots = a.Pool
+		check.Roots = a.Roots
 	}
 	v, err := egress.ParseVia("via", text, check)
 	if err != nil {
@@ -95,7 +95,7 @@ func TestLinkByWayOfProxies(t *testing.T) {
 					cfg.Via = via(t, way, ca)
 				}
 				if wrapped {
-					cfg.Port, cfg.TLS = inTLS.Port, &egress.TLS{Roots: ca.Pool}
+					cfg.Port, cfg.TLS = inTLS.Port, &egress.TLS{Roots: ca.Roots}
 				}
 				l := carries(t, s, cfg)
 				_, over := l.wire.Conn.(*tls.Conn)

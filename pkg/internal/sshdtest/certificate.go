@@ -19,11 +19,11 @@ import (
 
 // Authority signs certificates of TLS servers.
 type Authority struct {
-	// Pool trusts it, PEM is its own certificate.
-	Pool *x509.CertPool
-	PEM  string
+	// PEM is its own certificate.
+	PEM string
 
 	t    testing.TB
+	pool *x509.CertPool
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
 }
@@ -34,14 +34,17 @@ type Certificate struct{ Chain, Key string }
 // NewAuthority makes one that nobody trusts yet.
 func NewAuthority(t testing.TB) *Authority {
 	t.Helper()
-	a := &Authority{Pool: x509.NewCertPool(), t: t}
+	a := &Authority{pool: x509.NewCertPool(), t: t}
 	a.key = a.newKey()
 	a.cert = &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "taipy-tunnel test"}, IsCA: true,
 		BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
 	a.PEM = a.sign(a.cert, a.key)
-	a.Pool.AppendCertsFromPEM([]byte(a.PEM))
+	a.pool.AppendCertsFromPEM([]byte(a.PEM))
 	return a
 }
+
+// Roots is for those who trust it alone.
+func (a *Authority) Roots() *x509.CertPool { return a.pool }
 
 // Issue makes a certificate for a name or an address, good for so long from an hour ago.
 func (a *Authority) Issue(name string, good time.Duration) Certificate {
