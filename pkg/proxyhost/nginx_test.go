@@ -7,7 +7,6 @@ package proxyhost_test
 import (
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -17,6 +16,7 @@ import (
 	"time"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/nginxtest"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/proxyhost"
 )
 
@@ -27,25 +27,13 @@ type web struct {
 	dir  string
 }
 
-// port is one below those that the kernel gives away.
-func port(t testing.TB) int {
-	t.Helper()
-	for {
-		n := 12000 + rand.IntN(8000)
-		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", n)); err == nil {
-			_ = l.Close()
-			return n
-		}
-	}
-}
-
 // newWeb has edit change each file that was rendered.
 func newWeb(t testing.TB, h proxyhost.Host, edit ...func(text string) string) *web {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "web-")
 	must(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	w := &web{t: t, port: port(t), dir: dir}
+	w := &web{t: t, port: sshdtest.FreePort(), dir: dir}
 	h.HTTP = w.port
 	h.Layout = proxyhost.Layout{Etc: dir + "/etc", Run: dir + "/run", SSHD: dir + "/sshd", Site: dir + "/site", Log: dir, Cache: dir + "/cache",
 		Tmpfiles: dir + "/tmpfiles", Limits: dir + "/limits", Loopback: true}
@@ -54,7 +42,7 @@ func newWeb(t testing.TB, h proxyhost.Host, edit ...func(text string) string) *w
 		ports = append(ports, h.Status.Port)
 	}
 	for i := range h.Tenants {
-		h.Tenants[i].Check = port(t)
+		h.Tenants[i].Check = sshdtest.FreePort()
 		ports = append(ports, h.Tenants[i].Check)
 		must(t, os.MkdirAll(filepath.Join(dir, "run", h.Tenants[i].Name, "s"), 0o755))
 	}
@@ -115,7 +103,7 @@ func who(w http.ResponseWriter, r *http.Request) {
 
 // Whoever may in, as whom; the question whether the address leads to the tunnel is everybody's.
 func TestAccess(t *testing.T) {
-	judge := port(t)
+	judge := sshdtest.FreePort()
 	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", judge))
 	must(t, err)
 	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -191,7 +179,7 @@ func TestStatusPage(t *testing.T) {
 	htpasswd := filepath.Join(t.TempDir(), "htpasswd")
 	must(t, os.Chmod(filepath.Dir(filepath.Dir(htpasswd)), 0o755))
 	must(t, os.WriteFile(htpasswd, []byte("admin:{PLAIN}secret\n"), 0o644))
-	h := proxyhost.Host{Status: proxyhost.Status{Port: port(t), BasicAuth: htpasswd}, Tenants: []proxyhost.Tenant{{Name: "alice", Keys: []string{key(t, 1)}, Host: "192.0.2.1",
+	h := proxyhost.Host{Status: proxyhost.Status{Port: sshdtest.FreePort(), BasicAuth: htpasswd}, Tenants: []proxyhost.Tenant{{Name: "alice", Keys: []string{key(t, 1)}, Host: "192.0.2.1",
 		Apps: []proxyhost.Declared{{Name: "tunnel"}, {Name: "raw"}, {Name: "liar"}, {Name: "gone"}}}}}
 	w := newWeb(t, h)
 	w.slot("alice/s/tunnel.0.sock", func(w http.ResponseWriter, _ *http.Request) { // as the gate does

@@ -106,7 +106,7 @@ func startEgress(t testing.TB, configure func(*Egress) []string) *Egress {
 	})
 	var err error
 	for range startTries {
-		e.Port = freePort()
+		e.Port = FreePort()
 		if err = e.launch(configure(e)); err == nil {
 			return e
 		}

@@ -67,7 +67,7 @@ func (s *Server) Slots() []int { return listening(s.Children()...) }
 func (s *Server) HoldsPort(port int) bool { return slices.Contains(s.Slots(), port) }
 
 // FreePort returns a port of 127.0.0.1 on which nobody listens, for a slot.
-func (s *Server) FreePort() int { return freePort() }
+func (s *Server) FreePort() int { return FreePort() }
 
 func (s *Server) pid() int {
 	s.mu.Lock()
@@ -78,31 +78,49 @@ func (s *Server) pid() int {
 	return s.cmd.Process.Pid
 }
 
-var given struct {
+// Ports for tests lie below those that the kernel hands out itself (ip(7), ip_local_port_range): any connection of this
+// machine could take one of those before it is used. Tests of several processes run at the same time, and a port is free
+// to all of them until it is bound: so each process has ports of its own.
+const (
+	firstPort = 12000
+	portsEach = 600
+	processes = 30
+)
+
+var ports struct {
 	sync.Mutex
-	ports map[int]bool
+	first, given int
+	claim        net.Listener
 }
 
-// freePort stays below the ports that the kernel hands out itself (ip(7), ip_local_port_range):
-// any connection of this machine could take one of those before it is used. No port is given
-// twice, since several servers may be about to use theirs.
-func freePort() int {
-	given.Lock()
-	defer given.Unlock()
-	if given.ports == nil {
-		given.ports = map[int]bool{}
-	}
-	for {
-		port := 12000 + rand.IntN(18000)
-		if given.ports[port] {
-			continue
+func init() { ports.first, ports.claim = claimPorts() } // early: what a test opens it must close
+
+// claimPorts returns the first of portsEach ports that no other process has while the listener is open. Its address is
+// in the abstract namespace (unix(7)), so that nothing is left of a process that dies. If there are too many processes
+// it is nil, and the ports are anyone's.
+func claimPorts() (first int, claim net.Listener) {
+	for _, n := range rand.Perm(processes) {
+		first = firstPort + n*portsEach
+		if claim, err := net.Listen("unix", fmt.Sprintf("@taipy-tunnel-test-ports-%d", first)); err == nil {
+			return first, claim
 		}
+	}
+	return first, nil
+}
+
+// FreePort returns a port of 127.0.0.1 on which nobody listens. Each is given out once in portsEach times, since several
+// servers may be about to use theirs.
+func FreePort() int {
+	ports.Lock()
+	defer ports.Unlock()
+	for {
+		port := ports.first + ports.given%portsEach
+		ports.given++
 		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 		if err != nil {
 			continue
 		}
 		_ = l.Close()
-		given.ports[port] = true
 		return port
 	}
 }

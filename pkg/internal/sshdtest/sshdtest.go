@@ -127,7 +127,7 @@ func Start(t testing.TB, o Options) *Server {
 		_ = os.RemoveAll(s.dir)
 	})
 	for try := 1; ; try++ {
-		s.Port = freePort()
+		s.Port = FreePort()
 		s.configure(o)
 		if err = s.launch(); err == nil {
 			return s

@@ -109,3 +109,27 @@ func TestConfigWins(t *testing.T) {
 		}
 	}
 }
+
+// Tests of several packages run at the same time: while one is about to use a port, no other is given it.
+func TestProcessesHaveTheirOwnPorts(t *testing.T) {
+	begins := map[int]bool{ports.first: true}
+	for range 5 { // as five more processes would
+		first, claim := claimPorts()
+		if claim == nil {
+			t.Skip("more processes than there are ports for")
+		}
+		defer func() { _ = claim.Close() }()
+		if begins[first] {
+			t.Errorf("two processes have the ports from %d on", first)
+		}
+		begins[first] = true
+	}
+	seen := map[int]bool{}
+	for range 100 {
+		port := FreePort()
+		if seen[port] || port < ports.first || port >= ports.first+portsEach {
+			t.Errorf("port %d: %v, given before: %t", port, ports.first, seen[port])
+		}
+		seen[port] = true
+	}
+}
