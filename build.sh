@@ -164,7 +164,7 @@ faults() {
 	need_languages
 	machines
 	say "silent links, and what must hold"
-	TAIPY_TUNNEL_FAULTS=1 go test -count=1 -v -timeout 60m -run 'TestSilentLinks|TestPromise' ./pkg/tunnel | grep -vE '^=== '
+	TAIPY_TUNNEL_FAULTS=1 go test -count=1 -v -timeout 60m -run 'TestSilentLinks|TestPromise|TestMemory|TestVisitors|TestRenderedProxyCarries' ./pkg/tunnel | grep -vE '^=== '
 }
 
 # simulate [SEED | FROM-TO]

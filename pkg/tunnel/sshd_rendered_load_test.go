@@ -111,7 +111,7 @@ func (n *noise) Read(p []byte) (int, error) {
 
 // What is large arrives whole, both ways at once.
 func TestRenderedProxyCarriesMuch(t *testing.T) {
-	const size = 300_000_000
+	size := int64(rounds(100_000_000, 300_000_000))
 	target := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodGet {
 			w.Header().Set("Content-Type", "application/octet-stream")
