@@ -18,7 +18,7 @@ func TestOnceMemoryIsBounded(t *testing.T) {
 	for _, c := range []struct {
 		size, most, ids int
 		pause           time.Duration
-	}{{100, onceMost, 60000, time.Millisecond}, {20 << 10, onceBytes / (21 << 10), 6000, time.Millisecond}, {onceAnswer, onceBytes / onceAnswer, 500, time.Millisecond}, {0, onceMost, 60000, 0}} {
+	}{{100, onceMost, 45000, time.Millisecond}, {20 << 10, onceBytes / (21 << 10), 6000, time.Millisecond}, {onceAnswer, onceBytes / onceAnswer, 500, time.Millisecond}, {0, onceMost, 45000, 0}} {
 		behind(t, func(d *door) {
 			text := make([]byte, c.size)
 			d.app = func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(text) }

@@ -170,11 +170,11 @@ func TestOnceGoesOnAlone(t *testing.T) {
 	for _, size := range []int{0, 1, 1000, 100 << 10} {
 		for _, method := range []string{"GET", "POST"} {
 			behind(t, func(d *door) {
-				ended := make(chan time.Time, 2)
+				ended, text := make(chan time.Time, 2), bytesOf(size)
 				d.app = func(w http.ResponseWriter, r *http.Request) {
 					for n := 0; r.Context().Err() == nil; n++ {
 						if size > 0 {
-							_, _ = w.Write([]byte(bytesOf(size)))
+							_, _ = io.WriteString(w, text)
 							w.(http.Flusher).Flush()
 						}
 						time.Sleep(time.Second)
@@ -193,7 +193,7 @@ func TestOnceGoesOnAlone(t *testing.T) {
 					two := d.visit(method, onceID, "x")
 					if size > 0 {
 						got := make([]byte, size*(int(onceKept/time.Second)-1))
-						if _, err := io.ReadFull(two.head().Body, got); err != nil || !strings.HasPrefix(string(got), bytesOf(size)) {
+						if _, err := io.ReadFull(two.head().Body, got); err != nil || !strings.HasPrefix(string(got), text) {
 							t.Errorf("%s in time: %.40q, %v", method, got, err)
 						}
 						want = passedLong
