@@ -245,7 +245,7 @@ func TestAReopenThatEndsEarlyGivesTheSlotsBack(t *testing.T) {
 		elsewhere := front(t, c.FreePort())
 		wrong := cfg
 		wrong.URL = elsewhere
-		if other, err := next.Reopen(within(t, 2*time.Second), wrong); !errors.Is(err, tunnel.ErrForward) {
+		if other, err := next.Reopen(within(t, 4*time.Second), wrong); !errors.Is(err, tunnel.ErrForward) {
 			t.Errorf("a URL that leads elsewhere: %v, %v", other, err)
 		}
 		if got := c.status(t, token); got != 200 {

@@ -45,7 +45,7 @@ func TestRequestsInFlightEndWithTheLink(t *testing.T) {
 	case <-time.After(10 * time.Second):
 		t.Error("the app was not told that its visitor is gone")
 	}
-	s := await(t, tun, "a new link", func(s tunnel.Status) bool { return s.Reconnects == 1 && s.State == tunnel.Up })
+	s := await(t, tun, "a new link", func(s tunnel.Status) bool { return s.Reconnects > 0 && s.State == tunnel.Up }) // or both
 	if s.Remote != c.port || !c.HoldsPort(c.port) {
 		t.Errorf("came back on another port: %+v", s)
 	}
