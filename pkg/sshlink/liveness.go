@@ -10,10 +10,13 @@ import (
 
 const (
 	tick        = 100 * time.Millisecond
-	interval    = 5               // ticks without a byte received before a keepalive is sent
-	patience    = 15              // ticks without progress, a keepalive being unanswered, before the link is dead
-	farPatience = 60              // the same for a link by way of a bastion or an egress proxy
-	userTimeout = 2 * time.Second // the kernel's own patience, below that of the watch
+	interval    = 5  // ticks without a byte received before a keepalive is sent
+	patience    = 15 // ticks without progress, a keepalive being unanswered, before the link is dead
+	farPatience = 60 // the same for a link by way of a bastion or an egress proxy
+
+	// The kernel's own patience, where the watch gets no processor. It is the longest, for the kernel counts while the
+	// window of the other end has less room than a segment, although bytes pass: 2 s cut busy links of 100 KiB/s.
+	userTimeout = 10 * time.Second
 )
 
 // watch ends the link when neither a byte arrived nor one was acknowledged for 1.5 s while a
@@ -25,7 +28,7 @@ const (
 // By way of a bastion no acknowledgement is seen, only the answer counts, and 5.5 s were the longest
 // that one took. Of the bastion's own end such a link learns from the one that carries it, in 1.5 s.
 // By way of an egress proxy the acknowledgements are that proxy's, which may hold megabytes for the
-// server; its own end shows by the kernel's patience.
+// server; its own end shows by that, too.
 func (l *Link) watch() {
 	patience := patience
 	if l.under != nil || l.cfg.Via != nil {
