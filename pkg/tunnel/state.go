@@ -35,7 +35,7 @@ func (s *supervisor) show() {
 		st.Links, st.Slots, st.Reconnects, st.RetryAt = serving, held, s.again, retryAt
 		switch {
 		case s.failed != nil:
-			st.State, st.LastError, st.Links, st.Slots = Failed, s.failed, 0, 0
+			st.State, st.LastError, st.Links, st.Slots, st.RetryAt = Failed, s.failed, 0, 0, time.Time{}
 			if errors.Is(s.failed, fault.ErrReplaced) {
 				st.State = Replaced
 			}
