@@ -15,12 +15,14 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/hostkeys"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/leak"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/relay"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshauth"
 )
@@ -77,6 +79,58 @@ func visit(t testing.TB, slot *Listener) (visitor *net.TCPConn, accepted *conn) 
 		_ = c.SetDeadline(time.Now().Add(20 * time.Second))
 	}
 	return c.(*net.TCPConn), a.(*conn)
+}
+
+// Who comes while the server has not heard yet that a slot is closed is served: all of a round trip were refused.
+func TestCloseRefusesNobodyEarly(t *testing.T) {
+	leak.Check(t)
+	s := sshdtest.Start(t, sshdtest.Options{})
+	way := relay.Start(t, s.Addr())
+	cfg := config(t, s)
+	addr := strings.Split(way.Addr(), ":")
+	cfg.Host = addr[0]
+	cfg.Port, _ = strconv.Atoi(addr[1])
+	l, err := Dial(within(t, 20*time.Second), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	slot := bind(t, s, l)
+	way.Delay(100 * time.Millisecond)
+	var tasks sync.WaitGroup
+	tasks.Go(func() {
+		for {
+			c, err := slot.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = c.Write([]byte("x"))
+			_ = c.Close()
+		}
+	})
+	var came, lost atomic.Int32
+	for closing := false; ; {
+		c, err := net.Dial("tcp", slot.Addr().String())
+		if err != nil {
+			break // the server has heard
+		}
+		came.Add(1)
+		tasks.Go(func() {
+			defer func() { _ = c.Close() }()
+			if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
+				lost.Add(1)
+			}
+		})
+		if !closing {
+			closing = true
+			tasks.Go(func() { _ = slot.Close() })
+		}
+		time.Sleep(5 * time.Millisecond) // a visitor's own pace
+	}
+	tasks.Wait()
+	if 2*lost.Load() > came.Load() { // a few may be in the queue of an sshd that is busy
+		t.Errorf("%d of %d visitors were lost", lost.Load(), came.Load())
+	}
 }
 
 func TestLinkCarriesVisitors(t *testing.T) {

@@ -23,7 +23,10 @@ const (
 	maxChannels = 4096 // connections open at once; what they hold unread is bounded by room
 )
 
-const cancelTimeout = time.Second
+const (
+	cancelTimeout = time.Second
+	acceptFor     = 100 * time.Millisecond // for what arrived before the answer
+)
 
 // loopback is asked for by its literal address: "localhost" may bind ::1 alone while a stale
 // link holds 127.0.0.1, and seems to succeed.
@@ -287,9 +290,18 @@ func (l *Link) look() {
 }
 
 // Close gives the port back and returns when the server has answered, or after a second without
-// an answer. Connections that were accepted stay; those still waiting are refused.
+// an answer. Until then Accept goes on: what the server announced before it heard of this arrives in the meantime, and was
+// refused otherwise, one round trip of visitors. Connections that were accepted stay; those still waiting are refused.
 func (s *Listener) Close() error {
 	s.closing.Do(func() {
+		r := onPort(s.port)
+		if s.port == 0 {
+			r = onSocket(s.addr.String())
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), cancelTimeout)
+		defer cancel()
+		_ = s.link.cancel(ctx, r.undone(nil))
+		s.emptied(acceptFor)
 		close(s.closed)
 		s.link.forget(s)
 		for waiting := true; waiting; {
@@ -301,15 +313,15 @@ func (s *Listener) Close() error {
 				waiting = false
 			}
 		}
-		r := onPort(s.port)
-		if s.port == 0 {
-			r = onSocket(s.addr.String())
-		}
-		ctx, cancel := context.WithTimeout(context.Background(), cancelTimeout)
-		defer cancel()
-		_ = s.link.cancel(ctx, r.undone(nil))
 	})
 	return nil
+}
+
+// emptied waits until Accept has returned what came before the server's answer.
+func (s *Listener) emptied(most time.Duration) {
+	for begin := time.Now(); len(s.pending) > 0 && !isDone(s.link.done) && time.Since(begin) < most; {
+		time.Sleep(time.Millisecond)
+	}
 }
 
 // Addr returns the slot's address on the proxy.
