@@ -4,11 +4,14 @@
 // tell, and how it is taken, if need be from a stale link of our own.
 //
 //	l := lease.New(slot, link.Key(), nil)
-//	err := link.Hold(ctx, l.LogsIn(link.Key(), 1)) // its mark
+//	err := link.Hold(ctx, l.LogsIn(link.Key(), 1), func(line string) { // its mark
+//		err := l.Hears(ctx, link, 1, line) // a newer tunnel has asked for the slot: give it back
+//	})
 //	listener, err := l.Take(ctx, link, 1)
 //
-// Promises. The newest expose() wins, and ends no process but that which holds a stale link of its own key; one that was
-// replaced does not take the slot again. Errors are a *fault.Error.
+// Promises. The newest expose() wins. It asks a tunnel that has the slot to give it back, and ends no process but that
+// which holds a link of its own key and does not answer; one that was replaced does not take the slot again. Errors are a
+// *fault.Error.
 package lease
 
 import (
@@ -21,7 +24,6 @@ import (
 	"maps"
 	"net"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -31,10 +33,10 @@ import (
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshlink"
 )
 
-// A link's session holds a command open that does nothing and ends with the link. What counts are
+// A link's session holds a command open that waits and ends with the link. What counts are
 // its arguments, which ps shows to every later login of the same account:
 //
-//	sh -c read x taipy-tunnel SLOT HOLDER TIME KEY NAME
+//	sh -c WAITS taipy-tunnel SLOT HOLDER TIME KEY NAME
 //
 // the port or path that the link takes; the process of sshd that holds it; when expose() was called, by
 // the proxy's own clock; the fingerprint of the login key; a name of tunnel and link. A link that
@@ -167,7 +169,7 @@ func (c *Lease) mark(link int) string {
 	if c.since != 0 {
 		since = strconv.FormatInt(c.since, 10)
 	}
-	return fmt.Sprintf("exec sh -c 'read x' %s %s $PPID %s %s %s.%d", markName, word(c.slot), since, c.key, c.tunnel, link)
+	return fmt.Sprintf("exec sh -c '%s' %s %s $PPID %s %s %s.%d", waits, markName, word(c.slot), since, c.key, c.tunnel, link)
 }
 
 // listMarks prints the proxy's time and the account's processes: PID, parent and arguments.
@@ -182,17 +184,18 @@ func parseMarks(listing []byte, slot net.Addr) (now int64, marks []mark) {
 		return 0, nil
 	}
 	for line := range strings.Lines(string(rest)) {
-		f := strings.Fields(line)
-		if len(f) != 12 || strings.Join(f[2:8], " ") != fmt.Sprintf("sh -c read x %s %s", markName, word(slot)) || f[1] != f[8] {
+		head, tail, found := strings.Cut(line, fmt.Sprintf(" sh -c %s %s %s ", waits, markName, word(slot)))
+		f := append(strings.Fields(head), strings.Fields(tail)...) // PID, parent; holder, time, key, name
+		if !found || len(f) != 6 || f[1] != f[2] {
 			continue
 		}
-		m := mark{key: f[10]}
+		m := mark{key: f[4]}
 		var link string
-		m.tunnel, link, _ = strings.Cut(f[11], ".")
+		m.tunnel, link, _ = strings.Cut(f[5], ".")
 		var bad [4]error
 		m.pid, bad[0] = strconv.Atoi(f[0])
 		m.holder, bad[1] = strconv.Atoi(f[1])
-		m.since, bad[2] = strconv.ParseInt(f[9], 10, 64)
+		m.since, bad[2] = strconv.ParseInt(f[3], 10, 64)
 		m.link, bad[3] = strconv.Atoi(link)
 		if bad == [4]error{} && m.pid > 1 && m.holder > 1 {
 			marks = append(marks, m)
@@ -201,26 +204,21 @@ func parseMarks(listing []byte, slot net.Addr) (now int64, marks []mark) {
 	return now, marks
 }
 
-// end is the command that ends the link of m and nothing else: as long as m's own process is a
-// child of the holder, that number is still the process that it was.
-func (m mark) end() string {
-	return fmt.Sprintf(`[ "$(ps -o ppid= -p %d | tr -d ' ')" = %d ] && kill -KILL %d`, m.pid, m.holder, m.holder)
+// end is the command that ends the link of m.
+func (m mark) end() string { return m.signal("KILL", m.holder) }
+
+// ask is the command that asks the link of m to leave.
+func (m mark) ask() string { return m.signal("URG", m.pid) }
+
+// signal is the command that sends a signal to a process of m, and nothing else: as long as m's own process is a child of
+// the holder, both numbers are still the processes that they were.
+func (m mark) signal(name string, to int) string {
+	return fmt.Sprintf(`[ "$(ps -o ppid= -p %d | tr -d ' ')" = %d ] && kill -%s %d`, m.pid, m.holder, name, to)
 }
 
 // runner runs a command on the proxy and returns what it printed.
 type runner interface {
 	Run(ctx context.Context, command string) ([]byte, error)
-}
-
-// end ends the links of marks, all by one command: while one after the other ended, the standby link of the older tunnel
-// took the port from the one that had it.
-func end(ctx context.Context, proxy runner, marks []mark) error {
-	var commands []string
-	for _, m := range slices.Backward(marks) { // the one that has the port is the oldest, in most cases
-		commands = append(commands, m.end())
-	}
-	_, err := proxy.Run(ctx, strings.Join(commands, "; "))
-	return err
 }
 
 // errNoMarks is that no marks can be read: the account may run no commands, or has never answered one. errSilent is an
@@ -232,29 +230,30 @@ var (
 
 // look reads the marks for the slot that the given link of this tunnel is to take. stale are links
 // of our own key that it may end: the newest expose() wins. That is this one as long as it has not
-// held the slot; afterwards times are compared. Where they are too close to tell, a port stays with the tunnel that has
-// taken it from this one, and for a socket names are compared, so that both sides agree. Where no marks can be read, a
-// tunnel that has lost its slot asks at its URL. The error is an ErrReplaced if a newer tunnel has the slot, or names another
-// key's, or is errNoMarks.
-func (c *Lease) look(ctx context.Context, proxy runner, link int) (stale []mark, err error) {
+// held the slot; afterwards, and when another tunnel has asked for the slot, times are compared. Where they are too close
+// to tell, a port goes to the tunnel that asks for it or has taken it from this one, and for a socket names are compared,
+// so that both sides agree. Where no marks can be read, a tunnel that has lost its slot asks at its URL. The error is an
+// ErrReplaced if a newer tunnel has the slot or asks for it, or names another key's, or is errNoMarks.
+func (c *Lease) look(ctx context.Context, proxy runner, link int, asked bool) (stale []mark, err error) {
 	var listing []byte
 	failed := step(ctx, func(ctx context.Context) (err error) { listing, err = proxy.Run(ctx, listMarks); return err })
+	now, marks := parseMarks(listing, c.slot)
+	c.own(marks)
 	c.mu.Lock()
-	held, key, known, live, spared := c.held, c.key, c.since, maps.Clone(c.live), c.spared
+	held, key, known, live, spared := c.held, c.key, c.since != 0, maps.Clone(c.live), c.spared
+	since := cmp.Or(c.since, now-c.age())
 	c.mu.Unlock()
-	if failed != nil && held && c.newer != nil && c.newer(ctx) {
+	if failed != nil && held && !asked && c.newer != nil && c.newer(ctx) {
 		return nil, fault.Replaced(c.slot, time.Time{})
 	}
-	if failed != nil && known != 0 && !errors.Is(failed, sshlink.ErrNoSession) {
+	if failed != nil && known && !errors.Is(failed, sshlink.ErrNoSession) {
 		return nil, errSilent
 	}
 	if failed != nil {
 		return nil, errNoMarks
 	}
-	now, marks := parseMarks(listing, c.slot)
-	c.own(marks)
-	since := cmp.Or(known, now-c.age())
 	for _, m := range marks {
+		untold := max(m.since-since, since-m.since) <= sameTime
 		switch {
 		case spared != nil && m.tunnel == spared.tunnel && spared.lives(m.link):
 		case m.key != key:
@@ -263,8 +262,9 @@ func (c *Lease) look(ctx context.Context, proxy runner, link int) (stale []mark,
 			if m.link < link && !live[m.link] {
 				stale = append(stale, m)
 			}
-		case held && (m.since > since+sameTime || m.since >= since-sameTime && (c.slot.Network() == "tcp" || m.tunnel > c.tunnel)):
+		case (held || asked) && (m.since > since+sameTime || untold && c.yields(m, held)):
 			return nil, fault.Replaced(c.slot, time.UnixMilli(m.since))
+		case asked && untold: // it asks again, when one of the two has the slot
 		default:
 			stale = append(stale, m)
 		}
@@ -272,17 +272,12 @@ func (c *Lease) look(ctx context.Context, proxy runner, link int) (stale []mark,
 	return stale, err
 }
 
-// clear ends the stale links of our own that hold a port which was refused. It returns nil if the
-// port is about to be free, otherwise busy or what is known of the holder.
-func (c *Lease) clear(ctx context.Context, proxy runner, link int, busy error) error {
-	stale, err := c.look(ctx, proxy, link)
-	if err != nil && !errors.Is(err, errNoMarks) {
-		busy = err
+// yields reports whether this tunnel leaves the slot to another one that was exposed in the same moment.
+func (c *Lease) yields(m mark, held bool) bool {
+	if c.slot.Network() == "tcp" {
+		return held
 	}
-	if len(stale) == 0 || end(ctx, proxy, stale) != nil {
-		return busy
-	}
-	return nil
+	return m.tunnel > c.tunnel
 }
 
 // there reports whether the path of a socket exists on the proxy.

@@ -20,6 +20,7 @@ type proxyShell struct {
 	listing string
 	fails   error
 	ended   []string
+	asked   []string
 }
 
 func (p *proxyShell) Run(_ context.Context, command string) ([]byte, error) {
@@ -27,7 +28,16 @@ func (p *proxyShell) Run(_ context.Context, command string) ([]byte, error) {
 		return []byte(p.listing), p.fails
 	}
 	for one := range strings.SplitSeq(command, "; ") {
-		p.ended = append(p.ended, one[strings.LastIndex(one, " ")+1:])
+		f := strings.Fields(one)
+		name, pid := f[len(f)-2], f[len(f)-1]
+		switch {
+		case !strings.HasPrefix(one, `[ "$(ps -o ppid= -p `):
+			return nil, errors.New("unguarded: " + one)
+		case name == "-KILL":
+			p.ended = append(p.ended, pid)
+		case name == "-URG":
+			p.asked = append(p.asked, pid)
+		}
 	}
 	return nil, nil
 }
@@ -37,7 +47,7 @@ const clock = 1767225600_000 // the proxy's, when it is asked: milliseconds
 var port = &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 8080}
 
 func psLine(pid, parent int, slot any, holder int, since int64, key, name string) string {
-	return fmt.Sprintf("%7d %7d sh -c read x taipy-tunnel %v %d %d %s %s\n", pid, parent, slot, holder, since, key, name)
+	return fmt.Sprintf("%7d %7d sh -c %s taipy-tunnel %v %d %d %s %s\n", pid, parent, waits, slot, holder, since, key, name)
 }
 
 func TestWhoHoldsThePort(t *testing.T) {
@@ -49,7 +59,7 @@ func TestWhoHoldsThePort(t *testing.T) {
 		quotes string
 	}{
 		"nobody that shows":                 {"", "", busy, ""},
-		"other processes":                   {"  1  0 init\n 77 1 sh -c read x\n 78 1 taipy-tunnel 8080 1 2 k t.1\n", "", busy, ""},
+		"other processes":                   {"  1  0 init\n 77 1 sh -c " + waits + "\n 78 1 taipy-tunnel 8080 1 2 k t.1\n", "", busy, ""},
 		"our own earlier link":              {psLine(20, 10, 8080, 10, clock-50_000, "ours", "me.2"), "10", nil, ""},
 		"our own present and later ones":    {psLine(20, 10, 8080, 10, clock, "ours", "me.3") + psLine(21, 11, 8080, 11, clock, "ours", "me.4"), "", busy, ""},
 		"an older tunnel with our key":      {psLine(20, 10, 8080, 10, clock-3600_000, "ours", "else.7"), "10", nil, ""},
@@ -70,7 +80,7 @@ func TestWhoHoldsThePort(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			p := &proxyShell{listing: fmt.Sprintf("%d\n%s", clock, c.lines)}
 			me := Lease{slot: port, key: "ours", tunnel: "me", exposed: time.Now(), held: true}
-			err := me.clear(t.Context(), p, 3, busy)
+			_, err := me.clearOnce(t.Context(), p, 3, busy, false)
 			if !errors.Is(err, c.want) || (c.want == nil) != (err == nil) {
 				t.Errorf("got %v, want %v", err, c.want)
 			}
@@ -104,7 +114,7 @@ func TestPathsAreOneHarmlessWord(t *testing.T) {
 			t.Errorf("%q: a shell reads %q, %v", path, out, err)
 		}
 		me := Lease{slot: slot, key: "ours", tunnel: "me", exposed: time.Now(), held: true}
-		stale, err := me.look(t.Context(), &proxyShell{listing: fmt.Sprintf("%d\n%s", clock, psLine(20, 10, w, 10, clock-60_000, "ours", "t.1"))}, 1)
+		stale, err := me.look(t.Context(), &proxyShell{listing: fmt.Sprintf("%d\n%s", clock, psLine(20, 10, w, 10, clock-60_000, "ours", "t.1"))}, 1, false)
 		if err != nil || len(stale) != 1 {
 			t.Errorf("%q is not known again: %v, %v", path, stale, err)
 		}
@@ -119,7 +129,7 @@ func TestPathsAreOneHarmlessWord(t *testing.T) {
 func TestAFreshExposeIsTheNewest(t *testing.T) {
 	p := &proxyShell{listing: fmt.Sprintf("%d\n%s", clock, psLine(20, 10, 8080, 10, clock+60_000, "ours", "zo.7"))}
 	me := New(port, "ours", nil)
-	if err := me.clear(t.Context(), p, 1, errors.New("busy")); err != nil || len(p.ended) != 1 {
+	if _, err := me.clearOnce(t.Context(), p, 1, errors.New("busy"), false); err != nil || len(p.ended) != 1 {
 		t.Errorf("got %v, ended %v", err, p.ended)
 	}
 }
@@ -137,7 +147,7 @@ func TestAccountsWithoutCommands(t *testing.T) {
 // only such whose child says so.
 func FuzzMarks(f *testing.F) {
 	f.Add(fmt.Sprintf("%d\n%s", clock, psLine(20, 10, 8080, 10, clock, "ours", "t.1")))
-	f.Add("x\n\n20 10 sh -c read x taipy-tunnel 8080 10 99999999999999999999 k t.1")
+	f.Add("x\n\n20 10 sh -c " + waits + " taipy-tunnel 8080 10 99999999999999999999 k t.1")
 	f.Fuzz(func(t *testing.T, listing string) {
 		_, marks := parseMarks([]byte(listing), port)
 		for _, m := range marks {

@@ -32,6 +32,10 @@ func (p *silentProxy) Listen(context.Context, int) (*sshlink.Listener, error) {
 	return nil, errors.ErrUnsupported
 }
 
+func (p *silentProxy) ListenAgain(context.Context, int) (*sshlink.Listener, error) {
+	return nil, errors.ErrUnsupported
+}
+
 func (p *silentProxy) ListenUnix(context.Context, string) (*sshlink.Listener, error) {
 	p.taken++
 	return nil, nil

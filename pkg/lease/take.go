@@ -30,6 +30,7 @@ const lookAt = 2
 type Machine interface {
 	Run(ctx context.Context, command string) ([]byte, error)
 	Listen(ctx context.Context, port int) (*sshlink.Listener, error)
+	ListenAgain(ctx context.Context, port int) (*sshlink.Listener, error)
 	ListenUnix(ctx context.Context, path string) (*sshlink.Listener, error)
 }
 
@@ -53,34 +54,39 @@ func step(ctx context.Context, f func(context.Context) error) error {
 	return f(ctx)
 }
 
+// listen asks for the port once.
+func (c *Lease) listen(ctx context.Context, ask func(context.Context, int) (*sshlink.Listener, error)) (*sshlink.Listener, error) {
+	ctx, cancel := context.WithTimeout(ctx, TakeTimeout)
+	defer cancel()
+	return ask(ctx, c.slot.(*net.TCPAddr).Port)
+}
+
+// takePort takes a port. A refusal that looks permanent may be that of an account that may forward no other one.
 func (c *Lease) takePort(ctx context.Context, l Machine, link int) (slot *sshlink.Listener, err error) {
-	var by error // who holds the port, when last looked at
-	look := 0    // the try after which that is done: a port that was never ours is not one that is about to be free
+	look := 0 // the try after which the marks are read: a port that was never ours is not one that is about to be free
 	if c.holds() {
 		look = lookAt
 	}
-	for try := 0; ; try++ {
-		asking, cancel := context.WithTimeout(ctx, TakeTimeout)
-		slot, err = l.Listen(asking, c.slot.(*net.TCPAddr).Port)
-		cancel()
-		if err == nil || fault.IsPermanent(err) || !errors.Is(err, fault.ErrForward) {
-			return slot, err
-		}
+	slot, refusal := c.listen(ctx, l.Listen)
+	err = refusal
+	for try := 0; errors.Is(err, fault.ErrForward); try++ {
 		if try == look {
-			by = step(ctx, func(ctx context.Context) error { return c.clear(ctx, l, link, err) })
+			slot, by := c.claim(ctx, l, link, refusal)
+			if slot != nil || by != nil {
+				return slot, by
+			}
 		}
-		if by != nil {
-			err = by // says more
-		}
-		if try >= look && by != nil || try == len(busyWaits) {
+		if try == len(busyWaits) {
 			return nil, err
 		}
 		select {
 		case <-time.After(busyWaits[try]):
+			slot, err = c.listen(ctx, l.ListenAgain)
 		case <-ctx.Done():
 			return nil, err
 		}
 	}
+	return slot, err
 }
 
 // takeSocket takes the path of a socket. A server with StreamLocalBindUnlink gives it to the link that
@@ -88,7 +94,7 @@ func (c *Lease) takePort(ctx context.Context, l Machine, link int) (slot *sshlin
 // replaced does not ask. The stale links, whose visitors wait for ever, are ended once it has it.
 // One of them may have been about to take the path too, and have done so last: it is taken again then.
 func (c *Lease) takeSocket(ctx context.Context, l Machine, link int) (slot *sshlink.Listener, err error) {
-	stale, err := c.look(ctx, l, link)
+	stale, err := c.look(ctx, l, link, false)
 	if c.holds() && errors.Is(err, errSilent) { // a newer tunnel may have it
 		return nil, fault.Silent("the question who has the socket", err)
 	}
@@ -102,7 +108,7 @@ func (c *Lease) takeSocket(ctx context.Context, l Machine, link int) (slot *sshl
 	if errors.Is(err, fault.ErrForward) && c.there(ctx, l) {
 		return nil, fault.SocketLeft(path)
 	}
-	if err == nil && len(stale) > 0 && end(ctx, l, stale) == nil {
+	if err == nil && len(stale) > 0 && c.outlast(ctx, l, link, stale) == nil {
 		_, _ = l.ListenUnix(ctx, path)
 	}
 	return slot, err

@@ -5,13 +5,17 @@
 package lease
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -50,15 +54,31 @@ func socket(t *testing.T) *net.UnixAddr {
 // held is a link whose session holds a mark.
 type held interface {
 	Machine
-	Hold(ctx context.Context, command string) error
+	Hold(ctx context.Context, command string, said func(string)) error
+	Release()
 }
 
-// takes has a link that has just logged in take the slot.
+// takes has a link that has just logged in take the slot. It gives it back when a newer tunnel asks for it.
 func takes(t *testing.T, c *Lease, l held, link int) (*sshlink.Listener, error) {
-	if err := l.Hold(t.Context(), c.LogsIn(c.key, link)); err != nil {
+	var slot atomic.Pointer[sshlink.Listener]
+	err := l.Hold(t.Context(), c.LogsIn(c.key, link), func(line string) {
+		if err := c.Hears(t.Context(), l, link, line); errors.Is(err, fault.ErrReplaced) {
+			if has := slot.Load(); has != nil {
+				_ = has.Close()
+			}
+			l.Release()
+		}
+	})
+	if err != nil {
 		return nil, err
 	}
-	return c.Take(t.Context(), l, link)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	has, err := c.Take(ctx, l, link)
+	if err == nil {
+		slot.Store(has)
+	}
+	return has, err
 }
 
 // leadsTo fails unless who connects to the socket is accepted by the slot.
@@ -84,28 +104,27 @@ func leadsTo(t *testing.T, slot *sshlink.Listener) {
 	}
 }
 
-// On a server that gives a path to whoever asks, the newest expose() wins as well: the older link is
-// ended, and its tunnel, on coming back, does not take the path again.
+// On a server that gives a path to the link that asks last, the newest expose() wins as well: the older tunnel leaves,
+// and on coming back does not take the path again.
 func TestNewestSocketWins(t *testing.T) {
 	leak.Check(t)
 	s := sshdtest.Start(t, sshdtest.Options{Config: []string{"StreamLocalBindUnlink yes"}})
 	path := socket(t)
 	old := login(t, s)
 	older, newer := New(path, old.Key(), nil), New(path, old.Key(), nil)
-	if _, err := takes(t, older, old, 1); err != nil {
+	left, err := takes(t, older, old, 1)
+	if err != nil {
 		t.Fatal(err)
 	}
+	older.mu.Lock()
 	older.since = time.Now().Add(-time.Minute).UnixMilli()
+	older.mu.Unlock()
 	marked(t, old, path)
 	slot, err := takes(t, newer, login(t, s), 1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	select {
-	case <-old.Done():
-	case <-time.After(10 * time.Second):
-		t.Fatal("the older link is still there")
-	}
+	gaveBack(t, old, left)
 	marked(t, login(t, s), path)
 	_, err = takes(t, older, login(t, s), 2)
 	if !errors.Is(err, fault.ErrReplaced) || !strings.Contains(err.Error(), "it's $a") {
@@ -117,6 +136,84 @@ func TestNewestSocketWins(t *testing.T) {
 		t.Errorf("another key's tunnel: %v", err)
 	}
 	leadsTo(t, slot)
+}
+
+// gaveBack waits until a link has left a slot, and fails if it was ended for that.
+func gaveBack(t *testing.T, l *sshlink.Link, slot *sshlink.Listener) {
+	t.Helper()
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		for {
+			if _, err := slot.Accept(); err != nil {
+				return
+			}
+		}
+	}()
+	select {
+	case <-closed:
+	case <-time.After(10 * time.Second):
+		t.Fatal("the older tunnel still has the slot")
+	}
+	select {
+	case <-l.Done():
+		t.Fatal("the link was ended")
+	default:
+	}
+}
+
+// A port is given back by a tunnel that is asked for it, and the connections that it has stay. One that does not answer
+// is ended: its link is a stale one.
+func TestPortIsAskedFor(t *testing.T) {
+	leak.Check(t)
+	s := sshdtest.Start(t, sshdtest.Options{})
+	port := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: s.FreePort()}
+	first, second, third := login(t, s), login(t, s), login(t, s)
+	one, err := takes(t, New(port, first.Key(), nil), first, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	visitor, err := net.Dial("tcp", port.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = visitor.Close() }()
+	conn, err := one.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	marked(t, third, port)
+
+	silent := New(port, second.Key(), nil)
+	if err := second.Hold(t.Context(), silent.LogsIn(silent.key, 1), nil); err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	if _, err := silent.Take(t.Context(), second, 1); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("given back after %v", time.Since(begin).Round(time.Millisecond))
+	gaveBack(t, first, one)
+	_, _ = visitor.Write([]byte("x"))
+	if _, err := io.ReadFull(conn, make([]byte, 1)); err != nil {
+		t.Errorf("a connection that was open: %v", err)
+	}
+
+	begin = time.Now()
+	if _, err := takes(t, New(port, third.Key(), nil), third, 1); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("taken from a silent one after %v", time.Since(begin).Round(time.Millisecond))
+	select {
+	case <-second.Done():
+	case <-time.After(10 * time.Second):
+		t.Error("the silent link is still there")
+	}
+	select {
+	case <-first.Done():
+		t.Error("a link that had given the port back was ended")
+	default:
+	}
 }
 
 // marked waits until a link of the account shows its mark for the slot, which a shell writes.
@@ -153,7 +250,7 @@ func TestSocketIsTakenFromALateLink(t *testing.T) {
 	s := sshdtest.Start(t, sshdtest.Options{Config: []string{"StreamLocalBindUnlink yes"}})
 	path := socket(t)
 	old := login(t, s)
-	if err := old.Hold(t.Context(), New(path, old.Key(), nil).mark(1)); err != nil {
+	if err := old.Hold(t.Context(), New(path, old.Key(), nil).mark(1), nil); err != nil {
 		t.Fatal(err)
 	}
 	marked(t, old, path)
@@ -223,6 +320,56 @@ func TestSocketWithoutCommands(t *testing.T) {
 				t.Errorf("%s: took %v", name, took)
 			}
 			leadsTo(t, slot)
+		}
+	}
+}
+
+// A mark says each time that it is asked, whatever sh is on the proxy, and ends with its input.
+func TestAMarkSaysThatItIsAsked(t *testing.T) {
+	for _, shell := range [][]string{{"sh"}, {"dash"}, {"bash"}, {"bash", "--posix"}, {"busybox", "sh"}, {"ksh93"}, {"zsh"}} {
+		if _, err := exec.LookPath(shell[0]); err != nil {
+			continue
+		}
+		cmd := exec.CommandContext(t.Context(), shell[0], append(shell[1:], "-c", waits, markName, "8080")...)
+		in, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		said := make(chan string, 100)
+		go func() {
+			defer close(said)
+			for lines := bufio.NewScanner(out); lines.Scan(); {
+				said <- lines.Text()
+			}
+		}()
+		for range 2 {
+			for answered := false; !answered; { // it does nothing to a shell that is still starting
+				_ = cmd.Process.Signal(syscall.SIGURG)
+				select {
+				case line, more := <-said:
+					if line != question {
+						t.Fatalf("%v said %q, %v", shell, line, more)
+					}
+					answered = true
+				case <-time.After(50 * time.Millisecond):
+				}
+			}
+		}
+		_ = in.Close()
+		for line := range said {
+			if line != question {
+				t.Errorf("%v said %q", shell, line)
+			}
+		}
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("%v: %v", shell, err)
 		}
 	}
 }

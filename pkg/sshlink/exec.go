@@ -68,7 +68,15 @@ func (l *Link) Exec(ctx context.Context, c Command) (status int, err error) {
 	for _, r := range []io.Reader{ch, ch.Stderr()} {
 		end := make(chan struct{})
 		ends = append(ends, end)
-		l.tasks.Go(func() { defer close(end); readLines(r, lines, stop) })
+		l.tasks.Go(func() {
+			defer close(end)
+			eachLine(r, func(line string) {
+				select {
+				case lines <- line:
+				case <-stop:
+				}
+			})
+		})
 	}
 	return l.listen(ctx, c.Said, lines, ends, exited, gone)
 }
@@ -153,17 +161,13 @@ func exits(reqs <-chan *ssh.Request, exited chan<- exit) {
 	}
 }
 
-// readLines sends the lines of r until its end, or until stop is closed.
-func readLines(r io.Reader, to chan<- string, stop <-chan struct{}) {
+// eachLine calls said with the lines of r until its end; one of more than 4 KiB comes in pieces.
+func eachLine(r io.Reader, said func(line string)) {
 	b := bufio.NewReaderSize(r, mostLine)
 	for {
 		line, err := b.ReadSlice('\n')
 		if len(line) > 0 {
-			select {
-			case to <- strings.TrimRight(string(line), "\r\n"):
-			case <-stop:
-				return
-			}
+			said(strings.TrimRight(string(line), "\r\n"))
 		}
 		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
 			return

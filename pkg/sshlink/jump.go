@@ -29,7 +29,7 @@ func (c *Config) bastion(ctx context.Context) (*Link, error) {
 	l.tasks.Go(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), handshakeTimeout)
 		defer cancel()
-		_ = l.Hold(ctx, "")
+		_ = l.Hold(ctx, "", nil)
 	})
 	return l, nil
 }

@@ -12,6 +12,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -81,6 +83,42 @@ func visit(t testing.TB, slot *Listener) (visitor *net.TCPConn, accepted *conn) 
 	return c.(*net.TCPConn), a.(*conn)
 }
 
+// What a held command says is told line by line; Release ends its input, and the link stays.
+func TestHeldCommand(t *testing.T) {
+	leak.Check(t)
+	l := dialLink(t, sshdtest.Start(t, sshdtest.Options{}))
+	said, ended := make(chan string, 10), filepath.Join(t.TempDir(), "ended")
+	if err := l.Hold(within(t, 20*time.Second), "echo one; echo two; read x; touch "+ended, func(line string) { said <- line }); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"one", "two"} {
+		select {
+		case line := <-said:
+			if line != want {
+				t.Errorf("%q, want %q", line, want)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatalf("%q was not told", want)
+		}
+	}
+	if _, err := os.Stat(ended); err == nil {
+		t.Fatal("it has ended by itself")
+	}
+	l.Release()
+	l.Release()
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		if _, err := os.Stat(ended); err == nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("its input has not ended")
+		}
+	}
+	if _, err := l.Run(within(t, 20*time.Second), "true"); err != nil {
+		t.Errorf("the link: %v", err)
+	}
+}
+
 // Who comes while the server has not heard yet that a slot is closed is served: all of a round trip were refused.
 func TestCloseRefusesNobodyEarly(t *testing.T) {
 	leak.Check(t)
@@ -133,11 +171,29 @@ func TestCloseRefusesNobodyEarly(t *testing.T) {
 	}
 }
 
+// A port that was in use is asked for again in one round trip.
+func TestListenAgain(t *testing.T) {
+	leak.Check(t)
+	s := sshdtest.Start(t, sshdtest.Options{})
+	holder, l := dialLink(t, s), dialLink(t, s)
+	slot := bind(t, s, holder)
+	port := slot.Addr().(*net.TCPAddr).Port
+	if _, err := l.ListenAgain(within(t, 20*time.Second), port); !errors.Is(err, fault.ErrForward) || fault.IsPermanent(err) {
+		t.Errorf("in use: %v", err)
+	}
+	_ = slot.Close()
+	again, err := l.ListenAgain(within(t, 20*time.Second), port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	visit(t, again)
+}
+
 func TestLinkCarriesVisitors(t *testing.T) {
 	leak.Check(t)
 	s := sshdtest.Start(t, sshdtest.Options{})
 	l := dialLink(t, s)
-	if err := l.Hold(within(t, 20*time.Second), "sh -c 'read x' marked"); err != nil {
+	if err := l.Hold(within(t, 20*time.Second), "sh -c 'read x' marked", nil); err != nil {
 		t.Fatal(err)
 	}
 	slot := bind(t, s, l)
@@ -341,7 +397,7 @@ func TestSessionIsOptional(t *testing.T) {
 	leak.Check(t)
 	s := sshdtest.Start(t, sshdtest.Options{Config: []string{"MaxSessions 0"}})
 	l := dialLink(t, s)
-	if err := l.Hold(within(t, 20*time.Second), "true"); err != nil {
+	if err := l.Hold(within(t, 20*time.Second), "true", nil); err != nil {
 		t.Errorf("Hold where no session is permitted: %v", err)
 	}
 	visit(t, bind(t, s, l))

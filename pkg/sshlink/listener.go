@@ -78,16 +78,11 @@ type arrival struct {
 // that is granted the port itself was the trouble (in use: a transient error; below 1024: a
 // permanent one), else forwarding is forbidden (permanent). All are of class fault.ErrForward.
 func (l *Link) Listen(ctx context.Context, port int) (*Listener, error) {
-	s, undo := l.slot(&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port}, port)
-	back, err := l.ask(ctx, onPort(port))
-	if back != nil {
-		return s, nil
+	s, err := l.listenOn(ctx, port)
+	if s != nil || err != nil {
+		return s, err
 	}
-	undo()
-	if err != nil {
-		return nil, fault.ForwardFailed(port, err)
-	}
-	back, err = l.ask(ctx, onPort(0))
+	back, err := l.ask(ctx, onPort(0))
 	switch {
 	case err != nil:
 		return nil, fault.ForwardFailed(port, err)
@@ -99,6 +94,30 @@ func (l *Link) Listen(ctx context.Context, port int) (*Listener, error) {
 		return nil, fault.Privileged(port, l.cfg.User)
 	}
 	return nil, fault.Busy(port)
+}
+
+// ListenAgain asks for a port that was in use a moment ago. It takes one round trip, where a refusal of Listen takes three:
+// the error of a refusal is that of a port in use, whatever the reason.
+func (l *Link) ListenAgain(ctx context.Context, port int) (*Listener, error) {
+	s, err := l.listenOn(ctx, port)
+	if s == nil && err == nil {
+		return nil, fault.Busy(port)
+	}
+	return s, err
+}
+
+// listenOn takes a port; nil and nil: it is refused.
+func (l *Link) listenOn(ctx context.Context, port int) (*Listener, error) {
+	s, undo := l.slot(&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port}, port)
+	back, err := l.ask(ctx, onPort(port))
+	if back != nil {
+		return s, nil
+	}
+	undo()
+	if err != nil {
+		return nil, fault.ForwardFailed(port, err)
+	}
+	return nil, nil
 }
 
 // ListenUnix takes a unix socket on the proxy, for nginx's proxy_pass http://unix:PATH. A refusal

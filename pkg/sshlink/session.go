@@ -24,12 +24,14 @@ var ErrNoSession = errors.New("the server runs no commands for this account")
 // execPayload is the payload of an exec request (RFC 4254, section 6.5).
 type execPayload struct{ Command string }
 
-// Hold opens a session and has the server run command in it until the link ends, unless it
+// Hold opens a session and has the server run command in it until Release or until the link ends, unless it
 // refuses; with "" the session alone, unless there was one before: of ReadFile, for instance. A session belongs before the
 // first visitor: sshd before 10.1 leaves Nagle's algorithm on until there is one (channels then wait 44 ms for each
 // other's acknowledgement: a third of the requests per second). Until then, and where none is permitted,
 // incoming data is acknowledged at once instead.
-func (l *Link) Hold(ctx context.Context, command string) error {
+//
+// said is called with each line that command prints, by one goroutine, as [Command].Said is; nil: they are thrown away.
+func (l *Link) Hold(ctx context.Context, command string, said func(line string)) error {
 	if command == "" && l.hadSession.Load() {
 		return nil
 	}
@@ -43,13 +45,30 @@ func (l *Link) Hold(ctx context.Context, command string) error {
 	}
 	l.tasks.Go(func() { ssh.DiscardRequests(reqs) })
 	l.tasks.Go(func() { _, _ = io.Copy(io.Discard, ch.Stderr()) })
-	l.tasks.Go(func() { _, _ = io.Copy(io.Discard, ch) })
+	if said == nil {
+		said = func(string) {}
+	}
+	l.tasks.Go(func() { eachLine(ch, said) })
 	l.wire.quickack.Store(false)
 	if command == "" {
 		return nil
 	}
+	l.mu.Lock()
+	l.held = ch
+	l.mu.Unlock()
 	_, err = ch.SendRequest("exec", false, ssh.Marshal(execPayload{command}))
 	return err
+}
+
+// Release ends the session of the command that Hold runs, which reads the end of its input. It does not wait for the server.
+func (l *Link) Release() {
+	l.mu.Lock()
+	held := l.held
+	l.held = nil
+	l.mu.Unlock()
+	if held != nil {
+		l.tasks.Go(func() { _ = held.Close() })
+	}
 }
 
 // Run has the server run command in a session of its own and returns what it printed, at most

@@ -27,6 +27,7 @@ type connecting struct {
 	arrival arrival
 	look    func(ctx context.Context, over link, slot int, wait time.Duration) slots.Sight
 	deliver func(net.Conn)
+	lost    func(error)  // a newer tunnel has asked for the slot
 	links   atomic.Int32 // that were made, on a plain proxy
 	doubt   atomic.Bool  // the proxy refused a slot that its description names: that may have changed
 
@@ -100,7 +101,7 @@ func (c *connecting) prepare(ctx context.Context, l *sshlink.Link) (*slotLink, e
 	}
 	made := &slotLink{Link: l, slots: p.slots, tasks: c.tasks, deliver: c.deliver, look: c.look, taken: map[int]*sshlink.Listener{}}
 	if p.prepared {
-		c.tasks.Go(func() { _ = hold(c.life, l, "") }) // nothing waits for it, and its failure is the link's
+		c.tasks.Go(func() { _ = hold(c.life, l, "", nil) }) // nothing waits for it, and its failure is the link's
 		made.take = func(ctx context.Context, slot int) (*sshlink.Listener, error) {
 			ctx, cancel := context.WithTimeout(ctx, lease.TakeTimeout)
 			defer cancel()
@@ -116,17 +117,22 @@ func (c *connecting) prepare(ctx context.Context, l *sshlink.Link) (*slotLink, e
 	mark := c.lease.LogsIn(l.Key(), number)
 	made.take = func(ctx context.Context, _ int) (*sshlink.Listener, error) { return c.lease.Take(ctx, l, number) }
 	c.tasks.Go(func() { <-l.Done(); c.lease.Ended(number) })
-	if err := hold(ctx, l, mark); err != nil {
+	err = hold(ctx, l, mark, func(line string) {
+		if err := c.lease.Hears(c.life, l, number, line); err != nil {
+			c.lost(err)
+		}
+	})
+	if err != nil {
 		return nil, err
 	}
 	c.tasks.Go(func() { c.lease.Learn(c.life, l) })
 	return made, nil
 }
 
-func hold(ctx context.Context, l *sshlink.Link, command string) error {
+func hold(ctx context.Context, l *sshlink.Link, command string, said func(string)) error {
 	ctx, cancel := context.WithTimeout(ctx, lease.StepTimeout)
 	defer cancel()
-	return l.Hold(ctx, command)
+	return l.Hold(ctx, command, said)
 }
 
 // endpoint is where visitors arrive; the first link finds out.

@@ -110,7 +110,7 @@ func (t *Tunnel) connects(before *Tunnel) error {
 		return err
 	}
 	ssh.Bound = t.gate != nil // only the gate asks for room
-	c := &connecting{ssh: ssh, life: t.life, lease: lease.New(t.cfg.slot(), ssh.Keys.ID(), t.newer), tasks: &t.tasks, look: t.lookAtSlot, deliver: t.arrive}
+	c := &connecting{ssh: ssh, life: t.life, lease: lease.New(t.cfg.slot(), ssh.Keys.ID(), t.newer), tasks: &t.tasks, look: t.lookAtSlot, deliver: t.arrive, lost: t.replaced}
 	if before != nil {
 		c.before = before.sup
 	}
@@ -126,6 +126,15 @@ func (t *Tunnel) connects(before *Tunnel) error {
 	t.lease, t.alone = c.lease, c.alone
 	t.sup.hooks.connect, t.sup.hooks.vacant, t.sup.hooks.lookPast = c.connect, c.giveBack, t.lookPast
 	return nil
+}
+
+// replaced: a newer tunnel has asked for the slots.
+func (t *Tunnel) replaced(why error) {
+	t.sup.tell(func() {
+		if t.sup.failed == nil && !t.sup.draining {
+			t.sup.fail(fault.From(why))
+		}
+	})
 }
 
 // arriveAt takes what the first link has learnt of the proxy.

@@ -6,20 +6,14 @@ package tunnel_test
 
 import (
 	"bufio"
-	"context"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"net"
 	"net/http"
-	"os"
-	"os/exec"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -33,45 +27,6 @@ import (
 // settleFor is how long it may take until all visitors are where they belong: 10 s are promised, and a busy machine is
 // slow.
 const settleFor = 15 * time.Second
-
-// showKnown has tests fail that are known to (TAIPY_TUNNEL_KNOWN=1).
-var showKnown = os.Getenv("TAIPY_TUNNEL_KNOWN") != ""
-
-// known marks a test that shows a fault of docs/known-faults.md. It is run by another process, must fail there, and is
-// then skipped; one that passes fails here, until the mark is removed.
-func known(t *testing.T, fault string) {
-	t.Helper()
-	if showKnown {
-		return
-	}
-	page, err := os.ReadFile("../../docs/known-faults.md")
-	must(t, err)
-	if name, _, _ := strings.Cut(t.Name(), "/"); !strings.Contains(string(page), name) {
-		t.Errorf("docs/known-faults.md does not name %s", name)
-	}
-	t.Parallel() // the waits are in the other process
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
-	defer cancel()
-	pattern := "^" + strings.ReplaceAll(regexp.QuoteMeta(t.Name()), "/", "$/^") + "$"
-	c := exec.CommandContext(ctx, os.Args[0], "-test.run", pattern, "-test.v", "-test.count=1", "-test.timeout=20m")
-	c.Env = append(os.Environ(), "TAIPY_TUNNEL_KNOWN=1")
-	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	said, err := c.CombinedOutput()
-	var failed *exec.ExitError
-	switch {
-	case err == nil && strings.Contains(string(said), "--- PASS: "+t.Name()+" "):
-		t.Errorf("it passes: remove its mark, and its entry in docs/known-faults.md (%s)\n%s", fault, said)
-	case errors.As(err, &failed) && strings.Contains(string(said), "--- FAIL: "+t.Name()+" "):
-		for line := range strings.Lines(string(said)) {
-			if strings.Contains(line, "_test.go:") {
-				t.Log(strings.TrimSpace(line))
-			}
-		}
-		t.Skip("known fault: " + fault)
-	default:
-		t.Errorf("it neither fails nor passes: %v\n%s", err, said)
-	}
-}
 
 // rounds is how often a test does what it does.
 func rounds(few, many int) int {

@@ -68,6 +68,7 @@ type link interface {
 	Slots() (n int, exclusive bool)                          // how many nginx sends visitors to; exclusive: who has it keeps it
 	Take(ctx context.Context, slot int, look bool) error     // listens there; errNewer if look is asked for and shows a newer tunnel
 	Give(slot int)                                           // stops listening, keeps the connections
+	Release()                                                // it takes no slot any more: others need not ask it for one
 	Dial(ctx context.Context, addr string) (net.Conn, error) // from the proxy
 	Stats() (open int, bytes int64)                          // of the visitors' connections
 	Leave()                                                  // has those end that are kept for further requests
@@ -255,7 +256,11 @@ func (s *supervisor) apply(acts []slots.Act) {
 		s.fail(fault.Replaced(s.hooks.addr(), time.Time{}))
 	}
 	for _, h := range s.links {
-		if h.leaves && !s.table.Uses(h.id) {
+		if s.table.Uses(h.id) || !h.leaves && !s.draining {
+			continue
+		}
+		h.Release()
+		if h.leaves {
 			h.leaves = false
 			s.tasks.Go(func() { s.closeIdle(h) })
 		}

@@ -41,6 +41,7 @@ func (l *fakeLink) Slots() (int, bool)                             { return 1, f
 func (l *fakeLink) Take(context.Context, int, bool) error          { return nil }
 func (l *fakeLink) Give(int)                                       {}
 func (l *fakeLink) Leave()                                         {}
+func (l *fakeLink) Release()                                       {}
 func (l *fakeLink) Done() <-chan struct{}                          { return l.done }
 func (l *fakeLink) Err() error                                     { return l.err }
 func (l *fakeLink) Close() error                                   { l.die(nil); l.closed.Store(true); return nil }

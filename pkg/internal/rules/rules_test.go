@@ -45,7 +45,7 @@ var may = map[string][]string{
 	"pkg/destination":         {"pkg/egress", "pkg/hostkeys", "pkg/sshauth", "pkg/sshconfig", "pkg/sshlink", "pkg/internal/fault"},
 	"pkg/retry":               {"pkg/backoff", "pkg/internal/fault"},
 	"pkg/slots":               {},
-	"pkg/lease":               {"pkg/sshlink", "pkg/internal/fault"},
+	"pkg/lease":               {"pkg/sshlink", "pkg/internal/fault", "pkg/internal/guard"},
 	"pkg/tunnel":              {"pkg/destination", "pkg/lease", "pkg/sshauth", "pkg/sshlink", "pkg/forward", "pkg/gate", "pkg/probe", "pkg/proxyhost", "pkg/backoff", "pkg/retry", "pkg/slots", "pkg/internal/fault", "pkg/internal/guard"},
 	"pkg/databricks":          {"pkg/hostkeys", "pkg/sshauth", "pkg/internal/fault", "pkg/internal/guard", "github.com/databricks/databricks-sdk-go"},
 	"cshared":                 {"pkg/tunnel", "pkg/databricks", "pkg/destination", "pkg/proxyadmin", "pkg/proxyhost", "pkg/internal/guard", "golang.org/x/sys/unix"},
