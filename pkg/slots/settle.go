@@ -89,6 +89,13 @@ func (t *Table) Uses(l LinkID) bool {
 	return slices.ContainsFunc(t.slots, func(s slot) bool { return s.holder == l || s.op.link == l || slices.Contains(s.stale, l) })
 }
 
+// Leads reports whether visitors may be led to a link by a slot, or are about to be.
+func (t *Table) Leads(l LinkID) bool {
+	return slices.ContainsFunc(t.slots, func(s slot) bool {
+		return s.holder == l && !s.again || s.op == (op{link: l}) || slices.Contains(s.stale, l)
+	})
+}
+
 // Serves reports whether a link has a slot, or stands by for another one that has the only slot.
 func (t *Table) Serves(l LinkID) bool {
 	has := slices.ContainsFunc(t.slots, func(s slot) bool { return s.holder == l })

@@ -382,8 +382,8 @@ func (s *supervisor) refused(h *heldLink, i int, why *Error, now time.Time) {
 	switch {
 	case errors.Is(why, fault.ErrReplaced), fault.IsPermanent(why) && !s.passes(why) && held == 0:
 		s.fail(why)
-	case s.table.Exclusive() && errors.Is(why, fault.ErrForward) && (s.passes(why) || !fault.IsPermanent(why)):
-		s.told(why)
+	case errors.Is(why, fault.ErrForward) && (s.table.Leads(h.id) || s.table.Exclusive() && (s.passes(why) || !fault.IsPermanent(why))):
+		s.told(why) // the link serves others, or stands by, and is asked for this one again
 	default: // the link is of no use, or the description of the proxy is not true any more
 		s.refusal = why
 		h.by.fell(h, why)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -183,6 +184,39 @@ func TestASlotThatIsRefusedIsMissing(t *testing.T) {
 				t.Fatalf("%d links and %d slots are up: %s, %v", st.Links, st.Slots, st.State, st.LastError)
 			}
 			time.Sleep(time.Second)
+		}
+	})
+}
+
+// A link that has slots stays when sshd refuses it another one: what it serves goes on, and no login is made for that.
+func TestARefusalLeavesWhatIsServed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var refuses atomic.Bool
+		var links []*busyLink
+		tun := startBusy(t, 2, func(context.Context, int) (link, error) {
+			l := &busyLink{fakeLink: newFakeLink(), take: func(slot int) error {
+				if slot == 1 && refuses.Load() {
+					return fault.SocketRefused("/slots/1")
+				}
+				return nil
+			}}
+			links = append(links, l)
+			return l, nil
+		})
+		defer tun.Close()
+		refuses.Store(true)
+		links[1].die(errors.New("lost"))
+		time.Sleep(time.Minute)
+		if st := tun.Status(); st.State != Degraded || st.Slots != 1 || !errors.Is(st.LastError, fault.ErrForward) {
+			t.Errorf("%s, %d slots: %v", st.State, st.Slots, st.LastError)
+		}
+		if links[0].closed.Load() || len(links) > 15 {
+			t.Errorf("the link that serves was closed: %v; %d links were made", links[0].closed.Load(), len(links))
+		}
+		refuses.Store(false)
+		time.Sleep(20 * time.Second)
+		if st := tun.Status(); st.State != Up || st.Slots != 2 || st.Links != 2 {
+			t.Errorf("%s, %d links, %d slots: %v", st.State, st.Links, st.Slots, st.LastError)
 		}
 	})
 }
