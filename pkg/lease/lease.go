@@ -10,8 +10,8 @@
 //	listener, err := l.Take(ctx, link, 1)
 //
 // Promises. The newest expose() wins. It asks a tunnel that has the slot to give it back, and ends no process but that
-// which holds a link of its own key and does not answer; one that was replaced does not take the slot again. Errors are a
-// *fault.Error.
+// which holds a link of its own key that does not answer, or a link of its own tunnel that is lost, whatever that one's
+// key; one that was replaced does not take the slot again. Errors are a *fault.Error.
 package lease
 
 import (
@@ -256,12 +256,12 @@ func (c *Lease) look(ctx context.Context, proxy runner, link int, asked bool) (s
 		untold := max(m.since-since, since-m.since) <= sameTime
 		switch {
 		case spared != nil && m.tunnel == spared.tunnel && spared.lives(m.link):
-		case m.key != key:
-			err = fault.BusyBy(c.slot, m.key, time.UnixMilli(m.since))
-		case m.tunnel == c.tunnel:
+		case m.tunnel == c.tunnel: // whatever its key, which may have been renewed since
 			if m.link < link && !live[m.link] {
 				stale = append(stale, m)
 			}
+		case m.key != key && (spared == nil || m.tunnel != spared.tunnel):
+			err = fault.BusyBy(c.slot, m.key, time.UnixMilli(m.since))
 		case (held || asked) && (m.since > since+sameTime || untold && c.yields(m, held)):
 			return nil, fault.Replaced(c.slot, time.UnixMilli(m.since))
 		case asked && untold: // it asks again, when one of the two has the slot

@@ -61,6 +61,7 @@ func TestWhoHoldsThePort(t *testing.T) {
 		"nobody that shows":                 {"", "", busy, ""},
 		"other processes":                   {"  1  0 init\n 77 1 sh -c " + waits + "\n 78 1 taipy-tunnel 8080 1 2 k t.1\n", "", busy, ""},
 		"our own earlier link":              {psLine(20, 10, 8080, 10, clock-50_000, "ours", "me.2"), "10", nil, ""},
+		"our own, with an earlier key":      {psLine(20, 10, 8080, 10, clock-50_000, "before", "me.2"), "10", nil, ""},
 		"our own present and later ones":    {psLine(20, 10, 8080, 10, clock, "ours", "me.3") + psLine(21, 11, 8080, 11, clock, "ours", "me.4"), "", busy, ""},
 		"an older tunnel with our key":      {psLine(20, 10, 8080, 10, clock-3600_000, "ours", "else.7"), "10", nil, ""},
 		"two of them":                       {psLine(20, 10, 8080, 10, clock-3600_000, "ours", "a.7") + psLine(21, 11, 8080, 11, clock-360_000, "ours", "b.7"), "11 10", nil, ""},
@@ -94,6 +95,15 @@ func TestWhoHoldsThePort(t *testing.T) {
 				t.Errorf("permanent: %v, want %v", !replaced, replaced)
 			}
 		})
+	}
+}
+
+// The tunnel before may have had another key: of its links those are ended that are lost.
+func TestLinksOfTheTunnelBefore(t *testing.T) {
+	p := &proxyShell{listing: fmt.Sprintf("%d\n", clock) + psLine(20, 10, 8080, 10, clock-50_000, "before", "it.2") + psLine(21, 11, 8080, 11, clock-50_000, "before", "it.3")}
+	me := Lease{slot: port, key: "ours", tunnel: "me", exposed: time.Now(), spared: &Lease{tunnel: "it", live: map[int]bool{3: true}}}
+	if err := me.clear(t.Context(), p, 1, errors.New("busy")); err != nil || strings.Join(p.ended, " ") != "10" {
+		t.Errorf("ended %v, %v", p.ended, err)
 	}
 }
 
