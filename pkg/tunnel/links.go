@@ -39,7 +39,7 @@ type reconnector struct {
 
 func newReconnector(s *supervisor, index int) *reconnector {
 	k := &reconnector{s: s, index: index}
-	k.retry = time.AfterFunc(time.Hour, func() { s.tell(k.attempt) })
+	k.retry = time.AfterFunc(time.Hour, func() { s.tell(k.reconnect) }) // also where a link is to be renewed that is still there
 	k.retry.Stop()
 	return k
 }
@@ -121,6 +121,7 @@ func (k *reconnector) up(l link) {
 	if !k.upSince.IsZero() {
 		s.again++
 	}
+	k.retry.Stop()
 	k.served = k.served || !k.upSince.IsZero()
 	k.upSince, k.why, k.retryAt, k.complained = time.Now(), nil, time.Time{}, ""
 	none := s.up() == 0

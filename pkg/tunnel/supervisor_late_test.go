@@ -243,3 +243,28 @@ func TestReconnectCalledTwice(t *testing.T) {
 		}
 	})
 }
+
+// A link that is to be renewed is, also where the first attempt fails; the one that is there serves until then.
+func TestReconnectIsTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		links := []*fakeLink{newFakeLink(), newFakeLink()}
+		tun := startBusy(t, 1, func(_ context.Context, n int) (link, error) {
+			if n == 1 {
+				return nil, fault.LinkLost(errors.New("reset"))
+			}
+			return links[min(n, 1)], nil
+		})
+		defer tun.Close()
+		if err := tun.Reconnect(); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if st := tun.Status(); st.State != Up || st.Reconnects != 0 {
+			t.Errorf("after the first attempt: %s, %d reconnects", st.State, st.Reconnects)
+		}
+		time.Sleep(time.Hour)
+		if st := tun.Status(); st.State != Up || st.Reconnects != 1 || !links[0].closed.Load() || links[1].closed.Load() {
+			t.Errorf("%s, %d reconnects", st.State, st.Reconnects)
+		}
+	})
+}
