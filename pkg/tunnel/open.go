@@ -325,9 +325,10 @@ func (t *Tunnel) Reopen(ctx context.Context, cfg Config) (*Tunnel, error) {
 		return nil, gaveUp(err, start)
 	}
 	t.log.Info("the new settings hold", "url", next.endpoint.Load().url)
-	leaving, hurry := context.WithCancel(next.life)
-	next.hurried.Store(&hurry)
-	if !next.tasks.Go(func() { t.leave(leaving); hurry(); next.alone() }) {
+	life, hurry := context.WithCancel(next.life)
+	left := make(chan struct{})
+	next.before.Store(&leaving{hurry, left})
+	if !next.tasks.Go(func() { defer close(left); t.leave(life); hurry(); next.alone() }) {
 		_ = t.Close()
 	}
 	return next, nil

@@ -5,6 +5,8 @@
 package tunnel_test
 
 import (
+	"errors"
+	"net/http"
 	"runtime"
 	"sync/atomic"
 	"testing"
@@ -49,5 +51,41 @@ func TestReopenKeepsNothingOfTheTunnelBefore(t *testing.T) {
 	}
 	if n := gone.Load(); n != times {
 		t.Errorf("of %d tunnels %d are gone", times, n)
+	}
+}
+
+// What is under way ends as it would have, also where the place of its tunnel has passed on twice.
+func TestReopenTwiceCutsNothing(t *testing.T) {
+	begun, finish, got := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	c, cfg := machine(t, "plain", func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost {
+			close(begun)
+			<-finish
+		}
+	})
+	tun := open(t, public(cfg))
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 20 * time.Second}
+	go func() {
+		status, _, err := askAs(client, http.MethodPost, c.url, "", 0)
+		if status != http.StatusOK && err == nil {
+			err = errors.New(http.StatusText(status))
+		}
+		got <- err
+	}()
+	<-begun
+	for _, agent := range []string{"none", ""} { // differs, and means the same
+		cfg.Agent = agent
+		next, err := tun.Reopen(within(t, 20*time.Second), public(cfg))
+		must(t, err)
+		t.Cleanup(func() { _ = next.Close() })
+		tun = next
+	}
+	select {
+	case err := <-got:
+		t.Errorf("the request ended early: %v", err)
+		close(finish)
+	case <-time.After(time.Second): // by then each of those before has left its slot
+		close(finish)
+		must(t, <-got)
 	}
 }

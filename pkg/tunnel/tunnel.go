@@ -70,8 +70,8 @@ type Tunnel struct {
 	endpoint atomic.Pointer[endpoint]
 	tasks    guard.Group
 
-	alone   func()                             // forgets the tunnel in whose place this one was opened, which is closed
-	hurried atomic.Pointer[context.CancelFunc] // closes the tunnel in whose place this one was opened; nil: there was none
+	alone  func()                  // forgets the tunnel in whose place this one was opened, which is closed
+	before atomic.Pointer[leaving] // the tunnel in whose place this one was opened, on its way out; nil: there was none
 
 	accepted chan net.Conn // from the slots, for Accept
 	life     context.Context
@@ -81,6 +81,12 @@ type Tunnel struct {
 	shut     atomic.Bool // Close was called once
 	last     guard.Group // what waits for the last connection
 	closing  sync.Once
+}
+
+// leaving is a tunnel whose place another one has: what is under way there goes on for a while.
+type leaving struct {
+	hurry func()          // ends it at once
+	left  <-chan struct{} // closed when it has ended
 }
 
 // SetTarget moves the tunnel to addr, "host:port", or "" while there is no app. New connections
@@ -124,8 +130,8 @@ func (t *Tunnel) NewToken() error {
 // hurry closes at once the tunnel in whose place this one was opened, if that still serves what was under way: it
 // admits visitors whom this one does not admit any more.
 func (t *Tunnel) hurry() {
-	if end := t.hurried.Load(); end != nil {
-		(*end)()
+	if before := t.before.Load(); before != nil {
+		before.hurry()
 	}
 }
 
@@ -272,9 +278,18 @@ func (t *Tunnel) withdraw() {
 	}
 }
 
-// drained waits until no connection is open or the tunnel has ended. It returns ctx's error if that ends first.
+// drained waits until no connection is open or the tunnel has ended, and until the tunnel before has left, which ends with
+// this one. It returns ctx's error if that ends first.
 func (t *Tunnel) drained(ctx context.Context) error {
 	t.sup.givenBack(ctx)
+	if before := t.before.Load(); before != nil {
+		select {
+		case <-before.left:
+		case <-t.life.Done():
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 	idle := time.NewTicker(20 * time.Millisecond)
 	defer idle.Stop()
 	for {
