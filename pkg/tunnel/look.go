@@ -4,6 +4,7 @@ package tunnel
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"net/url"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/gate"
@@ -174,15 +176,10 @@ func (t *Tunnel) lookAtSlot(ctx context.Context, over link, slot int, wait time.
 		return c, err
 	}
 	f := probe.URL(ctx, q)
-	switch {
-	case f.Kind != probe.Unreachable || ctx.Err() != nil:
-		return t.sees(f)
-	case reached.Load():
+	if f.Kind == probe.Unreachable && reached.Load() && ctx.Err() == nil {
 		return slots.Silent
-	case sshlink.Unconnected(f.Err): // nginx itself is away
-		return slots.Nobody
 	}
-	return slots.Unknown
+	return t.sees(f)
 }
 
 // lookAtURL says who answers at the public URL, asked in the way in which it was seen to lead here.
@@ -214,6 +211,10 @@ func (t *Tunnel) sees(f probe.Finding) slots.Sight {
 		return slots.Nobody
 	case probe.Elsewhere:
 		return slots.Foreign
+	case probe.Unreachable:
+		if op, ok := errors.AsType[*net.OpError](f.Err); ok && op.Op == "dial" && errors.Is(op, syscall.ECONNREFUSED) || sshlink.Unconnected(f.Err) {
+			return slots.Nobody // nginx itself is away
+		}
 	}
 	return slots.Unknown // among them a tunnel that does not know its own time yet
 }

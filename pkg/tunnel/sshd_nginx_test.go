@@ -12,12 +12,16 @@ import (
 
 // When nginx is away no visitor gets here, and the state says so.
 func TestNginxAway(t *testing.T) {
-	r := newRendered(t)
-	tun := open(t, public(r.described("sales", app(t, "hello"))))
-	await(t, tun, "its links", whole)
-	r.proxy.Nginx.Stop()
-	s := await(t, tun, "that visitors are elsewhere", inState(tunnel.Reconnecting))
-	if s.Links != 2 || s.LastError == nil {
-		t.Errorf("%s", brief(tun))
+	for _, kind := range []string{"prepared", "plain"} {
+		t.Run(kind, func(t *testing.T) {
+			c, cfg := machine(t, kind, nothing)
+			tun := open(t, public(cfg))
+			await(t, tun, "its links", func(s tunnel.Status) bool { return s.State == tunnel.Up && s.Links == 2 })
+			c.nginx.Stop()
+			s := await(t, tun, "that visitors are elsewhere", inState(tunnel.Reconnecting))
+			if s.Links != 2 || s.LastError == nil {
+				t.Errorf("%s", brief(tun))
+			}
+		})
 	}
 }

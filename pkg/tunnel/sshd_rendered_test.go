@@ -39,7 +39,7 @@ func newRendered(t testing.TB, change ...func(*proxyhost.Host)) *rendered {
 			c(h)
 		}
 	}})
-	return &rendered{chain: chain{Server: p.Server, port: p.HTTP, url: p.URL("sales")}, proxy: p, http: p.HTTP}
+	return &rendered{chain: chain{Server: p.Server, port: p.HTTP, url: p.URL("sales"), nginx: p.Nginx}, proxy: p, http: p.HTTP}
 }
 
 func (r *rendered) exposed(t testing.TB, name, target string) *tunnel.Tunnel {

@@ -38,7 +38,7 @@ func newPlain(t testing.TB) *chain {
 	_, site, _ := strings.Cut(string(page), "```nginx\n")
 	site, _, _ = strings.Cut(site, "```")
 	site = strings.NewReplacer("listen 80;", fmt.Sprintf("listen 127.0.0.1:%d;", port), "127.0.0.1:8080", fmt.Sprintf("127.0.0.1:%d", c.port)).Replace(site)
-	nginxtest.Start(t, site, port)
+	c.nginx = nginxtest.Start(t, site, port)
 	return c
 }
 

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/leak"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/nginxtest"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/proxytest"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/tunnel"
@@ -30,9 +31,10 @@ import (
 // chain is a proxy machine: a real sshd, and a reverse proxy in the place of nginx.
 type chain struct {
 	*sshdtest.Server
-	port int    // the slot's
-	url  string // of the reverse proxy
-	log  proxytest.Log
+	port  int    // the slot's
+	url   string // of the reverse proxy
+	log   proxytest.Log
+	nginx *nginxtest.Server // nil: another reverse proxy
 }
 
 // newChain starts one; what is left of it or of its tunnels when the test ends is an error.
