@@ -15,16 +15,13 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/hostkeys"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/leak"
-	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/relay"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshauth"
 )
@@ -117,76 +114,6 @@ func TestHeldCommand(t *testing.T) {
 	if _, err := l.Run(within(t, 20*time.Second), "true"); err != nil {
 		t.Errorf("the link: %v", err)
 	}
-}
-
-// Who comes while the server has not heard yet that a slot is closed is served: all of a round trip were refused.
-func TestCloseRefusesNobodyEarly(t *testing.T) {
-	leak.Check(t)
-	s := sshdtest.Start(t, sshdtest.Options{})
-	way := relay.Start(t, s.Addr())
-	cfg := config(t, s)
-	addr := strings.Split(way.Addr(), ":")
-	cfg.Host = addr[0]
-	cfg.Port, _ = strconv.Atoi(addr[1])
-	l, err := Dial(within(t, 20*time.Second), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	slot := bind(t, s, l)
-	way.Delay(100 * time.Millisecond)
-	var tasks sync.WaitGroup
-	tasks.Go(func() {
-		for {
-			c, err := slot.Accept()
-			if err != nil {
-				return
-			}
-			_, _ = c.Write([]byte("x"))
-			_ = c.Close()
-		}
-	})
-	var came, lost atomic.Int32
-	for closing := false; ; {
-		c, err := net.Dial("tcp", slot.Addr().String())
-		if err != nil {
-			break // the server has heard
-		}
-		came.Add(1)
-		tasks.Go(func() {
-			defer func() { _ = c.Close() }()
-			if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
-				lost.Add(1)
-			}
-		})
-		if !closing {
-			closing = true
-			tasks.Go(func() { _ = slot.Close() })
-		}
-		time.Sleep(5 * time.Millisecond) // a visitor's own pace
-	}
-	tasks.Wait()
-	if 2*lost.Load() > came.Load() { // a few may be in the queue of an sshd that is busy
-		t.Errorf("%d of %d visitors were lost", lost.Load(), came.Load())
-	}
-}
-
-// A port that was in use is asked for again in one round trip.
-func TestListenAgain(t *testing.T) {
-	leak.Check(t)
-	s := sshdtest.Start(t, sshdtest.Options{})
-	holder, l := dialLink(t, s), dialLink(t, s)
-	slot := bind(t, s, holder)
-	port := slot.Addr().(*net.TCPAddr).Port
-	if _, err := l.ListenAgain(within(t, 20*time.Second), port); !errors.Is(err, fault.ErrForward) || fault.IsPermanent(err) {
-		t.Errorf("in use: %v", err)
-	}
-	_ = slot.Close()
-	again, err := l.ListenAgain(within(t, 20*time.Second), port)
-	if err != nil {
-		t.Fatal(err)
-	}
-	visit(t, again)
 }
 
 func TestLinkCarriesVisitors(t *testing.T) {
@@ -321,76 +248,6 @@ func TestPausedServerIsNotDead(t *testing.T) {
 	}
 	s.ContinueLinks()
 	visit(t, slot)
-}
-
-func TestSlotsComeAndGo(t *testing.T) {
-	leak.Check(t)
-	s := sshdtest.Start(t, sshdtest.Options{})
-	l := dialLink(t, s)
-	slot := bind(t, s, l)
-	port := slot.port
-	visitor, accepted := visit(t, slot)
-	if err := slot.Close(); err != nil || s.HoldsPort(port) {
-		t.Fatalf("Close: %v; held %v", err, s.HoldsPort(port))
-	}
-	_, _ = visitor.Write([]byte("still here"))
-	if _, err := io.ReadFull(accepted, make([]byte, 10)); err != nil {
-		t.Errorf("a connection ended with its slot: %v", err)
-	}
-	again, err := l.Listen(within(t, 20*time.Second), port)
-	if err != nil {
-		t.Fatalf("the same port again: %v", err)
-	}
-	visit(t, again)
-}
-
-func TestPortsThatAreRefused(t *testing.T) {
-	leak.Check(t)
-	for name, c := range map[string]struct {
-		options   sshdtest.Options
-		port      int // 0: one that is in use
-		permanent bool
-		says      string
-	}{
-		"in use":               {sshdtest.Options{}, 0, false, "in use"},
-		"forbidden":            {sshdtest.Options{Config: []string{"AllowTcpForwarding no"}}, 18080, true, "forbids"},
-		"forbidden this way":   {sshdtest.Options{Config: []string{"AllowTcpForwarding local"}}, 18080, true, "forbids"},
-		"forbidden by the key": {sshdtest.Options{AuthorizedKeys: "no-port-forwarding %s"}, 18080, true, "forbids"},
-		"not on the list":      {sshdtest.Options{Config: []string{"PermitListen 127.0.0.1:18081"}}, 18080, true, "forbids"},
-		"privileged":           {sshdtest.Options{Unprivileged: true}, 81, true, "below 1024"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			leak.Check(t)
-			s := sshdtest.Start(t, c.options)
-			if c.port == 0 {
-				c.port = s.FreePort()
-				holder, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(c.port)))
-				if err != nil {
-					t.Fatal(err)
-				}
-				defer func() { _ = holder.Close() }()
-			}
-			_, err := dialLink(t, s).Listen(within(t, 20*time.Second), c.port)
-			e := wantFault(t, err, fault.ErrForward, c.permanent)
-			if !strings.Contains(e.Error(), c.says) || e.Hint == "" {
-				t.Errorf("%q, hint %q: want %q", e.Error(), e.Hint, c.says)
-			}
-		})
-	}
-}
-
-// The port that is asked for to tell busy from forbidden is given back.
-func TestRefusalLeavesNoOtherPortBound(t *testing.T) {
-	leak.Check(t)
-	s := sshdtest.Start(t, sshdtest.Options{})
-	l, other := dialLink(t, s), dialLink(t, s)
-	slot := bind(t, s, l)
-	if _, err := other.Listen(within(t, 20*time.Second), slot.port); err == nil {
-		t.Fatal("two links hold one port")
-	}
-	if got := s.Slots(); len(got) != 1 || got[0] != slot.port {
-		t.Errorf("ports %v are bound, want %d", got, slot.port)
-	}
 }
 
 func TestSessionIsOptional(t *testing.T) {

@@ -34,6 +34,7 @@ type checker struct {
 	mu      sync.Mutex
 	open    map[string]string // question: answer
 	exposed probe.Exposed
+	stands  bool // the tunnel was seen to serve its visitors
 	left    bool
 }
 
@@ -71,11 +72,24 @@ func (c *checker) order() probe.Exposed {
 	return c.exposed
 }
 
+// stand has this tunnel say from now on that it is the newer one. One that is still being opened may fail, and those
+// before it would not come back.
+func (c *checker) stand() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stands = true
+}
+
 // says is the answer to another tunnel's question, "" if it is none.
 func (c *checker) says(asker string) string {
 	says := c.order().Says(asker)
 	if says != "" {
 		c.asked()
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if says == probe.SaysNewer && !c.stands {
+		return probe.SaysUnknown
 	}
 	return says
 }

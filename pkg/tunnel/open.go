@@ -62,6 +62,7 @@ func (t *Tunnel) start(ctx context.Context, forwards bool) error {
 	if err := t.ready(ctx); err != nil {
 		return err
 	}
+	t.check.stand()
 	t.sup.tell(func() { t.sup.setupBy = time.Time{} })
 	return nil
 }

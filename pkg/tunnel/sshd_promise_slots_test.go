@@ -6,6 +6,7 @@ package tunnel_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -29,6 +30,21 @@ func TestPromiseANewerThatEnds(t *testing.T) {
 		newer := e.expose(t, "new")
 		time.Sleep(time.Second) // it is not for long; the older one has not looked yet
 		_ = newer.Close()
+		e.settles(t, "old")
+		await(t, older, "all its slots", func(s tunnel.Status) bool { return s.State == tunnel.Up && s.Slots == e.many })
+	})
+}
+
+// A newer one whose expose() fails, here for its URL leads elsewhere, leaves the visitors with the older one.
+func TestPromiseANewerThatFails(t *testing.T) {
+	r := newRendered(t)
+	together(r.apps(), func(e exposure) {
+		older := e.expose(t, "old")
+		bad := public(e.described(e.name, who(t, "new")))
+		bad.URL = "http://" + who(t, "elsewhere") + "/"
+		if _, err := tunnel.Expose(within(t, 5*time.Second), bad); !errors.Is(err, tunnel.ErrForward) { // the older one has looked several times
+			t.Errorf("%v", err)
+		}
 		e.settles(t, "old")
 		await(t, older, "all its slots", func(s tunnel.Status) bool { return s.State == tunnel.Up && s.Slots == e.many })
 	})
