@@ -49,9 +49,10 @@ func TestPromiseFarAway(t *testing.T) {
 	})
 }
 
-// expose() on a prepared proxy takes 13 round trips; the rest of the bar is for a busy machine.
+// expose() on a prepared proxy takes 15 round trips, 23 if nothing goes back to back; what is between is for a busy machine: on one
+// with a load of 20 it took a second longer.
 func TestPromiseRoundTrips(t *testing.T) {
-	const rtt, most = 300 * time.Millisecond, 17
+	const rtt, most = 500 * time.Millisecond, 19
 	_, cfg := far(t, rtt)
 	begin := time.Now()
 	open(t, cfg)
