@@ -198,7 +198,7 @@ func TestNamesOfAPreparedProxy(t *testing.T) {
 	p.desc.SelfService = &proxyhost.SelfService{URL: p.url, Slots: []string{"/slots/{name}.0.sock", "/slots/{name}.1.sock"}}
 	p.describe(t)
 	cfg.Name, cfg.Allow = "mine", nil
-	cfg.URL = "http://nosuchname.invalid/"
+	cfg.URL = fmt.Sprintf("http://nosuchname.invalid:%d/", p.FreePort())
 	tun = open(t, cfg)
 	s := await(t, tun, "two links", func(s tunnel.Status) bool { return s.Links == 2 && s.Slots == 2 })
 	if s.Name != "mine" || tun.Addr().String() != "/slots/mine.0.sock" {
