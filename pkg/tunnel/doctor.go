@@ -183,6 +183,9 @@ func (t *Tunnel) checkVisitor(ctx context.Context, a approach) Checked {
 	ctx, cancel := context.WithTimeout(ctx, visitPatience)
 	defer cancel()
 	c := judgeVisit(visit.Do(ctx), who, a)
+	if s := t.Status(); s.State == Replaced { // what answers is the newer tunnel
+		c.OK, c.Hint = false, "the answer is not of this tunnel: see the rows above"
+	}
 	if s := t.Status(); s.State == Expired { // whatever stands before the gate
 		c.OK, c.Hint = false, s.LastError.Hint
 	}

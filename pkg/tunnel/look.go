@@ -34,6 +34,7 @@ func (t *Tunnel) verify(ctx context.Context) error {
 	direct := make(chan probe.Finding, 1)
 	t.tasks.Go(func() { direct <- probe.URL(ctx, question) })
 	overLink := make(chan probe.Finding, 1)
+	var untold *probe.Finding // it could not be asked over the link
 	late := time.NewTimer(headStart)
 	defer late.Stop()
 	if e := t.endpoint.Load(); e.prepared && e.url != e.inside { // the proxy does not know the URL: it says nothing of where that leads
@@ -59,10 +60,18 @@ func (t *Tunnel) verify(ctx context.Context) error {
 				return t.verified(ctx, f, "url")
 			}
 			t.log.Debug("the URL cannot be opened from this machine", "reason", f.Answer)
+			if untold != nil {
+				return t.verified(ctx, *untold, "link")
+			}
+			direct = nil
 			askLink()
 		case <-late.C:
 			askLink()
 		case f := <-overLink:
+			if f.Kind == probe.Unreachable && direct != nil { // the account may not open it there (permitopen); from here it may lead elsewhere
+				untold = &f
+				continue
+			}
 			return t.verified(ctx, f, "link")
 		}
 	}

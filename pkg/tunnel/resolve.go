@@ -165,7 +165,7 @@ func (cfg *Config) checkAccess() error {
 		return fault.Config("count {token_version} up from 1 to make earlier links invalid", "token_version %d is not a number from 1 on", cfg.TokenVersion)
 	}
 	if !cfg.Expires.IsZero() && !cfg.Expires.After(time.Now()) {
-		return fault.Config("pass a moment to come, or the seconds until then", "expires is in the past: the link would admit nobody")
+		return fault.Config("pass a time in the future", "expires is in the past: the link would admit nobody")
 	}
 	if cfg.Token != "" {
 		if _, err := gate.GivenToken(cfg.Token, cfg.Expires); err != nil {

@@ -6,6 +6,7 @@ package tunnel_test
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -13,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/tunnel"
 )
 
@@ -36,5 +38,15 @@ func TestAURLThatThePreparedProxyDoesNotKnow(t *testing.T) {
 		if s.State != tunnel.Up {
 			t.Fatalf("%s: %v", s.State, s.LastError)
 		}
+	}
+}
+
+// An address that leads elsewhere is none to expose at, also where the account may not ask for it on the proxy.
+func TestAURLThatLeadsElsewhere(t *testing.T) {
+	c := newChain(t, sshdtest.Options{Config: []string{"PermitOpen 127.0.0.1:1"}})
+	cfg := c.config(app(t, "hello"))
+	cfg.URL = "http://" + app(t, "elsewhere") + "/"
+	if _, err := tunnel.Expose(within(t, 4*time.Second), cfg); !errors.Is(err, tunnel.ErrForward) { // the question over the link ends after 1 s
+		t.Errorf("%v", err)
 	}
 }

@@ -167,8 +167,8 @@ func (t *Tunnel) counted(s Status) Status {
 	return s
 }
 
-// Reconnect gives up the present link and makes a new one at once. It also revives a tunnel
-// that failed, unless it is one of Listen, which ended with that.
+// Reconnect makes new links at once, each of which takes over from the one that is there. It also revives a tunnel
+// that failed or was replaced, unless it is one of Listen, which ended with that.
 func (t *Tunnel) Reconnect() error {
 	if t.ended() != nil || !t.sup.tell(t.sup.restart) {
 		return fault.Closed()

@@ -239,9 +239,10 @@ func Privileged(port int, user string) *Error {
 // Forbidden: the server forwards no ports for this account.
 func Forbidden(port int) *Error {
 	return &Error{Op: "forward", Class: ErrForward, Permanent: true,
-		Err: fmt.Errorf("the proxy forbids to forward port %d for this account (it refuses any free port too)", port),
+		Err: fmt.Errorf("the proxy forbids forwarding port %d for this account (it refuses any free port too)", port),
 		Hint: "the admin must allow it: in sshd_config AllowTcpForwarding yes (or remote), and no PermitListen or DisableForwarding " +
-			"against it; in authorized_keys no \"restrict\" or \"no-port-forwarding\""}
+			"against it; in authorized_keys no \"no-port-forwarding\", and \"restrict\" only with \"port-forwarding\". A key that may forward one " +
+			"port only (permitlisten) is refused so, too, for any other port, and where another account's or key's program has that one"}
 }
 
 // ForwardFailed: the request for the port got no answer.
