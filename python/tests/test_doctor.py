@@ -58,6 +58,7 @@ def test_on_databricks(proxy: Proxy, app: str, monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_link_that_is_lost(proxy: Proxy, app: str) -> None:
     tunnel = taipy_tunnel.expose(app, **arguments(proxy))
+    eventually(lambda: tunnel.status.links == proxy.links_of_a_tunnel)
     proxy.stop_sshd()
     try:
         eventually(lambda: tunnel.state == "reconnecting")

@@ -116,6 +116,7 @@ def test_it_comes_back(either: Proxy, app: str) -> None:
 def test_reconnect_revives_a_tunnel_that_failed(ended: bool, app: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with machine(Plain) as proxy:
         tunnel = taipy_tunnel.expose(app, **arguments(proxy))
+        eventually(lambda: tunnel.status.links == proxy.links_of_a_tunnel)  # one being made outlives its sshd
         key = proxy.directory / "host_key"
         known = key.read_text()
         proxy.stop_sshd()
@@ -151,6 +152,7 @@ def test_the_library_tells_that_a_tunnel_has_ended(proxy: Proxy, app: str) -> No
 def test_the_proxy_comes_back(app: str) -> None:
     with machine() as proxy:
         tunnel = taipy_tunnel.expose(app, **arguments(proxy))
+        eventually(lambda: tunnel.status.links == proxy.links_of_a_tunnel)
         proxy.stop_sshd()
         eventually(lambda: tunnel.state == "reconnecting")
         started = time.monotonic()
