@@ -26,7 +26,7 @@ func (s *supervisor) show() {
 	if held > 0 {
 		serving = max(serving, 1) // a link that is about to be replaced
 	}
-	if s.refusal != nil && held == 0 && s.table.Exclusive() {
+	if s.refusal != nil && held == 0 && s.table.Exclusive() && s.up() > 0 { // without a link, why there is none is the newer cause
 		why = s.refusal
 		_, retryAt = s.table.Lacking()
 	}

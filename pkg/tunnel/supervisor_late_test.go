@@ -192,31 +192,62 @@ func TestASlotThatIsRefusedIsMissing(t *testing.T) {
 func TestARefusalLeavesWhatIsServed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var refuses atomic.Bool
-		var links []*busyLink
-		tun := startBusy(t, 2, func(context.Context, int) (link, error) {
+		var made atomic.Int32
+		first := make(chan *busyLink, 2)
+		tun := startBusy(t, 2, func(_ context.Context, n int) (link, error) {
 			l := &busyLink{fakeLink: newFakeLink(), take: func(slot int) error {
 				if slot == 1 && refuses.Load() {
 					return fault.SocketRefused("/slots/1")
 				}
 				return nil
 			}}
-			links = append(links, l)
+			made.Add(1)
+			if n < cap(first) {
+				first <- l
+			}
 			return l, nil
 		})
 		defer tun.Close()
 		refuses.Store(true)
-		links[1].die(errors.New("lost"))
+		serves, other := <-first, <-first
+		if !serves.listens()[0] {
+			serves, other = other, serves
+		}
+		other.die(errors.New("lost"))
 		time.Sleep(time.Minute)
 		if st := tun.Status(); st.State != Degraded || st.Slots != 1 || !errors.Is(st.LastError, fault.ErrForward) {
 			t.Errorf("%s, %d slots: %v", st.State, st.Slots, st.LastError)
 		}
-		if links[0].closed.Load() || len(links) > 15 {
-			t.Errorf("the link that serves was closed: %v; %d links were made", links[0].closed.Load(), len(links))
+		if serves.closed.Load() || made.Load() > 15 {
+			t.Errorf("the link that serves was closed: %v; %d links were made", serves.closed.Load(), made.Load())
 		}
 		refuses.Store(false)
 		time.Sleep(20 * time.Second)
 		if st := tun.Status(); st.State != Up || st.Slots != 2 || st.Links != 2 {
 			t.Errorf("%s, %d links, %d slots: %v", st.State, st.Links, st.Slots, st.LastError)
+		}
+	})
+}
+
+// A port that was refused is not why there is no link, when that was lost since.
+func TestARefusalIsAnOlderCauseThanALoss(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &busyLink{fakeLink: newFakeLink(), port: true, take: func(int) error { return fault.Busy(8080) }}
+		tun := startBusy(t, 1, func(_ context.Context, n int) (link, error) {
+			if n == 0 {
+				return l, nil
+			}
+			return nil, fault.Connect("proxy:22", errors.New("refused"))
+		})
+		defer tun.Close()
+		if st := tun.Status(); !errors.Is(st.LastError, fault.ErrForward) {
+			t.Errorf("%v", st.LastError)
+		}
+		l.die(errors.New("lost"))
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if st := tun.Status(); !errors.Is(st.LastError, fault.ErrUnreachable) || !st.RetryAt.After(time.Now()) {
+			t.Errorf("%v, next try at %v", st.LastError, st.RetryAt)
 		}
 	})
 }
