@@ -18,7 +18,7 @@ func FuzzStrings(f *testing.F) {
 	f.Add([]byte("\xff\x00{"), "\x00", 0)
 	f.Fuzz(func(t *testing.T, config []byte, target string, size int) {
 		if cfg, err := tunnel.ParseConfig(config); err == nil && len(cfg.Server) == 1 {
-			t.Skip()
+			return
 		}
 		h := tunnels.expose(config, time.Second)
 		defer tunnels.release(h)

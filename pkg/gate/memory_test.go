@@ -33,9 +33,6 @@ func collected() (m runtime.MemStats) {
 // same ones cost without it, since app and visitors live in this process too. A second thousand leaves
 // nothing behind that the first did not.
 func TestThousandIdleWebsockets(t *testing.T) {
-	if testing.Short() {
-		t.Skip("4000 sockets")
-	}
 	check(t)
 	const many, mostLeft = 1000, 500_000 // bytes: half a kilobyte each; 0.00 to 0.04 MB were seen
 	var app sync.WaitGroup

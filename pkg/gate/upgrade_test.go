@@ -182,9 +182,6 @@ func TestUpgradeThatTheAppRefuses(t *testing.T) {
 
 // TestGigabyteBothWays: after the 101 the gate only copies.
 func TestGigabyteBothWays(t *testing.T) {
-	if testing.Short() {
-		t.Skip("a gigabyte both ways")
-	}
 	check(t)
 	size := int64(1 << 30)
 	if raceDetector() {

@@ -118,6 +118,16 @@ func (p *keyholder) want(t *testing.T, tunnels []*Tunnel, links int) {
 	}
 }
 
+// wantSeldom asserts that no five logins fall within ten minutes.
+func wantSeldom(t *testing.T, logins []time.Time) {
+	t.Helper()
+	for row := logins; len(row) > loginsMost; row = row[1:] {
+		if d := row[loginsMost].Sub(row[0]); d < loginsWithin {
+			t.Errorf("five logins within %v: %v", d, logins)
+		}
+	}
+}
+
 // authorized_keys was empty for 1.5 s, or the home directory away for 5 s.
 func TestRefusedForAMoment(t *testing.T) {
 	for _, tunnels := range []int{1, 8} {
@@ -174,11 +184,7 @@ func TestRefusedForHours(t *testing.T) {
 			if again := refused[begun].Sub(start); again < 15*time.Second || again > 17*time.Second {
 				t.Errorf("the next one comes after %v", again)
 			}
-			for row := refused; len(row) > loginsMost; row = row[1:] {
-				if d := row[loginsMost].Sub(row[0]); d < loginsWithin {
-					t.Errorf("five logins within %v: %v", d, since)
-				}
-			}
+			wantSeldom(t, refused)
 			p.refuseFor(0)
 			time.Sleep(11 * time.Minute)
 			p.want(t, open, 2)
@@ -261,11 +267,7 @@ func TestRefusedOneAfterTheOther(t *testing.T) {
 				time.Sleep(apart)
 			}
 			time.Sleep(time.Hour)
-			for row := p.logins(); len(row) > loginsMost; row = row[1:] {
-				if d := row[loginsMost].Sub(row[0]); d < loginsWithin {
-					t.Errorf("%v apart: five logins within %v", apart, d)
-				}
-			}
+			wantSeldom(t, p.logins())
 			p.refuseFor(0)
 			time.Sleep(11 * time.Minute)
 			p.want(t, open, 2)
