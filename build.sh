@@ -182,7 +182,7 @@ simulate() {
 	TAIPY_TUNNEL_SEEDS=${1:-0-1000000} go test -count=1 -v -timeout 60m -run TestSlotsSimulated ./pkg/slots
 }
 
-# test_all: installs first, so that a program that is missing is all that is told.
+# test_all: installs first, so that a missing program is the only message.
 test_all() {
 	local all
 	need_languages

@@ -145,7 +145,7 @@ int32_t tt_reconnect(int64_t handle);
  *   requests, refused, failed, slow   requests so far; of them refused by the gate for want of access,
  *               failed with a status of 500 or more, slow: after more than a second
  *   bytes       carried both ways since the start
- *   reconnects  links that were made anew
+ *   reconnects  links that took the place of another
  *   since       when the present state began, seconds since 1970 (a float)
  *   retry_at    when the next attempt is made, seconds since 1970; 0 unless "reconnecting"
  *   last_error  null, or {"class":…,"op":…,"message":…,"hint":…}; class is one of

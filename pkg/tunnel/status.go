@@ -75,7 +75,7 @@ type Status struct {
 	Slow     int64 `json:"slow"`
 	// Bytes is what was carried both ways.
 	Bytes int64 `json:"bytes"`
-	// Reconnects counts the links that were made anew: those that took the place of another.
+	// Reconnects counts the links that took the place of another.
 	Reconnects int `json:"reconnects"`
 	// Since is when State began; RetryAt when the next attempt is due, zero if none is.
 	Since   time.Time `json:"since"`

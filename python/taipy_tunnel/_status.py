@@ -66,7 +66,7 @@ class Status:
     failed: int  # with a status of 500 or more
     slow: int  # after more than a second
     bytes: int  # carried both ways since the start
-    reconnects: int  # links that were made anew
+    reconnects: int  # links that took the place of another
     since: datetime.datetime  # when the state began, UTC
     retry_at: datetime.datetime | None  # when the next attempt is made, None unless one is due
     last_error: TunnelError | None  # the newest, None once all is well again
