@@ -321,9 +321,17 @@ func (l *Link) Dial(ctx context.Context, addr string) (net.Conn, error) {
 
 // Unconnected reports whether err of Dial says that the server tried to connect, and nothing answered; not if it may not, or
 // if the link ended.
-func Unconnected(err error) bool {
-	refused, ok := errors.AsType[*ssh.OpenChannelError](err)
-	return ok && refused.Reason == ssh.ConnectionFailed
+func Unconnected(err error) bool { return refusal(err) == ssh.ConnectionFailed }
+
+// Prohibited reports whether err of Dial says that the account may not connect there (PermitOpen).
+func Prohibited(err error) bool { return refusal(err) == ssh.Prohibited }
+
+// refusal is why the server opened no channel (RFC 4254, section 5.1), 0 if err is not that.
+func refusal(err error) ssh.RejectionReason {
+	if refused, ok := errors.AsType[*ssh.OpenChannelError](err); ok {
+		return refused.Reason
+	}
+	return 0
 }
 
 // RoundTrip returns how long a round trip to the server took at the login, 0 where it asked for none.

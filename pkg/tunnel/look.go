@@ -90,6 +90,7 @@ func (t *Tunnel) verified(ctx context.Context, f probe.Finding, how string) erro
 		if ctx.Err() == context.Canceled { // who asked does not want to know any more
 			return ctx.Err()
 		}
+		t.unasked.Store(f.Kind == probe.Unreachable) // each look asks again
 		t.log.Warn("the URL could not be checked", "url", t.endpoint.Load().url, "reason", f.Answer)
 		return nil
 	}
@@ -139,15 +140,15 @@ func (t *Tunnel) fromProxy(q probe.Question, dial dialer) probe.Question {
 // lookAtSlots says who answers at each slot, asked over a link or, where only that was possible, at the public URL.
 func (t *Tunnel) lookAtSlots(ctx context.Context, over link, n int) []slots.Sight {
 	seen := make([]slots.Sight, n)
-	if s, _ := t.board.read(); !t.endpoint.Load().slotwise && s.Checked == "" {
-		return nil // it cannot be told
-	}
 	if !t.endpoint.Load().slotwise {
 		worst := slots.Unknown
 		for range n { // nginx leads by turns to each
 			if one := t.lookAtURL(ctx, over, 0); one != slots.Unknown && (worst == slots.Unknown || worst == slots.Ours || one == slots.Newer) {
 				worst = one
 			}
+		}
+		if s, _ := t.board.read(); s.Checked == "" && worst == slots.Unknown {
+			return nil // it cannot be told: no reason to look again soon
 		}
 		for i := range seen {
 			seen[i] = worst
@@ -191,19 +192,54 @@ func (t *Tunnel) lookAtSlot(ctx context.Context, over link, slot int, wait time.
 	return t.sees(f)
 }
 
-// lookAtURL says who answers at the public URL, asked in the way in which it was seen to lead here.
+// lookAtURL says who answers at the public URL. wait bounds each question; 0: as long as a question waits.
 func (t *Tunnel) lookAtURL(ctx context.Context, over link, wait time.Duration) slots.Sight {
+	return t.sees(t.askURL(ctx, over, wait))
+}
+
+// askURL asks the public URL once, in the way in which it was seen to lead here. Where it could not be asked at first, as
+// while nginx is away, it is asked in both ways until it is seen.
+func (t *Tunnel) askURL(ctx context.Context, over link, wait time.Duration) probe.Finding {
 	q, end := t.question()
 	defer end()
 	q.Once, q.Timeout = true, wait
-	switch s, _ := t.board.read(); s.Checked {
-	case "url":
-	case "link":
-		q = t.fromProxy(q, over.Dial)
-	default:
-		return slots.Unknown
+	s, _ := t.board.read()
+	switch {
+	case s.Checked == "url":
+		return probe.URL(ctx, q)
+	case s.Checked == "link":
+		return probe.URL(ctx, t.fromProxy(q, over.Dial))
+	case !t.unasked.Load():
+		return probe.Finding{Kind: probe.Unreachable}
 	}
-	return t.sees(probe.URL(ctx, q))
+	how, f := "url", probe.URL(ctx, q)
+	if f.Kind == probe.Unreachable {
+		gone := refused(f.Err) && t.onServer()
+		how, f = "link", probe.URL(ctx, t.fromProxy(q, over.Dial))
+		if f.Kind == probe.Unreachable && !gone {
+			t.unasked.Store(!sshlink.Prohibited(f.Err)) // sshd logs each time
+			f.Err = nil                                 // visitors may come to another machine's nginx
+		}
+	}
+	switch f.Kind {
+	case probe.Ours:
+		_ = t.verified(ctx, f, how)
+	case probe.Guarded:
+		t.unasked.Store(false)
+	}
+	return f
+}
+
+// onServer: the URL names the machine to which the links go.
+func (t *Tunnel) onServer() bool {
+	u, err := url.Parse(t.endpoint.Load().url)
+	return err == nil && u.Hostname() == t.cfg.server.Host
+}
+
+// refused: nobody listens there.
+func refused(err error) bool {
+	op, ok := errors.AsType[*net.OpError](err)
+	return ok && op.Op == "dial" && errors.Is(op, syscall.ECONNREFUSED)
 }
 
 // sees is what a finding means, which also tells the proxy's time.
@@ -221,7 +257,7 @@ func (t *Tunnel) sees(f probe.Finding) slots.Sight {
 	case probe.Elsewhere:
 		return slots.Foreign
 	case probe.Unreachable:
-		if op, ok := errors.AsType[*net.OpError](f.Err); ok && op.Op == "dial" && errors.Is(op, syscall.ECONNREFUSED) || sshlink.Unconnected(f.Err) {
+		if refused(f.Err) || sshlink.Unconnected(f.Err) {
 			return slots.Nobody // nginx itself is away
 		}
 	}

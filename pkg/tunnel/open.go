@@ -189,10 +189,24 @@ func (t *Tunnel) ready(ctx context.Context) error {
 	case errors.Is(ctx.Err(), context.Canceled):
 		return ctx.Err()
 	case last == nil:
-		return fault.TooSoon(t.cfg.server.String())
+		return t.late()
 	}
 	return last
 }
+
+// late is why a set-up has failed whose attempt was cut a moment ago, and may be about to tell.
+func (t *Tunnel) late() error {
+	ctx, cancel := context.WithTimeout(t.life, lateFor)
+	defer cancel()
+	for s := range t.board.watch(ctx) {
+		if s.LastError != nil {
+			return s.LastError
+		}
+	}
+	return fault.TooSoon(t.cfg.server.String())
+}
+
+const lateFor = time.Second
 
 // notExposed waits for the first look, where it decides whether an app may be open to everybody.
 func (t *Tunnel) notExposed() error {

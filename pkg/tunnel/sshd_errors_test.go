@@ -331,7 +331,7 @@ func TestCancelledExposeLeavesNothing(t *testing.T) {
 func TestURLThatCannotBeCheckedIsLetPass(t *testing.T) {
 	c := newChain(t, sshdtest.Options{})
 	cfg := c.config(app(t, "hello"))
-	cfg.URL = fmt.Sprintf("http://127.0.0.1:%d/", c.FreePort())
+	cfg.URL = fmt.Sprintf("http://127.0.0.2:%d/", c.FreePort())
 	tun, err := tunnel.Expose(within(t, 20*time.Second), cfg)
 	if err != nil {
 		t.Fatal(err)

@@ -24,13 +24,3 @@ func TestKnownANewerThatFails(t *testing.T) {
 	}
 	await(t, older, "replaced", inState(tunnel.Replaced))
 }
-
-func TestKnownAURLThatCouldNotBeAsked(t *testing.T) {
-	c, cfg := machine(t, "plain", func(http.ResponseWriter, *http.Request) {})
-	c.nginx.Stop()
-	tun := open(t, public(cfg))
-	time.Sleep(8 * time.Second) // a tunnel whose URL was asked would have looked
-	if s := tun.Status(); s.State != tunnel.Up || s.Checked != "" {
-		t.Errorf("%+v", s)
-	}
-}

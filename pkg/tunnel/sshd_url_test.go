@@ -50,3 +50,26 @@ func TestAURLThatLeadsElsewhere(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// While nginx is away its URL cannot be asked; when it is back, the URL is, and the state tells what visitors get.
+func TestAURLThatCouldNotBeAsked(t *testing.T) {
+	for name, c := range map[string]struct{ host, checked string }{
+		"from here":     {"127.0.0.1", "url"},
+		"over the link": {"nosuchname.invalid", "link"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m, cfg := machine(t, "plain", func(http.ResponseWriter, *http.Request) {})
+			m.nginx.Stop()
+			cfg.URL = strings.Replace(cfg.URL, "127.0.0.1", c.host, 1)
+			tun := open(t, public(cfg))
+			if s := tun.Status(); s.Checked != "" {
+				t.Errorf("%+v", s)
+			}
+			if c.checked == "url" { // and nobody else is there at the proxy's address
+				await(t, tun, "nobody", func(s tunnel.Status) bool { return s.State == tunnel.Reconnecting && errors.Is(s.LastError, tunnel.ErrForward) })
+			}
+			m.nginx.Again()
+			await(t, tun, "the answer", func(s tunnel.Status) bool { return s.State == tunnel.Up && s.Checked == c.checked })
+		})
+	}
+}

@@ -68,6 +68,7 @@ type Tunnel struct {
 	gate     *visitorGate // nil: none
 	listens  bool         // its program accepts the connections
 	endpoint atomic.Pointer[endpoint]
+	unasked  atomic.Bool // the URL could not be asked yet whether it leads here
 	tasks    guard.Group
 
 	alone  func()                  // forgets the tunnel in whose place this one was opened, which is closed

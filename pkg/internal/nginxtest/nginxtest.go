@@ -26,8 +26,11 @@ const readyTimeout = 20 * time.Second
 
 // Server is a running nginx.
 type Server struct {
-	t   testing.TB
-	cmd *exec.Cmd
+	t     testing.TB
+	cmd   *exec.Cmd
+	nginx string // its file
+	dir   string
+	ports []int
 }
 
 // Reload has it read its configuration again. Its earlier processes may answer for a moment longer.
@@ -37,6 +40,31 @@ func (s *Server) Reload() { must(s.t, s.cmd.Process.Signal(syscall.SIGHUP)) }
 func (s *Server) Stop() {
 	must(s.t, s.cmd.Process.Signal(syscall.SIGTERM))
 	_ = s.cmd.Wait()
+}
+
+// Again starts it again after Stop, and returns when its ports are served.
+func (s *Server) Again() {
+	s.t.Helper()
+	s.cmd = exec.Command(s.nginx, "-p", s.dir, "-e", filepath.Join(s.dir, "error.log"), "-c", filepath.Join(s.dir, "nginx.conf"))
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+	must(s.t, s.cmd.Start())
+	for _, port := range s.ports {
+		for deadline := time.Now().Add(readyTimeout); ; time.Sleep(5 * time.Millisecond) {
+			c, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+			if err == nil {
+				_ = c.Close()
+				break
+			}
+			if time.Now().After(deadline) {
+				s.t.Fatalf("nginx does not listen on port %d: %s", port, s.log())
+			}
+		}
+	}
+}
+
+func (s *Server) log() string {
+	text, _ := os.ReadFile(filepath.Join(s.dir, "error.log"))
+	return string(text)
 }
 
 // Start runs nginx with what is given of its http block. It returns when each of the ports of
@@ -59,31 +87,19 @@ func Start(t testing.TB, http string, ports ...int) *Server {
 		"http {\naccess_log %[2]s/access.log;\nclient_body_temp_path %[2]s/body;\nproxy_temp_path %[2]s/proxy;\nfastcgi_temp_path %[2]s/f;\nuwsgi_temp_path %[2]s/u;\nscgi_temp_path %[2]s/s;\n%[3]s\n}\n",
 		user, dir, http)
 	must(t, os.WriteFile(filepath.Join(dir, "nginx.conf"), []byte(conf), 0o600))
-	cmd := exec.Command(nginx, "-p", dir, "-e", filepath.Join(dir, "error.log"), "-c", filepath.Join(dir, "nginx.conf"))
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
-	must(t, cmd.Start())
-	log := func() string { text, _ := os.ReadFile(filepath.Join(dir, "error.log")); return string(text) }
+	s := &Server{t: t, nginx: nginx, dir: dir, ports: ports}
 	t.Cleanup(func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM) // the master ends its workers
-		_ = cmd.Wait()
+		if s.cmd != nil {
+			_ = s.cmd.Process.Signal(syscall.SIGTERM) // the master ends its workers
+			_ = s.cmd.Wait()
+		}
 		if t.Failed() {
-			t.Logf("nginx:\n%s", log())
+			t.Logf("nginx:\n%s", s.log())
 		}
 		_ = os.RemoveAll(dir)
 	})
-	for _, port := range ports {
-		for deadline := time.Now().Add(readyTimeout); ; time.Sleep(5 * time.Millisecond) {
-			c, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
-			if err == nil {
-				_ = c.Close()
-				break
-			}
-			if time.Now().After(deadline) {
-				t.Fatalf("nginx does not listen on port %d: %s", port, log())
-			}
-		}
-	}
-	return &Server{t, cmd}
+	s.Again()
+	return s
 }
 
 func missing(t testing.TB) {
