@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -28,6 +29,9 @@ func (g *Gate) upgrade(x *exchange, r *http.Request, t *trip) {
 		x.socket = &socket{toApp: half{masked: true}}
 		defer context.AfterFunc(g.parting.Load(), func() {
 			time.AfterFunc(goodbye, end)
+			for _, h := range []*half{&x.socket.toVisitor, &x.socket.toApp} { // before one is told, and answers
+				h.leaving.Store(true)
+			}
 			g.tasks.Go(x.socket.toApp.leave) // each by itself: one may be stuck
 			g.tasks.Go(x.socket.toVisitor.leave)
 		})()
@@ -41,13 +45,13 @@ type socket struct{ toVisitor, toApp half }
 
 // half is one direction of a websocket.
 type half struct {
-	masked bool // what goes to a server is (RFC 6455, section 5.1)
+	masked  bool        // what goes to a server is (RFC 6455, section 5.1)
+	leaving atomic.Bool // it is to say goodbye
 
-	mu      sync.Mutex // held while something is written
-	to      io.Writer  // nil: the answer's head has not gone yet
-	frames  frames
-	leaving bool
-	left    bool // the goodbye has gone, and nothing follows it
+	mu     sync.Mutex // held while something is written
+	to     io.Writer  // nil: the answer's head has not gone yet
+	frames frames
+	left   bool // the goodbye has gone, and nothing follows it
 }
 
 // start begins to copy to w, through what it returns.
@@ -63,13 +67,12 @@ func (h *half) start(w io.Writer) io.Writer {
 func (h *half) leave() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.leaving = true
 	h.bye()
 }
 
 // bye says it now, if it is time. mu is held.
 func (h *half) bye() {
-	if !h.leaving || h.left || h.to == nil || !h.frames.between() {
+	if !h.leaving.Load() || h.left || h.to == nil || !h.frames.between() {
 		return
 	}
 	h.left = true
@@ -82,9 +85,10 @@ func (h *half) bye() {
 func (h *half) Write(b []byte) (int, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.bye() // what comes next may be the other end's answer to it
 	for done := 0; done < len(b) && !h.left; {
 		n := h.frames.pass(b[done:])
-		for !h.leaving && done+n < len(b) {
+		for !h.leaving.Load() && done+n < len(b) {
 			n += h.frames.pass(b[done+n:])
 		}
 		if _, err := h.to.Write(b[done : done+n]); err != nil {
