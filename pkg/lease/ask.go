@@ -74,6 +74,12 @@ func (c *Lease) Hears(ctx context.Context, proxy runner, link int, line string) 
 	return nil
 }
 
+// Contested reports whether the marks show a newer tunnel at the slot. told: they could be read.
+func (c *Lease) Contested(ctx context.Context, proxy runner) (there, told bool) {
+	_, err := c.look(ctx, proxy, 0, true)
+	return errors.Is(err, fault.ErrReplaced), !errors.Is(err, errNoMarks)
+}
+
 // claim has a port that was refused given back by other links of our key, and asks for it all the time, for the moment in
 // which they do. It returns the slot if it got it; nil and nil if the port is about to be free; otherwise busy, or what is
 // known of who has it.

@@ -135,14 +135,14 @@ func (t *Table) Holder(i int) LinkID { return t.slots[i].holder }
 // Had reports whether this tunnel ever had a slot.
 func (t *Table) Had() bool { return t.held }
 
-// Yielded reports whether the slots are left to another tunnel of this process.
+// Yielded reports whether the slots are left to another tunnel.
 func (t *Table) Yielded() bool { return t.yielded }
 
 // Replaced reports whether a newer tunnel has the slots.
 func (t *Table) Replaced() bool { return t.replaced }
 
 // Replace notes that a newer tunnel has the slots, which something else than a look told.
-func (t *Table) Replace() { t.replaced = true }
+func (t *Table) Replace() { t.replaced, t.yielded = true, false }
 
 // Revive takes back that a newer tunnel has the slots: they are taken from it.
 func (t *Table) Revive() { t.replaced, t.newer = false, time.Time{} }

@@ -148,9 +148,13 @@ func (t *simTunnel) serve(a Act, l *simLink, sent time.Duration, held bool) {
 		how = Refused
 	case t.port && !own.nobody() && own.link != l:
 		how = Refused
-		switch { // its mark says whose it is: it is ended, and asked for again
-		case own.tunnel != t && t.newerThan(own.tunnel), own.tunnel == t && !own.link.client:
-			own.tunnel.kill(own.link)
+		switch { // its mark says whose it is: it is ended, or asked to leave, and the port asked for again
+		case own.tunnel == t && !own.link.client:
+			t.kill(own.link)
+			t.after(t.between(time.Millisecond, 100*time.Millisecond), func() { t.serve(a, l, sent, held) })
+			return
+		case own.tunnel != t && t.newerThan(own.tunnel):
+			own.tunnel.hears(own.link)
 			t.after(t.between(time.Millisecond, 100*time.Millisecond), func() { t.serve(a, l, sent, held) })
 			return
 		case own.tunnel.newerThan(t):

@@ -20,6 +20,7 @@ type simTunnel struct {
 	knows     time.Duration // since when it knows that; 0: not yet
 	closing   bool
 	reopening bool          // another one is being opened in its place, or has it
+	ceding    bool          // the slots are left to a newer one, which may fail
 	ended     time.Duration // 0: not yet
 	before    *simTunnel    // in whose place this one is being opened
 	table     Table
@@ -36,6 +37,7 @@ type simLink struct {
 	up      time.Duration // since when
 	client  bool          // the tunnel has it
 	leaves  bool          // another one has its place
+	hears   bool          // a newer tunnel has asked at it
 	server  bool          // the sshd process lives
 	silent  time.Duration // since then nothing passes; 0: never
 	order   time.Duration // when the last request that was sent arrives
@@ -56,7 +58,7 @@ func (t *simTunnel) isStopped() bool { return t.now < t.stopped }
 
 // lives reports whether the tunnel serves visitors, or would.
 func (t *simTunnel) lives() bool {
-	return t.ended == 0 && !t.closing && !t.table.replaced && !t.table.yielded && len(t.links) > 1
+	return t.ended == 0 && !t.closing && !t.table.replaced && (!t.table.yielded || t.ceding) && len(t.links) > 1
 }
 
 func (t *simTunnel) newerThan(o *simTunnel) bool {
@@ -185,7 +187,11 @@ func (t *simTunnel) answer(a Act, l *simLink, how Outcome) {
 			if how == Took {
 				t.granted[a.Slot] = t.now
 			}
-			t.table.replaced = t.table.replaced || how == NotTaken && t.port // its mark is proof
+			if how == NotTaken && t.port { // its mark is proof
+				t.do(t.table.Answered(a.Slot, a.Link, Refused, t.clock()))
+				t.cedes()
+				return
+			}
 			t.do(t.table.Answered(a.Slot, a.Link, how, t.clock()))
 			if how == Refused && !t.port { // the link is of no use
 				l.server = false
@@ -285,6 +291,72 @@ func (t *simTunnel) leaves(then func()) {
 }
 
 const yieldSim = 2 * time.Second
+
+// cedes leaves a port to a newer tunnel, until that one stands, or has gone.
+func (t *simTunnel) cedes() {
+	if t.ended > 0 || t.closing || t.table.replaced {
+		return
+	}
+	t.do(t.table.Yield(t.clock()))
+	if t.ceding {
+		return
+	}
+	t.say("%d cedes", t.name)
+	t.ceding = true
+	most := t.now + keepsSim
+	var look func()
+	look = func() {
+		var keeper *simTunnel
+		for _, o := range t.tunnels {
+			if o.newerThan(t) && o.marked() {
+				keeper = o
+			}
+		}
+		switch {
+		case !t.ceding:
+		case keeper == nil:
+			t.ceding = false
+			t.resumes()
+		case keeper.table.held || t.now > most:
+			t.say("%d is replaced", t.name)
+			t.ceding = false
+			t.table.Replace()
+			t.do(t.table.Settle(t.clock()))
+		default:
+			t.after(t.between(500*time.Millisecond, time.Second), func() { t.runs(look) })
+		}
+	}
+	t.after(t.between(time.Millisecond, time.Second), func() { t.runs(look) })
+}
+
+// keepsSim is how long a newer tunnel may take to stand, where it cannot say so.
+const keepsSim = 5 * time.Second
+
+// marked reports whether a process of sshd shows that the tunnel is there.
+func (t *simTunnel) marked() bool {
+	return slices.ContainsFunc(t.links[1:], func(l *simLink) bool { return l.server })
+}
+
+// hears: a newer tunnel wants a port that a link of this one has. Who does not answer is ended.
+func (t *simTunnel) hears(l *simLink) {
+	if l.hears {
+		return
+	}
+	l.hears = true
+	t.after(t.between(time.Millisecond, 100*time.Millisecond), func() {
+		if l.silent == 0 {
+			t.runs(t.cedes)
+		}
+	})
+	t.after(asksSim, func() {
+		l.hears = false
+		if l.server && slices.ContainsFunc(t.slots, func(s simSlot) bool { return s.link == l }) {
+			t.kill(l)
+		}
+	})
+}
+
+const asksSim = 2500 * time.Millisecond
 
 func (t *simTunnel) resumes() {
 	if t.ended > 0 || t.closing || t.table.replaced || !t.table.yielded {

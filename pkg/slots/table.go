@@ -107,7 +107,7 @@ type Table struct {
 	slots     []slot
 	held      bool      // a slot was had: a newer tunnel may have it since
 	leaving   bool      // the slots are given back for good
-	yielded   bool      // another tunnel of this process is about to have the slots, or has them
+	yielded   bool      // another tunnel is about to have the slots, or has them, and may give them back
 	replaced  bool      // a newer tunnel has them: nothing is taken any more
 	newer     time.Time // since when one has been seen, zero: none
 	looking   bool
@@ -291,7 +291,7 @@ func (t *Table) sawNewer(now time.Time) {
 // Asked notes that another tunnel's question came in. Anybody can write one, so that it starts a look and no more.
 func (t *Table) Asked(now time.Time) { t.soon(now) }
 
-// Yield leaves the slots to another tunnel of this process: until resume nothing is taken. A port is given back. A
+// Yield leaves the slots to another tunnel, which may fail: until Resume nothing is taken. A port is given back. A
 // socket needs no giving back: it goes to the link that asks last, without a gap.
 func (t *Table) Yield(now time.Time) []Act {
 	t.yielded = true

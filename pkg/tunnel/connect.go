@@ -27,7 +27,7 @@ type connecting struct {
 	arrival arrival
 	look    func(ctx context.Context, over link, slot int, wait time.Duration) slots.Sight
 	deliver func(net.Conn)
-	lost    func(error)  // a newer tunnel has asked for the slot
+	asked   func(error)  // a newer tunnel has asked for the slot
 	links   atomic.Int32 // that were made, on a plain proxy
 	doubt   atomic.Bool  // the proxy refused a slot that its description names: that may have changed
 
@@ -119,7 +119,7 @@ func (c *connecting) prepare(ctx context.Context, l *sshlink.Link) (*slotLink, e
 	c.tasks.Go(func() { <-l.Done(); c.lease.Ended(number) })
 	err = hold(ctx, l, mark, func(line string) {
 		if err := c.lease.Hears(c.life, l, number, line); err != nil {
-			c.lost(err)
+			c.asked(err)
 		}
 	})
 	if err != nil {

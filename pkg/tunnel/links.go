@@ -320,30 +320,6 @@ func (s *supervisor) closeIdle(h *heldLink) {
 	_ = h.Close()
 }
 
-// endGently gives the slots back, and lets what is under way end for a minute; websockets are told to come again.
-func (s *supervisor) endGently() {
-	if s.gate != nil {
-		s.tasks.Go(s.gate.drain)
-	}
-	left := make([]*heldLink, 0, len(s.links))
-	for _, h := range s.links {
-		left = append(left, h)
-	}
-	time.AfterFunc(endFor, func() {
-		s.tell(func() {
-			for _, h := range left {
-				if s.links[h.id] == h {
-					s.close(h)
-				}
-			}
-		})
-	})
-	s.apply(s.table.Settle(time.Now()))
-}
-
-// endFor is how long requests may go on that are under way when a tunnel is replaced.
-const endFor = time.Minute
-
 // answered takes the outcome of a take.
 func (s *supervisor) answered(h *heldLink, i int, err error) {
 	if s.links[h.id] != h {
@@ -381,7 +357,9 @@ func (s *supervisor) refused(h *heldLink, i int, why *Error, now time.Time) {
 	held, _ := s.table.Holding()
 	s.apply(s.table.Answered(i, h.id, slots.Refused, now))
 	switch {
-	case errors.Is(why, fault.ErrReplaced), fault.IsPermanent(why) && !s.passes(why) && held == 0:
+	case errors.Is(why, fault.ErrReplaced):
+		s.cede(why)
+	case fault.IsPermanent(why) && !s.passes(why) && held == 0:
 		s.fail(why)
 	case errors.Is(why, fault.ErrForward) && (s.table.Leads(h.id) || s.table.Exclusive() && (s.passes(why) || !fault.IsPermanent(why))):
 		s.told(why) // the link serves others, or stands by, and is asked for this one again

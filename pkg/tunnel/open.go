@@ -15,6 +15,7 @@ import (
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/gate"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/lease"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/probe"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/slots"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshauth"
 )
@@ -111,7 +112,7 @@ func (t *Tunnel) connects(before *Tunnel) error {
 		return err
 	}
 	ssh.Bound = t.gate != nil // only the gate asks for room
-	c := &connecting{ssh: ssh, life: t.life, lease: lease.New(t.cfg.slot(), ssh.Keys.ID(), t.newer), tasks: &t.tasks, look: t.lookAtSlot, deliver: t.arrive, lost: t.replaced}
+	c := &connecting{ssh: ssh, life: t.life, lease: lease.New(t.cfg.slot(), ssh.Keys.ID(), t.newer), tasks: &t.tasks, look: t.lookAtSlot, deliver: t.arrive, asked: func(why error) { t.sup.tell(func() { t.sup.cede(fault.From(why)) }) }}
 	if before != nil {
 		c.before = before.sup
 	}
@@ -125,17 +126,45 @@ func (t *Tunnel) connects(before *Tunnel) error {
 		return t.gate.open(ctx, keys)
 	}, find: t.cfg.find}
 	t.lease, t.alone = c.lease, c.alone
-	t.sup.hooks.connect, t.sup.hooks.vacant, t.sup.hooks.lookPast = c.connect, c.giveBack, t.lookPast
+	t.sup.hooks.connect, t.sup.hooks.vacant, t.sup.hooks.lookPast, t.sup.hooks.keeps = c.connect, c.giveBack, t.lookPast, t.newerKeeps
 	return nil
 }
 
-// replaced: a newer tunnel has asked for the slots.
-func (t *Tunnel) replaced(why error) {
-	t.sup.tell(func() {
-		if t.sup.failed == nil && !t.sup.draining {
-			t.sup.fail(fault.From(why))
+const (
+	keepsLook = 500 * time.Millisecond // between two looks whether a newer tunnel stands or has gone
+	keepsMost = 5 * time.Second        // what it may take to stand, where it cannot say so
+)
+
+// newerKeeps waits until it is clear whether a newer tunnel keeps the slot that was left to it. It does when it says at
+// the public URL that it stands, or when its marks are still there after its time; one that answers there and does not
+// say so has as long as its own check may take.
+func (t *Tunnel) newerKeeps(ctx context.Context) bool {
+	tick := time.NewTicker(keepsLook)
+	defer tick.Stop()
+	begin, end := time.Now(), time.Now().Add(keepsMost)
+	for {
+		l, up := t.sup.one().(*slotLink)
+		if !up { // the next one's own look tells
+			return false
 		}
-	})
+		if there, told := t.lease.Contested(ctx, l); told && !there {
+			return false
+		}
+		f := t.askURL(ctx, l, 0)
+		if t.sees(f) == slots.Newer {
+			return true
+		} else if f.Kind == probe.Another && time.Since(begin) < checkFor {
+			end = time.Now().Add(keepsMost)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return false
+		}
+		if time.Now().After(end) {
+			return true
+		}
+	}
 }
 
 // arriveAt takes what the first link has learnt of the proxy.

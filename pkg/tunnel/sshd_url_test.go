@@ -66,7 +66,9 @@ func TestAURLThatCouldNotBeAsked(t *testing.T) {
 				t.Errorf("%+v", s)
 			}
 			if c.checked == "url" { // and nobody else is there at the proxy's address
-				await(t, tun, "nobody", func(s tunnel.Status) bool { return s.State == tunnel.Reconnecting && errors.Is(s.LastError, tunnel.ErrForward) })
+				await(t, tun, "nobody", func(s tunnel.Status) bool {
+					return s.State == tunnel.Reconnecting && errors.Is(s.LastError, tunnel.ErrForward)
+				})
 			}
 			m.nginx.Again()
 			await(t, tun, "the answer", func(s tunnel.Status) bool { return s.State == tunnel.Up && s.Checked == c.checked })

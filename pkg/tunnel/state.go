@@ -3,6 +3,7 @@
 package tunnel
 
 import (
+	"context"
 	"errors"
 	"net"
 	"time"
@@ -26,7 +27,7 @@ func (s *supervisor) show() {
 	if held > 0 {
 		serving = max(serving, 1) // a link that is about to be replaced
 	}
-	if s.refusal != nil && held == 0 && s.table.Exclusive() && s.up() > 0 { // without a link, why there is none is the newer cause
+	if s.refusal != nil && (s.ceding != nil || held == 0 && s.table.Exclusive() && s.up() > 0) { // without a link, why there is none is the newer cause
 		why = s.refusal
 		_, retryAt = s.table.Lacking()
 	}
@@ -40,7 +41,7 @@ func (s *supervisor) show() {
 				st.State = Replaced
 			}
 		case s.draining: // what is open is served on
-		case held == 0:
+		case held == 0 || s.ceding != nil:
 			if s.table.Had() {
 				st.State = Reconnecting
 			}
@@ -260,5 +261,105 @@ func (s *supervisor) expiryChanged() {
 		s.log.Warn(told.Error(), "hint", told.Hint)
 	case was && !ended:
 		s.log.Info("the link admits visitors again")
+	}
+}
+
+// A tunnel leaves its slots to another one before that one is known to stand: only who has a port can be checked. If it
+// fails, this one has them back. Of this process it says so itself; of another one its marks on the proxy are gone.
+
+// yield leaves the slots to another tunnel of this process: until resume nothing is taken and no link is made. A port is
+// free when yield returns, or in two seconds at most.
+func (s *supervisor) yield() {
+	s.tell(s.leaveSlots)
+	ctx, cancel := context.WithTimeout(s.life, yieldFor)
+	defer cancel()
+	s.until(ctx, func() bool {
+		held, _ := s.table.Holding()
+		return held == 0 || !s.table.Exclusive()
+	})
+}
+
+const yieldFor = 2 * time.Second
+
+// leaveSlots takes no slot any more, and makes no link, until takeBack.
+func (s *supervisor) leaveSlots() {
+	for _, k := range s.reconnectors {
+		k.retry.Stop()
+		if k.trying != nil {
+			k.trying()
+		}
+	}
+	s.apply(s.table.Yield(time.Now()))
+}
+
+// takeBack takes the slots again.
+func (s *supervisor) takeBack() {
+	if !s.table.Yielded() {
+		return
+	}
+	s.apply(s.table.Resume(time.Now()))
+	for _, k := range s.reconnectors {
+		k.attempt()
+	}
+}
+
+// givenBack returns when the slots are given back, in two seconds at most.
+func (s *supervisor) givenBack(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, yieldFor)
+	defer cancel()
+	s.until(ctx, func() bool { held, _ := s.table.Holding(); return held == 0 })
+}
+
+// resume takes the slots again that yield left, and returns when that was done, or tried.
+func (s *supervisor) resume() {
+	s.tell(s.takeBack)
+	ctx, cancel := context.WithTimeout(s.life, yieldFor)
+	defer cancel()
+	s.until(ctx, s.table.Quiet)
+}
+
+// cede leaves the slots to a newer tunnel of another process, and waits in the background whether that one keeps them.
+func (s *supervisor) cede(why *Error) {
+	switch {
+	case s.failed != nil || s.draining:
+		return
+	case s.hooks.keeps == nil:
+		s.fail(why)
+		return
+	}
+	s.refusal = fault.Ceded(s.hooks.addr())
+	s.leaveSlots()
+	if s.ceding == nil {
+		var ctx context.Context
+		ctx, s.ceding = context.WithCancel(s.life)
+		s.log.Info(s.refusal.Error())
+		s.tasks.Go(func() {
+			kept := s.hooks.keeps(ctx)
+			s.tell(func() { s.ceded(ctx, kept, why) })
+		})
+	}
+	s.show()
+}
+
+// ceded: a newer tunnel keeps the slots, or does not.
+func (s *supervisor) ceded(ctx context.Context, kept bool, why *Error) {
+	switch {
+	case ctx.Err() != nil: // called back meanwhile
+	case kept && s.failed == nil && !s.draining:
+		s.reclaim()
+		s.fail(why)
+	default:
+		s.reclaim()
+		s.log.Info("the newer tunnel has gone")
+		s.takeBack()
+		s.show()
+	}
+}
+
+// reclaim ends the wait whether a newer tunnel keeps the slots.
+func (s *supervisor) reclaim() {
+	if s.ceding != nil {
+		s.ceding()
+		s.ceding, s.refusal = nil, nil
 	}
 }

@@ -48,12 +48,13 @@ type supervisor struct {
 	loop         *time.Timer // the next look at the slots
 	app          appState
 	appErr       *Error
-	recheck      *time.Timer // the next look at an app that does not answer
-	expiry       *time.Timer // the next look whether the token has ended
-	ends         time.Time   // when it does, zero for never
-	ended        bool        // it has
-	looked       bool        // whether the network reaches the slot, at least once
-	exposed      atomic.Bool // it does
+	recheck      *time.Timer        // the next look at an app that does not answer
+	expiry       *time.Timer        // the next look whether the token has ended
+	ends         time.Time          // when it does, zero for never
+	ended        bool               // it has
+	ceding       context.CancelFunc // of the wait whether a newer tunnel keeps the slots, nil if there is none
+	looked       bool               // whether the network reaches the slot, at least once
+	exposed      atomic.Bool        // it does
 	lookedPast   chan struct{}
 
 	answering atomic.Bool // app == appAnswering, for the forwarder's goroutines
@@ -102,6 +103,7 @@ type hooks struct {
 	connections func() int                                                // how many links to hold
 	look        func(ctx context.Context, over link, n int) []slots.Sight // who answers at the slots
 	lookPast    func(ctx context.Context, dial dialer) exposure           // whether the network reaches the slot itself; nil: it is not looked at
+	keeps       func(ctx context.Context) bool                            // whether a newer tunnel keeps the slots that it was left; nil: it does
 	vacant      func()                                                    // is called when there is no link any more
 	addr        func() net.Addr                                           // of the first slot
 	url         func() string                                             // what visitors open
@@ -222,12 +224,40 @@ func (s *supervisor) fail(why *Error) {
 	s.log.Error(why.Error(), "hint", why.Hint)
 }
 
+// endGently gives the slots back, and lets what is under way end for a minute; websockets are told to come again.
+func (s *supervisor) endGently() {
+	if s.gate != nil {
+		s.tasks.Go(s.gate.drain)
+	}
+	left := make([]*heldLink, 0, len(s.links))
+	for _, h := range s.links {
+		left = append(left, h)
+	}
+	time.AfterFunc(endFor, func() {
+		s.tell(func() {
+			for _, h := range left {
+				if s.links[h.id] == h {
+					s.close(h)
+				}
+			}
+		})
+	})
+	s.apply(s.table.Settle(time.Now()))
+}
+
+// endFor is how long requests may go on that are under way when a tunnel is replaced.
+const endFor = time.Minute
+
 // restart makes new links, each of which takes over from the one that is there.
 func (s *supervisor) restart() {
 	if s.gate != nil && s.failed != nil && errors.Is(s.failed, fault.ErrReplaced) {
 		s.gate.resume()
 	}
 	s.failed, s.refusal = nil, nil
+	if s.ceding != nil {
+		s.reclaim()
+		s.takeBack()
+	}
 	s.table.Revive()
 	s.retry.Reset()
 	for _, k := range s.reconnectors {
@@ -352,49 +382,4 @@ func (s *supervisor) counts() (open int, bytes int64) {
 		open, bytes = open+n, bytes+carried
 	}
 	return open, bytes
-}
-
-// yield leaves the slots to another tunnel of this process: until resume nothing is taken and no link is made. A port is
-// free when yield returns, or in two seconds at most.
-func (s *supervisor) yield() {
-	s.tell(func() {
-		for _, k := range s.reconnectors {
-			k.retry.Stop()
-			if k.trying != nil {
-				k.trying()
-			}
-		}
-		s.apply(s.table.Yield(time.Now()))
-	})
-	ctx, cancel := context.WithTimeout(s.life, yieldFor)
-	defer cancel()
-	s.until(ctx, func() bool {
-		held, _ := s.table.Holding()
-		return held == 0 || !s.table.Exclusive()
-	})
-}
-
-const yieldFor = 2 * time.Second
-
-// givenBack returns when the slots are given back, in two seconds at most.
-func (s *supervisor) givenBack(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, yieldFor)
-	defer cancel()
-	s.until(ctx, func() bool { held, _ := s.table.Holding(); return held == 0 })
-}
-
-// resume takes the slots again that yield left, and returns when that was done, or tried.
-func (s *supervisor) resume() {
-	s.tell(func() {
-		if !s.table.Yielded() {
-			return
-		}
-		s.apply(s.table.Resume(time.Now()))
-		for _, k := range s.reconnectors {
-			k.attempt()
-		}
-	})
-	ctx, cancel := context.WithTimeout(s.life, yieldFor)
-	defer cancel()
-	s.until(ctx, s.table.Quiet)
 }

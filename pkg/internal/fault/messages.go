@@ -197,6 +197,13 @@ func Replaced(slot net.Addr, since time.Time) *Error {
 		Hint: NewestWins}
 }
 
+// Ceded: a newer tunnel has the slot while it is checked.
+func Ceded(slot net.Addr) *Error {
+	return &Error{Op: "forward", Class: ErrForward,
+		Err:  fmt.Errorf("a newer tunnel with the same key has asked for %s, and has it while it is checked", named(slot)),
+		Hint: "if that one fails, this one goes on; otherwise this one is replaced"}
+}
+
 // Described: what a prepared proxy says of itself cannot be used.
 func Described(addr string, err error) *Error {
 	return &Error{Op: "description", Class: ErrConfig, Permanent: true, Err: fmt.Errorf("what %s says of itself in /proxy.json cannot be used: %w", addr, Reason(err)),
