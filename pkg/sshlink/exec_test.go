@@ -17,6 +17,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -138,10 +139,8 @@ func TestExecWhereNoCommandRuns(t *testing.T) {
 }
 
 // commander is a server that takes a session and its exec request, and then does f.
-func commander(t testing.TB, f func(ssh.Channel)) Config {
-	t.Helper()
-	host := newSigner(t)
-	addr := accepting(t, func(c net.Conn) {
+func commander(host ssh.Signer, f func(ssh.Channel)) func(net.Conn) {
+	return func(c net.Conn) {
 		cfg := &ssh.ServerConfig{PublicKeyCallback: func(ssh.ConnMetadata, ssh.PublicKey) (*ssh.Permissions, error) { return nil, nil }}
 		cfg.AddHostKey(host)
 		_, chans, reqs, err := ssh.NewServerConn(c, cfg)
@@ -165,13 +164,82 @@ func commander(t testing.TB, f func(ssh.Channel)) Config {
 				}
 			})
 		}
-	})
-	return fakeConfig(t, addr, host)
+	}
 }
 
-// A server may say what it likes, for as long as it likes: little of it is held, and who waits can go.
+// commanding is a link over a pipe, so that time can be fake, to a commander. It ends with the test.
+func commanding(t *testing.T, f func(ssh.Channel)) *Link {
+	t.Helper()
+	host := newSigner(t)
+	near, far := net.Pipe()
+	var server sync.WaitGroup
+	server.Go(func() { commander(host, f)(far) })
+	l := &Link{done: make(chan struct{})}
+	l.wire = newWire(near, l.tasks.Go, func() {})
+	t.Cleanup(func() { _, _ = l.Close(), far.Close(); server.Wait() })
+	signer := newSigner(t)
+	conn, chans, reqs, err := ssh.NewClientConn(l.wire, "", &ssh.ClientConfig{
+		User: "me", Auth: []ssh.AuthMethod{ssh.PublicKeys(signer)}, HostKeyCallback: ssh.FixedHostKey(host.PublicKey()),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.ssh = conn
+	l.tasks.Go(func() { ssh.DiscardRequests(reqs) })
+	l.tasks.Go(func() { l.serve(chans) })
+	return l
+}
+
+// sshd tells the exit status before the last of the output. All of it is told, however slow it or its reader is, but
+// nothing that was left running keeps Exec for ever.
+func TestExecAfterTheStatus(t *testing.T) {
+	leak.Check(t)
+	const lines = 14
+	const pause = execGrace - time.Millisecond
+	say := func(ch ssh.Channel, lines int, pause time.Duration) {
+		for n := range lines {
+			time.Sleep(pause)
+			to := []io.Writer{ch, ch.Stderr()}[n%2]
+			if _, err := fmt.Fprintln(to, n); err != nil {
+				return
+			}
+		}
+	}
+	end := func(ch ssh.Channel) { _, _ = ch.CloseWrite(), ch.Close() }
+	for name, c := range map[string]struct {
+		serve func(ssh.Channel)
+		reads time.Duration // what Said takes for a line
+		lines int
+		after time.Duration // when Exec returns, or a tick later
+	}{
+		"slow output":      {func(ch ssh.Channel) { say(ch, lines, pause); end(ch) }, 0, lines, lines * pause},
+		"a slow reader":    {func(ch ssh.Channel) { say(ch, 200, 0); end(ch) }, execTick, 200, 200 * execTick},
+		"silence for ever": {func(ch ssh.Channel) { say(ch, 2, pause) }, 0, 2, 2*pause + execGrace},
+		"nothing at all":   {func(ssh.Channel) {}, 0, 0, execGrace},
+		"talk for ever":    {func(ch ssh.Channel) { say(ch, 1000, pause) }, 0, int(execMost / pause), execMost},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := commanding(t, func(ch ssh.Channel) {
+					_, _ = ch.SendRequest("exit-status", false, ssh.Marshal(struct{ Status uint32 }{4}))
+					c.serve(ch)
+				})
+				began, told := time.Now(), 0
+				status, err := l.Exec(t.Context(), Command{Line: "x", Said: func(string) { told++; time.Sleep(c.reads) }})
+				if took := time.Since(began); err != nil || status != 4 || told != c.lines || took < c.after || took > c.after+execTick {
+					t.Errorf("%d lines of %d, status %d, %v, after %v", told, c.lines, status, err, took)
+				}
+			})
+		})
+	}
+}
+
+// A server may say what it likes, for as long as it likes: little of it is held, and who waits can go. It says it in
+// large packets: x/crypto keeps each until it is read, with 48 bytes for one of two, so that its window of 2 MiB holds 52,
+// and how much of that is full tells how busy the machine is.
 func TestHostileCommands(t *testing.T) {
 	status := ssh.Marshal(struct{ Status uint32 }{0})
+	const stuck = "lines that nobody reads" // of what has no bound the others show little: Said keeps up
 	var sent atomic.Int64
 	forever := func(text string) func(ssh.Channel) {
 		return func(ch ssh.Channel) {
@@ -183,12 +251,14 @@ func TestHostileCommands(t *testing.T) {
 			}
 		}
 	}
+	lines := strings.Repeat("x\n", 15000)
 	for name, c := range map[string]struct {
 		serve func(ssh.Channel)
 		want  error
 	}{
 		"a line without an end": {forever(strings.Repeat("x", 30000)), context.DeadlineExceeded},
 		"lines without an end":  {forever(strings.Repeat("\n", 30000)), context.DeadlineExceeded},
+		stuck:                   {forever(lines), context.DeadlineExceeded},
 		"silence":               {func(ssh.Channel) {}, context.DeadlineExceeded},
 		"many ends": {func(ch ssh.Channel) {
 			for range 5000 {
@@ -199,15 +269,16 @@ func TestHostileCommands(t *testing.T) {
 		}, nil},
 		"no end of the output": {func(ch ssh.Channel) {
 			_, _ = ch.SendRequest("exit-status", false, status)
-			forever("x\n")(ch)
-		}, nil},
+			forever(lines)(ch)
+		}, context.DeadlineExceeded},
 		"no status":         {func(ch ssh.Channel) { _ = ch.Close() }, ErrNoStatus},
 		"half a status":     {func(ch ssh.Channel) { _, _ = ch.SendRequest("exit-status", false, status[:2]); _ = ch.Close() }, ErrNoStatus},
 		"signal without it": {func(ch ssh.Channel) { _, _ = ch.SendRequest("exit-signal", false, nil); _ = ch.Close() }, ErrNoStatus},
 	} {
 		t.Run(name, func(t *testing.T) {
 			leak.Check(t)
-			l, err := Dial(within(t, 10*time.Second), commander(t, c.serve))
+			host := newSigner(t)
+			l, err := Dial(within(t, 10*time.Second), fakeConfig(t, accepting(t, commander(host, c.serve)), host))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -215,13 +286,20 @@ func TestHostileCommands(t *testing.T) {
 			stdin := strings.Repeat("s", 4<<20)
 			sent.Store(0)
 			most, began := growth(t), time.Now()
-			_, err = l.Exec(within(t, 3*time.Second), Command{Line: "x", Stdin: stdin, Said: func(line string) {
+			ctx := within(t, 3*time.Second)
+			_, err = l.Exec(ctx, Command{Line: "x", Stdin: stdin, Said: func(line string) {
 				if len(line) > 4<<10 {
 					t.Errorf("a line of %d bytes", len(line))
+				}
+				if name == stuck {
+					<-ctx.Done()
 				}
 			}})
 			if !errors.Is(err, c.want) || time.Since(began) > 30*time.Second {
 				t.Errorf("%v, after %v; the limit was 3 s", err, time.Since(began))
+			}
+			if window := int64(2 << 20); name == stuck && sent.Load() > window+window/16 {
+				t.Errorf("%d KiB were taken", sent.Load()>>10)
 			}
 			if held := most(); held > hostileGrowth+sent.Load()/4 {
 				t.Errorf("held %d MiB, of %d MiB that were sent", held>>20, sent.Load()>>20)
