@@ -82,6 +82,8 @@ type Question struct {
 	AnyCertificate bool
 	// Dial connects in place of the network. Nil: as this machine does, by its proxy settings.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+	// Ahead is a connection to the host of URL, made before, for the first try without Dial. Nil: each try makes its own.
+	Ahead *Ahead
 }
 
 // Kind is what a check found.
@@ -125,8 +127,12 @@ func URL(ctx context.Context, q Question) Finding {
 	last := Finding{Kind: Unreachable, Answer: "no answer"}
 	c := client(q.Dial)
 	c.HTTPClient.Timeout = cmp.Or(q.Timeout, askTimeout)
+	transport := c.HTTPClient.Transport.(*http.Transport)
 	if q.AnyCertificate {
-		c.HTTPClient.Transport.(*http.Transport).TLSClientConfig = &tls.Config{InsecureSkipVerify: true}
+		transport.TLSClientConfig = &tls.Config{InsecureSkipVerify: true}
+	}
+	if q.Ahead != nil && q.Dial == nil {
+		transport.DialContext, transport.ForceAttemptHTTP2 = q.Ahead.dial, true // which is the default without DialContext
 	}
 	c.RetryMax = 1 << 20 // ctx ends it
 	c.Backoff = func(_, _ time.Duration, n int, _ *http.Response) time.Duration {
@@ -137,7 +143,8 @@ func URL(ctx context.Context, q Question) Finding {
 			last = judge(q, resp, err)
 		}
 		elsewhere := last.Kind == Elsewhere || last.Kind == Nobody || last.Kind == Newer || last.Kind == Older || last.Kind == Another
-		return elsewhere && !q.Once && ctx.Err() == nil, nil
+		lost := q.Ahead != nil && q.Ahead.taken.Swap(false) && last.Kind == Unreachable // it may have been closed before
+		return (elsewhere && !q.Once || lost) && ctx.Err() == nil, nil
 	}
 	req, err := retryablehttp.NewRequestWithContext(ctx, http.MethodGet, q.URL, nil)
 	if err != nil {

@@ -99,7 +99,8 @@ func (t *Tunnel) verified(ctx context.Context, f probe.Finding, how string) erro
 // question returns a question to the public URL, which is answered until end is called.
 func (t *Tunnel) question() (q probe.Question, end func()) {
 	ask, reply := t.check.begin()
-	return probe.Question{URL: questionURL(t.endpoint.Load().url), Ask: ask, Reply: reply, Exposed: t.check.order()}, func() { t.check.end(ask) }
+	p := t.endpoint.Load()
+	return probe.Question{URL: questionURL(p.url), Ask: ask, Reply: reply, Exposed: t.check.order(), Ahead: p.ahead}, func() { t.check.end(ask) }
 }
 
 // questionURL is where the gate of an app answers questions. Without a gate any address would do.

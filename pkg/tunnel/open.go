@@ -169,6 +169,10 @@ func (t *Tunnel) newerKeeps(ctx context.Context) bool {
 
 // arriveAt takes what the first link has learnt of the proxy.
 func (t *Tunnel) arriveAt(p *endpoint) {
+	if p.prepared { // nginx chooses who answers when it is asked; what is before a plain proxy's port may when it is connected to
+		p.ahead = probe.NewAhead()
+		t.tasks.Go(func() { p.ahead.Connect(t.life, p.url) })
+	}
 	t.endpoint.Store(p)
 	t.board.edit(func(s *Status) {
 		s.URL, s.Name = p.url, p.name

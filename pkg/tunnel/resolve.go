@@ -17,6 +17,7 @@ import (
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/destination"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/gate"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/probe"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/proxyhost"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshlink"
 )
@@ -219,6 +220,8 @@ type endpoint struct {
 	slots    []net.Addr // to all of which nginx sends them
 	slotwise bool       // each slot can be asked for at an address of its own there
 	check    string     // "127.0.0.1:port": the one address that a tenant may open, answering questions at the URL; "": nginx's own port
+
+	ahead *probe.Ahead // for the first question to url; nil: none
 }
 
 // identity tells the tunnel from others of its server.

@@ -6,7 +6,13 @@ package tunnel_test
 
 import (
 	"io"
+	"net"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -49,15 +55,56 @@ func TestPromiseFarAway(t *testing.T) {
 	})
 }
 
-// expose() on a prepared proxy takes 15 round trips, 23 if nothing goes back to back; what is between is for a busy machine: on one
+// expose() on a prepared proxy takes 14 round trips, 23 if nothing goes back to back; what is between is for a busy machine: on one
 // with a load of 20 it took a second longer.
 func TestPromiseRoundTrips(t *testing.T) {
 	const rtt, most = 500 * time.Millisecond, 19
 	_, cfg := far(t, rtt)
 	begin := time.Now()
 	open(t, cfg)
-	if trips := float64(time.Since(begin)) / float64(rtt); trips > most {
-		t.Errorf("%.1f round trips, at most %d are wanted", trips, most)
+	trips := float64(time.Since(begin)) / float64(rtt)
+	t.Logf("%.1f round trips", trips)
+	if trips > most {
+		t.Errorf("at most %d are wanted", most)
+	}
+}
+
+// expose() connects to the public URL while it asks for the slots, which are not to be had before here; the first question
+// comes over that connection.
+func TestURLIsConnectedToAhead(t *testing.T) {
+	p := newPrepared(t)
+	slots := filepath.Join(p.root, "slots")
+	must(t, os.Chown(slots, 0, 0))
+	came, asked := make(chan string, 1), make(chan string, 1)
+	first := func(c chan string, from string) {
+		select {
+		case c <- from:
+		default:
+		}
+	}
+	nginx := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: at(p.port)})
+	front := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		first(asked, r.RemoteAddr)
+		nginx.ServeHTTP(w, r)
+	}))
+	front.Config.ConnState = func(c net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			first(came, c.RemoteAddr().String())
+			if err := os.Chown(slots, p.TenantID(), 0); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	front.Start()
+	t.Cleanup(front.Close)
+	p.desc.Apps[0].URL = front.URL + "/"
+	p.describe(t)
+	cfg := p.described("", app(t, "hello"))
+	_ = open(t, cfg).Close()
+	_, _ = <-came, <-asked
+	tun := open(t, cfg)
+	if came, asked := <-came, <-asked; came != asked || tun.Status().Checked != "url" {
+		t.Errorf("%s: connected from %s, asked from %s", brief(tun), came, asked)
 	}
 }
 
