@@ -130,10 +130,8 @@ func (t *Tunnel) connects(before *Tunnel) error {
 	return nil
 }
 
-const (
-	keepsLook = 500 * time.Millisecond // between two looks whether a newer tunnel stands or has gone
-	keepsMost = 5 * time.Second        // what it may take to stand, where it cannot say so
-)
+// The wait between two looks whether a newer tunnel stands or has gone, and what it may take to stand where it cannot say so.
+const keepsLook, keepsMost = 500 * time.Millisecond, 5 * time.Second
 
 // newerKeeps waits until it is clear whether a newer tunnel keeps the slot that was left to it. It does when it says at
 // the public URL that it stands, or when its marks are still there after its time; one that answers there and does not
@@ -229,7 +227,7 @@ func (t *Tunnel) ready(ctx context.Context) error {
 
 // late is why a set-up has failed whose attempt was cut a moment ago, and may be about to tell.
 func (t *Tunnel) late() error {
-	ctx, cancel := context.WithTimeout(t.life, lateFor)
+	ctx, cancel := context.WithTimeout(t.life, time.Second)
 	defer cancel()
 	for s := range t.board.watch(ctx) {
 		if s.LastError != nil {
@@ -238,8 +236,6 @@ func (t *Tunnel) late() error {
 	}
 	return fault.TooSoon(t.cfg.server.String())
 }
-
-const lateFor = time.Second
 
 // notExposed waits for the first look, where it decides whether an app may be open to everybody.
 func (t *Tunnel) notExposed() error {
