@@ -14,6 +14,8 @@ import "C"
 import (
 	"encoding/json"
 	"fmt"
+	"io"
+	"log"
 	"runtime"
 	"runtime/debug"
 	"time"
@@ -25,6 +27,9 @@ import (
 var version = "0.1.0"
 
 func main() {}
+
+// Standard error is the program's. net/http logs there what a server says on a connection that is not asked anything.
+func init() { log.SetOutput(io.Discard) }
 
 //export go_abi_version
 func go_abi_version() C.int32_t { return C.TT_ABI_VERSION }

@@ -234,6 +234,45 @@ sys.stdin.readline()
 """
 
 
+UNASKED = """
+import socket, threading, urllib.request, taipy_tunnel
+
+def serve(connection):
+    visit = b"/visit" in connection.recv(65536)
+    connection.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: 2\\r\\n\\r\\nok")
+    if visit:
+        answered.wait()
+        connection.sendall(b"and another thing")
+        while connection.recv(65536):
+            pass
+        closed.set()
+
+def app():
+    while True:
+        threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
+
+listener, answered, closed = socket.create_server(("127.0.0.1", 0)), threading.Event(), threading.Event()
+threading.Thread(target=app, daemon=True).start()
+tunnel = taipy_tunnel.expose(listener.getsockname()[1], **{arguments!r})
+print(urllib.request.urlopen(tunnel.status.url + "visit").read())
+answered.set()
+print(closed.wait(20))
+tunnel.close()
+"""
+
+
+def test_what_the_app_says_unasked_is_not_printed() -> None:
+    with machine() as proxy:
+        ran = subprocess.run(
+            [sys.executable, "-c", UNASKED.format(arguments=arguments(proxy))],
+            check=False,
+            text=True,
+            capture_output=True,
+            timeout=60,
+        )
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "b'ok'\nTrue\n", "")
+
+
 @pytest.mark.parametrize("frozen", [False, True], ids=["proxy answers", "proxy frozen"])
 def test_exit_takes_less_than_a_second(app: str, frozen: bool) -> None:
     """Nobody closes the tunnel; the interpreter ends and the port is free, whatever the proxy does."""
