@@ -323,7 +323,7 @@ func (s *supervisor) cede(why *Error) {
 	switch {
 	case s.failed != nil || s.draining:
 		return
-	case s.hooks.keeps == nil:
+	case s.hooks.keeps == nil || !s.table.Exclusive(): // a socket is the newer one's already, which ends links that stay
 		s.fail(why)
 		return
 	}
