@@ -63,6 +63,9 @@ func (c *Lease) Hears(ctx context.Context, proxy runner, link int, line string) 
 	if line != question {
 		return nil
 	}
+	c.hearing.Lock()
+	defer c.hearing.Unlock()
+	c.heard++
 	older, err := c.look(ctx, proxy, link, true)
 	if errors.Is(err, fault.ErrReplaced) {
 		return err
@@ -74,10 +77,16 @@ func (c *Lease) Hears(ctx context.Context, proxy runner, link int, line string) 
 	return nil
 }
 
-// Contested reports whether the marks show a newer tunnel at the slot. told: they could be read.
-func (c *Lease) Contested(ctx context.Context, proxy runner) (there, told bool) {
+// Rival returns a newer tunnel that the marks show at the slot, by a name that means nothing else, "" for none. told: they
+// could be read.
+func (c *Lease) Rival(ctx context.Context, proxy runner) (name string, told bool) {
 	_, err := c.look(ctx, proxy, 0, true)
-	return errors.Is(err, fault.ErrReplaced), !errors.Is(err, errNoMarks)
+	if told = !errors.Is(err, errNoMarks); told && !errors.Is(err, fault.ErrReplaced) {
+		c.meets("", true)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.rival, told
 }
 
 // claim has a port that was refused given back by other links of our key, and asks for it all the time, for the moment in
@@ -126,7 +135,13 @@ func (c *Lease) clear(ctx context.Context, proxy runner, link int, busy error) e
 
 // clearOnce is clear, which asks, if gently is set, or does not. It reports whether a tunnel was asked.
 func (c *Lease) clearOnce(ctx context.Context, proxy runner, link int, busy error, gently bool) (asked bool, err error) {
-	stale, err := c.look(ctx, proxy, link, false)
+	var stale []mark
+	for before := -1; before != c.questions(); { // one that has just come may be a newer tunnel's, which is not ended
+		before = c.questions()
+		if stale, err = c.look(ctx, proxy, link, false); gently {
+			break
+		}
+	}
 	if err != nil && !errors.Is(err, errNoMarks) {
 		busy = err
 	}
@@ -137,6 +152,13 @@ func (c *Lease) clearOnce(ctx context.Context, proxy runner, link int, busy erro
 		return false, busy
 	}
 	return asked, nil
+}
+
+// questions counts those that were looked into.
+func (c *Lease) questions() int {
+	c.hearing.Lock()
+	defer c.hearing.Unlock()
+	return c.heard
 }
 
 // outlast waits until the links that may still have a socket have left, which are asked to, and ends those that do not.

@@ -59,12 +59,16 @@ type Lease struct {
 	exposed time.Time
 	newer   func(context.Context) bool
 
+	hearing sync.Mutex // held while a question is looked into
+	heard   int        // questions so far; under hearing
+
 	mu     sync.Mutex
 	spared *Lease       // of a tunnel of this process that leaves the slot by itself; nil: none
 	key    string       // of several, the one that the server took
 	held   bool         // the tunnel has had the slot
 	since  int64        // when it was exposed, by the clock of the proxy, in milliseconds since 1970; 0: not known yet
 	live   map[int]bool // the links of this tunnel that are up, by number
+	rival  string       // a newer tunnel has asked for the slot, and was there when last looked; "": none
 }
 
 // New makes a lease of a slot, a *net.TCPAddr or a *net.UnixAddr, that is not taken yet. key is the fingerprint of the
@@ -241,6 +245,7 @@ func (c *Lease) look(ctx context.Context, proxy runner, link int, asked bool) (s
 	c.own(marks)
 	c.mu.Lock()
 	held, key, known, live, spared := c.held, c.key, c.since != 0, maps.Clone(c.live), c.spared
+	asked = asked || c.rival != ""
 	since := cmp.Or(c.since, now-c.age())
 	c.mu.Unlock()
 	if failed != nil && held && !asked && c.newer != nil && c.newer(ctx) {
@@ -263,6 +268,7 @@ func (c *Lease) look(ctx context.Context, proxy runner, link int, asked bool) (s
 		case m.key != key && (spared == nil || m.tunnel != spared.tunnel):
 			err = fault.BusyBy(c.slot, m.key, time.UnixMilli(m.since))
 		case (held || asked) && (m.since > since+sameTime || untold && c.yields(m, held)):
+			c.meets(m.tunnel, asked)
 			return nil, fault.Replaced(c.slot, time.UnixMilli(m.since))
 		case asked && untold: // it asks again, when one of the two has the slot
 		default:
@@ -270,6 +276,16 @@ func (c *Lease) look(ctx context.Context, proxy runner, link int, asked bool) (s
 		}
 	}
 	return stale, err
+}
+
+// meets notes a newer tunnel, "" for none, that has asked for the slot: one that has not had the slot compares times, too,
+// from then on.
+func (c *Lease) meets(rival string, asked bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if asked {
+		c.rival = rival
+	}
 }
 
 // yields reports whether this tunnel leaves the slot to another one that was exposed in the same moment.

@@ -18,6 +18,9 @@ const (
 	SaysUnknown = "unknown" // one of the two does not know its time yet
 )
 
+// OpeningHeader is in the answer of another tunnel that is being opened, and may fail.
+const OpeningHeader = "X-Taipy-Tunnel-Opening"
+
 // idMost is the length of the longest ID that is understood. crypto/rand.Text gives 26 letters.
 const idMost = 64
 

@@ -109,6 +109,8 @@ type Finding struct {
 	At *url.URL
 	// Server is the header of that name in the answer of the tunnel, which sends none: a web server before it does.
 	Server string
+	// Opening: the other tunnel that answered is being opened, and may fail.
+	Opening bool
 	// Unknown: nginx itself says that it has no such page.
 	Unknown bool
 	// Time is the proxy's: of TimeHeader, or else of the header Date, which has whole seconds. Zero if
@@ -169,6 +171,7 @@ func judge(q Question, resp *http.Response, err error) Finding {
 	}
 	f := meaning(q, resp)
 	f.Time = timeOf(resp.Header)
+	f.Opening = resp.Header.Get(OpeningHeader) != ""
 	return f
 }
 

@@ -7,6 +7,8 @@ import (
 	"bytes"
 	"crypto/rand"
 	"fmt"
+	"io"
+	"maps"
 	"net"
 	"net/http"
 	"strings"
@@ -80,18 +82,22 @@ func (c *checker) stand() {
 	c.stands = true
 }
 
-// says is the answer to another tunnel's question, "" if it is none.
-func (c *checker) says(asker string) string {
+// says is the answer to another tunnel's question, as header fields; none if it is no such question.
+func (c *checker) says(asker string) http.Header {
 	says := c.order().Says(asker)
-	if says != "" {
-		c.asked()
+	if says == "" {
+		return nil
 	}
+	c.asked()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if says == probe.SaysNewer && !c.stands {
-		return probe.SaysUnknown
+	if c.stands {
+		return http.Header{probe.ExposedHeader: {says}}
 	}
-	return says
+	if says == probe.SaysNewer {
+		says = probe.SaysUnknown
+	}
+	return http.Header{probe.ExposedHeader: {says}, probe.OpeningHeader: {"1"}}
 }
 
 func (c *checker) begin() (ask, reply string) {
@@ -142,7 +148,7 @@ func (c *checker) answer(conn net.Conn) net.Conn {
 		}
 	}
 	_ = conn.SetReadDeadline(time.Time{})
-	reply, says := c.answerIn(head), ""
+	reply, says := c.answerIn(head), http.Header(nil)
 	if reply == "" && bytes.Contains(head, []byte(probe.ExposedHeader)) {
 		if r, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(head))); err == nil && strings.HasSuffix(r.URL.Path, gate.Path) {
 			says = c.says(r.Header.Get(probe.ExposedHeader))
@@ -151,8 +157,10 @@ func (c *checker) answer(conn net.Conn) net.Conn {
 	switch {
 	case reply != "":
 		_, _ = fmt.Fprintf(conn, "HTTP/1.1 204 No Content\r\n%s: %s\r\nConnection: close\r\n\r\n", probe.Header, reply)
-	case says != "":
-		_, _ = fmt.Fprintf(conn, "HTTP/1.1 404 Not Found\r\n%s: %s\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", probe.ExposedHeader, says)
+	case says != nil:
+		_, _ = io.WriteString(conn, "HTTP/1.1 404 Not Found\r\n")
+		_ = says.Write(conn)
+		_, _ = io.WriteString(conn, "Content-Length: 0\r\nConnection: close\r\n\r\n")
 	default:
 		return &peeked{conn, head}
 	}
@@ -169,9 +177,7 @@ func (c *checker) serve(w http.ResponseWriter, r *http.Request) {
 			w.WriteHeader(http.StatusNoContent)
 			return
 		}
-		if says := c.says(r.Header.Get(probe.ExposedHeader)); says != "" {
-			w.Header().Set(probe.ExposedHeader, says)
-		}
+		maps.Copy(w.Header(), c.says(r.Header.Get(probe.ExposedHeader)))
 	}
 	w.WriteHeader(http.StatusNotFound)
 }

@@ -133,34 +133,38 @@ func (t *Tunnel) connects(before *Tunnel) error {
 // The wait between two looks whether a newer tunnel stands or has gone, and what it may take to stand where it cannot say so.
 const keepsLook, keepsMost = 500 * time.Millisecond, 5 * time.Second
 
-// newerKeeps waits until it is clear whether a newer tunnel keeps the slot that was left to it. It does when it says at
-// the public URL that it stands, or when its marks are still there after its time; one that answers there and does not
-// say so has as long as its own check may take.
+// newerKeeps waits until it is clear whether a newer tunnel keeps the port that was left to it. It does when it answers
+// there, and is not being opened any more, or is still there after a while and cannot be asked. It does not when its marks
+// are gone, or when nobody answers there after that while.
 func (t *Tunnel) newerKeeps(ctx context.Context) bool {
-	tick := time.NewTicker(keepsLook)
-	defer tick.Stop()
-	begin, end := time.Now(), time.Now().Add(keepsMost)
+	var rival string
+	var begin, end time.Time
 	for {
 		l, up := t.sup.one().(*slotLink)
 		if !up { // the next one's own look tells
 			return false
 		}
-		if there, told := t.lease.Contested(ctx, l); told && !there {
+		name, told := t.lease.Rival(ctx, l)
+		if told && name == "" {
 			return false
 		}
-		f := t.askURL(ctx, l, 0)
-		if t.sees(f) == slots.Newer {
+		if now := time.Now(); name != rival || begin.IsZero() {
+			rival, begin, end = name, now, now.Add(keepsMost)
+		}
+		f := t.askPort(ctx, l)
+		seen := t.sees(f)
+		switch another := f.Kind == probe.Newer || f.Kind == probe.Another || f.Kind == probe.Older; {
+		case another && !f.Opening:
 			return true
-		} else if f.Kind == probe.Another && time.Since(begin) < checkFor {
+		case another && time.Since(begin) < checkFor:
 			end = time.Now().Add(keepsMost)
+		case time.Now().After(end):
+			return seen != slots.Nobody
 		}
 		select {
-		case <-tick.C:
+		case <-time.After(keepsLook):
 		case <-ctx.Done():
 			return false
-		}
-		if time.Now().After(end) {
-			return true
 		}
 	}
 }
@@ -389,12 +393,4 @@ func (t *Tunnel) leave(life context.Context) {
 	ctx, cancel := context.WithTimeout(life, drainFor)
 	defer cancel()
 	_ = t.Shutdown(ctx)
-}
-
-// gaveUp is the error of a set-up that began at start.
-func gaveUp(err error, start time.Time) error {
-	if e, ok := errors.AsType[*Error](err); ok && !e.Permanent {
-		return fault.Timeout(e, time.Since(start))
-	}
-	return err
 }

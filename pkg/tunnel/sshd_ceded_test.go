@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/relay"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/tunnel"
 )
 
@@ -104,4 +105,106 @@ func TestCededIsCalledBackOrClosed(t *testing.T) {
 	if err := newer.Close(); err != nil {
 		t.Error(err)
 	}
+}
+
+// later is a newer expose() that fails: its URL leads elsewhere.
+func later(t *testing.T, cfg tunnel.Config, timeout time.Duration) <-chan error {
+	cfg = public(cfg)
+	cfg.URL = "http://" + who(t, "elsewhere") + "/"
+	failed := make(chan error, 1)
+	ctx := within(t, timeout)
+	go func() {
+		_, err := tunnel.Expose(ctx, cfg)
+		failed <- err
+	}()
+	return failed
+}
+
+// guarded is an address that wants a login, and tells no tunnel where it leads.
+func guarded(t *testing.T) string {
+	return "http://" + serve(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) }) + "/"
+}
+
+// Whether the newer one keeps the port is asked at the port itself: neither URL need tell.
+func TestCededWhereURLsWantALogin(t *testing.T) {
+	m, cfg := machine(t, "plain", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "older") })
+	cfg = public(cfg)
+	cfg.URL = guarded(t)
+	older := open(t, cfg)
+	<-later(t, cfg, 8*time.Second) // longer than one has that cannot be asked
+	await(t, older, "its return", inState(tunnel.Up))
+	wantBody(t, m.url, "older")
+	cfg.Target, cfg.URL = who(t, "newer"), guarded(t)
+	begin := time.Now()
+	open(t, cfg)
+	await(t, older, "replaced", inState(tunnel.Replaced))
+	if took := time.Since(begin); took > 15*time.Second {
+		t.Errorf("the older one was told after %v", took)
+	}
+	wantBody(t, m.url, "newer")
+}
+
+// Of two that ask for the port at once the newer one gets it; the other one, which was still being opened, ends nobody's
+// links.
+func TestCededWhileBeingOpened(t *testing.T) {
+	c, cfg := machine(t, "plain", nothing)
+	oldest := open(t, public(cfg))
+	way := relay.Start(t, c.Addr())
+	way.Delay(150 * time.Millisecond)
+	middle := make(chan error, 1)
+	ctx := within(t, 20*time.Second)
+	go func() {
+		tun, err := tunnel.Expose(ctx, c.by(way, public(cfg)))
+		if err == nil {
+			_ = tun.Close()
+		}
+		middle <- err
+	}()
+	await(t, oldest, "left", inState(tunnel.Reconnecting))
+	newest := open(t, public(cfg))
+	await(t, oldest, "replaced", inState(tunnel.Replaced))
+	if err := <-middle; err != nil && !errors.Is(err, tunnel.ErrForward) { // it may have had the port for a moment
+		t.Errorf("the middle one: %v", err)
+	}
+	await(t, newest, "both links", func(s tunnel.Status) bool { return s.State == tunnel.Up && s.Links == 2 })
+	if s := newest.Status(); s.Reconnects > 0 {
+		t.Errorf("the newest one: %s", brief(newest))
+	}
+}
+
+// Two that fail one after the other, each within its time.
+func TestPromiseTwoThatFail(t *testing.T) {
+	for range rounds(0, 1) { // the second one's end is after that of the first one's time, 35 s
+		_, cfg := machine(t, "plain", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "older") })
+		older := open(t, public(cfg))
+		first := later(t, cfg, 25*time.Second)
+		time.Sleep(18 * time.Second)
+		second := later(t, cfg, 25*time.Second)
+		<-first
+		<-second
+		await(t, older, "its return", inState(tunnel.Up))
+		wantBody(t, older.Status().URL, "older")
+	}
+}
+
+// What is left of docs/known-faults.md: a third one, which finds the port with a second one that is silent, ends the links
+// of the first, too, although that has left the port.
+func TestKnownAThirdEndsTheFirst(t *testing.T) {
+	c, cfg := machine(t, "plain", nothing)
+	first := open(t, public(cfg))
+	await(t, first, "both links", func(s tunnel.Status) bool { return s.Links == 2 })
+	way := relay.Start(t, c.Addr())
+	second := later(t, c.by(way, cfg), 12*time.Second)
+	await(t, first, "left", inState(tunnel.Reconnecting))
+	for !c.HoldsPort(c.port) {
+		time.Sleep(10 * time.Millisecond)
+	}
+	way.Mute()
+	way.Refuse()
+	open(t, public(cfg))
+	await(t, first, "lost links", func(s tunnel.Status) bool { return s.Reconnects > 0 || s.State == tunnel.Replaced })
+	if s := first.Status(); s.Reconnects == 0 {
+		t.Error("they were not ended: this is mended, and its entry goes")
+	}
+	<-second
 }

@@ -285,6 +285,7 @@ const yieldFor = 2 * time.Second
 func (s *supervisor) leaveSlots() {
 	for _, k := range s.reconnectors {
 		k.retry.Stop()
+		k.retryAt = time.Time{}
 		if k.trying != nil {
 			k.trying()
 		}
@@ -345,12 +346,14 @@ func (s *supervisor) cede(why *Error) {
 func (s *supervisor) ceded(ctx context.Context, kept bool, why *Error) {
 	switch {
 	case ctx.Err() != nil: // called back meanwhile
-	case kept && s.failed == nil && !s.draining:
+	case s.failed != nil || s.draining:
+		s.reclaim()
+	case kept:
 		s.reclaim()
 		s.fail(why)
 	default:
 		s.reclaim()
-		s.log.Info("the newer tunnel has gone")
+		s.log.Info("takes the slot again, for the newer tunnel did not keep it")
 		s.takeBack()
 		s.show()
 	}

@@ -5,6 +5,7 @@ package tunnel
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"iter"
 	"sync"
 	"time"
@@ -150,4 +151,12 @@ func (b *board) watch(ctx context.Context) iter.Seq[Status] {
 			}
 		}
 	}
+}
+
+// gaveUp is the error of a set-up that began at start.
+func gaveUp(err error, start time.Time) error {
+	if e, ok := errors.AsType[*Error](err); ok && !e.Permanent {
+		return fault.Timeout(e, time.Since(start))
+	}
+	return err
 }

@@ -161,6 +161,7 @@ func TestNoBareGo(t *testing.T) {
 // TestTheHostIsSacred: no standard stream, signal, process or global logger in what is loaded into a
 // notebook's kernel.
 func TestTheHostIsSacred(t *testing.T) {
+	const silences = "cshared/exports.go" // the global logger, to which net/http writes
 	forbidden := map[string]string{"os.Stdout": "", "os.Stderr": "", "os.Stdin": "", "os.Exit": "", "os.Setenv": "",
 		"fmt.Print": "", "fmt.Printf": "", "fmt.Println": "", "slog.Default": "", "slog.SetDefault": "", "os.Chdir": ""}
 	for _, s := range sources(t) {
@@ -168,7 +169,7 @@ func TestTheHostIsSacred(t *testing.T) {
 			continue
 		}
 		for _, path := range s.imports() {
-			if path == "os/signal" || path == "log" || path == "os/exec" {
+			if path == "os/signal" || path == "log" && s.path != silences || path == "os/exec" {
 				t.Errorf("%s: imports %s", s.path, path)
 			}
 		}
@@ -176,7 +177,7 @@ func TestTheHostIsSacred(t *testing.T) {
 			switch n := n.(type) {
 			case *ast.SelectorExpr:
 				if x, ok := n.X.(*ast.Ident); ok {
-					if _, bad := forbidden[x.Name+"."+n.Sel.Name]; bad {
+					if _, bad := forbidden[x.Name+"."+n.Sel.Name]; bad || s.path == silences && x.Name == "log" && n.Sel.Name != "SetOutput" {
 						t.Errorf("%s: uses %s.%s", s.at(n.Pos()), x.Name, n.Sel.Name)
 					}
 				}
