@@ -9,11 +9,12 @@
 //	r.Rate(1 << 20)                // bytes a second each way, for all connections together
 //	link, err := dial(r.Addr())
 //	r.Mute()   // nothing comes through what is open now, and neither end is told; new connections pass
+//	r.Hole()   // nor is anything acknowledged that comes there
 //	r.Drop()   // new connections get no answer, as from a firewall that drops packets
 //	r.Refuse() // new connections are refused at once
 //	r.Pass()   // new connections pass again
 //
-// Everything may be changed at any time. A way that is blocked is Mute and Drop: so does a firewall, or a NAT that
+// Everything may be changed at any time. A way that is blocked is Hole and Drop: so does a firewall, or a NAT that
 // has lost its state. A process that is killed is another fault: its kernel tells everybody at once.
 // How Drop has no SYN answered is Linux's.
 package relay

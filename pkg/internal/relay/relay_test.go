@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/leak"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/relay"
 )
@@ -84,6 +86,43 @@ func TestMute(t *testing.T) {
 	if _, err := far.Read(make([]byte, 9)); err == nil {
 		t.Error("an end does not pass")
 	}
+}
+
+// What is sent into a hole is not even acknowledged, either way, and no end comes. What comes afterwards passes.
+func TestHole(t *testing.T) {
+	e := start(t)
+	near, far := e.both()
+	e.Hole()
+	for _, c := range []net.Conn{near, far} {
+		if _, err := io.WriteString(c, "lost"); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, c := range []net.Conn{near, far} {
+		_ = c.SetReadDeadline(time.Now().Add(300 * time.Millisecond)) // more than the longest wait for an acknowledgement
+		if n, err := c.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("%d bytes, %v", n, err)
+		}
+		if n := unacknowledged(t, c); n != len("lost") {
+			t.Errorf("%d bytes are not acknowledged", n)
+		}
+	}
+	e.both()
+}
+
+// unacknowledged is how many bytes the kernel still has of what was sent.
+func unacknowledged(t *testing.T, c net.Conn) (n int) {
+	t.Helper()
+	raw, err := c.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var failed error
+	err = raw.Control(func(fd uintptr) { n, failed = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ) })
+	if err = errors.Join(err, failed); err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
 
 // The last bytes of one direction pass, and the other direction goes on.
