@@ -13,7 +13,7 @@ import (
 
 const (
 	// onceKept is how long, at least, a run is known after its end, and how long one goes on that nobody
-	// reads. When a link goes silent under a request, the proxy learns it from sshd after 67 to 77 s, and asks
+	// reads. When a link goes silent under a request, the proxy may learn it from sshd after 67 to 77 s only, and asks
 	// again over another link. An unsafe request it sends again until 100 s after its beginning
 	// (proxyhost.RepeatWithin), to one socket after the other for 10 s (proxy_next_upstream_timeout).
 	onceKept = 150 * time.Second

@@ -42,6 +42,10 @@ type Description struct {
 	// X-Taipy-Tunnel-Time; that of /.well-known/taipy-tunnel/time tells nothing else. A machine that an
 	// older version has prepared does not say so, and answers 404.
 	CheckSlots bool `json:"check_slots,omitempty"`
+	// EndsStale: a program of root's ends what sshd keeps of a link some 3 s after the first bytes that the silent
+	// link did not acknowledge. At the check port /.well-known/taipy-tunnel/stale says what it does ("looks", else
+	// why it does not), and by Last-Modified when it last did. False: sshd notices by itself, after 67 to 77 s.
+	EndsStale bool `json:"ends_stale,omitempty"`
 	// Apps are those that were declared by the admin.
 	Apps []App `json:"apps"`
 	// SelfService, if the admin allows names that were not declared.

@@ -110,6 +110,9 @@ type Layout struct {
 	// "": /etc/tmpfiles.d/taipy-tunnel.conf, /etc/security/limits.d/60-taipy-tunnel.conf.
 	Tmpfiles string `json:"tmpfiles,omitempty"`
 	Limits   string `json:"limits,omitempty"`
+	// Unit is a service of systemd(1), which ends what sshd keeps of links that have gone silent.
+	// "": /etc/systemd/system/taipy-tunnel-stale.service.
+	Unit string `json:"unit,omitempty"`
 	// Log is the directory of nginx's logs. "": /var/log/nginx.
 	Log string `json:"log,omitempty"`
 	// Cache is the directory of what nginx keeps. "": /var/cache/taipy-tunnel.

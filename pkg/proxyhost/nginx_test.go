@@ -36,7 +36,7 @@ func newWeb(t testing.TB, h proxyhost.Host, edit ...func(text string) string) *w
 	w := &web{t: t, port: sshdtest.FreePort(), dir: dir}
 	h.HTTP = w.port
 	h.Layout = proxyhost.Layout{Etc: dir + "/etc", Run: dir + "/run", SSHD: dir + "/sshd", Site: dir + "/site", Log: dir, Cache: dir + "/cache",
-		Tmpfiles: dir + "/tmpfiles", Limits: dir + "/limits", Loopback: true}
+		Tmpfiles: dir + "/tmpfiles", Limits: dir + "/limits", Unit: dir + "/unit", Loopback: true}
 	ports := []int{w.port}
 	if h.Status.Port != 0 {
 		ports = append(ports, h.Status.Port)

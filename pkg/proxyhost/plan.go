@@ -87,7 +87,7 @@ func (l Layout) filled() Layout {
 		usual string
 	}{{&l.Etc, "/etc/taipy-tunnel"}, {&l.Run, "/run/taipy-tunnel"}, {&l.SSHD, "/etc/ssh/sshd_config.d/60-taipy-tunnel.conf"},
 		{&l.Site, "/etc/nginx/sites-enabled/zz-taipy-tunnel.conf"}, {&l.Log, "/var/log/nginx"}, {&l.Cache, "/var/cache/taipy-tunnel"},
-		{&l.Tmpfiles, "/etc/tmpfiles.d/taipy-tunnel.conf"}, {&l.Limits, "/etc/security/limits.d/60-taipy-tunnel.conf"}} {
+		{&l.Tmpfiles, "/etc/tmpfiles.d/taipy-tunnel.conf"}, {&l.Limits, "/etc/security/limits.d/60-taipy-tunnel.conf"}, {&l.Unit, "/etc/systemd/system/taipy-tunnel-stale.service"}} {
 		*d.path = cmp.Or(*d.path, d.usual)
 	}
 	return l
@@ -114,7 +114,7 @@ func (p *plan) checkMachine() error {
 	if h.TLS.Mode != "none" {
 		p.Scheme = "https"
 	}
-	for _, path := range []string{p.Layout.Etc, p.Layout.Run, p.Layout.SSHD, p.Layout.Site, p.Layout.Log, p.Layout.Cache, p.Layout.Tmpfiles, p.Layout.Limits} {
+	for _, path := range []string{p.Layout.Etc, p.Layout.Run, p.Layout.SSHD, p.Layout.Site, p.Layout.Log, p.Layout.Cache, p.Layout.Tmpfiles, p.Layout.Limits, p.Layout.Unit} {
 		if err := checkPath("layout", path); err != nil {
 			return err
 		}

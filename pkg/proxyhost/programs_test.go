@@ -45,7 +45,7 @@ func installed(t testing.TB, h proxyhost.Host) (dir string, files proxyhost.File
 	t.Helper()
 	dir = t.TempDir()
 	h.Layout = proxyhost.Layout{Etc: dir + "/etc", Run: "/run/taipy-tunnel", SSHD: dir + "/sshd", Site: dir + "/site",
-		Log: dir, Cache: dir + "/cache", Tmpfiles: dir + "/tmpfiles", Limits: dir + "/limits"}
+		Log: dir, Cache: dir + "/cache", Tmpfiles: dir + "/tmpfiles", Limits: dir + "/limits", Unit: dir + "/unit"}
 	if h.TLS.Mode == "files" {
 		h.TLS.Certificate, h.TLS.Key = dir+"/etc/tls/certificate.pem", dir+"/etc/tls/key.pem"
 	}

@@ -49,7 +49,7 @@ func (p *plan) files() (Files, error) {
 	etc := p.Layout.Etc
 	var files Files
 	for path, name := range map[string]string{p.Layout.SSHD: "sshd.conf", p.Layout.Site: "site.conf", p.Layout.Tmpfiles: "tmpfiles.conf",
-		p.Layout.Limits: "limits.conf", etc + "/nginx/listen.conf": "listen.conf", etc + "/nginx/server.conf": "server.conf",
+		p.Layout.Limits: "limits.conf", p.Layout.Unit: "stale.service", etc + "/stale.sh": "stale.sh", etc + "/nginx/listen.conf": "listen.conf", etc + "/nginx/server.conf": "server.conf",
 		etc + "/away.html": "away.html", etc + "/status.html": "status.html"} {
 		if name == "status.html" && p.Status.Port == 0 {
 			continue
@@ -100,7 +100,8 @@ func (p *plan) fill(name string, data any) (string, error) {
 
 // RepeatWithin is how old a request may be for nginx to send it to another link, if it may not run
 // twice: the tunnel has to know it still. It is ten to some power, for nginx compares text. A link that
-// went silent is ended by sshd after 67 to 77 s (ClientAliveInterval 10, ClientAliveCountMax 3).
+// went silent is ended by stale.sh within 5 s; where that does not run by sshd, after 62 s (9.2, ClientAliveInterval 1,
+// ClientAliveCountMax 30).
 const RepeatWithin = 100 * time.Second
 
 // Late is a pattern of whole seconds from RepeatWithin on.
@@ -161,7 +162,7 @@ func (a Access) IdentityVariable() string {
 
 // description is what the tenant reads: one app on each line, so that the script sees which are gone.
 func (p *plan) description(t *tenant) string {
-	d := Description{Version: descriptionVersion, Tenant: t.Name, Check: fmt.Sprintf("127.0.0.1:%d", t.CheckPort), CheckSlots: true}
+	d := Description{Version: descriptionVersion, Tenant: t.Name, Check: fmt.Sprintf("127.0.0.1:%d", t.CheckPort), CheckSlots: true, EndsStale: true}
 	var lines []string
 	for _, s := range t.Sites {
 		for _, a := range s.Apps {
@@ -173,7 +174,8 @@ func (p *plan) description(t *tenant) string {
 		}
 	}
 	slices.Sort(lines)
-	text := fmt.Sprintf("{\"version\": %d, \"tenant\": %s, \"check\": %s, \"check_slots\": %t,\n", d.Version, line(d.Tenant), line(d.Check), d.CheckSlots)
+	text := fmt.Sprintf("{\"version\": %d, \"tenant\": %s, \"check\": %s, \"check_slots\": %t, \"ends_stale\": %t,\n",
+		d.Version, line(d.Tenant), line(d.Check), d.CheckSlots, d.EndsStale)
 	if d.SelfService != nil {
 		text += "\"self_service\": " + line(d.SelfService) + ",\n"
 	}

@@ -66,7 +66,7 @@ func missing(of reflect.Type, doc, path string) (names []string) {
 // A secret in any field of a machine's description, in any form, is in no error.
 func TestNoArgumentIsEchoed(t *testing.T) {
 	h := everything(t)
-	h.HTTP, h.Layout = 80, proxyhost.Layout{Etc: "/e", Run: "/r", SSHD: "/s", Site: "/n", Tmpfiles: "/t", Limits: "/l", Log: "/g", Cache: "/c", Loopback: true}
+	h.HTTP, h.Layout = 80, proxyhost.Layout{Etc: "/e", Run: "/r", SSHD: "/s", Site: "/n", Tmpfiles: "/t", Limits: "/l", Unit: "/u", Log: "/g", Cache: "/c", Loopback: true}
 	h.Status.BasicAuth, h.Tenants[1].Access.Identity = "/etc/nginx/htpasswd", "X-User"
 	text, err := json.Marshal(h)
 	must(t, err)

@@ -65,7 +65,7 @@ func Start(t testing.TB, o Options) *Proxy {
 	run := fmt.Sprintf("/run/taipy-tunnel-test-%d-%d", os.Getpid(), time.Now().UnixNano())
 	t.Cleanup(func() { _, _ = os.RemoveAll(dir), os.RemoveAll(run) })
 	p := &Proxy{t: t, Layout: proxyhost.Layout{Etc: dir + "/etc", Run: run, SSHD: dir + "/sshd.conf", Site: dir + "/site.conf", Log: dir, Cache: dir + "/cache",
-		Tmpfiles: dir + "/tmpfiles", Limits: dir + "/limits", Loopback: true}}
+		Tmpfiles: dir + "/tmpfiles", Limits: dir + "/limits", Unit: dir + "/unit", Loopback: true}}
 	sshd := o.SSHD
 	sshd.Tenant, sshd.Config = true, append([]string{"Include " + dir + "/sshd*.conf", "Subsystem sftp internal-sftp"}, sshd.Config...)
 	p.Server = sshdtest.Start(t, sshd)

@@ -52,8 +52,9 @@ type attacks struct {
 type scene struct {
 	*proxytest.Proxy
 	t        testing.TB
-	files    proxytest.Log // what the SFTP server logs
-	read     [3]int
+	files    proxytest.Log  // what the SFTP server logs
+	ends     *proxytest.Log // what ends stale links says
+	read     [4]int
 	stranger string // another service of the machine
 	theirs   ssh.Signer
 	pki      *pki
@@ -79,6 +80,7 @@ func newScene(t testing.TB, edit func(path, text string) string) *scene {
 	}
 	a.Proxy = proxytest.Start(t, proxytest.Options{Edit: louder, Change: a.arrange, SSHD: sshdtest.Options{AuthorizedKeys: "# nobody's", Config: []string{"PasswordAuthentication yes",
 		"KbdInteractiveAuthentication yes", "HostbasedAuthentication yes"}}})
+	a.ends = a.EndStale()
 	a.listenForSFTP()
 	a.settle()
 	return a
@@ -136,9 +138,9 @@ func (a *scene) since() string {
 	return text.String()
 }
 
-func (a *scene) logs() [3]string {
+func (a *scene) logs() [4]string {
 	access, _ := os.ReadFile(a.Layout.Log + "/taipy-tunnel.access.log")
-	return [3]string{a.Log(), a.files.String(), string(access)}
+	return [4]string{a.Log(), a.files.String(), string(access), a.ends.String()}
 }
 
 // try runs an attack, and returns the line that proves its refusal, "" if it was not refused or not logged.

@@ -5,7 +5,7 @@
 #   sh FILE: installs. sh FILE remove: undoes it, packages stay. sh FILE files DIR: only shows the files, below DIR
 set -eu; umask 022
 export LC_ALL=C PATH="/usr/sbin:/usr/bin:/sbin:/bin"
-TENANTS='{{.TenantList}}' ETC={{.Layout.Etc}} RUN={{.Layout.Run}} SSHD={{.Layout.SSHD}} SITE={{.Layout.Site}} LOG={{.Layout.Log}}
+TENANTS='{{.TenantList}}' ETC={{.Layout.Etc}} RUN={{.Layout.Run}} SSHD={{.Layout.SSHD}} SITE={{.Layout.Site}} UNIT={{.Layout.Unit}} LOG={{.Layout.Log}}
 {{if eq .TLS.Mode "certbot"}}LIVE=/etc/letsencrypt/live/taipy-tunnel HOSTS='{{join .Names " "}}'
 {{end}}{{if .OwnCertificate}}NAMES='{{.Addresses}}'
 {{end}}NGINX=/etc/nginx/nginx.conf DO=${1:-install} WORK=$(mktemp -d) TOUCHED='' DONE=''; NEW=$WORK/new
@@ -61,12 +61,12 @@ grep -qE '^ID(_LIKE)?=.*(debian|ubuntu)' /etc/os-release 2>/dev/null || die "thi
   1. install OpenSSH 8.9 and nginx 1.22, or newer; groupadd --system taipy-tunnel; for each of $TENANTS:
      useradd --system --gid taipy-tunnel --home-dir /nonexistent --shell /usr/sbin/nologin NAME; usermod -p '*' NAME
   2. put the files in place (sh FILE files DIR shows them), with nginx's own group in place of www-data
-  3. systemd-tmpfiles --create; sshd -t; nginx -t; reload both; with SELinux let nginx connect to sshd's sockets"
+  3. systemd-tmpfiles --create; sshd -t; nginx -t; reload both; systemctl enable --now taipy-tunnel-stale; with SELinux let nginx connect to sshd's sockets"
 { exec 9>/run/taipy-tunnel.lock && flock -n 9; } || die "another run is under way"
 if [ "$DO" = install ]; then
 	for t in $TENANTS; do ! id "$t" >/dev/null 2>&1 || ours | grep -qx "$t" || die "the account $t exists and is not ours: choose another name"; done
 	packages=''
-	for p in sshd=openssh-server nginx=nginx{{if .OwnCertificate}} openssl=openssl{{end}}; do command -v "${p%=*}" >/dev/null || packages="$packages ${p#*=}"; done
+	for p in sshd=openssh-server nginx=nginx ss=iproute2{{if .OwnCertificate}} openssl=openssl{{end}}; do command -v "${p%=*}" >/dev/null || packages="$packages ${p#*=}"; done
 	# shellcheck disable=SC2086 # several packages
 	[ -z "$packages" ] || { say "installing$packages" && { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $packages; } >"$WORK/apt" 2>&1; } || die "$(cat "$WORK/apt")"
 fi
@@ -125,6 +125,15 @@ done
 DONE=yes && trap '' HUP INT TERM PIPE # nothing is taken back any more: to the end, lest files be there that nobody has read
 if touched $SSHD; then reload ssh /run/sshd.pid; fi
 if touched /etc/nginx/ || touched $ETC/nginx/ || touched $ETC/tls/; then reload nginx /run/nginx.pid; fi
+unit=${UNIT##*/} # ends stale links
+if [ ! -d /run/systemd/system ]; then
+	! touched $ETC/stale.sh || [ "$DO" = remove ] || say "no systemd runs here: have root run, always: sh $ETC/stale.sh"
+elif [ "$DO" = remove ]; then
+	systemctl stop "$unit" 2>/dev/null || :
+	rm -f "/etc/systemd/system/multi-user.target.wants/$unit" && systemctl daemon-reload
+elif ! { { ! touched "$UNIT" && ! touched $ETC/stale.sh || { systemctl daemon-reload && systemctl stop "$unit"; }; } && systemctl -q enable --now "$unit"; }; then
+	say "$unit does not run, which ends stale links: systemctl status $unit"
+fi
 for t in $TENANTS; do
 	if touched "$ETC/revoked/$t" || lost "$ETC/keys/$t" || lost "$ETC/ca/$t" || lost "$ETC/principals/$t" || lost "$ETC/proxy/$t.json"; then
 		end_links "$t" && say "ended the links of $t, which lost keys or apps"; fi

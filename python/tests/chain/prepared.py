@@ -69,7 +69,7 @@ class Prepared(Proxy):
         tenant = {"name": self._user, "keys": self._keys, "check": self._check, "apps": [app]}
         if self._path:
             tenant["host"] = "127.0.0.1"
-        files = ("sshd", "site", "tmpfiles", "limits")
+        files = ("sshd", "site", "tmpfiles", "limits", "unit")
         layout = {name: f"{self.directory}/etc/{name}.conf" for name in files}
         layout.update({name: f"{self.directory}/{name}" for name in ("etc", "run", "cache")}, log=str(self.directory))
         return {"http": self.port, "tenants": [tenant], "layout": {**layout, "loopback": True}}

@@ -1,0 +1,66 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# taipy-tunnel: ends what sshd keeps of links that have gone silent. Rendered: changes here are lost.
+# When a NAT or a firewall forgets a connection, neither end is told: sshd notices after a minute, and visitors wait for it.
+# Twice a second this asks the kernel about sshd's connections. It kills a process if its group is the tenants', its name is
+# sshd's, and on its own connection bytes are unacknowledged for 2 s and were sent again twice, while nothing else was acknowledged
+# either. It takes no orders: it listens nowhere, and reads nothing that a tenant can write.
+# GIDS (numbers, with | between) and PORTS are the tenants' groups and sshd's ports, if not as below.
+set -u; umask 022
+export LC_ALL=C PATH="/usr/sbin:/usr/bin:/sbin:/bin"
+STATE={{.Layout.Run}}/.stale SEEN='' SAID='' KNOWN='' left=0
+# In: what waited at the last look, "--", and the answer of ss: a line for each connection, whose first ino: is the kernel's, and a
+# line that begins with white space. Other accounts can choose words that come later in these (cgroup:, md5keys:), of their own
+# connections alone. Out: the inode of each connection that waits, its bytes acknowledged, since when, and "stale".
+# shellcheck disable=SC2016
+JUDGE='
+function of(name, i) { for (i = 1; i <= NF; i++) if (index($i, name ":") == 1) return substr($i, length(name) + 2); return "" }
+!asked { if ($0 == "--") asked = 1; else since[$1 " " $2] = $3; next }
+/^[^ \t]/ { sub(/ (sk|cgroup):.*/, ""); ino = of("ino"); split(of("timer"), timer, /[(),]/); next }
+ino ~ /^[1-9][0-9]*$/ && of("unacked") + 0 > 0 {
+	key = ino " " (of("bytes_acked") + 0 ? of("bytes_acked") : 0); from = key in since ? since[key] : after
+	print key, from, (before - from >= 2 && of("lastack") + 0 >= 2000 && timer[2] == "on" && timer[4] + 0 >= 2) ? "stale" : "waits"
+}
+{ ino = "" }'
+state() { # told to the check ports, and to the journal if it is new
+	if [ "$1" = "$SAID" ]; then { echo "$1" 1<>$STATE; } 2>/dev/null; return; fi # over itself, for it may be read meanwhile
+	SAID=$1 && echo "$1" && { echo "$1" >$STATE; } 2>/dev/null
+}
+learn() { # once a minute
+	left=120 GIDS=${GIDS:-$(getent group taipy-tunnel | cut -d: -f3)} KNOWN=''
+	for port in ${PORTS:-$(sshd -T 2>/dev/null | sed -n 's/^listenaddress .*:\([0-9]\{1,5\}\)$/\1/p')}; do KNOWN="${KNOWN:+$KNOWN or }sport = :$port"; done
+}
+held() { # PID INODE for each socket of a tenant's process of sshd
+	grep -lE "^Gid:([[:space:]]+($GIDS)){4}\$" /proc/[0-9]*/status 2>/dev/null | while IFS=/ read -r _ _ pid _; do
+		name='' && { read -r name <"/proc/$pid/comm"; } 2>/dev/null
+		case $name in sshd | sshd-session) printf '/proc/%s/fd\n' "$pid" ;; esac
+	done | xargs -r sh -c 'find "$@" -lname "socket:*" -printf "%h %l\n"' sh 2>/dev/null | sed -n 's|^/proc/\([0-9]*\)/fd socket:\[\([0-9]*\)\]$|\1 \2|p'
+}
+end() { # INODES
+	held | while read -r pid ino; do
+		case " $* " in *" $ino "*) ;; *) continue ;; esac
+		# once more, in the last instant: its number may be another process's by now
+		if readlink "/proc/$pid/fd/"* 2>/dev/null | grep -qxF "socket:[$ino]" && kill -KILL "$pid" 2>/dev/null; then
+			printf '%s\n' "ended sshd's process $pid: its connection has acknowledged nothing for 2 s"
+		fi
+	done
+}
+look() {
+	read -r before _ </proc/uptime
+	answer=$(ss -Htineo state established "( $KNOWN )" 2>&1) || { state "ss: $answer"; return 1; }
+	read -r after _ </proc/uptime
+	case $answer in
+		*unacked:*) SEEN=$(printf '%s\n' "$SEEN" -- "$answer" | awk -v before="$before" -v after="$after" "$JUDGE") || { state "awk fails"; return 1; } ;;
+		*segs_in:* | '') SEEN='' ;;
+		*) state "ss tells too little: $answer"; return 1 ;; # as without the kernel's tcp_diag
+	esac
+	# shellcheck disable=SC2046 # several
+	case $SEEN in *stale*) end $(printf '%s\n' "$SEEN" | sed -n 's/ .* stale$//p') ;; esac
+}
+while [ -e "$0" ]; do # until it is removed
+	[ $((left -= 1)) -gt 0 ] || learn
+	if [ -z "$GIDS" ]; then state "there is no group taipy-tunnel"
+	elif [ -z "$KNOWN" ]; then state "sshd -T names no port" && left=10
+	elif look; then state looks; fi
+	sleep 0.5
+done
