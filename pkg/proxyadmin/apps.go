@@ -52,7 +52,11 @@ func (i *inspection) apps(ctx context.Context, d *proxyhost.Description) {
 	if d.Check == "" {
 		i.fail("nginx", setUpAgain, "the description names no check port")
 	} else {
-		i.step(ctx, func(ctx context.Context) { i.nginx(ctx, d.Check, apps) })
+		answers := false
+		i.step(ctx, func(ctx context.Context) { answers = i.nginx(ctx, d.Check, apps) })
+		if answers {
+			i.step(ctx, func(ctx context.Context) { i.stale(ctx, d) })
+		}
 	}
 	for _, app := range apps {
 		i.step(ctx, func(ctx context.Context) { i.url(ctx, app) })
@@ -96,25 +100,26 @@ func (i *inspection) ask(ctx context.Context, app proxyhost.App, dial func(conte
 		Exposed: probe.Exposed{ID: rand.Text()}, Once: true, AnyCertificate: true, Dial: dial})
 }
 
-// nginx asks at the check port, where nothing but the question is answered.
-func (i *inspection) nginx(ctx context.Context, check string, apps []proxyhost.App) {
+// nginx asks at the check port, where nothing but the question is answered, and reports whether anything answers.
+func (i *inspection) nginx(ctx context.Context, check string, apps []proxyhost.App) bool {
 	const step, reload = "nginx", "on the machine, as root: nginx -t, systemctl reload-or-restart nginx; or " + setUpAgain
 	if may, err := i.link.MayReach(ctx, check); err != nil || !may {
 		i.may(step, true, may, err, "", "the account may not connect to its check port, "+check)
-		return
+		return false
 	}
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) { return i.link.Dial(ctx, check) }
 	for _, app := range apps {
 		switch f := i.ask(ctx, app, dial); {
 		case f.Kind == probe.Unreachable:
 			i.fail(step, reload, "nothing answers at %s: nginx does not run, or has not loaded the site", check)
-			return
+			return false
 		case f.Unknown:
 			i.fail(step, reload, "%s: nginx runs, but does not know it", app.Name)
 		default:
 			i.ok(step, "%s: nginx knows it; %s", app.Name, nowThere(f))
 		}
 	}
+	return true
 }
 
 func nowThere(f probe.Finding) string {

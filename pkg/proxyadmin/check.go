@@ -25,7 +25,8 @@ type inspection struct {
 
 // Check logs in to cfg.Server, an account of a prepared proxy, and returns what it sees there, in the order of
 // the chain: steps "login", "host key", "description", then what the account may do ("commands", "ports",
-// "addresses", "files", "sockets"), then "slots", and for each app "nginx", "url" and "certificate".
+// "addresses", "files", "sockets"), then "slots", for each app "nginx", "stale links", and for
+// each app "url" and "certificate".
 // name is that of an app: that one alone; "": all.
 //
 // It changes nothing there, leaves nothing, and no tunnel of the account notices. Each step ends within 10 s. The error is

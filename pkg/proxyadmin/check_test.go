@@ -94,7 +94,7 @@ func rewrite(t testing.TB, path string, change ...string) {
 	must(t, os.WriteFile(path, []byte(changed), 0o644))
 }
 
-var stepsOfACheck = []string{"login", "host key", "description", "commands", "ports", "addresses", "files", "sockets", "slots", "nginx", "url"}
+var stepsOfACheck = []string{"login", "host key", "description", "commands", "ports", "addresses", "files", "sockets", "slots", "nginx", "stale links", "url"}
 
 func steps(rows []probe.Checked) (names []string) {
 	for _, row := range rows {
@@ -106,6 +106,7 @@ func steps(rows []probe.Checked) (names []string) {
 // A machine with nothing amiss has nothing amiss, with and without a tunnel, which does not notice.
 func TestCheckOfAGoodProxy(t *testing.T) {
 	c := newChecked(t)
+	c.EndStale()
 	good := func(now string) {
 		t.Helper()
 		rows := c.inspect(t)
@@ -315,4 +316,27 @@ func TestCheckOfCertificates(t *testing.T) {
 		}
 		must(t, os.WriteFile(c.Own()+"/proxy.json", description, 0o644))
 	}
+}
+
+// Whether stale links are ended is seen, and what to do where they are not.
+func TestCheckOfWhatEndsStaleLinks(t *testing.T) {
+	c := newChecked(t)
+	row := func(what, seen, hint string) {
+		t.Helper()
+		for _, row := range c.inspect(t) {
+			if row.Step == "stale links" && (!row.OK || row.Warn != (hint != "") || !strings.Contains(row.Seen, seen) || !strings.Contains(row.Hint.String(), hint)) {
+				t.Errorf("%s: %+v", what, row)
+			}
+		}
+	}
+	state := c.Layout.Run + "/.stale"
+	row("never", "has not run since", "systemctl enable --now")
+	must(t, os.WriteFile(state, []byte("looks\n"), 0o644))
+	row("now", "within seconds", "")
+	must(t, os.WriteFile(state, []byte("ss: not \x1bfound\n"), 0o644))
+	row("without ss", "does not work: ss: not found", "journalctl")
+	must(t, os.Chtimes(state, time.Time{}, time.Now().Add(-time.Minute)))
+	row("once", "last looked 1m", "systemctl")
+	rewrite(t, c.Own()+"/proxy.json", `"ends_stale": true`, `"ends_stale": false`)
+	row("an older machine", "an older version", "proxy setup")
 }
