@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -61,6 +62,8 @@ func TestInside(t *testing.T) {
 	m.installs(h, "changed:")
 	m.installs(h, "unchanged")
 	made := m.etc()
+	m.endStale()
+	m.endsASilentLink()
 
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "figures") }))
 	defer app.Close()
@@ -127,6 +130,30 @@ func TestInside(t *testing.T) {
 	}
 	m.must("nginx -t -q && sshd -t")
 	m.throughSSH(t, fresh)
+	m.bySystemd(t, h)
+}
+
+// bySystemd sees what systemd is told, which does not run here: of the service that ends stale links.
+func (m *machine) bySystemd(t *testing.T, h proxyhost.Host) {
+	const link = "/etc/systemd/system/multi-user.target.wants/taipy-tunnel-stale.service"
+	m.must("mkdir -p /run/systemd/system; mv /usr/bin/systemctl /usr/bin/systemctl.real")
+	m.must(`printf '#!/bin/sh\necho "$@" >>/run/told; [ "$2 $3" != "enable --now" ] || exec systemctl.real -q enable "$4"\n' >/usr/bin/systemctl && chmod 755 /usr/bin/systemctl`)
+	told := func(want ...string) {
+		t.Helper()
+		lines := strings.Split(m.must("grep -e stale -e daemon /run/told; rm /run/told"), "\n")
+		if !slices.Equal(lines, want) {
+			t.Errorf("systemd is told %q, want %q", lines, want)
+		}
+	}
+	const unit = "taipy-tunnel-stale.service"
+	m.installs(h, "changed:")
+	told("daemon-reload", "stop "+unit, "-q enable --now "+unit)
+	m.must("systemd-analyze verify /etc/systemd/system/" + unit + " && test -h " + link)
+	m.installs(h, "unchanged")
+	told("-q enable --now " + unit)
+	m.must("sh /root/install.sh remove")
+	told("stop "+unit, "daemon-reload")
+	m.must("! test -h " + link + " && ! test -e /etc/systemd/system/" + unit)
 }
 
 // refuses sees that what cannot be is refused, and taken back.

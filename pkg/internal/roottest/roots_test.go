@@ -23,6 +23,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/destination"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/relay"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/proxyhost"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/tunnel"
 )
@@ -192,4 +193,37 @@ func (m *machine) way(account string) destination.Config {
 func (m *machine) expose(account, name, target string) (*tunnel.Tunnel, error) {
 	to := m.way(account)
 	return tunnel.Expose(m.t.Context(), tunnel.Config{Server: tunnel.Servers{to.Server}, Key: to.Key, HostKey: to.HostKey, Name: name, Target: target})
+}
+
+// endStale runs the program that ends stale links, as systemd would: until it is removed.
+func (m *machine) endStale() {
+	m.must("setsid sh /etc/taipy-tunnel/stale.sh >/run/stale.log 2>&1 </dev/null &")
+}
+
+// endsASilentLink sees that it does, with this machine's sshd and ss.
+func (m *machine) endsASilentLink() {
+	m.t.Helper()
+	text, err := os.ReadFile(m.key)
+	must(m.t, err)
+	key, err := ssh.ParsePrivateKey(text)
+	must(m.t, err)
+	line, err := os.ReadFile(m.root + "/etc/ssh/ssh_host_ed25519_key.pub")
+	must(m.t, err)
+	host, _, _, _, err := ssh.ParseAuthorizedKey(line)
+	must(m.t, err)
+	way := relay.Start(m.t, "127.0.0.1:22")
+	c, err := ssh.Dial("tcp", way.Addr(), &ssh.ClientConfig{User: "sales", Auth: []ssh.AuthMethod{ssh.PublicKeys(key)},
+		HostKeyCallback: ssh.FixedHostKey(host), HostKeyAlgorithms: []string{ssh.KeyAlgoED25519}})
+	must(m.t, err)
+	defer func() { _ = c.Close() }()
+	way.Hole()
+	silent := time.Now()
+	for ; ; time.Sleep(20 * time.Millisecond) {
+		if said := m.must("cat /run/stale.log"); strings.Contains(said, "ended sshd's process") {
+			m.t.Logf("a silent link was ended after %.1f s", time.Since(silent).Seconds())
+			return
+		} else if time.Since(silent) > 20*time.Second {
+			m.t.Fatalf("it is there after 20 s: %s", said)
+		}
+	}
 }

@@ -62,6 +62,7 @@ func (m *machine) throughSSH(t *testing.T, fresh []string) {
 	if made.HostKey != m.hostKey() || made.Server("sales") != "sales@127.0.0.1" {
 		t.Errorf("%+v, %s", made, made.Server("sales"))
 	}
+	m.endStale()
 	m.looksGood(t, "no tunnel is open now")
 	app := httptest.NewServer(http.NotFoundHandler())
 	defer app.Close()
@@ -88,7 +89,7 @@ func (m *machine) looksGood(t *testing.T, now string) {
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(100 * time.Millisecond) {
 		rows, err := proxyadmin.Check(t.Context(), m.way("sales"), "")
 		must(t, err)
-		good := len(rows) == 12
+		good := len(rows) == 13
 		for _, row := range rows {
 			good = good && row.OK && row.Warn == (row.Step == "certificate") && (row.Step != "nginx" || strings.HasSuffix(row.Seen, now))
 		}
