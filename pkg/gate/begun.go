@@ -28,6 +28,7 @@ const (
 // are known for longer than answers, for one costs some 40 bytes, and outlive their gate: what was under way when
 // another took its place, the proxy sends to that one again.
 type begun struct {
+	since time.Time // of this machine's clock: nothing is known that was begun before
 	mu    sync.Mutex
 	ids   map[[16]byte]int
 	ticks int
@@ -39,14 +40,14 @@ func keyOf(id string) [16]byte {
 	return [16]byte(sum[:])
 }
 
-// enter adds an id, or returns the page to answer with. None is forgotten before its time: when there
-// are too many, further requests have to wait.
-func (b *begun) enter(id string) (refusal string) {
+// enter adds an id, or returns the page to answer with: it is known, or stale. None is forgotten before its time: when
+// there are too many, further requests have to wait.
+func (b *begun) enter(id string, stale bool) (refusal string) {
 	key := keyOf(id)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch _, known := b.ids[key]; {
-	case known:
+	case known, stale:
 		return pageRepeated
 	case len(b.ids) >= onceIDs:
 		return pageFull

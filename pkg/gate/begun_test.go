@@ -88,7 +88,7 @@ func TestOnceIsBusy(t *testing.T) {
 		before := inUse()
 		d.mu.Lock()
 		for i := range onceIDs {
-			d.enter(fmt.Sprintf("%032d", i))
+			d.enter(fmt.Sprintf("%032d", i), false)
 		}
 		d.mu.Unlock()
 		if cost := inUse() - before; cost > 100*onceIDs {

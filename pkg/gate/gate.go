@@ -73,8 +73,11 @@ type Config struct {
 	// changes it.
 	Allow []netip.Prefix
 	// TrustProxy says that the proxy overwrites X-Forwarded-For, X-Forwarded-Prefix and
-	// X-Taipy-Tunnel-Request, which a visitor could forge otherwise: they are dropped then.
+	// X-Taipy-Tunnel-Request and X-Taipy-Tunnel-Passed, which a visitor could forge otherwise: they are dropped then.
 	TrustProxy bool
+	// Clock is how far the proxy's clock is ahead of this machine's, at least: it waits until that is known, or ctx ends. Nil:
+	// it is never known.
+	Clock func(ctx context.Context) (ahead time.Duration, known bool)
 	// Before is the gate in whose place this one is; its proxy may send here again what that one was asked. Nil: none.
 	Before *Gate
 	// WellKnown answers GETs of Path, for anybody. Nil: 404.
@@ -155,6 +158,7 @@ func New(cfg Config) (*Gate, error) {
 	g.upgrades, g.proxy = proxy, tellsBreaks(compress(proxy))
 	if cfg.TrustProxy {
 		g.once = newOnce(g.proxy, g.tasks.Go)
+		g.once.clock = cfg.Clock
 		if before != nil && before.once != nil {
 			g.once.begun = before.once.begun
 		}

@@ -35,6 +35,7 @@ const (
 type once struct {
 	next  http.Handler
 	start func(func()) bool
+	clock func(context.Context) (ahead time.Duration, known bool) // Config.Clock
 
 	mu           sync.Mutex
 	closed       bool
@@ -57,7 +58,7 @@ func (q *queue) pop() *run {
 
 // newOnce returns a once. start runs a function in a goroutine of its own, or reports false.
 func newOnce(next http.Handler, start func(func()) bool) *once {
-	return &once{next: next, start: start, runs: map[string]*run{}, begun: &begun{}}
+	return &once{next: next, start: start, runs: map[string]*run{}, begun: &begun{since: time.Now().Round(0)}}
 }
 
 // close cancels what is under way and forgets the rest.
@@ -77,15 +78,18 @@ func (o *once) close() {
 // ServeHTTP implements http.Handler.
 func (o *once) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ids := r.Header[requestID]
+	known := len(ids) == 1 && isRequestID(ids[0]) && !isUpgrade(r)
+	stale := known && !isSafe(r) && o.stale(r)
 	delete(r.Header, requestID)
+	delete(r.Header, passedHeader)
 	switch {
-	case len(ids) != 1 || !isRequestID(ids[0]) || isUpgrade(r):
+	case !known:
 		o.next.ServeHTTP(w, r)
 	case r.ContentLength < 0 || r.ContentLength > onceAsked || !bodies.take(r.ContentLength):
-		o.stream(w, r, ids[0])
+		o.stream(w, r, ids[0], stale)
 	default:
 		if body, whole := asked(r); whole {
-			o.serve(w, r, ids[0], body)
+			o.serve(w, r, ids[0], body, stale)
 			return
 		}
 		panic(http.ErrAbortHandler) // the connection has died, so nobody is there to answer
@@ -93,8 +97,8 @@ func (o *once) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // serve answers from a run of r, the first or that of an earlier request.
-func (o *once) serve(w http.ResponseWriter, r *http.Request, id string, body []byte) {
-	u, first, refusal := o.find(id, r, body)
+func (o *once) serve(w http.ResponseWriter, r *http.Request, id string, body []byte, stale bool) {
+	u, first, refusal := o.find(id, r, body, stale)
 	if first == nil {
 		defer func() { _ = r.Body.Close() }()
 	}
@@ -123,10 +127,10 @@ func (o *once) serve(w http.ResponseWriter, r *http.Request, id string, body []b
 
 // stream passes on a request whose body is not held: it is too large, or there is no room for it. If it is unsafe its id is remembered, so that
 // a repetition is refused.
-func (o *once) stream(w http.ResponseWriter, r *http.Request, id string) {
+func (o *once) stream(w http.ResponseWriter, r *http.Request, id string, stale bool) {
 	if !isSafe(r) {
 		o.mu.Lock()
-		refusal := o.enter(id)
+		refusal := o.enter(id, stale)
 		o.mu.Unlock()
 		if refusal != "" {
 			instead(w, r, refusal)
@@ -170,7 +174,7 @@ func fingerprint(r *http.Request, body []byte) [sha256.Size]byte {
 //
 // So does a safe one that differs from what came with the id before. An unsafe one is refused then: no mistake
 // in telling requests apart may have one run twice.
-func (o *once) find(id string, r *http.Request, body []byte) (u *run, first *http.Request, refusal string) {
+func (o *once) find(id string, r *http.Request, body []byte, stale bool) (u *run, first *http.Request, refusal string) {
 	print, safe := fingerprint(r, body), isSafe(r)
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -183,7 +187,7 @@ func (o *once) find(id string, r *http.Request, body []byte) (u *run, first *htt
 		return u, nil, ""
 	}
 	if !safe {
-		if refusal = o.enter(id); refusal != "" {
+		if refusal = o.enter(id, stale); refusal != "" {
 			return nil, nil, refusal
 		}
 	}
@@ -195,11 +199,11 @@ func (o *once) find(id string, r *http.Request, body []byte) (u *run, first *htt
 }
 
 // enter notes the id of an unsafe request, or returns the page to answer with. o.mu is held.
-func (o *once) enter(id string) (refusal string) {
+func (o *once) enter(id string, stale bool) (refusal string) {
 	if o.closed {
 		return ""
 	}
-	return o.begun.enter(id)
+	return o.begun.enter(id, stale)
 }
 
 // ended takes note of a run that ended. Its answer is to be found for a while if it is kept.

@@ -95,6 +95,7 @@ func (g *Gate) rewrite(p *httputil.ProxyRequest) {
 	h.Set("X-Forwarded-Proto", scheme)
 	h.Set("X-Real-IP", client)
 	h.Del(requestID)
+	h.Del(passedHeader)
 	t := tripOf(in)
 	if t.prefix != "" {
 		h.Set("X-Forwarded-Prefix", t.prefix)

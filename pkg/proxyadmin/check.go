@@ -151,6 +151,9 @@ func (i *inspection) description(ctx context.Context) *proxyhost.Description {
 		names += ", and names of one's own choice"
 	}
 	i.ok(step, "version %d, %s", d.Version, names)
+	if d.RepeatWithin == 0 {
+		i.warn(step, setUpAgain, "an older version has set the machine up: nginx does not tell when a request came in, so that one which another tunnel had begun may run twice")
+	}
 	return d
 }
 

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -24,6 +25,7 @@ import (
 type silent struct {
 	mu     sync.Mutex
 	came   map[string]int
+	passed []string // X-Taipy-Tunnel-Passed of each
 	others int
 	wait   time.Duration
 }
@@ -56,6 +58,7 @@ func (s *silent) serve(c net.Conn) {
 	key := r.Method + r.URL.Path
 	s.came[key]++
 	n := s.came[key]
+	s.passed = append(s.passed, r.Header.Values("X-Taipy-Tunnel-Passed")...)
 	s.mu.Unlock()
 	if n == s.others+1 {
 		time.Sleep(s.wait)
@@ -148,6 +151,29 @@ func TestAwayIsOnlyWhatDidNotRun(t *testing.T) {
 	ask("cut, large", "PUT", large(), 502, begunTitle)
 	if s.times()["PUT/a.json"] != 1 {
 		t.Errorf("%v", s.times())
+	}
+}
+
+// The tunnel is told when a request was first passed on, whatever its visitor says and however often it is sent again.
+func TestWhenARequestWasPassedOn(t *testing.T) {
+	w := newWeb(t, typicalPlain(t))
+	s := &silent{wait: 1100 * time.Millisecond, others: 1}
+	w.silent("sales/s/forecast.0.sock", s)
+	for _, c := range []struct{ method, body string }{{"GET", ""}, {"POST", "x"}} {
+		s.mu.Lock()
+		s.passed, s.came = nil, map[string]int{}
+		s.mu.Unlock()
+		before := time.Now()
+		if status, said := w.send(c.method, strings.NewReader(c.body), w.port, "forecast.example.com", "/a.json", "X-Taipy-Tunnel-Passed", "1.000"); status != 200 || said != "again" {
+			t.Fatalf("%s: %d %.300q", c.method, status, said)
+		}
+		if len(s.passed) != 3 || s.passed[0] != s.passed[1] || s.passed[1] != s.passed[2] {
+			t.Fatalf("%s: told %q", c.method, s.passed)
+		}
+		seconds, err := strconv.ParseFloat(s.passed[0], 64)
+		if at := time.UnixMilli(int64(seconds * 1000)); err != nil || at.Before(before.Add(-time.Second)) || at.After(before.Add(time.Second)) {
+			t.Errorf("%s at %v: told %q", c.method, before, s.passed[0])
+		}
 	}
 }
 

@@ -46,6 +46,10 @@ type Description struct {
 	// link did not acknowledge. At the check port /.well-known/taipy-tunnel/stale says what it does ("looks", else
 	// why it does not), and by Last-Modified when it last did. False: sshd notices by itself, after 67 to 77 s.
 	EndsStale bool `json:"ends_stale,omitempty"`
+	// RepeatWithin is how many seconds after a request has come in nginx may send it to another link although it may not run
+	// twice. A machine that says so tells in X-Taipy-Tunnel-Passed when it first passed each on. 0: an older version has
+	// prepared it, and it may do so for 100 s.
+	RepeatWithin int `json:"repeat_within,omitempty"`
 	// Apps are those that were declared by the admin.
 	Apps []App `json:"apps"`
 	// SelfService, if the admin allows names that were not declared.

@@ -162,7 +162,8 @@ func (a Access) IdentityVariable() string {
 
 // description is what the tenant reads: one app on each line, so that the script sees which are gone.
 func (p *plan) description(t *tenant) string {
-	d := Description{Version: descriptionVersion, Tenant: t.Name, Check: fmt.Sprintf("127.0.0.1:%d", t.CheckPort), CheckSlots: true, EndsStale: true}
+	d := Description{Version: descriptionVersion, Tenant: t.Name, Check: fmt.Sprintf("127.0.0.1:%d", t.CheckPort), CheckSlots: true, EndsStale: true,
+		RepeatWithin: int(RepeatWithin.Seconds())}
 	var lines []string
 	for _, s := range t.Sites {
 		for _, a := range s.Apps {
@@ -174,8 +175,8 @@ func (p *plan) description(t *tenant) string {
 		}
 	}
 	slices.Sort(lines)
-	text := fmt.Sprintf("{\"version\": %d, \"tenant\": %s, \"check\": %s, \"check_slots\": %t, \"ends_stale\": %t,\n",
-		d.Version, line(d.Tenant), line(d.Check), d.CheckSlots, d.EndsStale)
+	text := fmt.Sprintf("{\"version\": %d, \"tenant\": %s, \"check\": %s, \"check_slots\": %t, \"ends_stale\": %t, \"repeat_within\": %d,\n",
+		d.Version, line(d.Tenant), line(d.Check), d.CheckSlots, d.EndsStale, d.RepeatWithin)
 	if d.SelfService != nil {
 		text += "\"self_service\": " + line(d.SelfService) + ",\n"
 	}

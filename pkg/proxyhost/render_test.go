@@ -101,6 +101,9 @@ func TestDescriptionsAreUnderstood(t *testing.T) {
 	if !d.CheckSlots {
 		t.Error("it does not say that each slot can be asked")
 	}
+	if d.RepeatWithin != int(proxyhost.RepeatWithin.Seconds()) {
+		t.Errorf("it says that requests are sent again within %d s", d.RepeatWithin)
+	}
 	for name, want := range map[string]string{"sales": "https://203.0.113.7:8443/sales/", "board": "https://board.example.com:8443/",
 		"mine": "https://mine--alice.apps.example.com:8443/"} {
 		app, err := d.Find(name)

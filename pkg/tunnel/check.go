@@ -5,6 +5,7 @@ package tunnel
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/rand"
 	"fmt"
 	"io"
@@ -33,27 +34,64 @@ type checker struct {
 	began time.Time // when the tunnel was exposed, by a clock that stands still while this machine is suspended
 	asked func()    // another tunnel did
 
+	told chan struct{} // closed when ahead is known
+
 	mu      sync.Mutex
 	open    map[string]string // question: answer
 	exposed probe.Exposed
-	stands  bool // the tunnel was seen to serve its visitors
+	ahead   time.Duration // how far the proxy's clock is ahead of this machine's, at least
+	stands  bool          // the tunnel was seen to serve its visitors
 	left    bool
 }
 
 func newChecker(asked func()) *checker {
-	return &checker{began: time.Now(), asked: asked, exposed: probe.Exposed{ID: rand.Text()}}
+	return &checker{began: time.Now(), asked: asked, told: make(chan struct{}), exposed: probe.Exposed{ID: rand.Text()}}
 }
 
-// learn takes the proxy's time, once: what it is later, after a suspend, says nothing about when the tunnel was exposed.
-// Of whole seconds (the header Date) it is no more than a check of this machine's clock.
+// learn takes the proxy's time, and when this tunnel was exposed by it, once: what it is later, after a suspend, says nothing
+// about that. Of whole seconds (the header Date) it is no more than a check of this machine's clock.
 func (c *checker) learn(now time.Time) {
-	if mine := time.Now(); now.Nanosecond() == 0 && mine.Sub(now).Abs() < sameClock {
+	if now.IsZero() {
+		return
+	}
+	mine, whole := time.Now(), now.Nanosecond() == 0
+	if whole && mine.Sub(now).Abs() < sameClock {
 		now = mine
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.exposed.At == 0 && !now.IsZero() {
+	if c.exposed.At == 0 {
 		c.exposed.At = now.Add(-time.Since(c.began)).UnixMilli()
+	}
+	if !whole {
+		c.ahead = now.Sub(mine.Round(0)) // both by the clock on the wall: the other stands still while this machine sleeps
+		select {
+		case <-c.told:
+		default:
+			close(c.told)
+		}
+	}
+}
+
+// clock implements gate.Config's Clock.
+func (c *checker) clock(ctx context.Context) (ahead time.Duration, known bool) {
+	select {
+	case <-c.told:
+	case <-ctx.Done():
+		return 0, false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ahead, true
+}
+
+// timed reports whether the proxy's time is known.
+func (c *checker) timed() bool {
+	select {
+	case <-c.told:
+		return true
+	default:
+		return false
 	}
 }
 

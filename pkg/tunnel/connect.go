@@ -26,6 +26,7 @@ type connecting struct {
 	tasks   *guard.Group
 	arrival arrival
 	look    func(ctx context.Context, over link, slot int, wait time.Duration) slots.Sight
+	timed   func() bool // the proxy's time is known
 	deliver func(net.Conn)
 	asked   func(error)  // a newer tunnel has asked for the slot
 	links   atomic.Int32 // that were made, on a plain proxy
@@ -102,6 +103,9 @@ func (c *connecting) prepare(ctx context.Context, l *sshlink.Link) (*slotLink, e
 	made := &slotLink{Link: l, slots: p.slots, tasks: c.tasks, deliver: c.deliver, look: c.look, taken: map[int]*sshlink.Listener{}}
 	if p.prepared {
 		c.tasks.Go(func() { _ = hold(c.life, l, "", nil) }) // nothing waits for it, and its failure is the link's
+		if p.slotwise && !c.timed() {
+			c.tasks.Go(func() { c.look(c.life, made, 0, 0) }) // whoever answers, with it comes the proxy's time
+		}
 		made.take = func(ctx context.Context, slot int) (*sshlink.Listener, error) {
 			ctx, cancel := context.WithTimeout(ctx, lease.TakeTimeout)
 			defer cancel()

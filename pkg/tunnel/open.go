@@ -91,7 +91,7 @@ func newTunnel(cfg resolved, connect connector) *Tunnel {
 
 func newVisitorGate(t *Tunnel) *visitorGate {
 	return &visitorGate{server: t.cfg.server.String(), endpoint: t.endpoint.Load, board: t.board, log: t.log, visitors: t.cfg.visitors(),
-		config: gate.Config{Target: t.target, WellKnown: http.HandlerFunc(t.check.serve), Visit: t.check.visit, Busy: t.cfg.Busy, Dialled: t.sup.dialled,
+		config: gate.Config{Target: t.target, WellKnown: http.HandlerFunc(t.check.serve), Visit: t.check.visit, Clock: t.check.clock, Busy: t.cfg.Busy, Dialled: t.sup.dialled,
 			Log: t.log, Panicked: t.tasks.Panicked},
 		serve: func(g *gate.Gate) {
 			t.tasks.Go(func() { _ = g.Serve(t) })
@@ -112,7 +112,7 @@ func (t *Tunnel) connects(before *Tunnel) error {
 		return err
 	}
 	ssh.Bound = t.gate != nil // only the gate asks for room
-	c := &connecting{ssh: ssh, life: t.life, lease: lease.New(t.cfg.slot(), ssh.Keys.ID(), t.newer), tasks: &t.tasks, look: t.lookAtSlot, deliver: t.arrive, asked: func(why error) { t.sup.tell(func() { t.sup.cede(fault.From(why)) }) }}
+	c := &connecting{ssh: ssh, life: t.life, lease: lease.New(t.cfg.slot(), ssh.Keys.ID(), t.newer), tasks: &t.tasks, look: t.lookAtSlot, timed: t.check.timed, deliver: t.arrive, asked: func(why error) { t.sup.tell(func() { t.sup.cede(fault.From(why)) }) }}
 	if before != nil {
 		c.before = before.sup
 	}

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package gate
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// What another tunnel may have begun is not begun here: it was passed on before this memory is, or so long ago that the
+// proxy may ask another one. All by the proxy's clock, which may be any time ahead of this machine's.
+func TestStaleRequestsAreNotBegun(t *testing.T) {
+	const known, slow, never = 0, time.Second, time.Hour // when the proxy's time is known
+	for name, c := range map[string]struct {
+		method string
+		passed time.Duration // after the gate was made; it comes a minute after
+		header []string      // in place of that
+		clock  time.Duration
+		runs   bool
+	}{
+		"a new one":                    {"POST", time.Minute, nil, known, true},
+		"new, and the time is late":    {"POST", time.Minute, nil, slow, true},
+		"late itself":                  {"POST", time.Minute - onceNew, nil, known, true},
+		"too late":                     {"POST", time.Minute - onceNew - time.Millisecond, nil, known, false},
+		"too late, PUT":                {"PUT", time.Minute - onceNew - time.Millisecond, nil, known, false},
+		"before the gate":              {"POST", -clockStep - time.Millisecond, nil, known, false},
+		"before, and the time is late": {"POST", -clockStep - time.Millisecond, nil, slow, false},
+		"no time is known":             {"POST", -time.Millisecond, nil, never, true},
+		"safe ones run again":          {"GET", -time.Millisecond, nil, known, true},
+		"an older proxy":               {"POST", 0, []string{}, known, true},
+		"no time":                      {"POST", 0, []string{"yesterday"}, known, true},
+		"no milliseconds":              {"POST", 0, []string{"1"}, known, true},
+		"two times":                    {"POST", 0, []string{"1.000", "1.000"}, known, true},
+		"the year 1970":                {"POST", 0, []string{"1.000"}, known, false},
+	} {
+		for _, ahead := range []time.Duration{0, -72 * time.Hour, 5 * time.Second} {
+			for _, streamed := range []bool{false, true} {
+				behind(t, func(d *door) {
+					d.app = func(w http.ResponseWriter, r *http.Request) {
+						if _, told := r.Header[passedHeader]; told {
+							t.Errorf("%s: the app is told", name)
+						}
+					}
+					made := time.Now()
+					d.clock = func(ctx context.Context) (time.Duration, bool) {
+						select {
+						case <-time.After(time.Until(made.Add(time.Minute + c.clock))):
+							return ahead, true
+						case <-ctx.Done():
+							return 0, false
+						}
+					}
+					time.Sleep(time.Minute)
+					header := c.header
+					if header == nil {
+						at := made.Add(c.passed + ahead).UnixMilli()
+						header = []string{fmt.Sprintf("%d.%03d", at/1000, at%1000)}
+					}
+					body, lines := "x", []string{}
+					if streamed {
+						body, lines = "0\r\n\r\n", []string{"Transfer-Encoding: chunked\r\nX-No: content-length"}
+					}
+					for _, value := range header {
+						lines = append(lines, passedHeader+": "+value)
+					}
+					want, text, runs := http.StatusBadGateway, says(pageRepeated), int64(0)
+					if c.runs {
+						want, text, runs = 200, "", 1
+					}
+					d.wants(fmt.Sprint(name, ", streamed: ", streamed), d.visit(c.method, onceID, body, lines...).answer(), want, text)
+					d.wantsRuns(name, runs)
+				})
+			}
+		}
+	}
+}
+
+// One that is known is joined, however old it is.
+func TestAnOldRequestThatIsKnown(t *testing.T) {
+	behind(t, func(d *door) {
+		d.app = func(w http.ResponseWriter, _ *http.Request) { time.Sleep(time.Minute) }
+		d.clock = func(context.Context) (time.Duration, bool) { return 0, true }
+		time.Sleep(time.Second)
+		at := time.Now().UnixMilli()
+		line := fmt.Sprintf("%s: %d.%03d", passedHeader, at/1000, at%1000)
+		first := d.visit("POST", onceID, "x", line)
+		time.Sleep(50 * time.Second)
+		again := d.visit("POST", onceID, "x", line)
+		d.wants("first", first.answer(), 200, "")
+		d.wants("again", again.answer(), 200, "")
+		synctest.Wait()
+		d.wantsRuns("both", 1)
+	})
+}
