@@ -6,8 +6,11 @@ from __future__ import annotations
 import base64
 import datetime
 import http.client
+import http.server
 import sys
+import threading
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
@@ -38,6 +41,36 @@ def ask(url: str, **headers: str) -> tuple[int, str]:
 def secret_app() -> Iterator[str]:
     with web_app("company data") as address:
         yield address
+
+
+class Heads(http.server.BaseHTTPRequestHandler):
+    """Answers with the host that it was asked for, and a head of 12 KB."""
+
+    def do_GET(self) -> None:
+        said = self.headers["Host"].encode()
+        self.send_response(200)
+        for n in range(12):
+            self.send_header(f"X-Large-{n}", "x" * 1000)
+        self.send_header("Content-Length", str(len(said)))
+        self.end_headers()
+        self.wfile.write(said)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_nginx_passes_large_heads_and_the_port_of_the_host(proxy: Proxy) -> None:
+    app = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Heads)
+    thread = threading.Thread(target=app.serve_forever)
+    thread.start()
+    try:
+        tunnel = taipy_tunnel.expose(app.server_port, **arguments(proxy))
+        host = urllib.parse.urlsplit(proxy.url).netloc
+        assert ask(tunnel.url, Cookie="large=" + "x" * 12_000) == (200, host)
+    finally:
+        app.shutdown()
+        thread.join()
+        app.server_close()
 
 
 def test_only_the_link_admits(proxy: Proxy, secret_app: str) -> None:
