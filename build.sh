@@ -30,6 +30,8 @@ usage() {
 		./build.sh bench   what is measured: gil, gate, taipy; bench gate: that alone
 		./build.sh faults  what links that go silent do to requests, and what the engine must hold, often, under the
 		                   largest loads and as long as it takes: 35 minutes
+		./build.sh busy    each Go package's tests ten times, three at a time, beside four loops that keep the machine busy:
+		                   an hour and more; busy 2: twice
 		./build.sh simulate  a million stories of tunnels, links and a proxy, in virtual time: 3 minutes; simulate 7 traces
 		                   the one of that seed, simulate 0-5000 plays those
 		./build.sh fuzz    fuzzes every parser of untrusted text for a minute; fuzz 1h: for an hour each;
@@ -160,10 +162,10 @@ parts() {
 	return 1
 }
 
-# abreast COMMAND…: runs all at the same time, and shows what each has said when it has ended.
+# abreast COMMAND…: runs all at the same time, or as many as JOBS says, and shows what each has said when it has ended.
 abreast() {
 	# By xargs, since the shell's own jobs would outlive Ctrl-C.
-	printf '%s\0' "$@" | xargs -0 -n 1 -P 0 bash -c 'said=$($0 2>&1) && echo "$said" && exit
+	printf '%s\0' "$@" | xargs -0 -n 1 -P "${JOBS:-0}" bash -c 'said=$($0 2>&1) && echo "$said" && exit
 		printf "%s\n==> failed: %s\n" "$said" "$0"
 		exit 1'
 }
@@ -197,14 +199,39 @@ test_all() {
 # test_go: what pkg/tunnel's tests take is waits for sshd and nginx, so they are three processes beside the others, of
 # which the longest come first. The rules are one goroutine; with the race detector they took five times as much.
 test_go() {
-	local promises='^TestPromise' machines='^Test(Rendered|Memory|Prepared|Silent)' others
+	local tunnel others
 	need_languages
 	machines
 	say "Go tests"
 	go build -race ./... # once, and not by each of those
+	mapfile -t tunnel < <(tunnel_parts)
 	others="./pkg/sshlink ./pkg/gate $(go list ./... | grep -vE '/pkg/(tunnel|internal/rules)$')"
-	abreast "go test -race -timeout 30m -skip $promises|$machines ./pkg/tunnel" "go test -race -timeout 30m -run $machines ./pkg/tunnel" \
-		"go test -race -timeout 30m -run $promises ./pkg/tunnel" "go test -race -timeout 30m $others" "go test ./pkg/internal/rules"
+	abreast "${tunnel[@]}" "go test -race -timeout 30m $others" "go test ./pkg/internal/rules"
+}
+
+tunnel_parts() {
+	local promises='^TestPromise' machines='^Test(Rendered|Memory|Prepared|Silent|Stale|Living)'
+	printf 'go test -race -count=1 -timeout 30m %s ./pkg/tunnel\n' "-skip $promises|$machines" "-run $machines" "-run $promises"
+}
+
+# busy [ROUNDS]: what fails then waits for a time, not for an event.
+busy() {
+	local rounds=${1:-10} parts all=() loops=() n
+	need_languages
+	machines
+	say "each package $rounds times, beside four busy loops"
+	mapfile -t parts < <(
+		tunnel_parts
+		go list -f '{{if or .TestGoFiles .XTestGoFiles}}go test -race -count=1 -timeout 30m {{.ImportPath}}{{end}}' ./... | grep -vE '/pkg/(tunnel|internal/rules)$'
+		echo "go test -count=1 ./pkg/internal/rules"
+	)
+	for ((n = 0; n < rounds; n++)); do all+=("${parts[@]}"); done
+	trap 'kill "${loops[@]}"' EXIT
+	for n in 1 2 3 4; do
+		while :; do :; done &
+		loops+=($!)
+	done
+	JOBS=3 abreast "${all[@]}"
 }
 
 # fuzz [TIME [TARGET]]
@@ -339,7 +366,7 @@ clean() { rm -rf .venv "$ROOTS" dist "$LIBRARY" python/build python/*.egg-info p
 case "${1:-help}" in
 lib | wheel | lint | compat | faults | clean) "$1" ;;
 roots) roots attacks ;;
-demo | fuzz | bench | simulate) "$1" "${@:2}" ;;
+demo | fuzz | bench | busy | simulate) "$1" "${@:2}" ;;
 test)
 	case "${2:-all}" in
 	all) test_all ;;
