@@ -121,12 +121,14 @@ func (c *connecting) prepare(ctx context.Context, l *sshlink.Link) (*slotLink, e
 	mark := c.lease.LogsIn(l.Key(), number)
 	made.take = func(ctx context.Context, _ int) (*sshlink.Listener, error) { return c.lease.Take(ctx, l, number) }
 	c.tasks.Go(func() { <-l.Done(); c.lease.Ended(number) })
-	err = hold(ctx, l, mark, func(line string) {
-		if err := c.lease.Hears(c.life, l, number, line); err != nil {
-			c.asked(err)
-		}
-	})
-	if err != nil {
+	made.show = func(ctx context.Context) error {
+		return hold(ctx, l, mark, func(line string) {
+			if err := c.lease.Hears(c.life, l, number, line); err != nil {
+				c.asked(err)
+			}
+		})
+	}
+	if err := made.show(ctx); err != nil {
 		return nil, err
 	}
 	c.tasks.Go(func() { c.lease.Learn(c.life, l) })
@@ -164,6 +166,7 @@ type slotLink struct {
 	tasks   *guard.Group
 	deliver func(net.Conn)
 	take    func(ctx context.Context, slot int) (*sshlink.Listener, error)
+	show    func(ctx context.Context) error // its mark, on a plain proxy
 	look    func(ctx context.Context, over link, slot int, wait time.Duration) slots.Sight
 
 	mu    sync.Mutex
@@ -205,6 +208,13 @@ func (p *slotLink) Take(ctx context.Context, slot int, look bool) error {
 		})
 	}
 	return nil
+}
+
+// Show implements link.
+func (p *slotLink) Show(ctx context.Context) {
+	if err := p.show(ctx); err != nil {
+		_ = p.Close() // others could not tell whose it is
+	}
 }
 
 // Give implements link.

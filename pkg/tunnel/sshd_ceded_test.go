@@ -7,13 +7,21 @@ package tunnel_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"log"
+	"net"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/relay"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/tunnel"
 )
 
@@ -187,9 +195,9 @@ func TestPromiseTwoThatFail(t *testing.T) {
 	}
 }
 
-// What is left of docs/known-faults.md: a third one, which finds the port with a second one that is silent, ends the links
-// of the first, too, although that has left the port.
-func TestKnownAThirdEndsTheFirst(t *testing.T) {
+// A third one, which finds the port with a second one that is silent, ends that one's links, and not those of the first,
+// which has left the port.
+func TestAThirdAndASilentSecond(t *testing.T) {
 	c, cfg := machine(t, "plain", nothing)
 	first := open(t, public(cfg))
 	await(t, first, "both links", func(s tunnel.Status) bool { return s.Links == 2 })
@@ -202,9 +210,64 @@ func TestKnownAThirdEndsTheFirst(t *testing.T) {
 	way.Mute()
 	way.Refuse()
 	open(t, public(cfg))
-	await(t, first, "lost links", func(s tunnel.Status) bool { return s.Reconnects > 0 || s.State == tunnel.Replaced })
-	if s := first.Status(); s.Reconnects == 0 {
-		t.Error("they were not ended: this is mended, and its entry goes")
+	await(t, first, "replaced", inState(tunnel.Replaced))
+	if s := first.Status(); s.Reconnects != 0 {
+		t.Errorf("the first one: %s", brief(first))
 	}
 	<-second
+}
+
+// socketed is a plain proxy whose slot is a socket.
+func socketed(t *testing.T, app http.HandlerFunc) tunnel.Config {
+	t.Helper()
+	c := newChain(t, sshdtest.Options{Config: []string{"StreamLocalBindUnlink yes"}})
+	path := filepath.Join(t.TempDir(), "slot")
+	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: "app"})
+	proxy.ErrorLog = log.New(io.Discard, "", 0)
+	proxy.Transport = &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", path)
+	}}
+	front := httptest.NewServer(proxy)
+	t.Cleanup(front.Close)
+	c.url = front.URL + "/"
+	cfg := public(c.config(serve(t, app)))
+	cfg.Raw, cfg.Remote, cfg.RemoteSocket = false, 0, path
+	return cfg
+}
+
+// A socket is the newer one's without a word, and the older one's again if that fails.
+func TestANewerAtASocket(t *testing.T) {
+	begun, finish := make(chan struct{}), make(chan struct{})
+	cfg := socketed(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/slow" {
+			close(begun)
+			<-finish
+		}
+		_, _ = io.WriteString(w, "older")
+	})
+	end := sync.OnceFunc(func() { close(finish) })
+	defer end()
+	older := open(t, cfg)
+	slow := make(chan string, 1)
+	go func() {
+		said, err := get(older.Status().URL + "slow")
+		slow <- fmt.Sprint(said, err)
+	}()
+	<-begun
+	failed := later(t, cfg, 8*time.Second)
+	await(t, older, "left", inState(tunnel.Reconnecting))
+	<-failed
+	await(t, older, "its return", inState(tunnel.Up))
+	eventually(t, older.Status().URL, "older")
+	cfg.Target = who(t, "newer")
+	open(t, cfg)
+	await(t, older, "replaced", inState(tunnel.Replaced))
+	wantBody(t, older.Status().URL, "newer")
+	end()
+	if said := <-slow; said != "older<nil>" {
+		t.Errorf("the request under way: %s", said)
+	}
+	if s := older.Status(); s.Reconnects != 0 {
+		t.Errorf("the older one: %s", brief(older))
+	}
 }

@@ -324,12 +324,15 @@ func (s *supervisor) cede(why *Error) {
 	switch {
 	case s.failed != nil || s.draining:
 		return
-	case s.hooks.keeps == nil || !s.table.Exclusive(): // a socket is the newer one's already, which ends links that stay
+	case s.hooks.keeps == nil:
 		s.fail(why)
 		return
 	}
 	s.refusal = fault.Ceded(s.hooks.addr())
 	s.leaveSlots()
+	for _, h := range s.links {
+		h.Release() // or a third tunnel would end it
+	}
 	if s.ceding == nil {
 		var ctx context.Context
 		ctx, s.ceding = context.WithCancel(s.life)
@@ -352,11 +355,24 @@ func (s *supervisor) ceded(ctx context.Context, kept bool, why *Error) {
 		s.reclaim()
 		s.fail(why)
 	default:
-		s.reclaim()
 		s.log.Info("takes the slot again, for the newer tunnel did not keep it")
-		s.takeBack()
+		s.recall()
 		s.show()
 	}
+}
+
+// recall takes the slots again that were left to a newer tunnel.
+func (s *supervisor) recall() {
+	if s.ceding == nil {
+		return
+	}
+	s.reclaim()
+	for _, h := range s.links {
+		if !h.leaves {
+			s.tasks.Go(func() { h.Show(s.life) })
+		}
+	}
+	s.takeBack()
 }
 
 // reclaim ends the wait whether a newer tunnel keeps the slots.

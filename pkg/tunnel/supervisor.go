@@ -70,6 +70,7 @@ type link interface {
 	Take(ctx context.Context, slot int, look bool) error     // listens there; errNewer if look is asked for and shows a newer tunnel
 	Give(slot int)                                           // stops listening, keeps the connections
 	Release()                                                // it takes no slot any more: others need not ask it for one
+	Show(ctx context.Context)                                // takes Release back
 	Dial(ctx context.Context, addr string) (net.Conn, error) // from the proxy
 	Stats() (open int, bytes int64)                          // of the visitors' connections
 	Leave()                                                  // has those end that are kept for further requests
@@ -254,10 +255,7 @@ func (s *supervisor) restart() {
 		s.gate.resume()
 	}
 	s.failed, s.refusal = nil, nil
-	if s.ceding != nil {
-		s.reclaim()
-		s.takeBack()
-	}
+	s.recall()
 	s.table.Revive()
 	s.retry.Reset()
 	for _, k := range s.reconnectors {

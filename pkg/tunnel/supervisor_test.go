@@ -42,6 +42,7 @@ func (l *fakeLink) Take(context.Context, int, bool) error          { return nil 
 func (l *fakeLink) Give(int)                                       {}
 func (l *fakeLink) Leave()                                         {}
 func (l *fakeLink) Release()                                       {}
+func (l *fakeLink) Show(context.Context)                           {}
 func (l *fakeLink) Done() <-chan struct{}                          { return l.done }
 func (l *fakeLink) Err() error                                     { return l.err }
 func (l *fakeLink) Close() error                                   { l.die(nil); l.closed.Store(true); return nil }
