@@ -247,3 +247,24 @@ func (p *peeked) Read(b []byte) (int, error) {
 }
 
 func (p *peeked) CloseWrite() error { return p.Conn.(interface{ CloseWrite() error }).CloseWrite() }
+
+// paced is a question that is asked less and less often: sshd logs each connection that it cannot make.
+type paced struct {
+	mu   sync.Mutex
+	next time.Time
+	wait time.Duration
+	last probe.Finding
+}
+
+const pacedMost = 30 * time.Second
+
+// ask asks if it is time, and returns the last finding.
+func (p *paced) ask(question func() probe.Finding) probe.Finding {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if now := time.Now(); !now.Before(p.next) {
+		p.last, p.wait = question(), min(2*max(p.wait, time.Second), pacedMost)
+		p.next = now.Add(p.wait)
+	}
+	return p.last
+}

@@ -217,7 +217,7 @@ func (t *Tunnel) askURL(ctx context.Context, over link, wait time.Duration) prob
 	how, f := "url", probe.URL(ctx, q)
 	if f.Kind == probe.Unreachable {
 		gone := refused(f.Err) && t.onServer()
-		how, f = "link", probe.URL(ctx, t.fromProxy(q, over.Dial))
+		how, f = "link", t.within.ask(func() probe.Finding { return probe.URL(ctx, t.fromProxy(q, over.Dial)) })
 		if f.Kind == probe.Unreachable && !gone {
 			t.unasked.Store(!sshlink.Prohibited(f.Err)) // sshd logs each time
 			f.Err = nil                                 // visitors may come to another machine's nginx

@@ -69,6 +69,7 @@ type Tunnel struct {
 	listens  bool         // its program accepts the connections
 	endpoint atomic.Pointer[endpoint]
 	unasked  atomic.Bool // the URL could not be asked yet whether it leads here
+	within   paced       // asks it over the link then
 	tasks    guard.Group
 
 	alone  func()                  // forgets the tunnel in whose place this one was opened, which is closed
