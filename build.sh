@@ -114,7 +114,7 @@ machines() {
 	need sshd=openssh-server ssh=openssh-client nginx=nginx-light shellcheck=shellcheck openssl=openssl tinyproxy=tinyproxy-bin microsocks=microsocks
 	[ -e /usr/lib/nginx/modules/ngx_stream_module.so ] || need no-such-program=libnginx-mod-stream
 	[ "$(id -u)" = 0 ] || return 0
-	need useradd=passwd # the account of a prepared proxy
+	need useradd=passwd ss=iproute2 # the account of a prepared proxy, and what ends its stale links
 	mkdir -p /run/sshd  # where sshd wants to separate its privileges
 }
 

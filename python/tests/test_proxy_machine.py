@@ -173,7 +173,7 @@ def test_check(proxy: Proxy) -> None:
     assert (code, err, set(states.values())) == (0, "", {"ok"}), out
     assert list(states) == [
         "login", "host key", "description", "commands", "ports", "addresses", "files", "sockets", "slots", "nginx",
-        "url",
+        "stale links", "url",
     ]  # fmt: skip
     assert all(len(line) <= 80 or " " not in line.strip() for line in out.splitlines())
     code, out, err = check(proxy)

@@ -24,7 +24,7 @@ from typing import Any
 from . import processes
 from .accounts import Account, account
 from .plain import Plain
-from .proxy import Missing, Proxy, importable
+from .proxy import Missing, Proxy, importable, program
 
 WORKERS = ("www-data", "nginx")  # accounts of nginx's workers: Debian's, others'
 
@@ -40,6 +40,7 @@ class Prepared(Proxy):
         super().__init__()
         self._path = path
         self._keys: list[str] = []
+        self._stale: subprocess.Popen[bytes] | None = None
 
     @property
     def _user(self) -> str:
@@ -112,6 +113,22 @@ class Prepared(Proxy):
         # Where Debian has them: the drop-ins first, and what SFTP is later.
         self._write_sshd_config(f"Include {self.directory}/etc/sshd.conf", "Subsystem sftp internal-sftp")
         self._write_nginx_config(f"include {self.directory}/etc/site.conf;", workers)
+        self._end_stale()
+
+    def _end_stale(self) -> None:
+        """Run what the machine's service does, told what differs here: sshd's port, and the tenant's group."""
+        program("ss")
+        here = [f"GIDS={pwd.getpwnam(self._user).pw_gid}", f"PORTS={self.ssh_port}"]
+        with open(self.directory / "stale.log", "ab") as log:
+            self._stale = processes.start(["env", *here, "sh", f"{self.directory}/etc/stale.sh"], log)
+        if not processes.until(lambda: "looks" in self._read("stale.log"), 10):
+            raise RuntimeError(f"stale.sh does not look:\n{self._read('stale.log')}")
+
+    def _end(self) -> None:
+        super()._end()
+        if self._stale is not None:
+            processes.end(self._stale)
+            self._stale = None
 
     def known(self) -> dict[str, Any]:
         return {"server": self.server, "key": self.key, "host_key": self.host_key}
