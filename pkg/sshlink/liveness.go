@@ -3,6 +3,7 @@
 package sshlink
 
 import (
+	"context"
 	"time"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
@@ -86,4 +87,15 @@ func (l *Link) keepalive() chan error {
 		answered <- err
 	})
 	return answered
+}
+
+// Answers returns nil when the server has answered a question of the link's own. What it sent before, for visitors or others,
+// has arrived by then: a link that is full answers late. Otherwise ctx's error, or why the link ended.
+func (l *Link) Answers(ctx context.Context) error {
+	select {
+	case err := <-l.keepalive():
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }

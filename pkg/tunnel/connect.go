@@ -13,6 +13,7 @@ import (
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/guard"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/lease"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/probe"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/slots"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshauth"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshlink"
@@ -214,6 +215,40 @@ func (p *slotLink) Take(ctx context.Context, slot int, look bool) error {
 func (p *slotLink) Show(ctx context.Context) {
 	if err := p.show(ctx); err != nil {
 		_ = p.Close() // others could not tell whose it is
+	}
+}
+
+const (
+	askPatience = 3 * time.Second        // for an answer, until the link itself is asked
+	askGrace    = 300 * time.Millisecond // for one that sshd passes on while it answers that
+	// askLegs is how often that is asked: a question to a slot of this link goes that way four times (two channels are opened, then
+	// it is asked and answered), each time behind what visitors have sent.
+	askLegs = 5
+)
+
+// Ask implements link. An answer took 5.5 s on a link that visitors filled. sshd answers in order, so what it was asked
+// before it last answered the link is not on its way any more.
+func (p *slotLink) Ask(ctx context.Context, question func(context.Context) probe.Finding) (f probe.Finding, silent bool) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	found := make(chan probe.Finding, 1)
+	p.tasks.Go(func() { found <- question(ctx) })
+	wait := askPatience
+	for leg := 0; ; leg++ {
+		select {
+		case f = <-found:
+			return f, false
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return probe.Finding{Kind: probe.Unreachable, Err: ctx.Err()}, false
+		}
+		if leg == askLegs {
+			return probe.Finding{Kind: probe.Unreachable}, true
+		}
+		if err := p.Answers(ctx); err != nil {
+			return probe.Finding{Kind: probe.Unreachable, Err: err}, false
+		}
+		wait = askGrace / askLegs
 	}
 }
 

@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -180,23 +179,37 @@ func (t *Tunnel) lookAtSlot(ctx context.Context, over link, slot int, wait time.
 	if u, err := url.Parse(q.URL); err == nil {
 		q.URL = u.JoinPath("slots", strconv.Itoa(slot)).String()
 	}
-	var reached atomic.Bool
-	dial := q.Dial
-	q.Dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
-		c, err := dial(ctx, network, addr)
-		reached.Store(err == nil)
-		return c, err
+	if wait > 0 {
+		return t.sees(probe.URL(ctx, q))
 	}
-	f := probe.URL(ctx, q)
-	if f.Kind == probe.Unreachable && reached.Load() && ctx.Err() == nil {
-		return slots.Silent
+	if f, silent := t.askOver(ctx, over, q); !silent {
+		return t.sees(f)
 	}
-	return t.sees(f)
+	q.URL = "http://proxy/.well-known/taipy-tunnel/time" // which nginx answers by itself
+	if _, silent := t.askOver(ctx, over, q); silent {
+		return slots.Nobody
+	}
+	return slots.Silent
+}
+
+// askOver asks over a link, however full that is. silent: nobody answers.
+func (t *Tunnel) askOver(ctx context.Context, over link, q probe.Question) (f probe.Finding, silent bool) {
+	q.Once, q.Timeout = true, checkFor
+	return over.Ask(ctx, func(ctx context.Context) probe.Finding { return probe.URL(ctx, q) })
 }
 
 // lookAtURL says who answers at the public URL. wait bounds each question; 0: as long as a question waits.
 func (t *Tunnel) lookAtURL(ctx context.Context, over link, wait time.Duration) slots.Sight {
-	return t.sees(t.askURL(ctx, over, wait))
+	f := t.askURL(ctx, over, wait)
+	sees := t.sees(f)
+	if s, _ := t.board.read(); sees == slots.Unknown && f.Kind == probe.Unreachable && wait == 0 && s.Checked != "" { // nginx may stand still
+		q, end := t.question()
+		defer end()
+		if _, silent := t.askOver(ctx, over, t.fromProxy(q, over.Dial)); silent {
+			return slots.Nobody
+		}
+	}
+	return sees
 }
 
 // askURL asks the public URL once, in the way in which it was seen to lead here. Where it could not be asked at first, as

@@ -113,19 +113,34 @@ func TestPromiseASaturatedLink(t *testing.T) {
 	p := newPrepared(t)
 	p.desc.Apps[0].URL = "http://nosuchname.invalid/" // so it can be asked over the link alone
 	p.describe(t)
-	way := relay.Start(t, p.Addr())
-	way.Delay(5 * time.Millisecond)
-	way.Rate(1 << 20)
-	cfg := p.by(way, public(p.described("", serve(t, func(w http.ResponseWriter, _ *http.Request) {
+	r := newRendered(t) // each slot is asked
+	for name, m := range map[string]struct {
+		*chain
+		cfg tunnel.Config
+	}{"the URL": {&p.chain, p.described("", endless(t))}, "slots": {&r.chain, r.described("sales", endless(t))}} {
+		t.Run(name, func(t *testing.T) {
+			way := relay.Start(t, m.Addr())
+			way.Delay(5 * time.Millisecond)
+			way.Rate(1 << 20)
+			m.cfg.Connections = 1
+			saturate(t, open(t, m.by(way, public(m.cfg))), m.url)
+		})
+	}
+}
+
+// endless is an app of which each download is.
+func endless(t *testing.T) string {
+	return serve(t, func(w http.ResponseWriter, _ *http.Request) {
 		for {
 			if _, err := w.Write(make([]byte, 1<<20)); err != nil {
 				return
 			}
 		}
-	}))))
-	cfg.Connections = 1
-	tun := open(t, cfg)
-	if s := tun.Status(); s.Checked != "link" {
+	})
+}
+
+func saturate(t *testing.T, tun *tunnel.Tunnel, url string) {
+	if s := tun.Status(); s.Checked == "" {
 		t.Fatalf("%+v", s)
 	}
 	ctx := within(t, time.Duration(rounds(13, 60))*time.Second)
@@ -134,7 +149,7 @@ func TestPromiseASaturatedLink(t *testing.T) {
 	for range 6 {
 		tasks.Go(func() {
 			client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-			req, _ := http.NewRequestWithContext(ctx, http.MethodGet, p.url, nil)
+			req, _ := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 			resp, err := client.Do(req)
 			if err == nil {
 				var n int64
@@ -150,7 +165,7 @@ func TestPromiseASaturatedLink(t *testing.T) {
 	}
 	begin := time.Now()
 	for s := range tun.Watch(ctx) {
-		if s.Reconnects > 0 || s.Links == 0 || cut.Load() > 0 {
+		if s.Reconnects > 0 || s.Links == 0 || s.State != tunnel.Up || cut.Load() > 0 { // visitors are led here, however late
 			t.Errorf("after %v: %s", time.Since(begin).Round(time.Second), brief(tun))
 			_ = tun.Close()
 			break

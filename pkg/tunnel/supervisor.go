@@ -14,6 +14,7 @@ import (
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/forward"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/guard"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/probe"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/retry"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/slots"
 )
@@ -72,11 +73,13 @@ type link interface {
 	Release()                                                // it takes no slot any more: others need not ask it for one
 	Show(ctx context.Context)                                // takes Release back
 	Dial(ctx context.Context, addr string) (net.Conn, error) // from the proxy
-	Stats() (open int, bytes int64)                          // of the visitors' connections
-	Leave()                                                  // has those end that are kept for further requests
-	Done() <-chan struct{}                                   // closed when the link has ended
-	Err() error                                              // why it did
-	Close() error                                            // ends it; nothing is left when it returns
+	// Ask asks something that answers over the link; silent: it does not, and that is not because the link is full.
+	Ask(ctx context.Context, question func(context.Context) probe.Finding) (f probe.Finding, silent bool)
+	Stats() (open int, bytes int64) // of the visitors' connections
+	Leave()                         // has those end that are kept for further requests
+	Done() <-chan struct{}          // closed when the link has ended
+	Err() error                     // why it did
+	Close() error                   // ends it; nothing is left when it returns
 }
 
 // dialer connects from the proxy to addr, "host:port".

@@ -14,6 +14,7 @@ import (
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/backoff"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/probe"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/retry"
 )
 
@@ -43,9 +44,12 @@ func (l *fakeLink) Give(int)                                       {}
 func (l *fakeLink) Leave()                                         {}
 func (l *fakeLink) Release()                                       {}
 func (l *fakeLink) Show(context.Context)                           {}
-func (l *fakeLink) Done() <-chan struct{}                          { return l.done }
-func (l *fakeLink) Err() error                                     { return l.err }
-func (l *fakeLink) Close() error                                   { l.die(nil); l.closed.Store(true); return nil }
+func (l *fakeLink) Ask(ctx context.Context, question func(context.Context) probe.Finding) (probe.Finding, bool) {
+	return question(ctx), false
+}
+func (l *fakeLink) Done() <-chan struct{} { return l.done }
+func (l *fakeLink) Err() error            { return l.err }
+func (l *fakeLink) Close() error          { l.die(nil); l.closed.Store(true); return nil }
 
 // proxy stands for the server: each attempt is counted and gets the next outcome.
 type proxy struct {

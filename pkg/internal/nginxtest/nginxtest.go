@@ -17,6 +17,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -40,6 +41,24 @@ func (s *Server) Reload() { must(s.t, s.cmd.Process.Signal(syscall.SIGHUP)) }
 func (s *Server) Stop() {
 	must(s.t, s.cmd.Process.Signal(syscall.SIGTERM))
 	_ = s.cmd.Wait()
+}
+
+// Freeze stops it, and its workers, as they are: connections are accepted by the kernel, and nothing answers. Thaw has them go on.
+func (s *Server) Freeze() { s.signal(syscall.SIGSTOP) }
+
+// Thaw takes Freeze back.
+func (s *Server) Thaw() { s.signal(syscall.SIGCONT) }
+
+func (s *Server) signal(how syscall.Signal) {
+	pid := s.cmd.Process.Pid
+	below, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+	must(s.t, err)
+	for _, child := range strings.Fields(string(below)) {
+		worker, err := strconv.Atoi(child)
+		must(s.t, err)
+		must(s.t, syscall.Kill(worker, how))
+	}
+	must(s.t, syscall.Kill(pid, how))
 }
 
 // Again starts it again after Stop, and returns when its ports are served.
