@@ -74,3 +74,60 @@ func TestSilentKernelAndTheNext(t *testing.T) {
 		}
 	}
 }
+
+// What docs/known-faults.md says of connections that nginx keeps: one leads to the tunnel that was there when it was made. A
+// request that came by it after the next tunnel was there, and whose link goes silent, is begun by both.
+func TestKnownAKeptConnection(t *testing.T) {
+	var mu sync.Mutex
+	ran, begun, over := map[string]int{}, sync.WaitGroup{}, make(chan struct{})
+	app := func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/slow" {
+			time.Sleep(200 * time.Millisecond) // so that each has a connection of its own
+			return
+		}
+		mu.Lock()
+		ran[r.RequestURI]++
+		n := ran[r.RequestURI]
+		mu.Unlock()
+		if n == 1 {
+			begun.Done()
+			<-over
+		}
+	}
+	r := newRendered(t)
+	cfg := public(r.described("sales", serve(t, app)))
+	way := relay.Start(t, r.Addr())
+	first := open(t, r.by(way, cfg))
+	await(t, first, "its links", whole)
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: time.Minute}
+	var visitors sync.WaitGroup
+	ask := func(method, path string) {
+		visitors.Go(func() { _, _, _ = askAs(client, method, r.url+path, "", 0) })
+	}
+	for range 16 {
+		ask("GET", "kept")
+	}
+	visitors.Wait()
+	open(t, cfg)
+	begun.Add(8)
+	for n := range 8 {
+		ask("POST", fmt.Sprint("slow?", n))
+	}
+	begun.Wait()
+	stale := r.Links()
+	way.Mute()
+	r.EndLinks(stale[:2])
+	visitors.Wait()
+	close(over)
+	mu.Lock()
+	defer mu.Unlock()
+	twice := 0
+	for _, n := range ran {
+		if n > 1 {
+			twice++
+		}
+	}
+	if t.Logf("%d of %d ran twice", twice, len(ran)); twice == 0 {
+		t.Error("none ran twice: if that stays so, it is mended, and its entry goes")
+	}
+}
