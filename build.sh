@@ -22,14 +22,18 @@ usage() {
 		./build.sh lib     builds $LIBRARY for this machine's architecture (glibc $GLIBC)
 		./build.sh wheel   builds dist/*.whl with it
 		./build.sh test    tests everything: test go, fuzz 2s, test python [pytest's arguments]; as root, test roots
-		                   too. A part that fails does not end the others; what failed is named at the end
+		                   too. A part that fails does not end the others; what failed is named at the end.
+		                   test long: what links that go silent do to requests, and what the engine must hold, often,
+		                   under the largest loads and as long as it takes: 35 minutes
 		./build.sh compat  the notebook's side on older Taipys, on Databricks' kernels, and on the oldest and
 		                   newest Python there is; apps of Streamlit, Gradio and Dash
 		./build.sh roots   the script that makes a proxy machine, and attacks on what it makes, in fresh Debian
 		                   12 and 13 roots; as root
 		./build.sh bench   what is measured: gil, gate, taipy; bench gate: that alone
-		./build.sh faults  what links that go silent do to requests, and what the engine must hold, often, under the
-		                   largest loads and as long as it takes: 35 minutes
+		./build.sh faults  what visitors see of each fault, through the installed wheel, autossh and ssh -R; writes
+		                   docs/reliability.md. A repetition that has a result is not run again. As root: hours
+		                   faults [PART OF A ROW'S NAME …] [--repeat N] [--again] [--systems plain,prepared,autossh,ssh]
+		                   [--list] [--write]; faults --soak 10m [--seed N] [--systems …]: random faults
 		./build.sh busy    each Go package's tests ten times, three at a time, beside four loops that keep the machine busy:
 		                   an hour and more; busy 2: twice
 		./build.sh simulate  a million stories of tunnels, links and a proxy, in virtual time: 3 minutes; simulate 7 traces
@@ -138,13 +142,15 @@ lint() {
 	say "go vet"
 	go vet ./...
 	go vet -tags roots ./pkg/internal/roottest
+	go vet -tags faults ./pkg/internal/faulttest
 	say "staticcheck"
 	go run "$STATICCHECK" ./...
+	go run "$STATICCHECK" -tags faults ./pkg/internal/faulttest
 	say "go mod tidy"
 	go mod tidy -diff
 	say "ruff"
-	"$TOOLS/bin/ruff" check --config python/pyproject.toml python examples
-	"$TOOLS/bin/ruff" format --check --config python/pyproject.toml python examples
+	"$TOOLS/bin/ruff" check --config python/pyproject.toml python examples pkg
+	"$TOOLS/bin/ruff" format --check --config python/pyproject.toml python examples pkg
 	say "mypy"
 	(cd python && "../$TOOLS/bin/mypy" taipy_tunnel tests/chain)
 }
@@ -170,11 +176,25 @@ abreast() {
 		exit 1'
 }
 
+# faults [ROW…] [options]: in namespaces of its own, so that no fault meets another program, and nothing is left of it.
 faults() {
-	need_languages
+	local dir
+	wheel
+	[ "$(id -u)" = 0 ] || die "faults are made as root"
 	machines
-	say "silent links, and what must hold"
-	TAIPY_TUNNEL_FAULTS=1 go test -count=1 -v -timeout 60m -run 'TestSilentLinks|TestPromise|TestMemory|TestVisitors|TestRenderedProxyCarries' ./pkg/tunnel | grep -vE '^=== '
+	need autossh=autossh nft=nftables ip=iproute2 ss=iproute2 unshare=util-linux
+	[ "${CI:-}" = true ] || unshare --net --mount --pid --fork true 2>/dev/null || die "this machine gives its root no namespaces (a container?)"
+	python3 -m venv --clear .venv/faults
+	.venv/faults/bin/python -m pip install -q --disable-pip-version-check --no-deps dist/*.whl
+	go test -c -tags faults -o .venv/faults.test ./pkg/internal/faulttest
+	dir=$(mktemp -d) && chmod 755 "$dir" # sshd's accounts look into it
+	FAULTS_DIR=$dir
+	trap 'rm -rf "$FAULTS_DIR"' EXIT
+	say "faults"
+	# shellcheck disable=SC2016
+	TMPDIR=$dir unshare --net --mount --pid --fork --mount-proc --kill-child sh -c '
+		ip link set lo up && mount -t tmpfs -o mode=755 none /run && mkdir /run/sshd && cd pkg/internal/faulttest && "$@"' sh \
+		"$PWD/.venv/faults.test" -test.timeout 0 --python "$PWD/.venv/faults/bin/python" --commit "$(git describe --always --dirty 2>/dev/null)" "$@"
 }
 
 # simulate [SEED | FROM-TO]
@@ -182,6 +202,13 @@ simulate() {
 	need_languages
 	say "which link serves which slot"
 	TAIPY_TUNNEL_SEEDS=${1:-0-1000000} go test -count=1 -v -timeout 60m -run TestSlotsSimulated ./pkg/slots
+}
+
+test_long() {
+	need_languages
+	machines
+	say "silent links, and what must hold"
+	TAIPY_TUNNEL_LONG=1 go test -count=1 -v -timeout 60m -run 'TestSilentLinks|TestPromise|TestMemory|TestVisitors|TestRenderedProxyCarries' ./pkg/tunnel | grep -vE '^=== '
 }
 
 # test_all: installs first, so that a missing program is the only message.
@@ -364,15 +391,16 @@ demo() {
 clean() { rm -rf .venv "$ROOTS" dist "$LIBRARY" python/build python/*.egg-info python/.*_cache .ruff_cache; }
 
 case "${1:-help}" in
-lib | wheel | lint | compat | faults | clean) "$1" ;;
+lib | wheel | lint | compat | clean) "$1" ;;
 roots) roots attacks ;;
-demo | fuzz | bench | busy | simulate) "$1" "${@:2}" ;;
+demo | fuzz | bench | busy | faults | simulate) "$1" "${@:2}" ;;
 test)
 	case "${2:-all}" in
 	all) test_all ;;
 	go) test_go ;;
 	python) test_python "${@:3}" ;;
 	roots) roots ;;
+	long) test_long ;;
 	*) usage && exit 2 ;;
 	esac
 	;;

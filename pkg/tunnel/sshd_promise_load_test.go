@@ -178,7 +178,7 @@ func TestPromiseUnderLoad(t *testing.T) {
 		for _, name := range slices.Sorted(maps.Keys(changes)) {
 			t.Run(kind+"/"+name, func(t *testing.T) {
 				if name == "renewed key" && !faults {
-					t.Skip("./build.sh faults; it is as reconnect")
+					t.Skip("./build.sh test long; it is as reconnect")
 				}
 				ways := []time.Duration{100 * time.Millisecond}
 				if faults {

@@ -135,7 +135,7 @@ func TestPromiseAStampede(t *testing.T) {
 // A way that was blocked is tried again soon after it is open.
 func TestPromiseABlockedWay(t *testing.T) {
 	if !faults {
-		t.Skip("./build.sh faults")
+		t.Skip("./build.sh test long")
 	}
 	type one struct {
 		way *relay.Relay
@@ -188,7 +188,7 @@ func TestPromiseASlowProxy(t *testing.T) {
 // then: sshd ends those that say nothing.
 func TestPromiseAStoppedNotebook(t *testing.T) {
 	if !faults {
-		t.Skip("./build.sh faults")
+		t.Skip("./build.sh test long")
 	}
 	r := newRendered(t)
 	all := append(r.apps(), r.free("his"), r.free("hers")) // it happens to three of four

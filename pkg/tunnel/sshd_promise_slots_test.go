@@ -148,7 +148,7 @@ func TestPromiseByTurns(t *testing.T) {
 	for _, kind := range []string{"prepared", "plain"} {
 		t.Run(kind, func(t *testing.T) {
 			if kind == "prepared" && !faults {
-				t.Skip("./build.sh faults; TestPreparedProxyBelongsToTheNewest has two by turns")
+				t.Skip("./build.sh test long; TestPreparedProxyBelongsToTheNewest has two by turns")
 			}
 			c, cfg := machine(t, kind, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "0") })
 			var all []*tunnel.Tunnel

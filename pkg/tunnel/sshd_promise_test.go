@@ -22,7 +22,7 @@ import (
 )
 
 // The tests named TestPromise hold the engine to what it promises, through sshd, nginx and a long or narrow way, and by the
-// public interface alone. They have few rounds, unless faults is set (./build.sh faults).
+// public interface alone. They have few rounds, unless faults is set (./build.sh test long).
 
 // settleFor is how long it may take until all visitors are where they belong: 10 s are promised, and a busy machine is
 // slow.

@@ -22,8 +22,8 @@ import (
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/tunnel"
 )
 
-// faults has tests take the time that faults take (./build.sh faults).
-var faults = os.Getenv("TAIPY_TUNNEL_FAULTS") != ""
+// faults has tests take the time that faults take (./build.sh test long).
+var faults = os.Getenv("TAIPY_TUNNEL_LONG") != ""
 
 // newPlain is a plain proxy as docs/proxy.md has it.
 func newPlain(t testing.TB) *chain {

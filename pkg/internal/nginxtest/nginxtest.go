@@ -75,13 +75,14 @@ func (s *Server) Again() {
 				break
 			}
 			if time.Now().After(deadline) {
-				s.t.Fatalf("nginx does not listen on port %d: %s", port, s.log())
+				s.t.Fatalf("nginx does not listen on port %d: %s", port, s.Log())
 			}
 		}
 	}
 }
 
-func (s *Server) log() string {
+// Log returns what it has written to its error log so far.
+func (s *Server) Log() string {
 	text, _ := os.ReadFile(filepath.Join(s.dir, "error.log"))
 	return string(text)
 }
@@ -113,7 +114,7 @@ func Start(t testing.TB, http string, ports ...int) *Server {
 			_ = s.cmd.Wait()
 		}
 		if t.Failed() {
-			t.Logf("nginx:\n%s", s.log())
+			t.Logf("nginx:\n%s", s.Log())
 		}
 		_ = os.RemoveAll(dir)
 	})

@@ -27,6 +27,7 @@ var may = map[string][]string{
 	"pkg/internal/proxytest":  {"pkg/internal/leak", "pkg/internal/nginxtest", "pkg/internal/sshdtest", "pkg/proxyhost"},
 	"pkg/internal/pump":       {},
 	"pkg/internal/relay":      {"golang.org/x/sys/unix"},
+	"pkg/internal/faulttest":  {},
 	"pkg/internal/roottest":   {},
 	"pkg/internal/secrettest": {"golang.org/x/crypto/ssh"},
 	"pkg/internal/sftp":       {"pkg/internal/fault", "golang.org/x/crypto/ssh"},

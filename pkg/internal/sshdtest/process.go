@@ -39,6 +39,9 @@ func (s *Server) KillLink() bool {
 	return true
 }
 
+// Listener returns the process that takes new connections, 0 if there is none.
+func (s *Server) Listener() int { return max(0, s.pid()) }
+
 // Links returns the first process of each connection.
 func (s *Server) Links() []int { return children(s.pid()) }
 
