@@ -38,8 +38,10 @@ var (
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	if err := os.MkdirAll(filepath.Dir(*results), 0o755); err != nil {
-		panic(err)
+	for _, dir := range []string{filepath.Dir(*results), *keep} {
+		if err := os.MkdirAll(dir, 0o755); dir != "" && err != nil {
+			panic(err)
+		}
 	}
 	for flag.NArg() > 0 { // names may stand between options
 		wanted = append(wanted, flag.Arg(0))
@@ -205,7 +207,7 @@ func (s *system) proof(r *row, before map[string]string) string {
 	now := s.logs()
 	for of, text := range now {
 		if *keep != "" {
-			must(s.t, os.WriteFile(fmt.Sprintf("%s/%s.%s.%s", *keep, strings.ReplaceAll(r.name, " ", "-"), s.kind, of), []byte(text), 0o644))
+			must(s.t, os.WriteFile(fmt.Sprintf("%s/%s.%s.%s", *keep, strings.NewReplacer(" ", "-", "/", "-").Replace(r.name), s.kind, of), []byte(text), 0o644))
 		}
 	}
 	for _, of := range []string{"client", "sshd", "nginx", "access", "stale"} {
