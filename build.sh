@@ -253,11 +253,12 @@ busy() {
 		echo "go test -count=1 ./pkg/internal/rules"
 	)
 	for ((n = 0; n < rounds; n++)); do all+=("${parts[@]}"); done
-	trap 'kill "${loops[@]}"' EXIT
 	for n in 1 2 3 4; do
 		while :; do :; done &
 		loops+=($!)
 	done
+	# shellcheck disable=SC2064 # now: at the exit the list is out of scope
+	trap "kill ${loops[*]}" EXIT
 	JOBS=3 abreast "${all[@]}"
 }
 

@@ -157,7 +157,7 @@ func TestConnectionToTheEgressProxy(t *testing.T) {
 		left := connect(t.Context(), a, site)
 		f := URL(t.Context(), Question{URL: site, Ask: "question", Reply: "answer", Ahead: a})
 		if <-left; f.Kind != Ours || "http://"+a.to != os.Getenv("HTTP_PROXY") {
-			t.Errorf("found %+v by way of %s", f, a.to)
+			t.Errorf("found %+v through %s", f, a.to)
 		}
 		return
 	}

@@ -65,9 +65,7 @@ func (c *checker) learn(now time.Time) {
 	}
 	if !whole {
 		c.ahead = now.Sub(mine.Round(0)) // both by the clock on the wall: the other stands still while this machine sleeps
-		select {
-		case <-c.told:
-		default:
+		if !c.timed() {
 			close(c.told)
 		}
 	}

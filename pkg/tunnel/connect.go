@@ -105,7 +105,7 @@ func (c *connecting) prepare(ctx context.Context, l *sshlink.Link) (*slotLink, e
 	if p.prepared {
 		c.tasks.Go(func() { _ = hold(c.life, l, "", nil) }) // nothing waits for it, and its failure is the link's
 		if p.slotwise && !c.timed() {
-			c.tasks.Go(func() { c.look(c.life, made, 0, 0) }) // whoever answers, with it comes the proxy's time
+			c.tasks.Go(func() { c.look(c.life, made, 0, 0) }) // any answer brings the proxy's time
 		}
 		made.take = func(ctx context.Context, slot int) (*sshlink.Listener, error) {
 			ctx, cancel := context.WithTimeout(ctx, lease.TakeTimeout)
@@ -228,7 +228,7 @@ const (
 
 // Ask implements link. An answer took 5.5 s on a link that visitors filled. sshd answers in order, so what it was asked
 // before it last answered the link is not on its way any more.
-func (p *slotLink) Ask(ctx context.Context, question func(context.Context) probe.Finding) (f probe.Finding, silent bool) {
+func (p *slotLink) Ask(ctx context.Context, question func(context.Context) probe.Finding) probe.Finding {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	found := make(chan probe.Finding, 1)
@@ -236,17 +236,17 @@ func (p *slotLink) Ask(ctx context.Context, question func(context.Context) probe
 	wait := askPatience
 	for leg := 0; ; leg++ {
 		select {
-		case f = <-found:
-			return f, false
+		case f := <-found:
+			return f
 		case <-time.After(wait):
 		case <-ctx.Done():
-			return probe.Finding{Kind: probe.Unreachable, Err: ctx.Err()}, false
+			return probe.Finding{Kind: probe.Unreachable, Err: ctx.Err()}
 		}
 		if leg == askLegs {
-			return probe.Finding{Kind: probe.Unreachable}, true
+			return probe.Finding{Kind: probe.Unreachable, Err: errSilent}
 		}
 		if err := p.Answers(ctx); err != nil {
-			return probe.Finding{Kind: probe.Unreachable, Err: err}, false
+			return probe.Finding{Kind: probe.Unreachable, Err: err}
 		}
 		wait = askGrace / askLegs
 	}

@@ -182,34 +182,25 @@ func (t *Tunnel) lookAtSlot(ctx context.Context, over link, slot int, wait time.
 	if wait > 0 {
 		return t.sees(probe.URL(ctx, q))
 	}
-	if f, silent := t.askOver(ctx, over, q); !silent {
-		return t.sees(f)
+	f := askOver(ctx, over, q)
+	if errors.Is(f.Err, errSilent) {
+		q.URL = "http://proxy/.well-known/taipy-tunnel/time" // which nginx answers by itself
+		if f := askOver(ctx, over, q); !errors.Is(f.Err, errSilent) {
+			return slots.Silent
+		}
 	}
-	q.URL = "http://proxy/.well-known/taipy-tunnel/time" // which nginx answers by itself
-	if _, silent := t.askOver(ctx, over, q); silent {
-		return slots.Nobody
-	}
-	return slots.Silent
+	return t.sees(f)
 }
 
-// askOver asks over a link, however full that is. silent: nobody answers.
-func (t *Tunnel) askOver(ctx context.Context, over link, q probe.Question) (f probe.Finding, silent bool) {
+// askOver asks over a link, however full that is.
+func askOver(ctx context.Context, over link, q probe.Question) probe.Finding {
 	q.Once, q.Timeout = true, checkFor
 	return over.Ask(ctx, func(ctx context.Context) probe.Finding { return probe.URL(ctx, q) })
 }
 
 // lookAtURL says who answers at the public URL. wait bounds each question; 0: as long as a question waits.
 func (t *Tunnel) lookAtURL(ctx context.Context, over link, wait time.Duration) slots.Sight {
-	f := t.askURL(ctx, over, wait)
-	sees := t.sees(f)
-	if s, _ := t.board.read(); sees == slots.Unknown && f.Kind == probe.Unreachable && wait == 0 && s.Checked != "" { // nginx may stand still
-		q, end := t.question()
-		defer end()
-		if _, silent := t.askOver(ctx, over, t.fromProxy(q, over.Dial)); silent {
-			return slots.Nobody
-		}
-	}
-	return sees
+	return t.sees(t.askURL(ctx, over, wait))
 }
 
 // askURL asks the public URL once, in the way in which it was seen to lead here. Where it could not be asked at first, as
@@ -220,10 +211,18 @@ func (t *Tunnel) askURL(ctx context.Context, over link, wait time.Duration) prob
 	q.Once, q.Timeout = true, wait
 	s, _ := t.board.read()
 	switch {
-	case s.Checked == "url":
-		return probe.URL(ctx, q)
-	case s.Checked == "link":
+	case s.Checked == "link" && wait > 0:
 		return probe.URL(ctx, t.fromProxy(q, over.Dial))
+	case s.Checked == "link":
+		return askOver(ctx, over, t.fromProxy(q, over.Dial))
+	case s.Checked == "url":
+		f := probe.URL(ctx, q)
+		if f.Kind == probe.Unreachable && !refused(f.Err) && wait == 0 { // nginx may stand still
+			if within := askOver(ctx, over, t.fromProxy(q, over.Dial)); errors.Is(within.Err, errSilent) {
+				return within
+			}
+		}
+		return f
 	case !t.unasked.Load():
 		return probe.Finding{Kind: probe.Unreachable}
 	}
@@ -251,14 +250,14 @@ func (t *Tunnel) askPort(ctx context.Context, over link) probe.Finding {
 	q, end := t.question()
 	defer end()
 	if t.slotPort() == 0 {
-		return t.askURL(ctx, over, 0)
+		return t.askURL(ctx, over, 3*time.Second)
 	}
 	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(t.slotPort()))
 	q.URL, q.Once, q.Dial = "http://"+addr+gate.Path, true, func(ctx context.Context, _, _ string) (net.Conn, error) { return over.Dial(ctx, addr) }
 	if f := probe.URL(ctx, q); f.Kind != probe.Unreachable || sshlink.Unconnected(f.Err) {
 		return f
 	}
-	return t.askURL(ctx, over, 0)
+	return t.askURL(ctx, over, 3*time.Second)
 }
 
 // onServer: the URL names the machine to which the links go.
@@ -288,8 +287,8 @@ func (t *Tunnel) sees(f probe.Finding) slots.Sight {
 	case probe.Elsewhere:
 		return slots.Foreign
 	case probe.Unreachable:
-		if refused(f.Err) || sshlink.Unconnected(f.Err) {
-			return slots.Nobody // nginx itself is away
+		if refused(f.Err) || sshlink.Unconnected(f.Err) || errors.Is(f.Err, errSilent) {
+			return slots.Nobody // nginx itself is away, or stands still
 		}
 	}
 	return slots.Unknown // among them a tunnel that does not know its own time yet

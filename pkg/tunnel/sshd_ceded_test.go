@@ -204,8 +204,10 @@ func TestAThirdAndASilentSecond(t *testing.T) {
 	way := relay.Start(t, c.Addr())
 	second := later(t, c.by(way, cfg), 12*time.Second)
 	await(t, first, "left", inState(tunnel.Reconnecting))
-	for !c.HoldsPort(c.port) {
-		time.Sleep(10 * time.Millisecond)
+	for deadline := time.Now().Add(10 * time.Second); !c.HoldsPort(c.port); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the second one does not have the port")
+		}
 	}
 	way.Mute()
 	way.Refuse()

@@ -73,8 +73,8 @@ type link interface {
 	Release()                                                // it takes no slot any more: others need not ask it for one
 	Show(ctx context.Context)                                // takes Release back
 	Dial(ctx context.Context, addr string) (net.Conn, error) // from the proxy
-	// Ask asks something that answers over the link; silent: it does not, and that is not because the link is full.
-	Ask(ctx context.Context, question func(context.Context) probe.Finding) (f probe.Finding, silent bool)
+	// Ask asks something over the link. errSilent is a finding's error if no answer comes, although the link itself answers.
+	Ask(ctx context.Context, question func(context.Context) probe.Finding) probe.Finding
 	Stats() (open int, bytes int64) // of the visitors' connections
 	Leave()                         // has those end that are kept for further requests
 	Done() <-chan struct{}          // closed when the link has ended
@@ -85,8 +85,10 @@ type link interface {
 // dialer connects from the proxy to addr, "host:port".
 type dialer func(ctx context.Context, addr string) (net.Conn, error)
 
-// errNewer: the slot is a newer tunnel's.
-var errNewer = errors.New("a newer tunnel answers there")
+var (
+	errNewer  = errors.New("a newer tunnel answers there") // the slot is that one's
+	errSilent = errors.New("no answer, and the link is not full")
+)
 
 // connector makes one link, once: that of the reconnector with the given index.
 type connector func(ctx context.Context, index int) (link, error)

@@ -44,8 +44,8 @@ func (l *fakeLink) Give(int)                                       {}
 func (l *fakeLink) Leave()                                         {}
 func (l *fakeLink) Release()                                       {}
 func (l *fakeLink) Show(context.Context)                           {}
-func (l *fakeLink) Ask(ctx context.Context, question func(context.Context) probe.Finding) (probe.Finding, bool) {
-	return question(ctx), false
+func (l *fakeLink) Ask(ctx context.Context, question func(context.Context) probe.Finding) probe.Finding {
+	return question(ctx)
 }
 func (l *fakeLink) Done() <-chan struct{} { return l.done }
 func (l *fakeLink) Err() error            { return l.err }
