@@ -84,7 +84,8 @@ func (c *Lease) Spare(other *Lease) {
 	c.spared = other
 }
 
-// LogsIn notes a link that has logged in, and returns its mark.
+// LogsIn notes a link that has logged in, and returns its mark, which is to be shown at once: it says how long ago the tunnel
+// was exposed.
 func (c *Lease) LogsIn(key string, link int) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -119,10 +119,10 @@ func (c *connecting) prepare(ctx context.Context, l *sshlink.Link) (*slotLink, e
 		return made, nil
 	}
 	number := int(c.links.Add(1))
-	mark := c.lease.LogsIn(l.Key(), number)
 	made.take = func(ctx context.Context, _ int) (*sshlink.Listener, error) { return c.lease.Take(ctx, l, number) }
 	c.tasks.Go(func() { <-l.Done(); c.lease.Ended(number) })
 	made.show = func(ctx context.Context) error {
+		mark := c.lease.LogsIn(l.Key(), number) // made each time, for it says how long ago the tunnel was exposed
 		return hold(ctx, l, mark, func(line string) {
 			if err := c.lease.Hears(c.life, l, number, line); err != nil {
 				c.asked(err)

@@ -15,7 +15,10 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -29,14 +32,14 @@ import (
 // has the port back, and what was under way there has not noticed.
 func TestANewerThatFails(t *testing.T) {
 	begun, finish := make(chan struct{}), make(chan struct{})
-	_, cfg := machine(t, "plain", func(w http.ResponseWriter, r *http.Request) {
+	c, cfg := machine(t, "plain", func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/slow" {
 			close(begun)
 			<-finish
 		}
 		_, _ = io.WriteString(w, "older")
 	})
-	older := open(t, public(cfg))
+	older, exposed := open(t, public(cfg)), time.Now()
 	end := sync.OnceFunc(func() { close(finish) })
 	defer end()
 	slow := make(chan error, 1)
@@ -73,6 +76,25 @@ func TestANewerThatFails(t *testing.T) {
 	if s := older.Status(); s.Reconnects != 0 {
 		t.Errorf("%d reconnects", s.Reconnects)
 	}
+	c.showing(t, 2)
+	for _, at := range c.exposed(t) { // 8 s ago
+		if late := at.Sub(exposed); late > 2*time.Second {
+			t.Errorf("its marks say that it was exposed %v after it was", late)
+		}
+	}
+}
+
+// exposed are the times in the marks that show.
+func (c *chain) exposed(t testing.TB) (all []time.Time) {
+	t.Helper()
+	said, err := exec.Command("ps", "-eo", "args=").Output()
+	must(t, err)
+	for _, found := range regexp.MustCompile(fmt.Sprintf(` taipy-tunnel %d \d+ (\d+) `, c.port)).FindAllSubmatch(said, -1) {
+		milli, err := strconv.ParseInt(string(found[1]), 10, 64)
+		must(t, err)
+		all = append(all, time.UnixMilli(milli))
+	}
+	return all
 }
 
 // One that is cancelled in that time, too.
