@@ -169,6 +169,13 @@ func New(cfg Config) (*Gate, error) {
 	return g, nil
 }
 
+// Alone notes that no other tunnel was there when this gate's came: what the proxy sends again was sent to this one before.
+func (g *Gate) Alone() {
+	if g.once != nil {
+		g.once.begun.Alone()
+	}
+}
+
 // SetToken changes the token, at once for all visitors: upgraded connections and streams
 // of events that an earlier one opened, or that outlast the token, are ended. Until the first call
 // nobody is admitted by a token.

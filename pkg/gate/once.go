@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/begun"
 )
 
 // requestID is the header by which the proxy names a request. One that it sends again, over another
@@ -42,7 +44,7 @@ type once struct {
 	runs         map[string]*run // by id
 	safe, unsafe queue           // of these, what ended
 	bytes        int             // of what ended
-	begun        *begun          // ids of unsafe requests
+	begun        *begun.Memory   // of unsafe requests
 	ticks        int
 	timer        *time.Timer // of the next tick; nil if there is nothing to forget
 }
@@ -58,7 +60,7 @@ func (q *queue) pop() *run {
 
 // newOnce returns a once. start runs a function in a goroutine of its own, or reports false.
 func newOnce(next http.Handler, start func(func()) bool) *once {
-	return &once{next: next, start: start, runs: map[string]*run{}, begun: &begun{since: time.Now().Round(0)}}
+	return &once{next: next, start: start, runs: map[string]*run{}, begun: begun.NewMemory(time.Now(), later)}
 }
 
 // close cancels what is under way and forgets the rest.
@@ -79,17 +81,21 @@ func (o *once) close() {
 func (o *once) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ids := r.Header[requestID]
 	known := len(ids) == 1 && isRequestID(ids[0]) && !isUpgrade(r)
-	stale := known && !isSafe(r) && o.stale(r)
-	delete(r.Header, requestID)
-	delete(r.Header, passedHeader)
+	var came begun.Arrival
+	if known && !isSafe(r) {
+		came = o.arrival(r)
+	}
+	for _, name := range [...]string{requestID, passedHeader, againHeader} {
+		delete(r.Header, name)
+	}
 	switch {
 	case !known:
 		o.next.ServeHTTP(w, r)
 	case r.ContentLength < 0 || r.ContentLength > onceAsked || !bodies.take(r.ContentLength):
-		o.stream(w, r, ids[0], stale)
+		o.stream(w, r, ids[0], came)
 	default:
 		if body, whole := asked(r); whole {
-			o.serve(w, r, ids[0], body, stale)
+			o.serve(w, r, ids[0], body, came)
 			return
 		}
 		panic(http.ErrAbortHandler) // the connection has died, so nobody is there to answer
@@ -97,8 +103,8 @@ func (o *once) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // serve answers from a run of r, the first or that of an earlier request.
-func (o *once) serve(w http.ResponseWriter, r *http.Request, id string, body []byte, stale bool) {
-	u, first, refusal := o.find(id, r, body, stale)
+func (o *once) serve(w http.ResponseWriter, r *http.Request, id string, body []byte, came begun.Arrival) {
+	u, first, refusal := o.find(id, r, body, came)
 	if first == nil {
 		defer func() { _ = r.Body.Close() }()
 	}
@@ -127,16 +133,16 @@ func (o *once) serve(w http.ResponseWriter, r *http.Request, id string, body []b
 
 // stream passes on a request whose body is not held: it is too large, or there is no room for it. If it is unsafe its id is remembered, so that
 // a repetition is refused.
-func (o *once) stream(w http.ResponseWriter, r *http.Request, id string, stale bool) {
+func (o *once) stream(w http.ResponseWriter, r *http.Request, id string, came begun.Arrival) {
 	if !isSafe(r) {
 		o.mu.Lock()
-		refusal := o.enter(id, stale)
+		refusal := o.enter(id, came)
 		o.mu.Unlock()
 		if refusal != "" {
 			instead(w, r, refusal)
 			return
 		}
-		defer o.begun.end(id)
+		defer o.begun.End(id)
 	}
 	o.next.ServeHTTP(w, r)
 }
@@ -174,7 +180,7 @@ func fingerprint(r *http.Request, body []byte) [sha256.Size]byte {
 //
 // So does a safe one that differs from what came with the id before. An unsafe one is refused then: no mistake
 // in telling requests apart may have one run twice.
-func (o *once) find(id string, r *http.Request, body []byte, stale bool) (u *run, first *http.Request, refusal string) {
+func (o *once) find(id string, r *http.Request, body []byte, came begun.Arrival) (u *run, first *http.Request, refusal string) {
 	print, safe := fingerprint(r, body), isSafe(r)
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -187,7 +193,7 @@ func (o *once) find(id string, r *http.Request, body []byte, stale bool) (u *run
 		return u, nil, ""
 	}
 	if !safe {
-		if refusal = o.enter(id, stale); refusal != "" {
+		if refusal = o.enter(id, came); refusal != "" {
 			return nil, nil, refusal
 		}
 	}
@@ -199,17 +205,27 @@ func (o *once) find(id string, r *http.Request, body []byte, stale bool) (u *run
 }
 
 // enter notes the id of an unsafe request, or returns the page to answer with. o.mu is held.
-func (o *once) enter(id string, stale bool) (refusal string) {
+func (o *once) enter(id string, came begun.Arrival) (refusal string) {
 	if o.closed {
 		return ""
 	}
-	return o.begun.enter(id, stale)
+	return map[begun.Verdict]string{begun.Known: pageRepeated, begun.Full: pageFull}[o.begun.Enter(id, came)]
+}
+
+// instead answers in the place of a run.
+func instead(w http.ResponseWriter, r *http.Request, kind string) {
+	status := http.StatusBadGateway
+	if kind == pageFull {
+		w.Header().Set("Retry-After", "10") // a tick
+		status = http.StatusServiceUnavailable
+	}
+	refuse(w, r, status, page{Kind: kind})
 }
 
 // ended takes note of a run that ended. Its answer is to be found for a while if it is kept.
 func (o *once) ended(u *run, kept bool, size int) {
 	if !u.safe {
-		o.begun.end(u.id)
+		o.begun.End(u.id)
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -220,7 +236,7 @@ func (o *once) ended(u *run, kept bool, size int) {
 		delete(o.runs, u.id)
 		return
 	}
-	u.size, u.until = size, o.ticks+onceTicks
+	u.size, u.until = size, o.ticks+begun.Ticks
 	o.bytes += size
 	if u.safe {
 		o.safe = append(o.safe, u)
@@ -246,7 +262,7 @@ func (o *once) trim() {
 // tickOn has ticks come while there is something to forget. o.mu is held.
 func (o *once) tickOn() {
 	if o.timer == nil {
-		o.timer = time.AfterFunc(onceTick, o.tick)
+		o.timer = time.AfterFunc(begun.Tick, o.tick)
 	}
 }
 
@@ -259,7 +275,7 @@ func (o *once) tick() {
 	o.ticks++
 	o.trim()
 	if len(o.safe)+len(o.unsafe) > 0 {
-		o.timer.Reset(onceTick)
+		o.timer.Reset(begun.Tick)
 		return
 	}
 	o.timer, o.safe, o.unsafe = nil, nil, nil

@@ -17,6 +17,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/begun"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/guard"
 )
 
@@ -157,7 +158,7 @@ func TestOnceArrivalsShareARun(t *testing.T) {
 			dead, one, two := d.visit(method, onceID, "hello"), d.visit(method, onceID, "hello"), d.visit(method, onceID, "hello")
 			synctest.Wait()
 			_ = dead.Close()
-			time.Sleep(onceKept * 2) // it may take long while somebody waits
+			time.Sleep(begun.Kept * 2) // it may take long while somebody waits
 			close(goOn)
 			for _, v := range []*caller{one, two, d.visit(method, onceID, "hello")} {
 				got := v.answer()
@@ -175,7 +176,7 @@ func TestOnceArrivalsShareARun(t *testing.T) {
 // comes before its end, or up to 150 s later. Afterwards it is a new request.
 func TestOnceOutlivesItsConnection(t *testing.T) {
 	for _, method := range []string{"GET", "POST"} {
-		for _, late := range []time.Duration{0, onceKept, onceKept + onceTick + 1} {
+		for _, late := range []time.Duration{0, begun.Kept, begun.Kept + begun.Tick + 1} {
 			behind(t, func(d *door) {
 				goOn := make(chan struct{})
 				d.app = func(w http.ResponseWriter, r *http.Request) {
@@ -187,12 +188,12 @@ func TestOnceOutlivesItsConnection(t *testing.T) {
 				}
 				_ = d.visit(method, onceID, "x").Close()
 				synctest.Wait()
-				time.Sleep(onceKept - 1)
+				time.Sleep(begun.Kept - 1)
 				close(goOn)
 				synctest.Wait()
 				time.Sleep(late)
 				d.wants(method, d.visit(method, onceID, "x").answer(), 200, "done")
-				d.wantsRuns(fmt.Sprint(method, " again after ", late), 1+int64(late/(onceKept+onceTick)))
+				d.wantsRuns(fmt.Sprint(method, " again after ", late), 1+int64(late/(begun.Kept+begun.Tick)))
 			})
 		}
 	}
@@ -267,9 +268,9 @@ func TestOnceStreamsOnce(t *testing.T) {
 			refused("while it runs")
 			close(goOn)
 			d.wants(name, (<-first).answer(), 200, "true")
-			time.Sleep(onceKept)
+			time.Sleep(begun.Kept)
 			refused("afterwards")
-			time.Sleep(onceTick + 1)
+			time.Sleep(begun.Tick + 1)
 			d.wants(name+" as a new one", d.visit("POST", onceID, "x").answer(), 200, "true")
 			for range 2 {
 				d.wants(name+" but safe", d.visit("OPTIONS", onceID[1:], c.body, c.line).answer(), 200, "true")

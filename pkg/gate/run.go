@@ -11,6 +11,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/begun"
 )
 
 // run is a request that next serves, and the answer.
@@ -226,7 +228,7 @@ func (a *arrival) leave() {
 	if len(u.readers) > 0 || u.end != running {
 		return
 	}
-	wait := onceKept
+	wait := begun.Kept
 	switch {
 	case lost && u.safe:
 		wait = 0 // it will run again

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/begun"
 )
 
 func TestOnceStreams(t *testing.T) {
@@ -140,7 +142,7 @@ func TestOnceIsHeldUpByReadersOnly(t *testing.T) {
 		}
 		_ = v.Close()
 		synctest.Wait()
-		if n, bytes := d.held(); !done.Load() || n != 0 || bytes != 0 || len(d.begun.ids) != 1 {
+		if n, bytes := d.held(); !done.Load() || n != 0 || bytes != 0 || d.begun.Len() != 1 {
 			t.Errorf("without a reader: done %v, %d answers of %d bytes", done.Load(), n, bytes)
 		}
 	})
@@ -187,12 +189,12 @@ func TestOnceGoesOnAlone(t *testing.T) {
 				}
 				_ = one.Close()
 				synctest.Wait()
-				want := onceKept
+				want := begun.Kept
 				if size < 100<<10 {
-					time.Sleep(onceKept - time.Second)
+					time.Sleep(begun.Kept - time.Second)
 					two := d.visit(method, onceID, "x")
 					if size > 0 {
-						got := make([]byte, size*(int(onceKept/time.Second)-1))
+						got := make([]byte, size*(int(begun.Kept/time.Second)-1))
 						if _, err := io.ReadFull(two.head().Body, got); err != nil || !strings.HasPrefix(string(got), text) {
 							t.Errorf("%s in time: %.40q, %v", method, got, err)
 						}

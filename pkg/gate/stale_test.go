@@ -9,6 +9,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/begun"
 )
 
 // What another tunnel may have begun is not begun here: it was passed on before this memory is, or so long ago that the
@@ -24,11 +26,11 @@ func TestStaleRequestsAreNotBegun(t *testing.T) {
 	}{
 		"a new one":                    {"POST", time.Minute, nil, known, true},
 		"new, and the time is late":    {"POST", time.Minute, nil, slow, true},
-		"late itself":                  {"POST", time.Minute - onceNew, nil, known, true},
-		"too late":                     {"POST", time.Minute - onceNew - time.Millisecond, nil, known, false},
-		"too late, PUT":                {"PUT", time.Minute - onceNew - time.Millisecond, nil, known, false},
-		"before the gate":              {"POST", -clockStep - time.Millisecond, nil, known, false},
-		"before, and the time is late": {"POST", -clockStep - time.Millisecond, nil, slow, false},
+		"late itself":                  {"POST", time.Minute - begun.Fresh, nil, known, true},
+		"too late":                     {"POST", time.Minute - begun.Fresh - time.Millisecond, nil, known, false},
+		"too late, PUT":                {"PUT", time.Minute - begun.Fresh - time.Millisecond, nil, known, false},
+		"before the gate":              {"POST", -begun.ClockStep - time.Millisecond, nil, known, false},
+		"before, and the time is late": {"POST", -begun.ClockStep - time.Millisecond, nil, slow, false},
 		"no time is known":             {"POST", -time.Millisecond, nil, never, true},
 		"safe ones run again":          {"GET", -time.Millisecond, nil, known, true},
 		"an older proxy":               {"POST", 0, []string{}, known, true},

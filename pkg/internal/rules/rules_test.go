@@ -18,6 +18,7 @@ import (
 // their path below it, others by their whole path (or its beginning). The arrow of imports.
 var may = map[string][]string{
 	"pkg/backoff":             {},
+	"pkg/internal/begun":      {},
 	"pkg/internal/guard":      {},
 	"pkg/internal/fault":      {},
 	"pkg/internal/leak":       {},
@@ -33,7 +34,7 @@ var may = map[string][]string{
 	"pkg/internal/sftp":       {"pkg/internal/fault", "golang.org/x/crypto/ssh"},
 	"pkg/internal/userfile":   {"pkg/internal/fault"},
 	"pkg/forward":             {"pkg/internal/guard", "pkg/internal/pump", "golang.org/x/sys/unix"},
-	"pkg/gate":                {"pkg/internal/guard", "pkg/internal/pump", "github.com/klauspost/compress"},
+	"pkg/gate":                {"pkg/internal/begun", "pkg/internal/guard", "pkg/internal/pump", "github.com/klauspost/compress"},
 	"pkg/proxyhost":           {"pkg/internal/fault", "golang.org/x/crypto/ssh"},
 	"pkg/proxyhost/attacks":   {},
 	"pkg/proxyadmin":          {"pkg/destination", "pkg/sshlink", "pkg/gate", "pkg/probe", "pkg/proxyhost", "pkg/internal/fault"},

@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/begun"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/proxyhost"
 )
 
@@ -49,10 +50,10 @@ func TestOnceMemoryIsBounded(t *testing.T) {
 				}
 			}
 			d.wantsRuns("again", 0)
-			time.Sleep(2 * onceKept)
+			time.Sleep(2 * begun.Kept)
 			synctest.Wait()
-			if n, bytes := d.held(); n != 0 || bytes != 0 || d.timer != nil || len(d.begun.ids) != 0 {
-				t.Errorf("%d answers, %d bytes, timer %v, %d ids when nobody came for long", n, bytes, d.timer, len(d.begun.ids))
+			if n, bytes := d.held(); n != 0 || bytes != 0 || d.timer != nil || d.begun.Len() != 0 {
+				t.Errorf("%d answers, %d bytes, timer %v, %d ids when nobody came for long", n, bytes, d.timer, d.begun.Len())
 			}
 		})
 	}
@@ -87,12 +88,12 @@ func TestOnceIsBusy(t *testing.T) {
 		d.app = func(http.ResponseWriter, *http.Request) {}
 		before := inUse()
 		d.mu.Lock()
-		for i := range onceIDs {
-			d.enter(fmt.Sprintf("%032d", i), false)
+		for i := range begun.Most {
+			d.enter(fmt.Sprintf("%032d", i), begun.Arrival{})
 		}
 		d.mu.Unlock()
-		if cost := inUse() - before; cost > 100*onceIDs {
-			t.Errorf("an id costs %d bytes", cost/onceIDs)
+		if cost := inUse() - before; cost > 100*begun.Most {
+			t.Errorf("an id costs %d bytes", cost/begun.Most)
 		}
 		got := d.visit("POST", onceID, "x").answer()
 		if d.wants("one more", got, http.StatusServiceUnavailable, says(pageFull)); got.Header.Get("Retry-After") == "" {
@@ -102,8 +103,8 @@ func TestOnceIsBusy(t *testing.T) {
 		d.wants("one of them", d.visit("POST", fmt.Sprintf("%032d", 0), "x").answer(), http.StatusBadGateway, says(pageRepeated))
 		d.wantsRuns("unsafe", 0)
 		d.wants("a safe one", d.visit("GET", onceID, "").answer(), 200, "")
-		d.begun.end(fmt.Sprintf("%032d", 0))
-		time.Sleep(onceKept + onceTick + 1)
+		d.begun.End(fmt.Sprintf("%032d", 0))
+		time.Sleep(begun.Kept + begun.Tick + 1)
 		synctest.Wait()
 		d.wants("when there is room again", d.visit("POST", onceID, "x").answer(), 200, "")
 	})
@@ -113,15 +114,16 @@ func TestOnceIsBusy(t *testing.T) {
 func TestOnceTimeStandsStill(t *testing.T) {
 	behind(t, func(d *door) {
 		d.app = func(http.ResponseWriter, *http.Request) {}
+		var tick func()
+		d.begun = begun.NewMemory(time.Now(), func(_ time.Duration, f func()) { tick = f })
 		d.wants("first", d.visit("POST", onceID, "x").answer(), 200, "")
 		synctest.Wait()
 		d.mu.Lock()
 		d.timer.Stop() // as none comes while the process stands still, and one when it goes on
-		d.begun.timer.Stop()
 		d.mu.Unlock()
 		time.Sleep(time.Hour)
 		d.tick()
-		d.begun.tick()
+		tick()
 		d.wants("again", d.visit("POST", onceID, "x").answer(), 200, "")
 		d.wantsRuns("again", 1)
 	})
@@ -130,8 +132,8 @@ func TestOnceTimeStandsStill(t *testing.T) {
 // TestOnceOutlastsTheProxy: what nginx sends again is known.
 func TestOnceOutlastsTheProxy(t *testing.T) {
 	const nextUpstream, onTheWay = 10 * time.Second, 30 * time.Second
-	if proxyhost.RepeatWithin+nextUpstream+onTheWay > onceKept || onceTicks*int(onceTick)-int(onceTick) < int(onceKept) {
-		t.Errorf("nginx sends requests again for %v, and they are known for %v", proxyhost.RepeatWithin, onceKept)
+	if proxyhost.RepeatWithin+nextUpstream+onTheWay > begun.Kept || begun.Ticks*int(begun.Tick)-int(begun.Tick) < int(begun.Kept) {
+		t.Errorf("nginx sends requests again for %v, and they are known for %v", proxyhost.RepeatWithin, begun.Kept)
 	}
 }
 

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package begun knows which unsafe requests an app has begun (RFC 9110, section 9.2.1: those that may change something), so
+// that none is begun twice, however late and by whichever way a proxy sends it again.
+//
+// A proxy sends one again when the link broke by which it had sent it. The tunnel that it comes to may be another one
+// than the first time, which knows nothing of it. What that one may have begun is told by when the proxy first passed the
+// request on, and whether it has sent it before.
+//
+//	m := begun.New(time.Now(), func(d time.Duration, f func()) { time.AfterFunc(d, f) })
+//	if m.Enter(id, begun.Arrival{Passed: passed, Now: time.Now()}) == begun.New {
+//		…
+//		m.End(id)
+//	}
+//
+// A memory has no clock: times are given, all by that of one machine. It can be simulated so (pkg/slots).
+package begun
+
+import (
+	"crypto/sha256"
+	"maps"
+	"math"
+	"sync"
+	"time"
+)
+
+const (
+	// Kept is how long, at least, a request is known after its end. When a link goes silent under it, the proxy may
+	// learn that from sshd after 67 to 77 s only, and asks again over another link. An unsafe request it sends again until
+	// 100 s after its beginning (proxyhost.RepeatWithin), to one socket after the other for 10 s (proxy_next_upstream_timeout).
+	Kept = 150 * time.Second
+	// Tick is what that is counted in. Ticks that a process missed while it stood still are not made up for: the
+	// repetition may have waited in its buffers all that time.
+	Tick  = 10 * time.Second
+	Ticks = int(Kept/Tick) + 1 // the first of them is shorter
+	// Most is how many are known; 1300 a second have as many.
+	Most = 200000
+	// Fresh is how old a request may be that is not known. One that waited for longer was on a link that was not
+	// served: this process may have stood still, and the proxy may have asked another tunnel meanwhile, which it does when
+	// sshd has ended the link: after 30 s at least (ClientAliveInterval 1, ClientAliveCountMax 30).
+	Fresh = 20 * time.Second
+	// Shared is how long after a tunnel came some requests may still go to the one before it: by connections that the proxy
+	// kept, until that tunnel has learnt that it is replaced or, if it cannot, until sshd has ended its links.
+	Shared = 45 * time.Second
+	// ClockStep is how late a proxy may read its clock: nginx does once for all that comes at a time.
+	ClockStep = 100 * time.Millisecond
+)
+
+// Memory is the unsafe requests that one process has begun, each by its id with the tick at which it is forgotten; some 40
+// bytes each.
+type Memory struct {
+	since time.Time // nothing is known that was begun before
+	after func(time.Duration, func())
+
+	mu      sync.Mutex
+	alone   bool // no other tunnel was there when this one came
+	ids     map[[16]byte]int
+	ticks   int
+	ticking bool
+}
+
+// Arrival is what is told of a request that comes. The zero Passed: the proxy does not tell, or its clock is not known.
+type Arrival struct {
+	Passed time.Time // when the proxy first passed it on
+	Now    time.Time
+	Again  bool // the proxy has sent it, or a part of it, before
+}
+
+// Verdict is what may be done with a request.
+type Verdict int
+
+// The verdicts.
+const (
+	New   Verdict = iota // it may begin, and is known from now on
+	Known                // it was begun here, or may have been begun elsewhere
+	Full                 // too many are known: it has to wait
+)
+
+// NewMemory returns a memory of what comes since then. after calls a function after a time, once.
+func NewMemory(since time.Time, after func(time.Duration, func())) *Memory {
+	return &Memory{since: since.Round(0), after: after}
+}
+
+// Alone notes that no other tunnel was there when this one came, to which the proxy might have sent what it sends here again.
+func (m *Memory) Alone() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.alone = true
+}
+
+// Enter says whether a request may begin. None is forgotten before its time: when there are too many, further ones have to wait.
+func (m *Memory) Enter(id string, a Arrival) Verdict {
+	key := keyOf(id)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch _, known := m.ids[key]; {
+	case known, m.elsewhere(a):
+		return Known
+	case len(m.ids) >= Most:
+		return Full
+	}
+	if !m.ticking {
+		m.ids, m.ticking = map[[16]byte]int{}, true
+		m.after(Tick, m.tick)
+	}
+	m.ids[key] = math.MaxInt
+	return New
+}
+
+// elsewhere reports whether another tunnel may have begun a request that is not known here, or may begin it.
+func (m *Memory) elsewhere(a Arrival) bool {
+	passed := a.Passed
+	if passed.IsZero() {
+		passed = a.Now
+	}
+	switch {
+	case a.Again && !m.alone && passed.Before(m.since.Add(Shared)):
+		return true
+	case a.Passed.IsZero():
+		return false
+	}
+	return passed.Before(m.since.Add(-ClockStep)) || a.Now.Sub(passed) > Fresh
+}
+
+// End has a request be forgotten in time.
+func (m *Memory) End(id string) {
+	key := keyOf(id)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.ids[key] != 0 {
+		m.ids[key] = m.ticks + Ticks
+	}
+}
+
+// Len is how many are known.
+func (m *Memory) Len() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.ids)
+}
+
+func (m *Memory) tick() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.ticks++
+	maps.DeleteFunc(m.ids, func(_ [16]byte, until int) bool { return until <= m.ticks })
+	if m.ticking = len(m.ids) > 0; m.ticking {
+		m.after(Tick, m.tick)
+		return
+	}
+	m.ids = nil
+}
+
+func keyOf(id string) [16]byte {
+	sum := sha256.Sum256([]byte(id))
+	return [16]byte(sum[:])
+}
