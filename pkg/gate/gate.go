@@ -169,10 +169,17 @@ func New(cfg Config) (*Gate, error) {
 	return g, nil
 }
 
-// Alone notes that no other tunnel was there when this gate's came: what the proxy sends again was sent to this one before.
-func (g *Gate) Alone() {
+// Sole notes that no other tunnel was there when this gate's came: what the proxy sends again was sent to this one before.
+func (g *Gate) Sole() {
 	if g.once != nil {
-		g.once.begun.Alone()
+		g.once.begun.Sole()
+	}
+}
+
+// Share notes that another tunnel is there: what the proxy sends again from now on, and soon, may have begun there.
+func (g *Gate) Share() {
+	if g.once != nil {
+		g.once.begun.Share(time.Now())
 	}
 }
 

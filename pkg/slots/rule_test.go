@@ -70,11 +70,11 @@ func (r *ruled) after(d time.Duration, want string) {
 // served is a table of one link that has its slots, and was seen to.
 func served(t *testing.T, slots int) *ruled {
 	r := newRuled(t, 1, slots)
-	var want []string
-	for i := range r.slots {
-		want = append(want, fmt.Sprintf("1>%d", i))
+	want := "1>0"
+	for i := 1; i < len(r.slots); i++ {
+		want += fmt.Sprintf(" 1?%d", i)
 	}
-	r.up(0, 1, strings.Join(want, " "))
+	r.up(0, 1, want)
 	for i := range r.slots {
 		r.took(1, i, "")
 	}
@@ -85,7 +85,7 @@ func served(t *testing.T, slots int) *ruled {
 
 func TestRuleEachLinkHasItsOwnSlots(t *testing.T) {
 	r := newRuled(t, 2, 4)
-	r.up(0, 1, "1>0 1>1 1>2 1>3") // the first one serves all
+	r.up(0, 1, "1>0 1?1 1?2 1?3") // the first one serves all
 	for i := range 4 {
 		r.took(1, i, "")
 	}

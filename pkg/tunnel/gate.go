@@ -284,6 +284,18 @@ func (d *visitorGate) moved() {
 	}
 }
 
+// others: another tunnel is there, or none was when this one came.
+func (d *visitorGate) others(there bool) {
+	if d == nil || d.gate.Load() == nil {
+		return
+	}
+	if g := d.gate.Load(); there {
+		g.Share()
+	} else {
+		g.Sole()
+	}
+}
+
 // requests are the newest n, oldest first.
 func (d *visitorGate) requests(n int) []Request {
 	if g := d.gate.Load(); g != nil {

@@ -276,22 +276,15 @@ func refused(err error) bool {
 func (t *Tunnel) sees(f probe.Finding) slots.Sight {
 	t.check.learn(f.Time)
 	switch f.Kind {
-	case probe.Ours:
-		return slots.Ours
-	case probe.Newer:
-		return slots.Newer
-	case probe.Older:
-		return slots.Older
-	case probe.Nobody:
-		return slots.Nobody
-	case probe.Elsewhere:
-		return slots.Foreign
+	case probe.Newer, probe.Older, probe.Another:
+		t.gate.others(true)
 	case probe.Unreachable:
 		if refused(f.Err) || sshlink.Unconnected(f.Err) || errors.Is(f.Err, errSilent) {
 			return slots.Nobody // nginx itself is away, or stands still
 		}
 	}
-	return slots.Unknown // among them a tunnel that does not know its own time yet
+	return map[probe.Kind]slots.Sight{probe.Ours: slots.Ours, probe.Newer: slots.Newer, probe.Older: slots.Older,
+		probe.Nobody: slots.Nobody, probe.Elsewhere: slots.Foreign}[f.Kind] // or Unknown, as of a tunnel that does not know its own time yet
 }
 
 // newer asks the public URL whether it leads to a newer tunnel now.

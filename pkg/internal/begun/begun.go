@@ -39,8 +39,8 @@ const (
 	// served: this process may have stood still, and the proxy may have asked another tunnel meanwhile, which it does when
 	// sshd has ended the link: after 30 s at least (ClientAliveInterval 1, ClientAliveCountMax 30).
 	Fresh = 20 * time.Second
-	// Shared is how long after a tunnel came some requests may still go to the one before it: by connections that the proxy
-	// kept, until that tunnel has learnt that it is replaced or, if it cannot, until sshd has ended its links.
+	// Shared is for how long requests may go to another tunnel, once it was seen: by connections that the proxy kept, until
+	// that tunnel has learnt that it is replaced or, if it cannot, until sshd has ended its links.
 	Shared = 45 * time.Second
 	// ClockStep is how late a proxy may read its clock: nginx does once for all that comes at a time.
 	ClockStep = 100 * time.Millisecond
@@ -53,7 +53,7 @@ type Memory struct {
 	after func(time.Duration, func())
 
 	mu      sync.Mutex
-	alone   bool // no other tunnel was there when this one came
+	shared  time.Time // what was passed on before may have gone to another tunnel
 	ids     map[[16]byte]int
 	ticks   int
 	ticking bool
@@ -76,16 +76,25 @@ const (
 	Full                 // too many are known: it has to wait
 )
 
-// NewMemory returns a memory of what comes since then. after calls a function after a time, once.
+// NewMemory returns a memory of what comes since then. Another tunnel may be there, unless Sole tells otherwise. after calls a function after a time, once.
 func NewMemory(since time.Time, after func(time.Duration, func())) *Memory {
-	return &Memory{since: since.Round(0), after: after}
+	m := &Memory{since: since.Round(0), after: after}
+	m.Share(since)
+	return m
 }
 
-// Alone notes that no other tunnel was there when this one came, to which the proxy might have sent what it sends here again.
-func (m *Memory) Alone() {
+// Sole notes that no other tunnel was there when this one came.
+func (m *Memory) Sole() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.alone = true
+	m.shared = time.Time{}
+}
+
+// Share notes that another tunnel is there.
+func (m *Memory) Share(now time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.shared = now.Round(0).Add(Shared)
 }
 
 // Enter says whether a request may begin. None is forgotten before its time: when there are too many, further ones have to wait.
@@ -114,7 +123,7 @@ func (m *Memory) elsewhere(a Arrival) bool {
 		passed = a.Now
 	}
 	switch {
-	case a.Again && !m.alone && passed.Before(m.since.Add(Shared)):
+	case a.Again && passed.Before(m.shared):
 		return true
 	case a.Passed.IsZero():
 		return false

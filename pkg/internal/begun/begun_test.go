@@ -50,14 +50,18 @@ func TestElsewhere(t *testing.T) {
 		if got := remember().Enter("id", a); got != c.want {
 			t.Errorf("%s: %d, want %d", name, got, c.want)
 		}
-		alone := remember()
-		alone.Alone()
+		sole := remember()
+		sole.Sole()
 		want := c.want
 		if c.again && c.now-c.passed <= Fresh || c.passed == untold {
 			want = New
 		}
-		if got := alone.Enter("id", a); got != want {
+		if got := sole.Enter("id", a); got != want {
 			t.Errorf("%s, and no other tunnel was there: %d, want %d", name, got, want)
+		}
+		sole.Share(start)
+		if got := sole.Enter("another", a); got != c.want {
+			t.Errorf("%s, and one came: %d, want %d", name, got, c.want)
 		}
 	}
 }
