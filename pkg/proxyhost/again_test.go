@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -26,6 +27,7 @@ type silent struct {
 	mu     sync.Mutex
 	came   map[string]int
 	passed []string // X-Taipy-Tunnel-Passed of each
+	again  []string // and X-Taipy-Tunnel-Again
 	others int
 	wait   time.Duration
 }
@@ -59,6 +61,7 @@ func (s *silent) serve(c net.Conn) {
 	s.came[key]++
 	n := s.came[key]
 	s.passed = append(s.passed, r.Header.Values("X-Taipy-Tunnel-Passed")...)
+	s.again = append(s.again, strings.Join(r.Header.Values("X-Taipy-Tunnel-Again"), ","))
 	s.mu.Unlock()
 	if n == s.others+1 {
 		time.Sleep(s.wait)
@@ -154,21 +157,28 @@ func TestAwayIsOnlyWhatDidNotRun(t *testing.T) {
 	}
 }
 
-// The tunnel is told when a request was first passed on, whatever its visitor says and however often it is sent again.
+// The tunnel is told when a request was first passed on, whatever its visitor says and however often it is sent again; and of
+// one that may not run twice, whether a socket took some of it before.
 func TestWhenARequestWasPassedOn(t *testing.T) {
 	w := newWeb(t, typicalPlain(t))
 	s := &silent{wait: 1100 * time.Millisecond, others: 1}
 	w.silent("sales/s/forecast.0.sock", s)
-	for _, c := range []struct{ method, body string }{{"GET", ""}, {"POST", "x"}} {
+	for _, c := range []struct {
+		method, body string
+		again        []string
+	}{{"GET", "", []string{"", "", ""}}, {"POST", "x", []string{"", "1", "1"}}} {
 		s.mu.Lock()
-		s.passed, s.came = nil, map[string]int{}
+		s.passed, s.again, s.came = nil, nil, map[string]int{}
 		s.mu.Unlock()
 		before := time.Now()
-		if status, said := w.send(c.method, strings.NewReader(c.body), w.port, "forecast.example.com", "/a.json", "X-Taipy-Tunnel-Passed", "1.000"); status != 200 || said != "again" {
+		if status, said := w.send(c.method, strings.NewReader(c.body), w.port, "forecast.example.com", "/a.json", "X-Taipy-Tunnel-Passed", "1.000", "X-Taipy-Tunnel-Again", "2"); status != 200 || said != "again" {
 			t.Fatalf("%s: %d %.300q", c.method, status, said)
 		}
 		if len(s.passed) != 3 || s.passed[0] != s.passed[1] || s.passed[1] != s.passed[2] {
 			t.Fatalf("%s: told %q", c.method, s.passed)
+		}
+		if !slices.Equal(s.again, c.again) {
+			t.Errorf("%s: told %q, want %q", c.method, s.again, c.again)
 		}
 		seconds, err := strconv.ParseFloat(s.passed[0], 64)
 		if at := time.UnixMilli(int64(seconds * 1000)); err != nil || at.Before(before.Add(-time.Second)) || at.After(before.Add(time.Second)) {

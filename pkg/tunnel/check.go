@@ -33,6 +33,7 @@ const (
 type checker struct {
 	began time.Time // when the tunnel was exposed, by a clock that stands still while this machine is suspended
 	asked func()    // another tunnel did
+	met   func()    // another tunnel is there
 
 	told chan struct{} // closed when ahead is known
 
@@ -44,8 +45,8 @@ type checker struct {
 	left    bool
 }
 
-func newChecker(asked func()) *checker {
-	return &checker{began: time.Now(), asked: asked, told: make(chan struct{}), exposed: probe.Exposed{ID: rand.Text()}}
+func newChecker(asked, met func()) *checker {
+	return &checker{began: time.Now(), asked: asked, met: met, told: make(chan struct{}), exposed: probe.Exposed{ID: rand.Text()}}
 }
 
 // learn takes the proxy's time, and when this tunnel was exposed by it, once: what it is later, after a suspend, says nothing
@@ -124,6 +125,7 @@ func (c *checker) says(asker string) http.Header {
 	if says == "" {
 		return nil
 	}
+	c.met()
 	c.asked()
 	c.mu.Lock()
 	defer c.mu.Unlock()

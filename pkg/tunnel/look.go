@@ -277,7 +277,7 @@ func (t *Tunnel) sees(f probe.Finding) slots.Sight {
 	t.check.learn(f.Time)
 	switch f.Kind {
 	case probe.Newer, probe.Older, probe.Another:
-		t.gate.others(true)
+		t.check.met()
 	case probe.Unreachable:
 		if refused(f.Err) || sshlink.Unconnected(f.Err) || errors.Is(f.Err, errSilent) {
 			return slots.Nobody // nginx itself is away, or stands still

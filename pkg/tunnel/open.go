@@ -85,7 +85,7 @@ func newTunnel(cfg resolved, connect connector) *Tunnel {
 	t.board = newBoard(Status{State: Connecting, URL: cfg.URL, Server: cfg.server.String(), Remote: cfg.Remote, RemoteSocket: cfg.RemoteSocket})
 	t.sup = newSupervisor(t.life, &t.tasks, t.log, t.board, t.target, hooks{connect: connect, connections: cfg.connections, look: t.lookAtSlots,
 		vacant: func() {}, public: t.public, addr: t.Addr, url: func() string { return t.endpoint.Load().url }, server: cfg.server.String()})
-	t.check = newChecker(func() { t.gate.others(true); t.sup.nudge() })
+	t.check = newChecker(t.sup.nudge, func() { t.gate.others(true) })
 	return t
 }
 
