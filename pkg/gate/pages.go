@@ -46,7 +46,7 @@ var pageWords = map[string][2]string{
 	"origin":   {"Another site sent this request", "The app takes requests that change something from its own pages only."},
 	"method":   {"This method is not passed on", "CONNECT and TRACE are not for apps."},
 
-	pageRepeated: {"This may have been done already", "The connection broke while the app was answering. What you asked for was begun and is not repeated; only its answer is lost. Open the app again to see what it did."},
+	pageRepeated: {"This may have been done already", "The connection to the app broke before its answer came. What you asked for may have run, so it is not repeated. Open the app again to see what it did."},
 	pageEnded:    {"The app was stopped before it answered", "What you asked for may have run, so it is not repeated. Open the app again to see what it did."},
 	pageFull:     {"Too much at once", "Nothing of this request was done, for more come than the app can take. Send it again in a minute."},
 	pageCrowded:  {"Too many uploads at once", "The app is busy with others, and yours was not begun. Send it again in a few seconds."},
