@@ -150,7 +150,9 @@ int32_t tt_reconnect(int64_t handle);
  *   retry_at    when the next attempt is made, seconds since 1970; 0 unless "reconnecting"
  *   last_error  null, or {"class":…,"op":…,"message":…,"hint":…}; class is one of
  *               "config" "host_key" "auth" "forward" "unreachable" "hop" "app" "limit" (no
- *               file descriptors left here) "workspace" "closed" "internal" */
+ *               file descriptors left here) "workspace" "closed" "internal"
+ *   warning     what the proxy's admin should mend although visitors are served, such as that an older
+ *               version has prepared it: as last_error */
 int32_t tt_status(int64_t handle, char *buf, size_t len);
 
 /* Begins to close: no new connection is taken, open ones get drain_ms to end (0: none), websockets

@@ -69,9 +69,9 @@ func (t *Tunnel) checkLink() Checked {
 	if s.LastError != nil && (!c.OK || s.State == Degraded) {
 		c.Seen, c.Hint = fmt.Sprintf("%s; %s: %s", c.Seen, s.State, s.LastError.Error()), s.LastError.Hint
 	}
-	if p := t.endpoint.Load(); c.OK && p.prepared && !p.stamps {
-		c.Warn, c.Hint = true, "have the proxy's admin run the set-up script again"
-		c.Seen += "; an older version has set the proxy up: a request that another tunnel has begun may run twice"
+	if old := t.endpoint.Load().outdated; c.OK && old != nil {
+		c.Warn, c.Hint = true, old.Hint
+		c.Seen += "; " + old.Err.Error()
 	}
 	return c
 }

@@ -181,7 +181,11 @@ func (t *Tunnel) arriveAt(p *endpoint) {
 		if p.prepared {
 			s.Remote, s.RemoteSocket = 0, p.slots[0].String()
 		}
+		s.Warning = p.outdated
 	})
+	if p.outdated != nil {
+		t.log.Warn(p.outdated.Error(), "hint", p.outdated.Hint)
+	}
 }
 
 // run starts the supervisor and, for Expose, what serves the visitors.

@@ -214,13 +214,13 @@ func checkPasswords(users map[string]string) error {
 type endpoint struct {
 	known    bool
 	prepared bool
-	name     string     // of the app, on a prepared proxy
-	url      string     // what visitors open
-	inside   string     // the URL that the proxy itself knows; another one than url where visitors come by another proxy
-	slots    []net.Addr // to all of which nginx sends them
-	slotwise bool       // each slot can be asked for at an address of its own there
-	stamps   bool       // nginx tells when it first passed a request on
-	check    string     // "127.0.0.1:port": the one address that a tenant may open, answering questions at the URL; "": nginx's own port
+	name     string       // of the app, on a prepared proxy
+	url      string       // what visitors open
+	inside   string       // the URL that the proxy itself knows; another one than url where visitors come by another proxy
+	slots    []net.Addr   // to all of which nginx sends them
+	slotwise bool         // each slot can be asked for at an address of its own there
+	outdated *fault.Error // an older version has prepared the proxy; nil: it has not
+	check    string       // "127.0.0.1:port": the one address that a tenant may open, answering questions at the URL; "": nginx's own port
 
 	ahead *probe.Ahead // for the first question to url; nil: none
 }
@@ -271,7 +271,10 @@ func (cfg *resolved) find(ctx context.Context, l *sshlink.Link) (*endpoint, erro
 	if err != nil {
 		return nil, fault.NoSuchName(cfg.server.String(), err)
 	}
-	p := &endpoint{known: true, prepared: true, name: app.Name, url: app.URL, inside: app.URL, check: d.Check, slotwise: d.CheckSlots, stamps: d.RepeatWithin > 0}
+	p := &endpoint{known: true, prepared: true, name: app.Name, url: app.URL, inside: app.URL, check: d.Check, slotwise: d.CheckSlots}
+	if stamps := d.RepeatWithin > 0; !stamps || !d.EndsStale {
+		p.outdated = fault.Outdated(cfg.server.String(), stamps, d.EndsStale)
+	}
 	if cfg.urlGiven {
 		p.url = cfg.URL
 	}

@@ -58,7 +58,7 @@ func TestSlotThatTheNetworkReaches(t *testing.T) {
 	if !row.OK || !row.Warn || !strings.Contains(row.Seen, fmt.Sprint(c.port)) || !strings.Contains(row.Hint.String(), "GatewayPorts no") {
 		t.Errorf("%+v", row)
 	}
-	if s := tun.Status(); s.State != tunnel.Up || s.Requests != 1 {
+	if s := tun.Status(); s.State != tunnel.Up || s.Requests != 1 || s.Warning == nil || s.Warning.Error() != "forward: "+row.Seen {
 		t.Errorf("%+v", s)
 	}
 }

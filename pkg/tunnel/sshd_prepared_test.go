@@ -13,12 +13,14 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/leak"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/nginxtest"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/proxytest"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/proxyhost"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/tunnel"
@@ -107,6 +109,43 @@ func (c *chain) described(name, target string) tunnel.Config {
 
 func whole(s tunnel.Status) bool {
 	return s.State == tunnel.Up && s.Links == 2 && s.Slots == slotsOfAnApp
+}
+
+// Who has a proxy that an older version has prepared is told what that costs, by the status, the log and the doctor alike.
+func TestProxyThatAnOlderVersionHasPrepared(t *testing.T) {
+	p := newPrepared(t)
+	const twice, waits = "may run twice", "wait for a minute"
+	for name, c := range map[string]struct {
+		repeatWithin int
+		endsStale    bool
+		says         []string
+	}{
+		"neither":             {0, false, []string{twice, waits}},
+		"it does not stamp":   {0, true, []string{twice}},
+		"it ends no links":    {100, false, []string{waits}},
+		"one of this version": {100, true, nil},
+	} {
+		p.desc.RepeatWithin, p.desc.EndsStale = c.repeatWithin, c.endsStale
+		p.describe(t)
+		var log proxytest.Log
+		cfg := p.described("", app(t, "company data"))
+		cfg.Log = slog.New(slog.NewJSONHandler(&log, nil))
+		tun := open(t, cfg)
+		s, row := tun.Status(), rowOf(t, tun, "link")
+		if (s.Warning != nil) != (c.says != nil) || row.Warn != (c.says != nil) || !row.OK || s.State != tunnel.Up {
+			t.Fatalf("%s: %v, %+v", name, s.Warning, row)
+		}
+		for _, words := range []string{twice, waits} {
+			want := slices.Contains(c.says, words)
+			if strings.Contains(row.Seen, words) != want || strings.Contains(log.String(), words) != want || want && !strings.Contains(s.Warning.Error(), words) {
+				t.Errorf("%s: %v, %+v", name, s.Warning, row)
+			}
+		}
+		if c.says != nil && (s.Warning.Hint != row.Hint || !strings.Contains(row.Hint.String(), "proxy setup")) {
+			t.Errorf("%s: %+v", name, row)
+		}
+		_ = tun.Close()
+	}
 }
 
 // Nothing but the account has to be given: name, slots and URL are the proxy's.

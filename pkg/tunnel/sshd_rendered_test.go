@@ -87,8 +87,8 @@ func TestRenderedProxy(t *testing.T) {
 	} {
 		tun := r.exposed(t, c.name, target)
 		s := await(t, tun, "two links", func(s tunnel.Status) bool { return s.State == tunnel.Up && s.Links == 2 })
-		if s.Checked != c.checked {
-			t.Errorf("%s: checked by %q", c.name, s.Checked)
+		if s.Checked != c.checked || s.Warning != nil {
+			t.Errorf("%s: checked by %q, %v", c.name, s.Checked, s.Warning)
 		}
 		token := tokenOf(tun)
 		resp, got := r.visit(t, "GET", c.host, c.prefix+"/a%2Fb?c=d", token, nil, forged...)

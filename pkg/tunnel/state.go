@@ -127,8 +127,12 @@ func (s *supervisor) lookAround() {
 // exposure takes what was seen after a link came up.
 func (s *supervisor) exposure(found exposure) {
 	was := s.exposed.Swap(found == exposed)
+	if was && found != exposed {
+		s.board.edit(func(st *Status) { st.Warning = nil })
+	}
 	if found == exposed && s.failed == nil {
 		told := fault.Exposed(s.hooks.addr().(*net.TCPAddr).Port)
+		s.board.edit(func(st *Status) { st.Warning = told })
 		if s.hooks.public() {
 			s.fail(told)
 		} else if !was {

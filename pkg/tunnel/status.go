@@ -83,6 +83,9 @@ type Status struct {
 	RetryAt time.Time `json:"retry_at"`
 	// LastError is the newest error, nil once all is well again, or after Reconnect until something fails.
 	LastError *Error `json:"last_error"`
+	// Warning is what the proxy's admin should mend although visitors are served, nil if nothing is known: an older version has
+	// prepared the proxy, or a plain one opens the slot to its network.
+	Warning *Error `json:"warning"`
 }
 
 // MarshalJSON writes moments as seconds since 1970, zero as 0.

@@ -6,7 +6,7 @@ from __future__ import annotations
 import datetime
 from html import escape
 
-from ._status import KEEP_MINUTES, Cluster, Status
+from ._status import ENDED, KEEP_MINUTES, Cluster, Status
 
 _COLOURS = {
     "up": "#1a7f37",
@@ -76,7 +76,9 @@ def _notes(status: Status) -> list[str]:
         notes.append(f"Next attempt in {_age(max(wait, datetime.timedelta()))}.")
     if status.state in ("up", "degraded", "waiting") and not status.checked:
         notes.append("The address could not be checked from here: open it to see that it leads to the app.")
-    if status.state not in ("failed", "replaced", "closed"):
+    if status.state not in ENDED:
+        if status.warning:
+            notes.append(f"Warning: {status.warning.message}; {status.warning.hint}.")
         notes += _access(status)
         notes += _life(status.cluster)
     return notes

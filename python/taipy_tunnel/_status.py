@@ -70,6 +70,7 @@ class Status:
     since: datetime.datetime  # when the state began, UTC
     retry_at: datetime.datetime | None  # when the next attempt is made, None unless one is due
     last_error: TunnelError | None  # the newest, None once all is well again
+    warning: TunnelError | None  # what the proxy's admin should mend although visitors are served
     cluster: Cluster | None = None  # on Databricks, once it is known
 
     @classmethod
@@ -98,6 +99,7 @@ class Status:
             since=_moment(found["since"]),
             retry_at=_moment(found["retry_at"]) if found["retry_at"] else None,
             last_error=from_json(found["last_error"]) if found["last_error"] else None,
+            warning=from_json(found["warning"]) if found["warning"] else None,
             cluster=cluster,
         )
 

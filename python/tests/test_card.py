@@ -25,6 +25,7 @@ def status(state: str = "up", **changed: Any) -> Status:
         "visitors": 3, "visitors_today": 0, "requests": 0, "refused": 0, "failed": 0, "slow": 0,
         "bytes": 0, "reconnects": 1,
         "since": NOW - datetime.timedelta(hours=2, minutes=14, seconds=3), "retry_at": None, "last_error": None,
+        "warning": None,
     }  # fmt: skip
     return Status(**{**known, **changed})
 
@@ -81,6 +82,16 @@ def test_access_is_told() -> None:
     assert "The link ends on 2030-01-02 at 03:04 UTC" in told(expires=datetime.datetime(2030, 1, 2, 3, 4))
     counted = told(requests=12, visitors_today=1, refused=2, failed=0, slow=1)
     assert "1 visitor today; 12 requests, 2 refused, 1 slow." in counted
+
+
+def test_what_the_admin_should_mend_is_told() -> None:
+    old = ConfigError("description: an older version has set it up", "have the admin run it again")
+    words = "Warning: description: an older version has set it up; have the admin run it again."
+    card = _card.html(status(warning=old), "http://h/")
+    xml.etree.ElementTree.fromstring(card)
+    assert words in card
+    assert words in _card.text(status(warning=old), "http://h/")
+    assert "Warning" not in _card.text(status("closed", warning=old), "http://h/")
 
 
 LIVES = {

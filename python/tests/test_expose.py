@@ -33,7 +33,7 @@ def test_a_visitor_sees_the_app(either: Proxy, app: str) -> None:
     status = tunnel.status
     slots, said = {"plain": (1, "2 links"), "prepared": (4, "2 links")}[either.kind]
     assert (status.state, status.checked, status.slots) == ("up", "url", slots)
-    assert (status.url, status.target, status.last_error) == (either.url, app, None)
+    assert (status.url, status.target, status.last_error, status.warning) == (either.url, app, None, None)
     assert repr(tunnel) == f"<Tunnel {either.url} up, app {app}, {said}>"
     assert any("everybody who can reach the URL" in line for line in tunnel.logs())
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pathlib
 import pwd
@@ -12,12 +13,13 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+import taipy_tunnel
 from chain import accounts, processes
 from chain.browser import Browser
 from chain.interpreters import line, script, talk
 from chain.notebook import Notebook
 from chain.prepared import Prepared
-from chain.testing import eventually, link, machine
+from chain.testing import arguments, eventually, link, machine
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="a prepared proxy is root's")
 
@@ -118,6 +120,20 @@ MANY = """
     for thread in threads:
         thread.join()
 """
+
+
+def test_a_machine_of_an_older_version_is_told_of(app: str) -> None:
+    with machine(Prepared) as proxy:
+        (path,) = proxy.directory.rglob("proxy.json")
+        path.write_text(json.dumps({**json.loads(path.read_text()), "ends_stale": False}))
+        tunnel = taipy_tunnel.expose(app, **arguments(proxy))
+        warning = tunnel.status.warning
+        assert isinstance(warning, taipy_tunnel.ConfigError)
+        assert "wait for a minute" in warning.message
+        assert "proxy setup" in warning.hint
+        assert warning.message in str(tunnel)
+        assert any(warning.message in line for line in tunnel.logs())
+
 
 APP = """
 from taipy.gui import Gui

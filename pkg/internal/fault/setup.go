@@ -5,6 +5,7 @@ package fault
 import (
 	"fmt"
 	"strconv"
+	"strings"
 )
 
 // Setting up a proxy machine. host and port are the machine's.
@@ -49,4 +50,18 @@ func ScriptLost(host string, err error) *Error {
 	e.Op, e.Err = "set-up", fmt.Errorf("%w, before the script on %s had ended", e.Err, host)
 	e.Hint = "it is hung up there, and takes back what it has changed, unless it was done. Run it again, which does no harm"
 	return &e
+}
+
+// Outdated: an older version has prepared the proxy. stamps: nginx tells when it first passed a request on; endsStale: what sshd
+// keeps of silent links is ended. One of them is missing.
+func Outdated(addr string, stamps, endsStale bool) *Error {
+	var missing []string
+	if !stamps {
+		missing = append(missing, "a request that another tunnel has begun may run twice")
+	}
+	if !endsStale {
+		missing = append(missing, "visitors wait for a minute when a link goes silent")
+	}
+	return &Error{Op: "description", Class: ErrConfig, Err: fmt.Errorf("an older version has set %s up: %s", addr, strings.Join(missing, ", and ")),
+		Hint: "have the proxy's admin run taipy-tunnel proxy setup again, and then expose the app again"}
 }
