@@ -85,3 +85,11 @@ func (l *Link) MayWrite(ctx context.Context, absent string) (bool, error) {
 	}
 	return err == nil, err
 }
+
+// Starved reports whether err of Dial says that the server could not even try to connect: it has no descriptor left for a socket. Sshd
+// has no words of its own for that, while it tells why a connection failed that it tried (channels.c, connect_to_helper and
+// channel_post_connecting).
+func Starved(err error) bool {
+	refused, ok := errors.AsType[*ssh.OpenChannelError](err)
+	return ok && refused.Reason == ssh.ConnectionFailed && refused.Message == "open failed"
+}

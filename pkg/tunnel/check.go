@@ -12,6 +12,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -153,6 +154,25 @@ func (c *checker) end(ask string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.open, ask)
+}
+
+// askAt asks at an address of the proxy's who answers. dial and patience are a link's Dial and Ask.
+func (c *checker) askAt(ctx context.Context, addr string, dial func(context.Context, string) (net.Conn, error),
+	patience func(context.Context, func(context.Context) probe.Finding) probe.Finding) probe.Finding {
+	ask, reply := c.begin()
+	defer c.end(ask)
+	q := probe.Question{URL: "http://" + addr + gate.Path, Ask: ask, Reply: reply, Exposed: c.order(), Once: true, Timeout: checkFor,
+		Dial: func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx, addr) }}
+	return patience(ctx, func(ctx context.Context) probe.Finding { return probe.URL(ctx, q) })
+}
+
+// nginxOf is where the proxy itself reaches the web server of a URL.
+func nginxOf(app string) string {
+	u, err := url.Parse(app)
+	if err != nil || u.Port() == "" {
+		return "127.0.0.1:80"
+	}
+	return net.JoinHostPort("127.0.0.1", u.Port())
 }
 
 func (c *checker) busy() bool {

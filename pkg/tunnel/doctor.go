@@ -66,6 +66,7 @@ func (t *Tunnel) checkApp(ctx context.Context) Checked {
 func (t *Tunnel) checkLink() Checked {
 	s := t.Status()
 	c := Checked{Step: "link", OK: s.Links > 0, Seen: fmt.Sprintf("%d to %s, %d listening there (%s)", s.Links, s.Server, s.Slots, t.Addr())}
+	c.OK = c.OK && (s.LastError == nil || !errors.Is(s.LastError, fault.ErrWaits))
 	if s.LastError != nil && (!c.OK || s.State == Degraded) {
 		c.Seen, c.Hint = fmt.Sprintf("%s; %s: %s", c.Seen, s.State, s.LastError.Error()), s.LastError.Hint
 	}

@@ -84,7 +84,7 @@ func newTunnel(cfg resolved, connect connector) *Tunnel {
 	}
 	t.board = newBoard(Status{State: Connecting, URL: cfg.URL, Server: cfg.server.String(), Remote: cfg.Remote, RemoteSocket: cfg.RemoteSocket})
 	t.sup = newSupervisor(t.life, &t.tasks, t.log, t.board, t.target, hooks{connect: connect, connections: cfg.connections, look: t.lookAtSlots,
-		vacant: func() {}, public: t.public, addr: t.Addr, url: func() string { return t.endpoint.Load().url }, server: cfg.server.String()})
+		vacant: func() {}, lookAtPort: func() {}, public: t.public, addr: t.Addr, url: func() string { return t.endpoint.Load().url }, server: cfg.server.String()})
 	t.check = newChecker(t.sup.nudge, func() { t.gate.others(true) })
 	return t
 }
@@ -126,7 +126,7 @@ func (t *Tunnel) connects(before *Tunnel) error {
 		return t.gate.open(ctx, keys)
 	}, find: t.cfg.find}
 	t.lease, t.alone = c.lease, c.alone
-	t.sup.hooks.connect, t.sup.hooks.vacant, t.sup.hooks.lookPast, t.sup.hooks.keeps = c.connect, c.giveBack, t.lookPast, t.newerKeeps
+	t.sup.hooks.connect, t.sup.hooks.vacant, t.sup.hooks.lookPast, t.sup.hooks.keeps, t.sup.hooks.lookAtPort = c.connect, c.giveBack, t.lookPast, t.newerKeeps, t.lookAtPort
 	return nil
 }
 

@@ -46,6 +46,8 @@ func (s *supervisor) show() {
 				st.State = Reconnecting
 			}
 			st.LastError = why
+		case s.waits != nil:
+			st.State, st.LastError = Reconnecting, s.waits
 		case astray == held: // no visitor arrives here
 			st.State, st.LastError = Reconnecting, s.elsewhere()
 		case s.ended: // visitors see that before they see whether the app answers
@@ -117,8 +119,12 @@ func (s *supervisor) lookAround() {
 		seen := s.hooks.look(s.life, over, n)
 		s.tell(func() {
 			if s.failed == nil {
+				s.noted = s.arrivals.Load() // the question's among them
 				s.apply(s.table.Looked(now, seen, time.Now()))
 				s.show()
+				if _, astray := s.table.Holding(); astray > 0 && s.takes != "" {
+					s.hooks.lookAtPort()
+				}
 			}
 		})
 	})
@@ -150,6 +156,8 @@ func (s *supervisor) lookPastNginx(h *heldLink) {
 	if s.hooks.lookPast == nil {
 		return
 	}
+	s.takes, s.waits = "", nil
+	s.hooks.lookAtPort()
 	s.tasks.Go(func() {
 		found := s.hooks.lookPast(s.life, h.Dial)
 		s.tell(func() { s.exposure(found) })

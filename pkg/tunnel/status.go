@@ -33,7 +33,7 @@ const (
 	Up           State = "up"           // visitors reach the app
 	Degraded     State = "degraded"     // they do, but a link is missing, some of them are led elsewhere, or this process has no file descriptor left for new ones; see LastError
 	Expired      State = "expired"      // a link is up, but the token has ended: visitors are refused, whether the app answers or not
-	Reconnecting State = "reconnecting" // visitors do not get here: all links were lost, or the URL leads elsewhere; see LastError and RetryAt
+	Reconnecting State = "reconnecting" // visitors do not get here: all links were lost, the URL leads elsewhere, or sshd has them wait; see LastError and RetryAt
 	Failed       State = "failed"       // a permanent error; Reconnect tries again
 	Replaced     State = "replaced"     // a newer tunnel with the same key has the slot
 	StateClosed  State = "closed"       // the end

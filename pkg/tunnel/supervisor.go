@@ -57,8 +57,14 @@ type supervisor struct {
 	looked       bool               // whether the network reaches the slot, at least once
 	exposed      atomic.Bool        // it does
 	lookedPast   chan struct{}
+	pause        *time.Timer // since a visitor's connection came
+	noted        int64       // arrivals until the last look
+	asking       bool        // one at the port is under way
+	takes        string      // where this tunnel was seen to answer from the proxy itself, "" if nowhere
+	waits        *Error      // why visitors wait at the port, nil if they do not
 
-	answering atomic.Bool // app == appAnswering, for the forwarder's goroutines
+	arrivals  atomic.Int64 // connections that came from the slots
+	answering atomic.Bool  // app == appAnswering, for the forwarder's goroutines
 
 	mu      sync.Mutex // guards what is read from other goroutines
 	live    []link
@@ -108,6 +114,7 @@ type hooks struct {
 	connect     connector
 	connections func() int                                                // how many links to hold
 	look        func(ctx context.Context, over link, n int) []slots.Sight // who answers at the slots
+	lookAtPort  func()                                                    // asks in the background whether visitors wait there
 	lookPast    func(ctx context.Context, dial dialer) exposure           // whether the network reaches the slot itself; nil: it is not looked at
 	keeps       func(ctx context.Context) bool                            // whether a newer tunnel keeps the slots that it was left; nil: it does
 	vacant      func()                                                    // is called when there is no link any more
@@ -134,7 +141,7 @@ type waiter struct {
 func newSupervisor(life context.Context, tasks *guard.Group, log *slog.Logger, b *board, target *forward.Target, h hooks) *supervisor {
 	s := &supervisor{life: life, tasks: tasks, log: log, board: b, target: target, hooks: h, commands: make(chan func()), nudged: make(chan struct{}, 1),
 		links: map[slots.LinkID]*heldLink{}, retry: retry.New(retry.At(h.server)), lookedPast: make(chan struct{})}
-	for _, timer := range []**time.Timer{&s.settle, &s.loop, &s.recheck, &s.expiry} {
+	for _, timer := range []**time.Timer{&s.settle, &s.loop, &s.recheck, &s.expiry, &s.pause} {
 		*timer = time.NewTimer(time.Hour)
 		(*timer).Stop()
 	}
@@ -163,6 +170,10 @@ func (s *supervisor) run() {
 			s.probeApp()
 		case <-s.expiry.C:
 			s.expiryChanged()
+		case <-s.pause.C:
+			if s.takes != "" && s.arrivals.Load() != s.noted {
+				s.hooks.lookAtPort()
+			}
 		}
 	}
 }
@@ -203,7 +214,7 @@ func (s *supervisor) until(ctx context.Context, holds func() bool) bool {
 }
 
 func (s *supervisor) stop() {
-	for _, timer := range []*time.Timer{s.settle, s.loop, s.recheck, s.expiry} {
+	for _, timer := range []*time.Timer{s.settle, s.loop, s.recheck, s.expiry, s.pause} {
 		timer.Stop()
 	}
 	for _, k := range s.reconnectors {

@@ -29,6 +29,7 @@ package tunnel
 
 import (
 	"context"
+	"errors"
 	"iter"
 	"log/slog"
 	"net"
@@ -40,6 +41,9 @@ import (
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/guard"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/lease"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/probe"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/slots"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshlink"
 )
 
 // The classes of errors, for errors.Is.
@@ -200,6 +204,8 @@ func (t *Tunnel) Accept() (net.Conn, error) {
 // arrive takes a visitor's connection from a slot. Without a gate what comes through nginx is looked at first: it may be
 // a question, of this tunnel's own or of another's. nginx sends the whole head at once.
 func (t *Tunnel) arrive(c net.Conn) {
+	t.sup.arrivals.Add(1)
+	t.sup.pause.Reset(pauseFor)
 	if t.gate != nil || !t.check.busy() && t.Addr().Network() != "unix" {
 		t.hand(c)
 		return
@@ -211,6 +217,66 @@ func (t *Tunnel) arrive(c net.Conn) {
 	}) {
 		_ = c.Close()
 	}
+}
+
+// A process of sshd that has no descriptors left takes no visitor from its queue, or few, and says nothing of that (channels.c tries again
+// after a second): they wait, for as long as nginx lets them. So when none comes any more it is asked at the port itself.
+
+// pauseFor is how long no visitor comes until then, waitsAgain the wait for the next question while they wait.
+const pauseFor, waitsAgain = 300 * time.Millisecond, time.Second
+
+// lookAtPort asks in the background at a plain proxy's port, over the link that has it; at nginx's where the account may not connect
+// to that. If the tunnel never answered there, that it does not says nothing. The run loop calls it.
+func (t *Tunnel) lookAtPort() {
+	s := t.sup
+	if !s.table.Known() || !s.table.Exclusive() || s.asking || s.links[s.table.Holder(0)] == nil {
+		return
+	}
+	s.asking = true
+	id, at := s.table.Holder(0), []string{s.takes}
+	if s.takes == "" {
+		at = []string{t.Addr().String(), nginxOf(t.endpoint.Load().url)}
+	}
+	over := s.links[id]
+	t.tasks.Go(func() {
+		n, f := 0, t.check.askAt(t.life, at[0], over.Dial, over.Ask)
+		if sshlink.Prohibited(f.Err) && len(at) > 1 {
+			n, f = 1, t.check.askAt(t.life, at[1], over.Dial, over.Ask)
+		}
+		s.tell(func() { t.sawPort(id, at[n], f) })
+	})
+}
+
+// sawPort takes what came of it.
+func (t *Tunnel) sawPort(id slots.LinkID, at string, f probe.Finding) {
+	s, was := t.sup, t.sup.waits
+	s.asking, s.noted = false, s.arrivals.Load()
+	switch {
+	case id != s.table.Holder(0): // another link has it now
+		t.lookAtPort()
+		return
+	case f.Kind == probe.Ours:
+		if s.takes == "" {
+			t.log.Debug("it answers at the port", "asked", at)
+		}
+		s.takes, s.waits = at, nil
+	case s.takes == "":
+	case sshlink.Starved(f.Err):
+		s.waits = fault.Starved(t.cfg.server.String())
+	case errors.Is(f.Err, errSilent) && s.waits == nil:
+		s.waits = fault.Waits(t.cfg.server.String())
+	}
+	switch {
+	case s.waits != nil:
+		time.AfterFunc(waitsAgain, func() { s.tell(t.lookAtPort) })
+		if was == nil {
+			t.log.Warn(s.waits.Error(), "hint", s.waits.Hint)
+		}
+	case was != nil:
+		t.log.Info("visitors get here again")
+		s.nudge() // the slot may have been seen to lead nowhere meanwhile
+	}
+	s.show()
 }
 
 // hand has Accept return a connection.

@@ -41,8 +41,8 @@ class Status:
                            left for new visitors; see `last_error`
            "expired"       the link that visitors have has ended, and they are refused; run expose() with a later
                            expires=
-           "reconnecting"  visitors do not get here: all links were lost (the next attempt is made at `retry_at`), or
-                           the URL leads elsewhere
+           "reconnecting"  visitors do not get here: all links were lost (the next attempt is made at `retry_at`),
+                           the URL leads elsewhere, or the proxy has them wait; see `last_error`
            "replaced"      a newer tunnel with the same key has the slot; run the cell to have it back
            "failed"        an error that trying again cannot mend; tunnel.reconnect() does
            "closed"        the end

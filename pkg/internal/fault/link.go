@@ -3,6 +3,7 @@
 package fault
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"time"
@@ -26,6 +27,25 @@ func Unanswered(waited time.Duration) *Error {
 // Silent: there was no time to wait any longer for the answer to what was asked over a link.
 func Silent(what string, err error) *Error {
 	return unreachable("link", fmt.Errorf("no answer to %s: %w", what, err), "")
+}
+
+// ErrWaits marks that visitors wait, for the server takes no connection of theirs, or hardly any.
+var ErrWaits = errors.New("visitors wait")
+
+// Waits is that for a reason that is not known. server is "user@host:port".
+func Waits(server string) *Error {
+	return waits("sshd at %s takes no connection of theirs, although it answers; it may have no file descriptors left", server)
+}
+
+// Starved: the server does not even open a socket.
+func Starved(server string) *Error {
+	return waits("sshd at %s opens no socket any more: it has no file descriptors left", server)
+}
+
+func waits(why, server string) *Error {
+	return &Error{Op: "link", Class: ErrForward, Err: fmt.Errorf("%w: "+why, ErrWaits, server),
+		Hint: "reconnect: a new link has descriptors of its own. The admin raises how many each has (systemctl edit ssh: [Service] LimitNOFILE=65536), " +
+			"or finds what holds all that the machine has"}
 }
 
 // Ended is why a listener accepts nothing any more: a *Error, and a net.ErrClosed.

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package sshdtest
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// StarveLinks has the processes that handle connections open no file and no socket any more, and take none, until feed is called:
+// EMFILE (errno(3)), as on a machine whose limit is too low for its visitors. What they have open stays.
+func (s *Server) StarveLinks(t testing.TB) (feed func()) {
+	t.Helper()
+	pids := s.Children()
+	for _, pid := range pids {
+		free := 0 // the limit is on a descriptor's number, and there are gaps
+		for zero := error(nil); zero == nil; free++ {
+			_, zero = os.Lstat(fmt.Sprintf("/proc/%d/fd/%d", pid, free))
+		}
+		limit(t, pid, free-1)
+	}
+	return func() {
+		for _, pid := range pids {
+			if !zombie(pid) {
+				limit(t, pid, 1024)
+			}
+		}
+	}
+}
+
+// limit is done by the account that the process belongs to: not every root may do it to others (CAP_SYS_RESOURCE).
+func limit(t testing.TB, pid, most int) {
+	t.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var uid, gid uint32
+	for line := range strings.Lines(string(status)) {
+		_, _ = fmt.Sscanf(line, "Uid:\t%d", &uid)
+		_, _ = fmt.Sscanf(line, "Gid:\t%d", &gid)
+	}
+	c := exec.Command("prlimit", "--pid", fmt.Sprint(pid), fmt.Sprintf("--nofile=%d:", most))
+	c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: gid}}
+	if said, err := c.CombinedOutput(); err != nil {
+		t.Fatalf("process %d of account %d: %s", pid, uid, said)
+	}
+}
