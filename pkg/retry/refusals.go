@@ -18,12 +18,14 @@ import (
 // more than min, 15 s, is enforced), and fail2ban after five in ten minutes.
 //
 // The first refusal is not known while it is under way. So until one login of those that begin together was granted,
-// two are made at a time: two that are refused leave room for the tries after 15 and 75 s.
+// two are made at a time, the second after a head start, for the first may hang: two that are refused leave room for the tries after
+// 15 and 75 s. Where the first was known before the second began, and no link serves, there is room for one after 5 s, too, when sshd's
+// penalty for it is over: as many logins as before. To try after 2, 4 and 8 s would leave none until ten minutes are over.
 const (
 	refusalsMost   = 4 // logins that may be refused in refusalsWithin
 	refusalsWithin = 10 * time.Minute
 	unprovenMost   = 2                      // logins at a time while it is not known whether the key is granted
-	unprovenWait   = 200 * time.Millisecond // for one of them, and as much again at random
+	unprovenWait   = 200 * time.Millisecond // for one of them, and as much again at random; also the head start
 	provenFor      = 2 * time.Second        // after a login
 	loginLasts     = 20 * time.Second       // at most
 	turnSpread     = time.Second            // of those who wait for the same moment
@@ -32,10 +34,14 @@ const (
 // refusalWaits are the waits after the first refusal in a row, after the second, and after all others.
 var refusalWaits = []time.Duration{15 * time.Second, time.Minute, 5 * time.Minute}
 
+// soonWaits are those of a row that has room for one more.
+var soonWaits = append([]time.Duration{5 * time.Second, 10 * time.Second}, refusalWaits[1:]...)
+
 // Refusals are those of one user on a server. All tunnels of the process that log in there share them.
 type Refusals struct {
 	mu     sync.Mutex
 	row    int                 // refusals since a login, those of one moment counted once
+	soon   bool                // the row has the waits for one more
 	why    *fault.Error        // the last of them
 	next   time.Time           // when the next login may be; zero: now
 	times  []time.Time         // of the last refusals
@@ -93,7 +99,7 @@ func (f *Refusals) ask(l login, knows bool) (wait time.Duration, why *fault.Erro
 	case f.row > 0:
 	case now.Sub(f.proven) < provenFor:
 		most = math.MaxInt
-	case left > 1:
+	case left > 1 && !f.begun(now.Add(-unprovenWait)):
 		most = min(left, unprovenMost)
 	}
 	switch {
@@ -117,19 +123,39 @@ func (f *Refusals) left(now time.Time) int {
 	return n
 }
 
+// begun reports whether a login that is under way began after then.
+func (f *Refusals) begun(after time.Time) bool {
+	for _, until := range f.under {
+		if until.Add(-loginLasts).After(after) {
+			return true
+		}
+	}
+	return false
+}
+
 func (f *Refusals) wait(now time.Time) time.Duration { return f.next.Sub(now) + rand.N(turnSpread) }
 
 // add notes that a login was refused, and returns how long to wait. A login that is refused before the next one
-// is due had begun before the first refusal was known: it is none in a row.
-func (f *Refusals) add(why *fault.Error) time.Duration {
+// is due had begun before the first refusal was known: it is none in a row. away: its tunnel has no link.
+func (f *Refusals) add(why *fault.Error, away bool) time.Duration {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	now := time.Now()
 	f.why, f.times = why, append(f.times, now)
 	f.times = f.times[max(0, len(f.times)-refusalsMost):]
-	if !now.Before(f.next) {
+	switch {
+	case !now.Before(f.next):
 		f.row++
-		f.next = now.Add(refusalWaits[min(f.row, len(refusalWaits))-1])
+		if f.row == 1 {
+			f.soon = away && f.left(now) == refusalsMost-1
+		}
+		waits := refusalWaits
+		if f.soon {
+			waits = soonWaits
+		}
+		f.next = now.Add(waits[min(f.row, len(waits))-1])
+	case f.soon && f.row == 1: // the room is gone
+		f.soon, f.next = false, now.Add(refusalWaits[0])
 	}
 	if full := f.times[0].Add(refusalsWithin); len(f.times) == refusalsMost && f.next.Before(full) {
 		f.next = full

@@ -101,7 +101,7 @@ func (r *Policy) Failed(link int, err error, others int) (wait time.Duration, pe
 		return 0, true
 	case r.worked && fault.IsPermanent(err) && errors.Is(err, fault.ErrAuth):
 		r.refusal = fault.From(err)
-		return r.refusals.add(r.refusal), false
+		return r.refusals.add(r.refusal, others == 0), false
 	case fault.IsPermanent(err) && r.granted(err):
 		return b.Failed(), false
 	case fault.IsPermanent(err) && others > 0 && (errors.Is(err, fault.ErrHostKey) || errors.Is(err, fault.ErrPassword)):

@@ -32,9 +32,9 @@ func TestRetryByClassAndHistory(t *testing.T) {
 		first, later, third waits // before any link was up, after one was, while another is
 	}{
 		"host key":             {errChanged, ever, ever, parked},
-		"login":                {errRefused, ever, waits{15 * s, 16 * s}, waits{15 * s, 16 * s}},
-		"wants a password too": {fault.KeysNotEnough("me", "proxy:22", []string{"password"}), ever, waits{15 * s, 16 * s}, waits{15 * s, 16 * s}},
-		"bastion's login":      {fault.Hop("bastion:22", errRefused), ever, waits{15 * s, 16 * s}, waits{15 * s, 16 * s}},
+		"login":                {errRefused, ever, waits{5 * s, 6 * s}, waits{15 * s, 16 * s}},
+		"wants a password too": {fault.KeysNotEnough("me", "proxy:22", []string{"password"}), ever, waits{5 * s, 6 * s}, waits{15 * s, 16 * s}},
+		"bastion's login":      {fault.Hop("bastion:22", errRefused), ever, waits{5 * s, 6 * s}, waits{15 * s, 16 * s}},
 		"forward":              {fault.Forbidden(8080), ever, soon, soon},
 		"bastion's forward":    {fault.HopForbidden("bastion:22", "proxy:22", errors.New("prohibited")), ever, soon, soon},
 		"egress password":      {fault.ViaPassword("http://via:3128", true, ""), ever, ever, parked},

@@ -128,25 +128,25 @@ func wantSeldom(t *testing.T, logins []time.Time) {
 	}
 }
 
-// authorized_keys was empty for 1.5 s, or the home directory away for 5 s.
+// authorized_keys was empty for 1.5 s, or the home directory away for 5 or 12 s: the tries come after 5 and 15 s.
 func TestRefusedForAMoment(t *testing.T) {
 	for _, tunnels := range []int{1, 8} {
-		for _, away := range []time.Duration{1500 * time.Millisecond, 5 * time.Second} {
+		for away, tries := range map[time.Duration]time.Duration{1500 * time.Millisecond: 5 * time.Second, 5 * time.Second: 5 * time.Second, 12 * time.Second: 15 * time.Second} {
 			synctest.Test(t, func(t *testing.T) {
 				p := &keyholder{}
 				open := p.open(t, tunnels)
 				p.refuse(away, open...)
 				time.Sleep(backoff.Herd + time.Second)
 				p.want(t, open, 0)
-				for range 13 {
+				for range int(tries/time.Second) - 2 {
 					for _, tun := range open { // the reason, and when the next try is, all the time
-						if s := tun.Status(); s.State != Reconnecting || !errorIs(s, ErrAuth) || !s.RetryAt.After(time.Now()) {
+						if s := tun.Status(); s.State != Reconnecting || !errorIs(s, ErrAuth) || time.Until(s.RetryAt) < -time.Second {
 							t.Errorf("%s (%v), next try in %v", s.State, s.LastError, time.Until(s.RetryAt))
 						}
 					}
 					time.Sleep(time.Second)
 				}
-				time.Sleep(5*time.Second - backoff.Herd) // 19.5 s
+				time.Sleep(5 * time.Second) // for a try that is under way too, and what waits for it
 				p.want(t, open, 2)
 				if n := len(p.logins()); n > 2 {
 					t.Errorf("%d refused logins of %d tunnels", n, tunnels)
@@ -181,8 +181,10 @@ func TestRefusedForHours(t *testing.T) {
 			if n := len(refused); n < 12 || n > 30 {
 				t.Errorf("%d logins: %v", n, since)
 			}
-			if again := refused[begun].Sub(start); again < 15*time.Second || again > 17*time.Second {
-				t.Errorf("the next one comes after %v", again)
+			for n, after := range []time.Duration{5 * time.Second, 15 * time.Second}[begun-1:] { // with two at first there is no room for the one after 5 s
+				if again := refused[begun+n].Sub(start); again < after || again > after+3*time.Second {
+					t.Errorf("after %d at first %d comes after %v", begun, begun+n+1, again)
+				}
 			}
 			wantSeldom(t, refused)
 			p.refuseFor(0)

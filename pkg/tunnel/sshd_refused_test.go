@@ -38,7 +38,7 @@ func TestKeyRefusedForAMoment(t *testing.T) {
 	write(t, list, "")
 	c.KillLinks()
 	s := await(t, tun, "the refusal", func(s tunnel.Status) bool { return s.LastError != nil && errors.Is(s.LastError, tunnel.ErrAuth) })
-	if wait := time.Until(s.RetryAt); s.State != tunnel.Reconnecting || wait < 10*time.Second || wait > 16*time.Second {
+	if wait := time.Until(s.RetryAt); s.State != tunnel.Reconnecting || wait < 3*time.Second || wait > 6*time.Second {
 		t.Errorf("%s, next try in %v: %v", s.State, wait, s.LastError)
 	}
 	write(t, list, string(text))

@@ -50,7 +50,13 @@ func (p *outcomes) connect(ctx context.Context, index int) (link, error) {
 func (p *outcomes) tell(keeper int, err error) {
 	synctest.Wait()
 	p.mu.Lock()
+	for p.waits[keeper] == nil { // the second of two logins gives the first a head start
+		p.mu.Unlock()
+		time.Sleep(10 * time.Millisecond)
+		p.mu.Lock()
+	}
 	end := p.waits[keeper]
+	p.waits[keeper] = nil
 	p.mu.Unlock()
 	end <- err
 	synctest.Wait()
