@@ -118,13 +118,10 @@ func (i *inspection) description(ctx context.Context) *proxyhost.Description {
 	reading, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	text, err := i.link.ReadFile(reading, proxyhost.DescriptionPath, proxyhost.DescriptionMost)
-	if err != nil {
-		select {
-		case <-i.link.Done(): // session.c: safely_chroot() ends the process that serves the connection
-			i.fail(step, tmpfiles, "the connection ends after the login: the account's directory is missing, or others than root may write to it or to one above it")
-			return nil
-		case <-time.After(settle):
-		}
+	if err != nil && i.link.Ended() {
+		told := fault.ShutOut(i.srv.String())
+		i.fail(step, told.Hint, "%v", told.Err)
+		return nil
 	}
 	if errors.Is(err, sshlink.ErrNoFile) {
 		i.fail(step, "for a prepared proxy "+setUpAgain+", with this account among its tenants. On a plain one there is nothing to check from here: open a tunnel, and ask taipy_tunnel.doctor()",
@@ -156,9 +153,6 @@ func (i *inspection) description(ctx context.Context) *proxyhost.Description {
 	}
 	return d
 }
-
-// settle is how long a connection that sshd cuts may take to end.
-const settle = 300 * time.Millisecond
 
 // may files whether the account may do something that it should, or should not.
 func (i *inspection) may(step string, should, may bool, err error, yes, no string) {

@@ -115,8 +115,8 @@ func (l *Link) session(ctx context.Context) (ch ssh.Channel, reqs <-chan *ssh.Re
 		case ctx.Err() != nil && !ok:
 			l.hadSession.Store(true) // it may come yet
 			return nil, nil, fault.Silent("the request for a session", err)
-		case !ok:
-			return nil, nil, fault.LinkLost(err)
+		case !ok: // in x/crypto's words an unexpected packet, <nil>
+			return nil, nil, fault.LinkLost(io.EOF)
 		case try == len(sessionWaits) || !l.hadSession.Load():
 			return nil, nil, fmt.Errorf("%w: %w", ErrNoSession, refused)
 		}

@@ -86,6 +86,19 @@ func (l *Link) exec(ctx context.Context, ch ssh.Channel, command string) error {
 	return err
 }
 
+// settle is how long a link that the server ends may live on after what was asked over it has failed.
+const settle = 300 * time.Millisecond
+
+// Ended reports whether what was just asked in vain was so because the link has ended, or is ending.
+func (l *Link) Ended() bool {
+	select {
+	case <-l.done:
+		return true
+	case <-time.After(settle):
+		return false
+	}
+}
+
 // request is a forwarding request: to listen, or to stop.
 type request struct {
 	name    string

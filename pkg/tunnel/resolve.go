@@ -260,6 +260,8 @@ func (cfg *resolved) find(ctx context.Context, l *sshlink.Link) (*endpoint, erro
 		return cfg.plain()
 	case errors.Is(err, sshlink.ErrLarge):
 		return nil, fault.Described(cfg.server.String(), err)
+	case err != nil && l.Ended():
+		return nil, fault.ShutOut(cfg.server.String())
 	case err != nil:
 		return nil, fault.Undescribed(cfg.server.String(), err)
 	}

@@ -321,6 +321,24 @@ func TestDescriptionThatCannotBeUsed(t *testing.T) {
 	}
 }
 
+// Sshd ends the connection of an account that it cannot shut in its directory, and says nothing. The error tells what it may be, and the
+// tunnel opens once that is mended.
+func TestDirectoryWithWrongModes(t *testing.T) {
+	p := newPrepared(t)
+	must(t, os.Chmod(p.root, 0o777))
+	_, err := tunnel.Expose(within(t, 3*time.Second), p.described("", app(t, "hello")))
+	e := tunnel.AsError(err)
+	if !errors.Is(err, tunnel.ErrUnreachable) || e.Permanent || e.Op != "description" || !strings.Contains(e.Error(), "others than root may write") ||
+		!strings.Contains(e.Hint.String(), "systemd-tmpfiles") {
+		t.Errorf("%v; %s", err, e.Hint)
+	}
+	if strings.Contains(p.log.String(), "unexpected packet") {
+		t.Error("the log has the words of the protocol")
+	}
+	must(t, os.Chmod(p.root, 0o755))
+	open(t, p.described("", app(t, "hello")))
+}
+
 // A server that does not say what it is, is not taken for a plain proxy, and is asked again.
 func TestProxyThatDoesNotSayWhatItIs(t *testing.T) {
 	c := newChain(t, sshdtest.Options{Config: []string{"Subsystem sftp internal-sftp", "ForceCommand exec sleep 20"}})

@@ -52,6 +52,15 @@ func ScriptLost(host string, err error) *Error {
 	return &e
 }
 
+// ShutOut: the server ends the connection as soon as the account has logged in, as sshd does where it cannot shut it in its directory
+// (session.c, safely_chroot). server is "user@host:port".
+func ShutOut(server string) *Error {
+	return &Error{Op: "description", Class: ErrUnreachable,
+		Err: fmt.Errorf("%s: the connection ends after the login; on a prepared proxy the account's directory is missing, "+
+			"or others than root may write to it or to one above it", server),
+		Hint: "have the proxy's admin run systemd-tmpfiles --create as root, or taipy-tunnel proxy setup again; what sshd says of it is in journalctl -u ssh"}
+}
+
 // Outdated: an older version has prepared the proxy. stamps: nginx tells when it first passed a request on; endsStale: what sshd
 // keeps of silent links is ended. One of them is missing.
 func Outdated(addr string, stamps, endsStale bool) *Error {
