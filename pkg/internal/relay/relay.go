@@ -9,7 +9,8 @@
 //	r.Rate(1 << 20)                // bytes a second each way, for all connections together
 //	link, err := dial(r.Addr())
 //	r.Mute()   // nothing comes through what is open now, and neither end is told; new connections pass
-//	r.Hole()   // nor is anything acknowledged that comes there
+//	r.Hole()   // nor is anything acknowledged that comes there; r.HoleOne() is for one of them
+//	r.Resume() // what Hole has silenced goes on
 //	r.Drop()   // new connections get no answer, as from a firewall that drops packets
 //	r.Refuse() // new connections are refused at once
 //	r.Pass()   // new connections pass again
@@ -127,7 +128,8 @@ type pair struct {
 	// Under the relay's mu.
 	far    *net.TCPConn // nil until it is there
 	silent bool
-	over   int // directions that are at their end
+	held   chan struct{} // closed by Resume; nil: it is not in a Hole
+	over   int           // directions that are at their end
 }
 
 func (p *pair) add() bool {
@@ -155,6 +157,9 @@ func (p *pair) connect() {
 	}
 	if p.silent {
 		p.mute()
+	}
+	if p.held != nil {
+		p.must(deafen(p.far))
 	}
 	p.widen()
 	p.mu.Unlock()
@@ -221,7 +226,7 @@ func (p *pair) carry(l *line, from, to *net.TCPConn) {
 func (p *pair) arrive(queue <-chan piece, to *net.TCPConn) {
 	for next := range queue {
 		p.wait(next.at)
-		if p.isSilent() {
+		if !p.speaks() {
 			continue
 		}
 		err := next.err
@@ -251,10 +256,21 @@ func (p *pair) finish(to *net.TCPConn, err error) {
 	}
 }
 
-func (p *pair) isSilent() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.silent
+// speaks reports whether anything still comes through, as soon as that does which was held.
+func (p *pair) speaks() bool {
+	for {
+		p.mu.Lock()
+		silent, held := p.silent, p.held
+		p.mu.Unlock()
+		if silent || held == nil {
+			return !silent
+		}
+		select {
+		case <-held:
+		case <-p.done:
+			return false
+		}
+	}
 }
 
 // wait returns at a time, or at the end of the test.

@@ -108,6 +108,41 @@ func TestHole(t *testing.T) {
 		}
 	}
 	e.both()
+	e.Resume()
+	for _, c := range []net.Conn{near, far} {
+		_ = c.SetReadDeadline(time.Now().Add(10 * time.Second)) // what was lost is sent again
+		if got := make([]byte, len("lost")); !reads(c, got) || string(got) != "lost" {
+			t.Errorf("after it: %q", got)
+		}
+	}
+	pass(t, near, far)
+}
+
+func reads(c net.Conn, b []byte) bool {
+	_, err := io.ReadFull(c, b)
+	return err == nil
+}
+
+// One of two goes silent, the other one does not.
+func TestHoleOne(t *testing.T) {
+	e := start(t)
+	heard := 0
+	var ends [][2]net.Conn
+	for range 2 {
+		near, far := e.both()
+		ends = append(ends, [2]net.Conn{near, far})
+	}
+	e.HoleOne()
+	for _, c := range ends {
+		_, _ = io.WriteString(c[0], "x")
+		_ = c[1].SetReadDeadline(time.Now().Add(300 * time.Millisecond))
+		if reads(c[1], make([]byte, 1)) {
+			heard++
+		}
+	}
+	if heard != 1 {
+		t.Errorf("%d of 2 speak", heard)
+	}
 }
 
 // unacknowledged is how many bytes the kernel still has of what was sent.
