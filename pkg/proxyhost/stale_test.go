@@ -114,8 +114,9 @@ func endStale(t testing.TB, programs map[string]string) (state string) {
 }
 
 const (
-	// A connection as ss (iproute2 6.1) writes it, INODE apart; what matters is as of one that is stale.
-	waiting = "0      268        127.0.0.1:22    127.0.0.1:55454 timer:(on,1.592ms,3) ino:INODE sk:a4 cgroup:/ <->\n" +
+	// A connection as ss (iproute2 6.1) writes it, INODE apart; what matters is as of one that is stale: its bytes are as old
+	// as three waits of 216, 432 and 864 ms and 536 of the 1728 ms after them, 2048 ms.
+	waiting = "0      268        127.0.0.1:22    127.0.0.1:55454 timer:(on,1.192ms,3) ino:INODE sk:a4 cgroup:/ <->\n" +
 		"\t ts sack cubic wscale:0,10 rto:1728 backoff:3 rtt:12.666/19.771 ato:40 mss:1436 bytes_sent:4265 bytes_retrans:536 bytes_acked:3461 " +
 		"lastsnd:652 lastrcv:3548 lastack:3504 delivered:14 busy:1684ms unacked:1 retrans:1/2 lost:1 rcv_space:61952 minrtt:0.006\n"
 	// Another account's, which is stale indeed and has a name for its group of processes, and a key, that it chose.
@@ -142,10 +143,14 @@ func TestOnlyStaleEndsAreEnded(t *testing.T) {
 		"acknowledged":                {ss: says(" unacked:1", "")},
 		"acknowledged 2 s ago":        {ss: says("lastack:3504", "lastack:1996")},
 		"acknowledged just now":       {ss: says(" lastack:3504", "")},
-		"it moves":                    {ss: says("bytes_acked:3461", "bytes_acked:$(date +%s)")},
-		"sent again once":             {ss: says("ms,3)", "ms,1)")},
+		"sent 1996 ms ago":            {ss: says("1.192ms", "1.244ms")},
+		"sent again once":             {ss: says("1.192ms,3)", "100ms,1)")},
+		"sent again twice":            {ss: says("1.192ms,3)", "1sec,2)"), ended: true},
+		"stale, and sent just now":    {ss: says("1.192ms", "1.728ms", "rto:1728", "rto:2400"), ended: true},
+		"stale, and about to be sent": {ss: says("1.192ms", "004ms"), ended: true},
+		"stale for minutes":           {ss: says("1.192ms,3)", "1min50sec,9)", "rto:1728", "rto:120000"), ended: true},
 		"its window is closed":        {ss: says("timer:(on,", "timer:(persist,")},
-		"idle":                        {ss: says("timer:(on,1.592ms,3)", "timer:(keepalive,119min,3)")},
+		"idle":                        {ss: says("timer:(on,1.192ms,3)", "timer:(keepalive,119min,3)")},
 		"others' words":               {ss: others},
 		"others' words alone":         {ss: strings.ReplaceAll(others, " ino:1 ", " ")},
 		"another connection":          {ss: says("INODE", "1INODE")},

@@ -2,24 +2,26 @@
 # SPDX-License-Identifier: Apache-2.0
 # taipy-tunnel: ends what sshd keeps of links that have gone silent. Rendered: changes here are lost.
 # When a NAT or a firewall forgets a connection, neither end is told: sshd notices after a minute, and visitors wait for it.
-# Twice a second this asks the kernel about sshd's connections. It kills a process if its group is the tenants', its name is
-# sshd's, and on its own connection bytes are unacknowledged for 2 s and were sent again twice, while nothing else was acknowledged
-# either. It takes no orders: it listens nowhere, and reads nothing that a tenant can write.
+# Twice a second this asks the kernel about sshd's connections, and five times while one may be such. It kills a process if its group is
+# the tenants', its name is sshd's, and on its own connection bytes are unacknowledged for 2 s and were sent again twice, while nothing
+# else was acknowledged either. How old the bytes are the kernel's timer tells: each time they are sent again it is set to twice the time,
+# and to the first one when any are acknowledged (RFC 6298, section 5). It takes no orders: it listens nowhere, and reads nothing that a
+# tenant can write.
 # GIDS (numbers, with | between) and PORTS are the tenants' groups and sshd's ports, if not as below.
 set -u; umask 022
 export LC_ALL=C PATH="/usr/sbin:/usr/bin:/sbin:/bin"
-STATE={{.Layout.Run}}/.stale SEEN='' SAID='' KNOWN='' left=0
-# In: what waited at the last look, "--", and the answer of ss: a line for each connection, whose first ino: is the kernel's, and a
-# line that begins with white space. Other accounts can choose words that come later in these (cgroup:, md5keys:), of their own
-# connections alone. Out: the inode of each connection that waits, its bytes acknowledged, since when, and "stale".
+STATE={{.Layout.Run}}/.stale SAID='' KNOWN='' left=0
+# In: the answer of ss, a line for each connection, whose first ino: is the kernel's, and a line that begins with white space. Other
+# accounts can choose words that come later in these (cgroup:, md5keys:), of their own connections alone. Out: the inode of each that is
+# stale, and "soon" if another one may be. timer: is (on,what is left of the present time,how often it was over), rto: the present
+# time. Before the first one there may be a probe, so bytes are up to 0.2 s older than that says.
 # shellcheck disable=SC2016
 JUDGE='
 function of(name, i) { for (i = 1; i <= NF; i++) if (index($i, name ":") == 1) return substr($i, length(name) + 2); return "" }
-!asked { if ($0 == "--") asked = 1; else since[$1 " " $2] = $3; next }
+function left(t) { return t ~ /^[0-9]+ms$/ ? t + 0 : t ~ /^[0-9]+(\.[0-9]+ms|sec)$/ ? 1000 * t : of("rto") } # "204ms", "3sec", "1.592ms" for both
 /^[^ \t]/ { sub(/ (sk|cgroup):.*/, ""); ino = of("ino"); split(of("timer"), timer, /[(),]/); next }
-ino ~ /^[1-9][0-9]*$/ && of("unacked") + 0 > 0 {
-	key = ino " " (of("bytes_acked") + 0 ? of("bytes_acked") : 0); from = key in since ? since[key] : after
-	print key, from, (before - from >= 2 && of("lastack") + 0 >= 2000 && timer[2] == "on" && timer[4] + 0 >= 2) ? "stale" : "waits"
+ino ~ /^[1-9][0-9]*$/ && of("unacked") + 0 > 0 && timer[2] == "on" && timer[4] + 0 >= 2 {
+	print (of("lastack") + 0 >= 2000 && of("rto") * (2 - 1 / 2 ^ timer[4]) - left(timer[3]) >= 2000) ? ino : "soon"
 }
 { ino = "" }'
 state() { # told to the check ports, and to the journal if it is new
@@ -46,21 +48,22 @@ end() { # INODES
 	done
 }
 look() {
-	read -r before _ </proc/uptime
 	answer=$(ss -Htineo state established "( $KNOWN )" 2>&1) || { state "ss: $answer"; return 1; }
-	read -r after _ </proc/uptime
+	stale=''
 	case $answer in
-		*unacked:*) SEEN=$(printf '%s\n' "$SEEN" -- "$answer" | awk -v before="$before" -v after="$after" "$JUDGE") || { state "awk fails"; return 1; } ;;
-		*segs_in:* | '') SEEN='' ;;
+		*unacked:*) stale=$(printf '%s\n' "$answer" | awk "$JUDGE") || { state "awk fails"; return 1; } ;;
+		*segs_in:* | '') ;;
 		*) state "ss tells too little: $answer"; return 1 ;; # as without the kernel's tcp_diag
 	esac
-	# shellcheck disable=SC2046 # several
-	case $SEEN in *stale*) end $(printf '%s\n' "$SEEN" | sed -n 's/ .* stale$//p') ;; esac
+	case $stale in *soon*) pause=0.2 ;; esac
+	# shellcheck disable=SC2086 # several
+	case $stale in *[0-9]*) end $stale ;; esac
 }
 while [ -e "$0" ]; do # until it is removed
 	[ $((left -= 1)) -gt 0 ] || learn
+	pause=0.5
 	if [ -z "$GIDS" ]; then state "there is no group taipy-tunnel"
 	elif [ -z "$KNOWN" ]; then state "sshd -T names no port" && left=10
 	elif look; then state looks; fi
-	sleep 0.5
+	sleep $pause
 done
