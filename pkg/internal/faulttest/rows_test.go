@@ -21,8 +21,9 @@ type row struct {
 	sshd    []string     // options of the proxy's sshd
 	rate    int          // requests a second; 0: perSecond
 	far     func(*relay.Relay)
-	own     bool   // something that only a tunnel of ours can be told to do
-	note    string // why a system is not what a reader would expect
+	back    time.Duration // ours serve again so soon after the end, and run nothing twice; 0: nothing is promised
+	own     bool          // something that only a tunnel of ours can be told to do
+	note    string        // why a system is not what a reader would expect
 }
 
 // field is where a fault is made. In a control nothing is.
@@ -78,6 +79,8 @@ const (
 	lost  = `connection lost|Connection to 127\.0\.0\.1 closed|closed by remote host|Timeout, server|Connection reset|Broken pipe`
 	clean = 5 * time.Second // new visitors served so long: the end
 
+	pathBack = 2500 * time.Millisecond
+
 	waits = "`ssh` does not notice, and keeps every visitor waiting until TCP gets through again: none fails who has the patience. " +
 		"Ours gives the links up after 2 s and tells visitors so at once, until there are new ones."
 )
@@ -94,9 +97,9 @@ var rows = slices.Concat([]row{
 	{name: "every link silent for 8 s", does: func(f *field) { f.silent(f.all(), 8*time.Second) }, proof: lost, note: waits},
 	{name: "every link silent for 30 s", does: func(f *field) { f.silent(f.all(), 30*time.Second) }, proof: lost},
 	{name: "every link silent for ever", does: func(f *field) { f.do(func() { f.net.silence(f.all()) }) }, proof: lost},
-	{name: "path silent for 5 s", does: blocked("drop", 5*time.Second), fromEnd: true, proof: lost, note: waits},
-	{name: "path silent for 40 s", does: blocked("drop", 40*time.Second), fromEnd: true, proof: lost},
-	{name: "path rejected by ICMP for 12 s", does: blocked("reject with icmp type host-unreachable", 12*time.Second), fromEnd: true, proof: lost},
+	{name: "path silent for 5 s", does: blocked("drop", 5*time.Second), fromEnd: true, proof: lost, note: waits, back: pathBack},
+	{name: "path silent for 40 s", does: blocked("drop", 40*time.Second), fromEnd: true, proof: lost, back: pathBack},
+	{name: "path rejected by ICMP for 12 s", does: blocked("reject with icmp type host-unreachable", 12*time.Second), fromEnd: true, proof: lost, back: pathBack},
 	{name: "proxy frozen for 60 s", does: frozen(60*time.Second, "sshd", "nginx"), fromEnd: true, proof: lost},
 	{name: "notebook frozen for 60 s", does: frozen(60*time.Second, clients...), fromEnd: true},
 	{name: "nginx restarted", does: func(f *field) { f.do(f.restartNginx) }, fromEnd: true, proof: `SIGTERM`},

@@ -128,6 +128,9 @@ func record(t *testing.T, r row, kind string, rep int) {
 	}
 	fmt.Printf("%s, %s, %d: %s, of %d requests %d GET and %d POST failed, %d hung, %d POST ran twice, longest %.1f s, %d websockets lost; load %.1f\n   %s\n",
 		r.name, kind, rep, back, o.Requests, o.FailedGET, o.FailedPOST, o.Hung, o.TwicePOST, o.Longest, o.Sockets, o.Load, o.Proof)
+	if ours := kind == "plain" || kind == "prepared"; ours && rep > 0 && r.back > 0 && (o.Recovery == nil || *o.Recovery > r.back.Seconds() || o.TwicePOST > 0) {
+		t.Errorf("visitors were to be served %v after the end, and nothing to run twice", r.back)
+	}
 }
 
 // idleLeast is the part of the processors that must be left. What shares too few of them measures its rivals: of four
