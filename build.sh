@@ -24,7 +24,7 @@ usage() {
 		./build.sh test    tests everything: test go, fuzz 2s, test python [pytest's arguments]; as root, test roots
 		                   too. A part that fails does not end the others; what failed is named at the end.
 		                   test long: what links that go silent do to requests, and what the engine must hold, often,
-		                   under the largest loads and as long as it takes: 35 minutes
+		                   under the largest loads and as long as it takes: 80 minutes
 		./build.sh compat  the notebook's side on older Taipys, on Databricks' kernels, and on the oldest and
 		                   newest Python there is; apps of Streamlit, Gradio and Dash
 		./build.sh roots   the script that makes a proxy machine, and attacks on what it makes, in fresh Debian
@@ -208,7 +208,7 @@ test_long() {
 	need_languages
 	machines
 	say "silent links, and what must hold"
-	TAIPY_TUNNEL_LONG=1 go test -count=1 -v -timeout 60m -run 'TestSilentLinks|TestPromise|TestMemory|TestVisitors|TestRenderedProxyCarries' ./pkg/tunnel | grep -vE '^=== '
+	TAIPY_TUNNEL_LONG=1 go test -count=1 -v -timeout 150m -run 'TestSilentLinks|TestLivingEnds|TestPromise|TestMemory|TestVisitors|TestRenderedProxyCarries' ./pkg/tunnel | grep -vE '^=== '
 }
 
 # test_all: installs first, so that a missing program is the only message.

@@ -108,22 +108,38 @@ func TestURLIsConnectedToAhead(t *testing.T) {
 	}
 }
 
-// Downloads that fill a narrow link are not cut by the questions that the tunnel asks over it.
+// Downloads that fill a narrow link are not cut by the questions that the tunnel asks over it, nor by what ends stale links. With deep
+// buffers on a far way an answer takes seconds.
 func TestPromiseASaturatedLink(t *testing.T) {
 	p := newPrepared(t)
 	p.desc.Apps[0].URL = "http://nosuchname.invalid/" // so it can be asked over the link alone
 	p.describe(t)
-	r := newRendered(t) // each slot is asked
+	r, deep := newRendered(t), newRendered(t) // each slot is asked
 	for name, m := range map[string]struct {
 		*chain
-		cfg tunnel.Config
-	}{"the URL": {&p.chain, p.described("", endless(t))}, "slots": {&r.chain, r.described("sales", endless(t))}} {
+		cfg   tunnel.Config
+		delay time.Duration
+		deep  bool
+	}{
+		"the URL":      {&p.chain, p.described("", endless(t)), 5 * time.Millisecond, false},
+		"slots":        {&r.chain, r.described("sales", endless(t)), 5 * time.Millisecond, false},
+		"deep buffers": {&deep.chain, deep.described("sales", endless(t)), 150 * time.Millisecond, true},
+	} {
 		t.Run(name, func(t *testing.T) {
 			way := relay.Start(t, m.Addr())
-			way.Delay(5 * time.Millisecond)
-			way.Rate(1 << 20)
-			m.cfg.Connections = 1
-			saturate(t, open(t, m.by(way, public(m.cfg))), m.url)
+			way.Delay(m.delay)
+			if m.deep {
+				deep.proxy.EndStale()
+			} else {
+				way.Rate(1 << 20)
+				m.cfg.Connections = 1
+			}
+			tun := open(t, m.by(way, public(m.cfg)))
+			if m.deep {
+				await(t, tun, "its links", whole)
+				way.Rate(1 << 20) // these connections were made for a wide way: megabytes of them are held on it
+			}
+			saturate(t, tun, m.url)
 		})
 	}
 }

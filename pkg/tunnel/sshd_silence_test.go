@@ -55,7 +55,7 @@ func machine(t testing.TB, kind string, app http.HandlerFunc) (*chain, tunnel.Co
 	return c, cfg
 }
 
-// counting is an app that counts how often it ran what each address asks for. It answers a while after
+// counting is an app that counts how often it ran what each address asks for. What is slow it answers a while after
 // the links have gone silent.
 type counting struct {
 	mu    sync.Mutex
@@ -64,9 +64,16 @@ type counting struct {
 	muted chan struct{}
 }
 
+// fresh has it count anew, and its slow answers wait for the next silence.
+func (c *counting) fresh() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ran, c.muted = map[string]int{}, make(chan struct{})
+}
+
 func (c *counting) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	wait, slow := map[string]time.Duration{"/second": time.Second, "/ten": 10 * time.Second}[r.URL.Path]
-	if !slow {
+	if r.URL.RawQuery == "" {
 		return
 	}
 	_, _ = io.Copy(io.Discard, r.Body)
@@ -74,6 +81,15 @@ func (c *counting) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.ran[r.URL.RawQuery]++
 	first := c.ran[r.URL.RawQuery] == 1
 	c.mu.Unlock()
+	if r.URL.Path == "/later" {
+		select {
+		case <-time.After(time.Second):
+		case <-r.Context().Done():
+		}
+	}
+	if !slow {
+		return
+	}
 	if first {
 		c.begun.Done()
 	}
@@ -115,9 +131,7 @@ func TestSilentLinksRunNothingTwice(t *testing.T) {
 
 // silence is one round.
 func (a *counting) silence(t *testing.T, c *chain, way *relay.Relay, token string, want int, round string) {
-	a.mu.Lock()
-	a.ran, a.muted = map[string]int{}, make(chan struct{})
-	a.mu.Unlock()
+	a.fresh()
 	var visitors sync.WaitGroup
 	var longest time.Duration
 	var mu sync.Mutex
