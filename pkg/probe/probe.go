@@ -113,6 +113,8 @@ type Finding struct {
 	Opening bool
 	// Unknown: nginx itself says that it has no such page.
 	Unknown bool
+	// Late: it is Nobody because what nginx reached there did not answer in nginx's time (504).
+	Late bool
 	// Time is the proxy's: of TimeHeader, or else of the header Date, which has whole seconds. Zero if
 	// the answer has neither.
 	Time time.Time
@@ -191,7 +193,7 @@ func meaning(q Question, resp *http.Response) Finding {
 	case http.StatusUnauthorized, http.StatusForbidden, http.StatusProxyAuthRequired:
 		return Finding{Kind: Guarded, Answer: answer}
 	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		return Finding{Kind: Nobody, Answer: answer}
+		return Finding{Kind: Nobody, Answer: answer, Late: resp.StatusCode == http.StatusGatewayTimeout}
 	}
 	if resp.StatusCode/100 == 3 {
 		return Finding{Kind: Guarded, Answer: answer}

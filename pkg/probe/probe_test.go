@@ -88,7 +88,7 @@ func TestFindings(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			if f := ask(t, true, c.handler); f.Kind != c.want {
+			if f := ask(t, true, c.handler); f.Kind != c.want || f.Late != (name == "a mute socket") {
 				t.Errorf("found %+v, want kind %d", f, c.want)
 			}
 		})

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -151,10 +152,7 @@ func (t *Tunnel) lookAtSlots(ctx context.Context, over link, n int) []slots.Sigh
 		if s, _ := t.board.read(); s.Checked == "" && worst == slots.Unknown {
 			return nil // it cannot be told: no reason to look again soon
 		}
-		for i := range seen {
-			seen[i] = worst
-		}
-		return seen
+		return slices.Repeat([]slots.Sight{worst}, n)
 	}
 	var asked sync.WaitGroup
 	for i := range seen {
@@ -189,7 +187,10 @@ func (t *Tunnel) lookAtSlot(ctx context.Context, over link, slot int, wait time.
 			return slots.Silent
 		}
 	}
-	return t.sees(f)
+	if seen := t.sees(f); !f.Late {
+		return seen
+	}
+	return slots.Silent // sshd has it for some link, which may be full
 }
 
 // askOver asks over a link, however full that is.

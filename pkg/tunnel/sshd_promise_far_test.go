@@ -5,6 +5,7 @@
 package tunnel_test
 
 import (
+	"bytes"
 	"io"
 	"net"
 	"net/http"
@@ -130,6 +131,11 @@ func TestPromiseASaturatedLink(t *testing.T) {
 			way.Delay(m.delay)
 			if m.deep {
 				deep.proxy.EndStale()
+				site, err := os.ReadFile(deep.proxy.Layout.Site)
+				must(t, err)
+				site = bytes.ReplaceAll(site, []byte("proxy_read_timeout 10s"), []byte("proxy_read_timeout 2s")) // of those who ask a slot, in place of a minute of this
+				must(t, os.WriteFile(deep.proxy.Layout.Site, site, 0o644))
+				deep.proxy.Nginx.Reload()
 			} else {
 				way.Rate(1 << 20)
 				m.cfg.Connections = 1
