@@ -23,6 +23,9 @@ const (
 // clockWait bounds the wait for the proxy's time, which is asked for when the first link has logged in.
 const clockWait = 2 * time.Second
 
+// livesWait bounds the wait for a link's answer, of one that may be full.
+const livesWait = 6 * time.Second
+
 // arrival is what the proxy tells of a request, by this machine's clock. The proxy's is known to a round trip, and doubt is
 // for the request: it was first passed to this tunnel, in most cases.
 func (o *once) arrival(r *http.Request) (a begun.Arrival) {
@@ -36,7 +39,22 @@ func (o *once) arrival(r *http.Request) (a begun.Arrival) {
 		}
 	}
 	a.Now = time.Now().Round(0)
+	if !a.Passed.IsZero() && a.Now.Sub(a.Passed) > begun.Fresh {
+		a.Lives = lives(r)
+	}
 	return a
+}
+
+// lives reports whether the link by which a request came is there still. The proxy sends a request to another tunnel when sshd has ended
+// the link; had it, it would not answer.
+func lives(r *http.Request) bool {
+	by, ok := r.Context().Value(connKey{}).(interface{ Answers(context.Context) error })
+	if !ok {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), livesWait)
+	defer cancel()
+	return by.Answers(ctx) == nil
 }
 
 // later is what calls a memory's ticks.

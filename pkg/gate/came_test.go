@@ -5,6 +5,7 @@ package gate
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/http"
 	"testing"
 	"testing/synctest"
@@ -97,4 +98,34 @@ func TestAnOldRequestThatIsKnown(t *testing.T) {
 		synctest.Wait()
 		d.wantsRuns("both", 1)
 	})
+}
+
+// linked is a connection by a link that answers, or does not.
+type linked struct {
+	net.Conn
+	err error
+}
+
+func (l linked) Answers(context.Context) error { return l.err }
+
+// One that waited while this process stood still is begun if the link by which it came is there still.
+func TestAnOldRequestByALinkThatLives(t *testing.T) {
+	for _, lost := range []error{nil, net.ErrClosed} {
+		behind(t, func(d *door) {
+			d.app = func(http.ResponseWriter, *http.Request) {}
+			d.clock = func(context.Context) (time.Duration, bool) { return 0, true }
+			at := time.Now().UnixMilli()
+			time.Sleep(time.Minute)
+			here, there := net.Pipe()
+			d.conns <- linked{there, lost}
+			got := visitOn(t, here, "POST", "/", onceID, "x", fmt.Sprintf("%s: %d.%03d", passedHeader, at/1000, at%1000)).answer()
+			if lost != nil {
+				d.wants("the link is gone", got, http.StatusBadGateway, says(pageRepeated))
+				d.wantsRuns("the link is gone", 0)
+				return
+			}
+			d.wants("the link lives", got, 200, "")
+			d.wantsRuns("the link lives", 1)
+		})
+	}
 }

@@ -49,7 +49,7 @@ func newDoor(t *testing.T) *door {
 func behind(t *testing.T, f func(d *door)) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDoor(t)
-		s := &http.Server{Handler: d, ErrorLog: nil}
+		s := &http.Server{Handler: d, ConnContext: noteConn}
 		var serving sync.WaitGroup
 		serving.Go(func() { _ = s.Serve(d) })
 		defer func() { // after t.Fatal too, or synctest complains of what is left instead

@@ -3,6 +3,7 @@
 package sshlink
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -68,10 +69,11 @@ type result struct {
 
 // host is what connections share with the link that carries them.
 type host struct {
-	start func(func()) bool // runs a goroutine unless the link has ended
-	bytes atomic.Int64      // carried both ways
-	lost  atomic.Bool       // the SSH connection broke: what its channels end with is not an end of file
-	left  atomic.Bool       // Leave was called
+	start   func(func()) bool           // runs a goroutine unless the link has ended
+	answers func(context.Context) error // asks the server
+	bytes   atomic.Int64                // carried both ways
+	lost    atomic.Bool                 // the SSH connection broke: what its channels end with is not an end of file
+	left    atomic.Bool                 // Leave was called
 }
 
 // errLost is what Read returns in place of io.EOF when the link broke.
@@ -89,6 +91,9 @@ func (c *conn) Room(stop <-chan struct{}) (end func()) { return c.seat.admit(sto
 
 // Leaves reports whether the link that carries the connection is about to end: see Link.Leave.
 func (c *conn) Leaves() bool { return c.host.left.Load() }
+
+// Answers returns nil when the server has answered on the link that carries the connection: see Link.Answers.
+func (c *conn) Answers(ctx context.Context) error { return c.host.answers(ctx) }
 
 func (c *conn) Read(p []byte) (int, error) {
 	c.reading.Lock()

@@ -180,7 +180,7 @@ func dial(ctx context.Context, cfg Config, algorithms []string, login *sshauth.L
 
 	l := &Link{cfg: cfg, under: under, done: make(chan struct{}), asking: make(chan struct{}, 1), slots: map[string]*Listener{}, conns: map[*conn]struct{}{}}
 	l.tasks.Panicked = func(err error) { l.fail(fault.Internal(err)) }
-	l.host.start = l.tasks.Go
+	l.host.start, l.host.answers = l.tasks.Go, l.Answers
 	l.wire = newWire(tcp, l.tasks.Go, func() { l.host.lost.Store(true) })
 	l.wire.quickack.Store(true)
 	chans, reqs, err := l.handshake(ctx, algorithms, login, start)

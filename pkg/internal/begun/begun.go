@@ -35,9 +35,9 @@ const (
 	Ticks = int(Kept/Tick) + 1 // the first of them is shorter
 	// Most is how many are known; 1300 a second have as many.
 	Most = 200000
-	// Fresh is how old a request may be that is not known. One that waited for longer was on a link that was not
-	// served: this process may have stood still, and the proxy may have asked another tunnel meanwhile, which it does when
-	// sshd has ended the link: after 30 s at least (ClientAliveInterval 1, ClientAliveCountMax 30).
+	// Fresh is how old a request may be that is not known, unless the link lives by which it came. One that waited for longer was
+	// on a link that was not served: this process may have stood still, and the proxy may have asked another tunnel meanwhile, which
+	// it does when sshd has ended the link: after 30 s at least (ClientAliveInterval 1, ClientAliveCountMax 30).
 	Fresh = 20 * time.Second
 	// Shared is for how long requests may go to another tunnel, once it was seen: by connections that the proxy kept, until
 	// that tunnel has learnt that it is replaced or, if it cannot, until sshd has ended its links.
@@ -64,6 +64,7 @@ type Arrival struct {
 	Passed time.Time // when the proxy first passed it on
 	Now    time.Time
 	Again  bool // the proxy has sent it, or a part of it, before
+	Lives  bool // the link by which it came was there still when it had come: the proxy has asked nobody else
 }
 
 // Verdict is what may be done with a request.
@@ -128,7 +129,7 @@ func (m *Memory) elsewhere(a Arrival) bool {
 	case a.Passed.IsZero():
 		return false
 	}
-	return passed.Before(m.since.Add(-ClockStep)) || a.Now.Sub(passed) > Fresh
+	return passed.Before(m.since.Add(-ClockStep)) || a.Now.Sub(passed) > Fresh && !a.Lives
 }
 
 // End has a request be forgotten in time.

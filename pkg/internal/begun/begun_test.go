@@ -43,6 +43,11 @@ func TestElsewhere(t *testing.T) {
 		"nobody tells when, early, again":      {untold, time.Second, true, Known},
 		"nobody tells when, again":             {untold, Shared, true, New},
 	} {
+		if old := c.passed != untold && c.now-c.passed > Fresh; old {
+			if got := remember().Enter("id", Arrival{Passed: start.Add(c.passed), Now: start.Add(c.now), Lives: true}); got != New {
+				t.Errorf("%s, by a link that lives: %d", name, got)
+			}
+		}
 		a := Arrival{Passed: start.Add(c.passed), Now: start.Add(c.now), Again: c.again}
 		if c.passed == untold {
 			a.Passed = time.Time{}
