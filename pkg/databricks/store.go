@@ -159,7 +159,7 @@ func checkHostKey(text string) error {
 	if text == "" {
 		return fault.Config(hint, "no host key was given, and none is taken from the network")
 	}
-	if !strings.HasPrefix(text, "SHA256:") && !strings.ContainsAny(text, " \t") {
+	if hostkeys.IsPath(text) {
 		return fault.Config(hint, "the host key is neither a fingerprint nor a known_hosts line")
 	}
 	if len(text) > maxSecret {

@@ -6,7 +6,6 @@ import (
 	"context"
 	"os"
 	"slices"
-	"strings"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/hostkeys"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshauth"
@@ -23,7 +22,7 @@ func (d *Destination) SSH() (sshlink.Config, error) {
 		return sshlink.Config{}, err
 	}
 	onTheWay := cfg.HostKey
-	if strings.HasPrefix(strings.TrimSpace(onTheWay), "SHA256:") {
+	if ssh.HostKeys.Pinned() {
 		onTheWay = "" // a bastion with a fingerprint of its own could pass itself off as the server
 	}
 	at := &ssh

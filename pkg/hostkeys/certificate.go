@@ -8,7 +8,6 @@ import (
 	"path"
 
 	"golang.org/x/crypto/ssh"
-	"golang.org/x/crypto/ssh/knownhosts"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 )
@@ -20,10 +19,10 @@ var certFamily = []string{
 	ssh.CertAlgoRSASHA512v01, ssh.CertAlgoRSASHA256v01,
 }
 
-// bare is an address as lines without a port mean it. ssh(1) looks a host on another port up under
+// bare22 is an address as lines without a port mean it. ssh(1) looks a host on another port up under
 // its name alone as well; here only authorities are: a line that trusts one for *.example.com is
 // not meant for port 22 of it alone.
-func bare(addr string) string {
+func bare22(addr string) string {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
 		return addr
@@ -31,33 +30,24 @@ func bare(addr string) string {
 	return net.JoinHostPort(host, "22")
 }
 
-// authorities reports whether there is a @cert-authority line for addr.
-func (h *Known) authorities(addr string) bool {
-	return h.signs != nil && (len(wanted(h.signs, addr)) > 0 || len(wanted(h.signs, bare(addr))) > 0)
-}
-
-// authority reports whether key may sign certificates for addr.
-func (h *Known) authority(key ssh.PublicKey, addr string) bool {
-	return h.signs != nil && (h.signs(addr, &net.TCPAddr{}, key) == nil || h.signs(bare(addr), &net.TCPAddr{}, key) == nil)
-}
-
-func (h *Known) revoked(key ssh.PublicKey, addr string) bool {
-	if h.known == nil {
-		return false
+// authorities are the keys that may sign certificates for addr.
+func (h *Known) authorities(addr string) []ssh.PublicKey {
+	keys := h.keys(addr, authority)
+	if at22 := bare22(addr); at22 != addr {
+		keys = append(keys, h.keys(at22, authority)...)
 	}
-	_, revoked := errors.AsType[*knownhosts.RevokedError](h.known(addr, &net.TCPAddr{}, key))
-	return revoked
+	return keys
 }
 
 // checkCert checks a host's certificate: that it is signed by an authority for this host, names it
 // (its principals may be patterns: ssh-keygen(1), -n), and is valid now. Where it is not, its key
 // may still be known by itself, as for ssh(1).
 func (h *Known) checkCert(addr string, remote net.Addr, cert *ssh.Certificate) error {
-	if h.revoked(cert.Key, addr) || h.revoked(cert.SignatureKey, addr) {
+	if h.isRevoked(cert.Key) || h.isRevoked(cert.SignatureKey) {
 		return fault.HostKeyRevoked(addr, ssh.FingerprintSHA256(cert.Key))
 	}
 	why := error(nil)
-	if h.authority(cert.SignatureKey, addr) {
+	if has(h.authorities(addr), cert.SignatureKey) {
 		if why = h.certError(addr, cert); why == nil {
 			return nil
 		}

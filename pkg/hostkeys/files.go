@@ -14,12 +14,13 @@ import (
 // knownFiles are known_hosts files, which may change while a tunnel is open.
 type knownFiles struct {
 	paths []string
-	given bool // the owner named the file: it must be there, and hold nothing else
+	given bool // the owner named the file: it must be there, and hold something
 
 	mu     sync.Mutex // of Fresh
 	texts  [][]byte   // of the paths, as they were last read
 	latest *Known     // what they said, as far as it is understood
 	warned string     // of which error
+	told   string     // which lines are passed over
 }
 
 // Fresh returns h as its files have it now.
@@ -33,6 +34,11 @@ func (h *Known) Fresh(log *slog.Logger) *Known {
 	if err != nil && err.Error() != h.files.warned {
 		h.files.warned = err.Error()
 		log.Warn("known host keys cannot be read again; they count as they were", "reason", err.Error())
+	}
+	if note := now.passedOver(""); note != h.files.told {
+		if h.files.told = note; note != "" {
+			log.Warn("known host keys: " + note)
+		}
 	}
 	return now
 }
@@ -62,9 +68,15 @@ func (f *knownFiles) read() (*Known, error) {
 	if f.latest != nil && bytes.Equal(all, bytes.Join(f.texts, []byte("\n"))) {
 		return f.latest, nil
 	}
-	h, err := knownHosts(all, source, f.given)
-	if err != nil {
-		return f.latest, err
+	h := readLines(string(all), source)
+	if f.given {
+		var err error
+		if h, err = given(string(all), source); err != nil {
+			return f.latest, err
+		}
+		if f.latest != nil && h.Pinned() != f.latest.Pinned() { // the way there may lead past machines for which it must not count
+			return f.latest, fault.Config("expose again", "%s has fingerprints now where it had lines, or the other way round", source)
+		}
 	}
 	h.files, f.texts, f.latest = f, texts, h
 	return h, nil

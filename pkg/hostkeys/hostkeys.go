@@ -13,19 +13,14 @@ package hostkeys
 
 import (
 	"bytes"
-	"crypto/ed25519"
-	"errors"
 	"fmt"
 	"net"
 	"os"
-	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
 
 	"golang.org/x/crypto/ssh"
-	"golang.org/x/crypto/ssh/knownhosts"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/userfile"
@@ -36,14 +31,18 @@ import (
 // Files are read again for each connection, so that a host key may be renewed while a tunnel is open. One
 // that cannot be read any more, or that is not understood, counts as it was.
 type Known struct {
-	pins  []string            // "SHA256:…", if the trust is in fingerprints
-	known ssh.HostKeyCallback // otherwise: known_hosts without its authorities,
-	signs ssh.HostKeyCallback // and the authorities alone, as if they were hosts' keys; nil: there are none
+	pins    []string        // "SHA256:…", if the trust is in fingerprints; nil: it is in lines
+	quiet   bool            // the pins may be something else, and are not shown
+	lines   []entry         // of known_hosts
+	revoked map[string]bool // keys, as SSH writes them, that are trusted for no host
+	source  string          // what the lines are from, for people
+	odd     []int           // which of them are passed over, from 1
 
 	files *knownFiles // nil: there are none
 
 	mu     sync.Mutex
-	family []string // with pins: the algorithms with which the pinned key was seen
+	family []string              // with pins: the algorithms with which the pinned key was seen
+	found  map[[2]string][]entry // by address and marker: the lines about it
 }
 
 // families are the host key algorithms by kind of key. A fingerprint does not tell of which
@@ -68,37 +67,26 @@ func familyOf(key ssh.PublicKey) []string {
 	return []string{key.Type()}
 }
 
-var fingerprint = regexp.MustCompile(`^SHA256:[A-Za-z0-9+/]{43}$`)
-
 const (
 	maxKnownHosts = 16 << 20 // of a whole organisation
 	maxGiven      = 1 << 20
 )
 
-// New reads what the owner knows of the server's host key: fingerprints as ssh-keygen -l
-// prints them ("SHA256:…", several separated by spaces or commas), the path of a known_hosts
-// file, or lines of one (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT; hashed names and "[host]:port"
-// included, @cert-authority and @revoked). "" stands for files, nil for ~/.ssh/known_hosts, and for /etc/ssh/ssh_known_hosts. What cannot be understood is an error of
-// class fault.ErrConfig.
+// New reads what the owner knows of the server's host key: fingerprints ("SHA256:…"), alone or in whatever ssh-keygen -l
+// or ssh prints around them; lines of a .pub file; lines of known_hosts (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT; hashed names
+// and "[host]:port" included, @cert-authority and @revoked); or the path of a file with any of these. Fingerprints and .pub
+// lines name no host, and count where there is no line of known_hosts. A line of several that is not understood
+// is passed over. "" stands for files, nil for ~/.ssh/known_hosts, and for /etc/ssh/ssh_known_hosts. Where nothing is
+// understood the error is of class fault.ErrConfig.
 func New(text string, files ...string) (*Known, error) {
-	text = strings.TrimSpace(string(userfile.Text([]byte(text))))
+	text = userfile.Pasted(text)
 	if text == "" {
 		return systemHostKeys(files)
 	}
-	if strings.HasPrefix(text, "SHA256:") {
-		pins := strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' || r == '\n' })
-		for i, p := range pins {
-			if pins[i] = strings.TrimRight(p, "="); !fingerprint.MatchString(pins[i]) {
-				return nil, fault.Config("copy the whole of it from: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub",
-					"host_key %s is not a SHA256 fingerprint (43 characters after \"SHA256:\")", fault.Quote(p))
-			}
-		}
-		return &Known{pins: pins}, nil
+	if IsPath(text) {
+		return (&knownFiles{paths: []string{text}, given: true}).read()
 	}
-	if strings.ContainsAny(text, " \t") && !isFile(userfile.Expand(text)) {
-		return knownHosts([]byte(text), "host_key", true)
-	}
-	return (&knownFiles{paths: []string{text}, given: true}).read()
+	return given(text, "host_key")
 }
 
 // systemHostKeys reads the files that ssh(1) reads. Neither need exist, and a line that cannot
@@ -110,66 +98,61 @@ func systemHostKeys(files []string) (*Known, error) {
 	return (&knownFiles{paths: append(slices.Clone(files), "/etc/ssh/ssh_known_hosts")}).read()
 }
 
-// knownHosts hands the lines that can be parsed to x/crypto, which reads files only.
-func knownHosts(text []byte, source string, strict bool) (*Known, error) {
-	dir, err := os.MkdirTemp("", "taipy-tunnel-")
+// given reads what the owner gave, as text or in a file.
+func given(text, source string) (*Known, error) {
+	h := readLines(text, source)
+	if len(h.lines) > 1 || len(h.lines) == 1 && (len(h.odd) > 0 || h.lines[0].public() != nil) {
+		return h, nil
+	}
+	pins, quiet, err := findPins(text)
 	if err != nil {
-		return nil, fault.Config("make room in the temporary directory", "cannot read host keys: %w", fault.Reason(err))
+		return nil, err
 	}
-	defer func() { _ = os.RemoveAll(dir) }()
-	file := filepath.Join(dir, "known_hosts")
-	var kept, authorities bytes.Buffer
-	for n, line := range bytes.Split(text, []byte("\n")) {
-		line = bytes.TrimSpace(line)
-		if len(line) == 0 || line[0] == '#' {
-			continue
-		}
-		if _, err := readKnownHosts(file, line); err != nil {
-			if strict {
-				return nil, fault.Config("each line is: host keytype base64, as ssh-keyscan prints it",
-					"%s, line %d is not a known_hosts line", source, n+1)
-			}
-			continue
-		}
-		to := &kept
-		if rest, ok := bytes.CutPrefix(line, []byte("@cert-authority")); ok {
-			to, line = &authorities, bytes.TrimSpace(rest)
-		}
-		to.Write(append(line, '\n'))
+	if pins != nil {
+		return &Known{pins: pins, quiet: quiet, source: source}, nil
 	}
-	if strict && kept.Len()+authorities.Len() == 0 {
-		return nil, fault.Config("give a fingerprint (SHA256:…) or a known_hosts line", "%s holds no host key", source)
+	const hint = "give a fingerprint (SHA256:…), a line of a .pub file, or lines as ssh-keyscan prints them: host keytype base64"
+	if len(h.lines)+len(h.odd) == 0 {
+		return nil, fault.Config(hint, "%s holds no host key", source)
 	}
-	check, err := readKnownHosts(file, kept.Bytes())
-	if err != nil {
-		return nil, fault.Config("give a fingerprint (SHA256:…) or a known_hosts line", "%s cannot be read: %w", source, err)
-	}
-	h := &Known{known: check}
-	if authorities.Len() > 0 {
-		if h.signs, err = readKnownHosts(file, authorities.Bytes()); err != nil {
-			return nil, fault.Config("give a fingerprint (SHA256:…) or a known_hosts line", "%s cannot be read: %w", source, err)
-		}
-	}
-	return h, nil
+	return nil, fault.Config(hint, "%s is no known_hosts line, nor is there a fingerprint in it", source)
 }
 
-// readKnownHosts has x/crypto read text by way of file. Its errors quote parts of a line.
-func readKnownHosts(file string, text []byte) (ssh.HostKeyCallback, error) {
-	if err := os.WriteFile(file, text, 0o600); err != nil {
-		return nil, fault.Reason(err)
+// readLines reads lines of known_hosts.
+func readLines(text, source string) *Known {
+	h := &Known{source: source, revoked: map[string]bool{}}
+	n := 0
+	for row := range strings.Lines(text) {
+		n++
+		row = strings.TrimSpace(row)
+		if row == "" || row[0] == '#' {
+			continue
+		}
+		e, ok := parseLine(row)
+		if !ok {
+			h.odd = append(h.odd, n)
+			continue
+		}
+		e.number = n
+		h.lines = append(h.lines, e)
+		if e.marker != revoked {
+			continue
+		}
+		if key := e.public(); key != nil {
+			h.revoked[string(key.Marshal())] = true
+		}
 	}
-	check, err := knownhosts.New(file)
-	if err != nil {
-		return nil, errors.New("it is not understood")
-	}
-	return check, nil
+	return h
 }
+
+// Pinned reports whether the trust is in a key whatever the host's name is.
+func (h *Known) Pinned() bool { return h.pins != nil }
 
 // Offers returns the algorithm lists to try in turn with the server at addr. With known_hosts
 // it is one list: the kinds of key that are known come alone, or a server that has an ECDSA
 // key besides the known ED25519 one would show the wrong key and look like an impostor.
 func (h *Known) Offers(addr string) [][]string {
-	if h.known == nil {
+	if h.Pinned() {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		if h.family != nil {
@@ -178,7 +161,7 @@ func (h *Known) Offers(addr string) [][]string {
 		return families
 	}
 	var algorithms []string
-	for _, key := range wanted(h.known, addr) {
+	for _, key := range h.keys(addr, "") {
 		if f := familyOf(key); !slices.Contains(algorithms, f[0]) {
 			algorithms = append(algorithms, f...)
 		}
@@ -186,26 +169,51 @@ func (h *Known) Offers(addr string) [][]string {
 	if algorithms == nil {
 		algorithms = slices.Concat(families...)
 	}
-	if h.authorities(addr) {
+	if len(h.authorities(addr)) > 0 {
 		algorithms = slices.Concat(certFamily, algorithms)
 	}
 	return [][]string{algorithms}
 }
 
-// wanted returns the keys that known_hosts has for addr, found by showing it one that nobody has.
-func wanted(known ssh.HostKeyCallback, addr string) (keys []ssh.PublicKey) {
-	nobody, err := ssh.NewPublicKey(ed25519.PublicKey(make([]byte, ed25519.PublicKeySize)))
-	if err != nil {
-		return nil
-	}
-	e, ok := errors.AsType[*knownhosts.KeyError](known(addr, &net.TCPAddr{}, nobody))
-	if !ok {
-		return nil
-	}
-	for _, k := range e.Want {
-		keys = append(keys, k.Key)
+// keys are those of the lines about addr that have a marker, or none.
+func (h *Known) keys(addr, marker string) (keys []ssh.PublicKey) {
+	for _, e := range h.about(addr, marker) {
+		if key := e.public(); key != nil {
+			keys = append(keys, key)
+		}
 	}
 	return keys
+}
+
+// about are the lines about addr that have a marker, or none. They are looked for once: hashed names take a
+// microsecond each.
+func (h *Known) about(addr, marker string) (lines []entry) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	asked := [2]string{addr, marker}
+	if lines, known := h.found[asked]; known {
+		return lines
+	}
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		host, port = addr, "22"
+	}
+	host = strings.ToLower(host)
+	for _, e := range h.lines {
+		if e.marker == marker && e.names(host, port) {
+			lines = append(lines, e)
+		}
+	}
+	if h.found == nil || len(h.found) > 16 { // the server under its name and its alias, and at port 22
+		h.found = map[[2]string][]entry{}
+	}
+	h.found[asked] = lines
+	return lines
+}
+
+// has reports whether key is among keys.
+func has(keys []ssh.PublicKey, key ssh.PublicKey) bool {
+	return slices.ContainsFunc(keys, func(k ssh.PublicKey) bool { return bytes.Equal(k.Marshal(), key.Marshal()) })
 }
 
 // Check is an ssh.HostKeyCallback whose errors are of class fault.ErrHostKey.
@@ -214,27 +222,52 @@ func (h *Known) Check(addr string, remote net.Addr, key ssh.PublicKey) error {
 		return h.checkCert(addr, remote, cert)
 	}
 	seen := ssh.FingerprintSHA256(key)
-	if h.known == nil {
+	if h.Pinned() {
 		if !slices.Contains(h.pins, seen) {
-			return fault.HostKeyChanged(addr, key.Type(), seen, h.pins)
+			pins := h.pins
+			if h.quiet {
+				pins = []string{"the one that was given, without \"SHA256:\""}
+			}
+			return fault.HostKeyChanged(addr, key.Type(), seen, pins)
 		}
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		h.family = familyOf(key)
 		return nil
 	}
-	err := h.known(addr, remote, key)
-	if err == nil {
-		return nil
-	}
-	if _, ok := errors.AsType[*knownhosts.RevokedError](err); ok {
+	if h.isRevoked(key) {
 		return fault.HostKeyRevoked(addr, seen)
 	}
-	known := fingerprints(wanted(h.known, addr))
-	if len(known) == 0 {
-		return fault.HostKeyUnknown(addr, key.Type(), seen)
+	known := h.keys(addr, "")
+	switch {
+	case has(known, key):
+		return nil
+	case len(known) == 0:
+		return fault.HostKeyUnknown(addr, key.Type(), seen, h.passedOver(addr))
 	}
-	return fault.HostKeyChanged(addr, key.Type(), seen, known)
+	return fault.HostKeyChanged(addr, key.Type(), seen, fingerprints(known))
+}
+
+func (h *Known) isRevoked(key ssh.PublicKey) bool { return h.revoked[string(key.Marshal())] }
+
+// passedOver says which lines of what the owner gave are, of those about addr and those about nobody knows whom; "": none.
+func (h *Known) passedOver(addr string) string {
+	if h.files != nil && !h.files.given {
+		return ""
+	}
+	odd := h.odd
+	for _, e := range h.about(addr, "") {
+		if e.public() == nil {
+			odd = append(odd[:len(odd):len(odd)], e.number)
+		}
+	}
+	switch len(odd) {
+	case 0:
+		return ""
+	case 1:
+		return fmt.Sprintf("line %d of %s is not understood and was passed over", odd[0], h.source)
+	}
+	return fmt.Sprintf("line %d of %s and %d more are not understood and were passed over", odd[0], h.source, len(odd)-1)
 }
 
 func fingerprints(keys []ssh.PublicKey) (out []string) {
@@ -242,6 +275,21 @@ func fingerprints(keys []ssh.PublicKey) (out []string) {
 		out = append(out, fmt.Sprintf("%s %s", k.Type(), ssh.FingerprintSHA256(k)))
 	}
 	return out
+}
+
+// IsPath reports whether New takes a text for the path of a file, be it one that is not there.
+func IsPath(text string) bool {
+	text = userfile.Pasted(text)
+	full := userfile.Expand(text)
+	if isFile(full) {
+		return true
+	}
+	if bare.MatchString(text) { // of 64 fingerprints one begins with a slash
+		top, _, _ := strings.Cut(strings.TrimPrefix(text, "/"), "/")
+		_, err := os.Stat("/" + top)
+		return text[0] == '/' && err == nil
+	}
+	return strings.HasPrefix(full, "/") || text != "" && !strings.ContainsAny(text, " \t\n") && !labelled.MatchString(text) && !another.MatchString(text)
 }
 
 func isFile(path string) bool {

@@ -87,10 +87,13 @@ func unreachable(op string, err error, hint Hint) *Error {
 
 // Host key and login.
 
-// HostKeyUnknown: nothing is known of the server's key. seen is "SHA256:…".
-func HostKeyUnknown(addr, algorithm, seen string) *Error {
+// HostKeyUnknown: nothing is known of the server's key. seen is "SHA256:…"; note is what was passed over, "": nothing.
+func HostKeyUnknown(addr, algorithm, seen, note string) *Error {
+	if note != "" {
+		note = "; " + note
+	}
 	return &Error{Op: "host key", Class: ErrHostKey, Permanent: true,
-		Err:  fmt.Errorf("the key of %s is not known; it shows %s %s", addr, algorithm, seen),
+		Err:  fmt.Errorf("the key of %s is not known; it shows %s %s%s", addr, algorithm, seen, note),
 		Hint: Hintf("compare with what the proxy machine says itself: %s; if it is the same, pass {host_key=%q}", showKeys(algorithm), seen)}
 }
 

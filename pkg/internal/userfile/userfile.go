@@ -40,15 +40,37 @@ func Read(path string, most int) ([]byte, error) {
 	return text, fault.Reason(err)
 }
 
-// Expand replaces a leading "~/" by the home directory.
+// Expand is the path that is meant: a leading "~/" is the home directory, "file:/…" is a path too, and so is Databricks'
+// "dbfs:/…", by where that file system is mounted: its volumes at /Volumes, the rest at /dbfs.
 func Expand(path string) string {
 	if rest, ok := strings.CutPrefix(path, "~/"); ok {
 		if home, err := os.UserHomeDir(); err == nil {
 			return filepath.Join(home, rest)
 		}
 	}
+	for scheme, mounted := range map[string]string{"file:/": "/", "dbfs:/": "/dbfs/"} {
+		if rest, ok := strings.CutPrefix(path, scheme); ok {
+			rest = strings.TrimLeft(rest, "/")
+			if strings.HasPrefix(rest, "Volumes/") {
+				mounted = "/"
+			}
+			return mounted + rest
+		}
+	}
 	return path
 }
+
+// Pasted is what somebody copied, without what came with it: blanks and line ends around it and of other systems, a byte
+// order mark, and the quotes that docker's --env-file keeps; with the line ends that were written as two characters.
+func Pasted(text string) string {
+	text = strings.TrimSpace(endings.Replace(string(Text([]byte(text)))))
+	if n := len(text); n > 1 && text[0] == text[n-1] && (text[0] == '"' || text[0] == '\'') {
+		text = strings.TrimSpace(text[1 : n-1])
+	}
+	return text
+}
+
+var endings = strings.NewReplacer("\r\n", "\n", "\r", "\n", `\r\n`, "\n", `\n`, "\n")
 
 // Text gives a text in UTF-8 without its byte order mark; with one it may have been in UTF-16, as
 // Windows' editors and PowerShell write it.
