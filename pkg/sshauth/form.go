@@ -16,45 +16,60 @@ import (
 
 const putty = "PuTTY-User-Key-File"
 
-// isKeyText reports whether a text holds a private key, whatever was done to it, and is not a path.
+// isKeyText reports whether a text holds a key, private or public, whatever was done to it, and is not a path.
 func isKeyText(text []byte) bool {
 	key, _ := splitCert(text) // what follows a key is not base64
 	key = unwrap(key)
-	return bytes.Contains(key, []byte("PRIVATE KEY")) || bytes.Contains(key, []byte(putty))
+	return holdsKey(key) || isPublic(key)
+}
+
+func holdsKey(text []byte) bool {
+	return bytes.Contains(text, []byte("PRIVATE KEY")) || bytes.Contains(text, []byte(putty))
 }
 
 // normalize undoes what copying, editors and secret stores do to the text of a key: see unwrap, and CRLF,
-// indentation, everything on one line.
+// indentation, everything on one line, and what stands before and after the key.
 func normalize(text []byte) []byte {
 	s := string(unwrap(text))
-	const dashes = "-----"
-	if !strings.HasPrefix(s, dashes) {
+	head := begin.FindString(s)
+	if head == "" {
 		return []byte(s)
 	}
-	if !strings.Contains(s, "\n") { // BEGIN line, base64 and END line joined by spaces, or by nothing
-		head, rest, _ := strings.Cut(s[len(dashes):], dashes)
-		body, foot, _ := strings.Cut(rest, dashes)
-		s = dashes + head + dashes + "\n" + strings.Join(strings.Fields(body), "\n") + "\n" + dashes + foot
+	s = s[strings.Index(s, head)+len(head):]
+	foot := strings.Replace(head, "BEGIN", "END", 1)
+	body, _, ended := strings.Cut(s, foot)
+	var lines []string
+	if m := sealing.FindStringSubmatch(body); m != nil {
+		lines, body = []string{"Proc-Type: 4,ENCRYPTED", "DEK-Info: " + m[1], ""}, body[len(m[0]):]
 	}
-	lines := strings.Split(s, "\n")
-	for i := range lines {
-		lines[i] = strings.TrimSpace(lines[i]) // indented, as within a function's text
+	lines = append(append([]string{head}, lines...), strings.Fields(body)...)
+	if ended {
+		lines = append(lines, foot)
 	}
 	return []byte(strings.Join(lines, "\n") + "\n")
 }
 
+var (
+	begin = regexp.MustCompile(`-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----`)
+	// sealing are the headers of an encrypted key in PEM (RFC 1421, section 4.6.1.3), also where their line ends are lost.
+	sealing  = regexp.MustCompile(`^\s*Proc-Type:\s*4,ENCRYPTED\s*DEK-Info:\s*(AES-\d{3}-CBC,[0-9A-Fa-f]{32}|DES(?:-EDE3)?-CBC,[0-9A-Fa-f]{16})`)
+	newLines = strings.NewReplacer("\r\n", "\n", "\r", "\n", `\r\n`, "\n", `\n`, "\n", `\/`, "/") // the last as PHP writes JSON
+)
+
 // unwrap takes off what is around a key: a byte order mark, quotes, base64 of the whole file, and these
-// in one another. Where the BEGIN or the END line was lost it is put back.
+// in one another. Where the BEGIN or the END line was lost it is put back, and so it is to a key in DER.
 func unwrap(text []byte) []byte {
+	if kind := kindOf(text); kind != "" {
+		return bytes.TrimSpace(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: text}))
+	}
 	for {
-		s := strings.NewReplacer("\r\n", "\n", "\r", "\n", `\r\n`, "\n", `\n`, "\n").Replace(string(userfile.Text(text)))
-		s = strings.TrimSpace(s)
+		s := strings.TrimSpace(newLines.Replace(string(userfile.Text(text))))
 		text = []byte(s)
 		if n := len(s); n > 1 && s[0] == s[n-1] && (s[0] == '"' || s[0] == '\'') {
 			text = text[1 : n-1]
 			continue
 		}
-		inner, whole := decodeKey(s)
+		inner, whole := decodeKey(s, true)
 		if inner == nil {
 			return text
 		}
@@ -68,8 +83,8 @@ func unwrap(text []byte) []byte {
 var armour = regexp.MustCompile(`-----(BEGIN|END) [A-Z0-9 ]*PRIVATE KEY-----`)
 
 // decodeKey decodes base64 of a key's file, or of its body alone: that becomes a whole key. Nil: it is
-// neither.
-func decodeKey(s string) (inner []byte, whole bool) {
+// neither. twice: it may be base64 of that, as of a secret of Kubernetes that was one already.
+func decodeKey(s string, twice bool) (inner []byte, whole bool) {
 	if len(armour.FindAllStringIndex(s, 2)) == 1 {
 		s = armour.ReplaceAllString(s, "")
 	}
@@ -88,8 +103,13 @@ func decodeKey(s string) (inner []byte, whole bool) {
 	if err != nil {
 		return nil, false
 	}
-	if bytes.Contains(der, []byte("PRIVATE KEY")) || bytes.Contains(der, []byte(putty)) {
+	if holdsKey(userfile.Text(der)) {
 		return der, false
+	}
+	if twice {
+		if inner, _ := decodeKey(string(der), false); inner != nil {
+			return der, false
+		}
 	}
 	if kind := kindOf(der); kind != "" {
 		return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), true

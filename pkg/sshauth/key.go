@@ -3,7 +3,6 @@
 package sshauth
 
 import (
-	"bytes"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
@@ -17,14 +16,25 @@ import (
 // much. It never lets a parser's error through that could quote its input.
 func parseKey(text []byte, name, passphrase string) (signer ssh.Signer, public ssh.PublicKey, err error) {
 	text = normalize(text)
-	if bytes.Contains(text, []byte(putty)) {
-		return nil, nil, fault.Config("convert it: puttygen key.ppk -O private-openssh -o id_key", "%s is in PuTTY's format", name)
+	if err := foreign(text, name); err != nil {
+		return nil, nil, err
 	}
-	if block, _ := pem.Decode(text); block != nil && block.Type == "ENCRYPTED PRIVATE KEY" {
+	if isPublic(text) {
+		public, _, _, _, _ = ssh.ParseAuthorizedKey(text) // nil in the other forms
+		return nil, public, fault.Config("give the private half, the file without \".pub\"", "%s is a public key", name)
+	}
+	block, _ := pem.Decode(text)
+	switch {
+	case block == nil:
+		return nil, nil, fault.Config("give a private key as ssh-keygen writes it, from -----BEGIN to END-----", "%s is not a private key in a known format", name)
+	case block.Type == "ENCRYPTED PRIVATE KEY":
 		return parseSealed(block.Bytes, name, passphrase)
-	}
-	if public, _, _, _, err := ssh.ParseAuthorizedKey(text); err == nil {
-		return nil, public, fault.Config("give the file without \".pub\"", "%s is a public key", name)
+	case block.Type == "DSA PRIVATE KEY":
+		return nil, nil, isDSA(name)
+	case block.Type == "OPENSSH PRIVATE KEY":
+		if public, err = outside(block.Bytes, name); err != nil {
+			return nil, public, err
+		}
 	}
 	signer, err = ssh.ParsePrivateKey(text)
 	if sealed, encrypted := errors.AsType[*ssh.PassphraseMissingError](err); encrypted {
@@ -40,7 +50,11 @@ func parseKey(text []byte, name, passphrase string) (signer ssh.Signer, public s
 		}
 	}
 	if err != nil {
-		return nil, nil, fault.Config("give a private key as ssh-keygen writes it", "%s is not a private key in a known format", name)
+		if block.Type == "PRIVATE KEY" && kindOfPKCS8(block.Bytes).Equal(oidDSA) {
+			return nil, nil, isDSA(name)
+		}
+		return nil, nil, fault.Config("ssh-keygen -y -f KEY tells whether it is whole; to make one: ssh-keygen -t ed25519",
+			"%s is not a private key that can be used: it is damaged, or of another kind than Ed25519, ECDSA and RSA", name)
 	}
 	return signer, signer.PublicKey(), nil
 }
@@ -68,7 +82,12 @@ func wrongPassphrase(name string) error {
 	return fault.Config("check {key_passphrase}", "the passphrase does not open %s", name)
 }
 
+func isDSA(name string) error {
+	return fault.Config("make one, and have its public half put on the proxy: ssh-keygen -t ed25519",
+		"%s is a DSA key, which sshd takes no more (since OpenSSH 7.0)", name)
+}
+
 func cannotOpen(name string) error {
-	return fault.Config("check {key_passphrase}, or encrypt it again: ssh-keygen -p -a 16 -f KEY",
+	return fault.Config("encrypt it again, as ssh-keygen does by itself: ssh-keygen -p -a 16 -f KEY",
 		"%s is encrypted in a way that cannot be opened here", name)
 }

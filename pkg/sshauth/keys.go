@@ -23,6 +23,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"unicode/utf8"
@@ -133,16 +134,26 @@ func NewKeys(ctx context.Context, src KeySource) (*Keys, error) {
 	return k, nil
 }
 
+var isURL = regexp.MustCompile(`^[a-z][a-z0-9+.-]*://`)
+
 func givenKey(key string) (*keyFile, error) {
 	if isKeyText([]byte(key)) {
 		return &keyFile{name: "key", text: []byte(key), required: true}, nil
 	}
-	path := strings.TrimSuffix(key, certSuffix)
-	if full := userfile.Expand(path); strings.ContainsAny(key, "\r\n") || !filepath.IsAbs(full) && !fault.Showable(full) {
+	if certLine.MatchString(key) {
+		return nil, fault.Config("put the private key before it, or give that key's path, beside which the certificate is", "key is a certificate alone")
+	}
+	path := strings.TrimSuffix(userfile.Pasted(key), certSuffix)
+	full := userfile.Expand(path)
+	switch {
+	case isURL.MatchString(full):
+		return nil, fault.Config("give a path of this machine (on Databricks one below /Volumes or /Workspace), or the key's text",
+			"key is a URL, and nothing is fetched for it")
+	case strings.ContainsAny(path, "\r\n"), !filepath.IsAbs(full) && !fault.Showable(full):
 		return nil, fault.Config("give the path of a private key or its whole text, from -----BEGIN to END-----",
 			"key is a text of %d characters that is neither a path nor a key", utf8.RuneCountInString(key))
 	}
-	return &keyFile{name: "key " + fault.Path(userfile.Expand(path)), path: path, required: true}, nil
+	return &keyFile{name: "key " + fault.Path(full), path: path, required: true}, nil
 }
 
 // read reads the key and its certificate again. What was read before stays if that fails.
@@ -150,7 +161,11 @@ func (f *keyFile) read(passphrase string, log *slog.Logger) error {
 	text, err := f.text, error(nil)
 	if f.path != "" {
 		if text, err = userfile.Read(f.path, maxKeyFile); err != nil {
-			return fault.Config("give the path of a private key that this process may read, or its text", "%s cannot be read: %w", f.name, err)
+			hint := fault.Hint("give the path of a private key that this process may read, or its text")
+			if strings.HasPrefix(f.path, "dbfs:") {
+				hint += "; not all of Databricks' compute has /dbfs: put it below /Volumes or /Workspace, or into a secret, secret:SCOPE/KEY"
+			}
+			return fault.Config(hint, "%s cannot be read: %w", f.name, err)
 		}
 	}
 	text, certText := splitCert(unwrap(text))

@@ -107,7 +107,7 @@ func openSealed(der []byte, passphrase string) ([]byte, error) {
 		return nil, x509.IncorrectPasswordError
 	}
 	plain = plain[:len(plain)-padding]
-	if _, err := x509.ParsePKCS8PrivateKey(plain); err != nil {
+	if kindOfPKCS8(plain) == nil {
 		return nil, x509.IncorrectPasswordError
 	}
 	return plain, nil

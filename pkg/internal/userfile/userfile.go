@@ -72,23 +72,26 @@ func Pasted(text string) string {
 
 var endings = strings.NewReplacer("\r\n", "\n", "\r", "\n", `\r\n`, "\n", `\n`, "\n")
 
-// Text gives a text in UTF-8 without its byte order mark; with one it may have been in UTF-16, as
-// Windows' editors and PowerShell write it.
+// Text gives a text in UTF-8 without its byte order mark. It may have been in UTF-16, as Windows' editors and PowerShell
+// write it; without a mark, as [Text.Encoding]::Unicode does, that is told by its first two characters.
 func Text(text []byte) []byte {
 	if rest, ok := bytes.CutPrefix(text, []byte("\xef\xbb\xbf")); ok {
 		return rest
 	}
 	var order binary.ByteOrder
+	mark := 2
 	switch {
 	case bytes.HasPrefix(text, []byte("\xff\xfe")):
 		order = binary.LittleEndian
 	case bytes.HasPrefix(text, []byte("\xfe\xff")):
 		order = binary.BigEndian
+	case len(text) > 3 && text[0] != 0 && text[1] == 0 && text[2] != 0 && text[3] == 0:
+		order, mark = binary.LittleEndian, 0
 	default:
 		return text
 	}
 	var units []uint16
-	for text = text[2:]; len(text) > 1; text = text[2:] {
+	for text = text[mark:]; len(text) > 1; text = text[2:] {
 		units = append(units, order.Uint16(text))
 	}
 	return []byte(string(utf16.Decode(units)))

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sshauth
+
+import (
+	"bytes"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"strings"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
+)
+
+// What people have that is a key, and none that can be used as it is: it is told by its name, with what makes one of it.
+
+// foreign is the error for a key in the format of another program; nil: it is in none that is known.
+func foreign(text []byte, name string) error {
+	switch {
+	case bytes.Contains(text, []byte(putty)):
+		return fault.Config("convert it: puttygen key.ppk -O private-openssh -o id_key", "%s is in PuTTY's format", name)
+	case bytes.Contains(text, []byte("---- BEGIN SSH2 ENCRYPTED PRIVATE KEY ----")):
+		return fault.Config("convert it: puttygen KEY -O private-openssh -o id_key", "%s is in ssh.com's format", name)
+	case bytes.Contains(text[:min(len(text), 64)], pkcs12):
+		return fault.Config("take the key out of it: openssl pkcs12 -in FILE -nocerts -nodes -out id_key", "%s is a PKCS#12 file", name)
+	}
+	return nil
+}
+
+// pkcs12 is how PKCS#12's outer SEQUENCE goes on (RFC 7292, section 4): version 3, and data of PKCS#7.
+var pkcs12 = []byte{0x02, 0x01, 0x03, 0x30}
+
+// isPublic reports whether a text is a public key: a .pub line, or as ssh-keygen -e or openssl -pubout write it.
+func isPublic(text []byte) bool {
+	if bytes.Contains(text, []byte("PUBLIC KEY-----")) || bytes.Contains(text, []byte("BEGIN SSH2 PUBLIC KEY")) {
+		return !holdsKey(text)
+	}
+	_, _, _, _, err := ssh.ParseAuthorizedKey(text)
+	return err == nil
+}
+
+// outside reads what of a key in OpenSSH's own format is never encrypted (PROTOCOL.key), and returns an error for kinds of
+// keys that x/crypto does not sign with. Nil and no error: it is not understood.
+func outside(der []byte, name string) (ssh.PublicKey, error) {
+	der, _ = bytes.CutPrefix(der, []byte("openssh-key-v1\x00"))
+	var key struct {
+		Cipher, KDF, Options string
+		Count                uint32
+		Public               []byte
+		Rest                 []byte `ssh:"rest"`
+	}
+	if ssh.Unmarshal(der, &key) != nil {
+		return nil, nil
+	}
+	public, err := ssh.ParsePublicKey(key.Public)
+	switch {
+	case err != nil:
+		return nil, nil
+	case strings.HasPrefix(public.Type(), "sk-"):
+		return public, fault.Config("have an ssh-agent sign that this process can reach (ssh-add KEY, SSH_AUTH_SOCK), or take another key: ssh-keygen -t ed25519",
+			"%s stands for a security key (FIDO), whose signatures only an ssh-agent makes here, and there is none that holds it", name)
+	case public.Type() == ssh.InsecureKeyAlgoDSA:
+		return public, isDSA(name)
+	}
+	return public, nil
+}
+
+var oidDSA = asn1.ObjectIdentifier{1, 2, 840, 10040, 4, 1} // RFC 3279, section 2.3.2
+
+// kindOfPKCS8 is the algorithm of a PKCS#8 key, which need not be one that crypto/x509 knows; nil: it is no such key.
+func kindOfPKCS8(der []byte) asn1.ObjectIdentifier {
+	var key struct {
+		Version   int
+		Algorithm pkix.AlgorithmIdentifier
+		Key       []byte
+	}
+	if _, err := asn1.Unmarshal(der, &key); err != nil {
+		return nil
+	}
+	return key.Algorithm.Algorithm
+}

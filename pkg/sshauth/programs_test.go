@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package sshauth
+
+import (
+	"encoding/base64"
+	"encoding/binary"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
+)
+
+// made runs a shell script that leaves a key in the file "key", and returns its text. $P is the passphrase.
+func made(t testing.TB, script string) string {
+	t.Helper()
+	c := exec.Command("sh", "-ec", script)
+	c.Dir, c.Env = t.TempDir(), append(os.Environ(), "P="+passphrase)
+	if out, err := c.CombinedOutput(); err != nil {
+		if program := strings.Fields(script)[0]; os.Getenv("CI") != "true" {
+			if _, err := exec.LookPath(program); err != nil {
+				t.Skipf("%s is not installed", program)
+			}
+		}
+		t.Fatalf("%s: %v\n%s", script, err, out)
+	}
+	text, err := os.ReadFile(filepath.Join(c.Dir, "key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+const (
+	damagedOrOther = "it is damaged, or of another kind than Ed25519, ECDSA and RSA"
+	otherwise      = "is encrypted in a way that cannot be opened here"
+)
+
+// What programs write, as a file and as text: taken, or told what it is and how to make a key of it.
+func TestKeysOfPrograms(t *testing.T) {
+	type row struct{ name, script, refused, hint string }
+	var rows []row
+	for _, kind := range []string{"ed25519", "ecdsa -b 256", "ecdsa -b 384", "ecdsa -b 521", "rsa -b 2048"} {
+		for _, format := range []string{"RFC4716", "PEM", "PKCS8"} {
+			for _, with := range []string{"", "$P"} {
+				rows = append(rows, row{name: fmt.Sprintf("ssh-keygen -t %s -m %s%s", kind, format, map[bool]string{true: ", with a passphrase"}[with != ""]),
+					script: fmt.Sprintf(`ssh-keygen -q -t %s -m %s -a 1 -N "%s" -f key`, kind, format, with)})
+			}
+		}
+	}
+	for _, cipher := range []string{"aes256-ctr", "aes256-cbc"} {
+		rows = append(rows, row{name: "ssh-keygen -Z " + cipher, script: `ssh-keygen -q -t ed25519 -a 1 -N "$P" -f key -Z ` + cipher})
+	}
+	for _, cipher := range []string{"aes128-ctr", "3des-cbc", "aes256-gcm@openssh.com", "chacha20-poly1305@openssh.com"} {
+		rows = append(rows, row{"ssh-keygen -Z " + cipher, `ssh-keygen -q -t ed25519 -a 1 -N "$P" -f key -Z ` + cipher, otherwise, "ssh-keygen -p"})
+	}
+	for _, format := range []string{"RFC4716", "PEM", "PKCS8"} {
+		for _, with := range []string{"", "$P"} {
+			rows = append(rows, row{"DSA, -m " + format + map[bool]string{true: ", with a passphrase"}[with != ""],
+				fmt.Sprintf(`ssh-keygen -q -t dsa -m %s -a 1 -N "%s" -f key`, format, with), "is a DSA key", "ssh-keygen -t ed25519"})
+		}
+		rows = append(rows, row{"ssh-keygen -e -m " + format, `ssh-keygen -q -t rsa -b 2048 -N "" -f k; ssh-keygen -e -m ` + format + ` -f k >key`, "is a public key", ".pub"})
+	}
+	rows = append(rows, []row{
+		{name: "openssl genpkey -algorithm ED25519", script: "openssl genpkey -algorithm ED25519 -out key"},
+		{name: "openssl genpkey -outform DER", script: "openssl genpkey -algorithm ED25519 -outform DER -out key"},
+		{name: "openssl genrsa", script: "openssl genrsa -out key 2048"},
+		{name: "openssl genrsa -traditional -aes256", script: `openssl genrsa -traditional -aes256 -passout "pass:$P" -out key 2048`},
+		{name: "openssl genrsa -traditional -des3", script: `openssl genrsa -traditional -des3 -passout "pass:$P" -out key 2048`},
+		{name: "openssl ecparam -genkey, with EC PARAMETERS before the key", script: "openssl ecparam -name prime256v1 -genkey -out key"},
+		{name: "a certificate and its key in one file", script: "openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=x -keyout k -out c; cat c k >key"},
+		{name: "openssl pkcs12 -nodes, with Bag Attributes", script: "openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=x -keyout k -out c; openssl pkcs12 -export -inkey k -in c -passout pass: -out p; openssl pkcs12 -in p -passin pass: -nodes -out key"},
+		{"a PKCS#12 file", "openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=x -keyout k -out c; openssl pkcs12 -export -inkey k -in c -passout pass: -out key", "is a PKCS#12 file", "openssl pkcs12 -in FILE"},
+		{"a certificate of X.509 alone", "openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=x -keyout k -out key", "is not a private key", "ssh-keygen"},
+		{"openssl rsa -pubout", "openssl genrsa 2048 | openssl rsa -pubout -out key", "is a public key", ".pub"},
+		{"openssl genpkey -algorithm ED448", "openssl genpkey -algorithm ED448 -out key", damagedOrOther, "ssh-keygen -t ed25519"},
+		{"openssl ecparam -name secp256k1", "openssl ecparam -name secp256k1 -genkey -noout -out key", damagedOrOther, "ssh-keygen -t ed25519"},
+		{"openssl pkcs8 -scrypt", `openssl genpkey -algorithm ED25519 | openssl pkcs8 -topk8 -scrypt -passout "pass:$P" -out key`, otherwise, "ssh-keygen -p"},
+		{"openssl pkcs8 -v1 PBE-SHA1-3DES", `openssl genpkey -algorithm ED25519 | openssl pkcs8 -topk8 -v1 PBE-SHA1-3DES -passout "pass:$P" -out key`, otherwise, "ssh-keygen -p"},
+		{"puttygen -O private, its .ppk", ppk + "mv k.ppk key", "is in PuTTY's format", "puttygen key.ppk -O private-openssh -o id_key"},
+		{"puttygen -O private, with a passphrase", strings.Replace(ppk, "/dev/null", "word", 1) + "mv k.ppk key", "is in PuTTY's format", "puttygen key.ppk"},
+		{name: "puttygen -O private-openssh, as we say", script: ppk + "mv k.ppk key.ppk; puttygen key.ppk -O private-openssh -o id_key; mv id_key key"},
+		{"puttygen -O private-sshcom", strings.Replace(ppk, "ed25519", "rsa", 1) + "puttygen k.ppk -O private-sshcom -o key", "is in ssh.com's format", "puttygen KEY -O private-openssh"},
+	}...)
+	for _, row := range rows {
+		t.Run(row.name, func(t *testing.T) {
+			text := made(t, row.script)
+			for form, key := range map[string]string{"file": file(t, text), "text": text} {
+				if strings.ContainsRune(text, 0) && form == "text" {
+					continue // binary
+				}
+				if form == "text" && strings.Contains(text, "BEGIN CERTIFICATE") && row.refused != "" {
+					continue // no key of any kind
+				}
+				_, err := LoadKeys(key, passphrase)
+				if row.refused == "" {
+					if err != nil {
+						t.Errorf("%s: %v", form, err)
+					}
+					continue
+				}
+				if e := wantFault(t, err, fault.ErrConfig, true); !strings.Contains(e.Error(), row.refused) || !strings.Contains(e.Hint.String(), row.hint) {
+					t.Errorf("%s: %v, hint %s; want %q, %q", form, e, e.Hint, row.refused, row.hint)
+				}
+			}
+		})
+	}
+}
+
+// ppk makes k.ppk.
+const ppk = "command -v puttygen >/dev/null; echo secret1 >word; puttygen -q -t ed25519 -o k.ppk --new-passphrase /dev/null; "
+
+// What notebooks, secret stores, shells and mail make of a key's text.
+func TestKeysOfStores(t *testing.T) {
+	text := openSSH(t, newKey(t, "ed25519"), "")
+	flat, file64 := strings.TrimSpace(text), base64.StdEncoding.EncodeToString([]byte(text))
+	escaped := strings.ReplaceAll(flat, "\n", `\n`)
+	var wide []byte
+	for _, r := range text {
+		wide = binary.LittleEndian.AppendUint16(wide, uint16(r))
+	}
+	path := file(t, text)
+	for _, row := range []struct{ name, key string }{
+		{"a line of an .env file", `TAIPY_TUNNEL_KEY="` + escaped + `"`},
+		{"export of a shell", "export KEY='" + text + "'"},
+		{"JSON of a secret store", `{"username": "me", "key": "` + escaped + `\n"}`},
+		{"JSON as PHP writes it", `{"key": "` + strings.ReplaceAll(escaped, "/", `\/`) + `"}`},
+		{"a block of YAML", "key: |\n  " + strings.ReplaceAll(flat, "\n", "\n  ") + "\n"},
+		{"base64 of base64, as of a secret of Kubernetes that was one before", base64.StdEncoding.EncodeToString([]byte(file64))},
+		{"base64 of UTF-16, as PowerShell's [Text.Encoding]::Unicode makes it", base64.StdEncoding.EncodeToString(wide)},
+		{"base64 of a file with CRLF", base64.StdEncoding.EncodeToString([]byte(strings.ReplaceAll(text, "\n", "\r\n")))},
+		{"a file in UTF-16 without a byte order mark", file(t, string(wide))},
+		{"a file that was mailed, with words around the key", file(t, "Here it is:\n\n"+text+"\nRegards\n")},
+		{"a path in quotes, as docker --env-file keeps them", `"` + path + `"`},
+		{"a path with a line end", path + "\n"},
+		{"a path as file:/, as Databricks' tools write it", "file:" + path},
+		{"a path as file://", "file://" + path},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			if _, err := LoadKeys(row.key, ""); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// Encrypted keys of PEM keep two lines before the body, which are lost with the line ends.
+func TestSealedPEMOnOneLine(t *testing.T) {
+	for _, script := range []string{
+		`openssl genrsa -traditional -aes256 -passout "pass:$P" -out key 2048`,
+		`openssl genrsa -traditional -des3 -passout "pass:$P" -out key 2048`,
+		`ssh-keygen -q -t ecdsa -m PEM -N "$P" -f key`,
+	} {
+		for form, key := range mangled(made(t, script)) {
+			if strings.HasPrefix(form, "body") || strings.HasPrefix(form, "no ") {
+				continue // these are base64 alone
+			}
+			if _, err := LoadKeys(key, passphrase); err != nil {
+				t.Errorf("%s, %s: %v", script, form, err)
+			}
+		}
+	}
+}
+
+func TestPathsThatAreNoKeys(t *testing.T) {
+	cert := "ssh-ed25519-cert-v01@openssh.com AAAAIHNzaC1lZDI1NTE5LWNlcnQtdjAxQG9wZW5zc2guY29t"
+	for _, row := range []struct{ name, key, says, hint string }{
+		{"dbfs:/ that is not there", "dbfs:/FileStore/keys/id", "cannot be read: no such file", "/Volumes or /Workspace"},
+		{"dbfs:/Volumes that is not there", "dbfs:/Volumes/main/keys/id", "cannot be read: no such file", "/Volumes or /Workspace"},
+		{"file:/ that is not there", "file:/Workspace/keys/id", "cannot be read: no such file", "path of a private key"},
+		{"/Volumes that is not there", "/Volumes/main/keys/id", "cannot be read: no such file", "path of a private key"},
+		{"s3://", "s3://bucket/id", "key is a URL", "/Volumes or /Workspace"},
+		{"abfss://", "abfss://c@account.dfs.core.windows.net/id", "key is a URL", "/Volumes or /Workspace"},
+		{"a certificate without its key", cert, "key is a certificate alone", "private key before it"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			_, err := LoadKeys(row.key, "")
+			if e := wantFault(t, err, fault.ErrConfig, true); !strings.Contains(e.Error(), row.says) || !strings.Contains(e.Hint.String(), row.hint) {
+				t.Errorf("%v, hint %s; want %q, %q", e, e.Hint, row.says, row.hint)
+			}
+		})
+	}
+}
