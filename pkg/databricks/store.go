@@ -5,7 +5,6 @@ package databricks
 import (
 	"context"
 	"errors"
-	"net"
 	"slices"
 	"strings"
 	"unicode"
@@ -13,6 +12,7 @@ import (
 	"github.com/databricks/databricks-sdk-go/apierr"
 	"github.com/databricks/databricks-sdk-go/service/workspace"
 
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/destination"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/hostkeys"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshauth"
@@ -110,10 +110,10 @@ func (cfg *StoreConfig) check() (public string, err error) {
 	if strings.ContainsFunc(cfg.Group, unicode.IsControl) || len(cfg.Group) > 255 {
 		return "", fault.Config("", "group is not the name of a group or user")
 	}
-	if err := checkServer(cfg.Server); err != nil {
+	if cfg.Server, err = canonical(cfg.Server); err != nil {
 		return "", err
 	}
-	if err := checkHostKey(cfg.HostKey); err != nil {
+	if cfg.HostKey, err = canonicalHostKey(cfg.HostKey); err != nil {
 		return "", err
 	}
 	if cfg.Key == "" {
@@ -128,45 +128,37 @@ func (cfg *StoreConfig) check() (public string, err error) {
 	return sshauth.PublicKey(string(cfg.Key))
 }
 
-// checkServer finds slips of the pen; package tunnel, which reads the server in the end, has all the
-// rules.
-func checkServer(server string) error {
+// canonical is the server as notebooks find it. That it has a user is checked here, for there is no ssh_config.
+func canonical(server string) (string, error) {
 	const hint = `write {server="user@host"} or {server="user@host:port"}`
-	user, host, ok := strings.Cut(server[strings.Index(server, "://")+1:], "@")
-	user = strings.TrimPrefix(user, "//")
-	if name, _, err := net.SplitHostPort(host); err == nil {
-		host = name
+	if server == "" {
+		return "", fault.Config(hint, "no server was given")
 	}
-	odd := func(r rune) bool {
-		return unicode.IsSpace(r) || unicode.IsControl(r) || strings.ContainsRune(`/\"'`, r)
+	text, err := destination.Canonical(server)
+	if err == nil && !strings.Contains(text, "@") {
+		err = fault.Config(hint, "server %s names no user and host", fault.Quote(server))
 	}
-	switch {
-	case server == "":
-		return fault.Config(hint, "no server was given")
-	case strings.Contains(user, ":"): // not quoted: what follows may be a password
-		return fault.Config("log in with a key; passwords are not used", "server holds a colon in the user's name")
-	case fault.Keylike(host) || len(user) > 32 && fault.Keylike(user):
-		return fault.Config(hint, "server %s looks like a key or a token", fault.Quote(server))
-	case !ok || user == "" || host == "" || strings.ContainsFunc(user+host, odd) || user[0] == '-' || host[0] == '-':
-		return fault.Config(hint, "server %s names no user and host", fault.Quote(server))
-	}
-	return nil
+	return text, err
 }
 
-// checkHostKey takes what a notebook can use: no path, for the file is on another machine.
-func checkHostKey(text string) error {
-	const hint = "on the proxy: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub; give the part that begins with SHA256:"
+// canonicalHostKey takes what a notebook can use: no path, for the file is on another machine. Fingerprints are stored without
+// what was copied with them.
+func canonicalHostKey(text string) (string, error) {
+	const hint = "on the proxy: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub; give the line that it prints"
 	if text == "" {
-		return fault.Config(hint, "no host key was given, and none is taken from the network")
+		return "", fault.Config(hint, "no host key was given, and none is taken from the network")
 	}
 	if hostkeys.IsPath(text) {
-		return fault.Config(hint, "the host key is neither a fingerprint nor a known_hosts line")
+		return "", fault.Config(hint, "the host key is neither a fingerprint nor a known_hosts line")
 	}
 	if len(text) > maxSecret {
-		return fault.Config("", "the host key is larger than 128 KiB, the most that a secret may be")
+		return "", fault.Config("", "the host key is larger than 128 KiB, the most that a secret may be")
 	}
-	_, err := hostkeys.New(text)
-	return err
+	known, err := hostkeys.New(text)
+	if err == nil && known.Pins() != nil {
+		text = strings.Join(known.Pins(), " ")
+	}
+	return text, err
 }
 
 func manage(scope string, sent ...string) refusals {

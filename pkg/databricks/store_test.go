@@ -102,6 +102,24 @@ func TestStoreKeepsTheKey(t *testing.T) {
 }
 
 // What cannot be used is found out before anything is sent, and not repeated if it may be secret.
+// What people copy is stored as notebooks of any version understand it.
+func TestStoreTakesWhatPeopleHave(t *testing.T) {
+	_, public := newKey(t)
+	for name, given := range map[string][2]string{
+		"ssh://":                    {"ssh://" + server + "/", hostKey},
+		"the line of Taipy's page":  {"ssh -R 8080:127.0.0.1:5000 " + server, hostKey},
+		"the line of ssh-keygen -l": {server, "256 " + hostKey + " root@proxy (ED25519)"},
+		"a .pub line":               {server, public},
+	} {
+		f, w := opened(t)
+		if _, err := w.Store(t.Context(), StoreConfig{Server: given[0], HostKey: given[1]}); err != nil {
+			t.Errorf("%s: %v", name, err)
+		} else if held := f.scopes[DefaultScope]; held["server"] != server || !strings.HasPrefix(held["host_key"], "SHA256:") || len(held["host_key"]) != 50 {
+			t.Errorf("%s: server %q, host_key %q", name, held["server"], held["host_key"])
+		}
+	}
+}
+
 func TestStoreChecksFirst(t *testing.T) {
 	f, w := opened(t)
 	private, public := newKey(t)

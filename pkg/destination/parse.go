@@ -11,13 +11,24 @@ import (
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/egress"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/userfile"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshconfig"
 )
 
-// parse reads "[user@]host[:port]", after "tls://" or not; what is left out is "" or 0, but the
-// port of TLS. name is the argument's.
+// parse reads "[user@]host[:port]", after "tls://", "ssh://" or neither; what is left out is "" or 0, but the
+// port of TLS. name is the argument's. A server may be a command line of ssh(1) as well.
 func parse(name, text string) (Destination, error) {
+	text = userfile.Pasted(text)
+	if name == "server" && isCommand(text) {
+		return parseCommand(text)
+	}
 	rest, inTLS := strings.CutPrefix(text, tlsScheme)
+	if uri, ok := strings.CutPrefix(rest, "ssh://"); ok && !inTLS { // as ssh(1) takes it
+		rest = strings.TrimSuffix(uri, "/")
+	}
+	if scheme.MatchString(rest) { // not quoted: it may hold a password
+		return Destination{}, fault.Config(written(name)+` or "user@host:port"; what visitors open is {url}`, "%s is a URL, and no name of an account and a machine", name)
+	}
 	s, err := parsePlain(name, rest)
 	if err == nil && inTLS {
 		s.tls = &egress.TLS{}
@@ -142,7 +153,6 @@ func parseJumps(chain string, files *sshconfig.Files, depth int) (jumps []Destin
 		if depth+len(jumps) >= maxJumps {
 			return nil, fault.Config("check {jump}, and ProxyJump in ~/.ssh/config for a circle", "more than %d machines are on the way", maxJumps)
 		}
-		text = strings.TrimPrefix(strings.TrimSpace(text), "ssh://") // as ssh_config(5) permits
 		s, err := parse("jump", text)
 		if err != nil {
 			return nil, err

@@ -22,7 +22,7 @@ func (d *Destination) SSH() (sshlink.Config, error) {
 		return sshlink.Config{}, err
 	}
 	onTheWay := cfg.HostKey
-	if ssh.HostKeys.Pinned() {
+	if ssh.HostKeys.Pins() != nil {
 		onTheWay = "" // a bastion with a fingerprint of its own could pass itself off as the server
 	}
 	at := &ssh

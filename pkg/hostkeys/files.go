@@ -74,7 +74,7 @@ func (f *knownFiles) read() (*Known, error) {
 		if h, err = given(string(all), source); err != nil {
 			return f.latest, err
 		}
-		if f.latest != nil && h.Pinned() != f.latest.Pinned() { // the way there may lead past machines for which it must not count
+		if f.latest != nil && (h.pins == nil) != (f.latest.pins == nil) { // the way there may lead past machines for which it must not count
 			return f.latest, fault.Config("expose again", "%s has fingerprints now where it had lines, or the other way round", source)
 		}
 	}

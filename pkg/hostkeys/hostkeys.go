@@ -145,14 +145,15 @@ func readLines(text, source string) *Known {
 	return h
 }
 
-// Pinned reports whether the trust is in a key whatever the host's name is.
-func (h *Known) Pinned() bool { return h.pins != nil }
+// Pins are the fingerprints ("SHA256:…") that are trusted whatever the host's name is; nil: the trust is in lines that name
+// hosts.
+func (h *Known) Pins() []string { return h.pins }
 
 // Offers returns the algorithm lists to try in turn with the server at addr. With known_hosts
 // it is one list: the kinds of key that are known come alone, or a server that has an ECDSA
 // key besides the known ED25519 one would show the wrong key and look like an impostor.
 func (h *Known) Offers(addr string) [][]string {
-	if h.Pinned() {
+	if h.pins != nil {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		if h.family != nil {
@@ -222,7 +223,7 @@ func (h *Known) Check(addr string, remote net.Addr, key ssh.PublicKey) error {
 		return h.checkCert(addr, remote, cert)
 	}
 	seen := ssh.FingerprintSHA256(key)
-	if h.Pinned() {
+	if h.pins != nil {
 		if !slices.Contains(h.pins, seen) {
 			pins := h.pins
 			if h.quiet {

@@ -74,8 +74,10 @@ func parseSealed(der []byte, name, passphrase string) (ssh.Signer, ssh.PublicKey
 	return parseKey(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: opened}), name, "")
 }
 
+var errLocked = errors.New("protected by a passphrase")
+
 func locked(name string) error {
-	return fault.Config("pass {key_passphrase}", "%s is protected by a passphrase", name)
+	return fault.Config("pass {key_passphrase}", "%s is %w", name, errLocked)
 }
 
 func wrongPassphrase(name string) error {

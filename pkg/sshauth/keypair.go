@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/pem"
+	"errors"
 	"strings"
 
 	"golang.org/x/crypto/ssh"
@@ -38,8 +39,8 @@ func PublicKey(private string) (string, error) {
 		return "", fault.Config("give the whole text of a private key, from -----BEGIN to END-----", "key is not the text of a private key")
 	}
 	text, _ := splitCert(unwrap([]byte(private)))
-	signer, public, err := parseKey(text, "key", "")
-	if signer == nil && public != nil {
+	_, public, err := parseKey(text, "key", "")
+	if errors.Is(err, errLocked) {
 		return "", fault.Config("give one without a passphrase, made for this alone: ssh-keygen -t ed25519 -N '' -f KEY", "key is protected by a passphrase")
 	}
 	if err != nil {

@@ -8,6 +8,7 @@ value means is decided by the engine, which gets them all as one JSON object.
 
 from __future__ import annotations
 
+import codecs
 import datetime
 import os
 import re
@@ -60,7 +61,7 @@ class Settings:
     @property
     def identity(self) -> tuple[str, int | str]:
         """What two calls of expose() share if they mean the same tunnel."""
-        server = self.server.strip()
+        server = self.server.strip().strip("\"'").removeprefix("ssh://").rstrip("/")
         usual = ":443" if server.startswith("tls://") else ":22"
         port = "" if re.search(r"[^:]:\d+$|\]:\d+$", server) else usual
         return server + port, self.name or self.remote or DEFAULT_REMOTE
@@ -84,8 +85,9 @@ def text(name: str, value: object) -> str:
     if value is None:
         return elsewhere(name)[0]
     if isinstance(value, bytes):
+        wide = len(value) > 2 and value[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # a file of PowerShell's
         try:
-            return value.decode()
+            return value.decode("utf-16" if wide else "utf-8")
         except UnicodeDecodeError:
             raise ConfigError(f"configuration: {name} is bytes that are not text") from None
     if isinstance(value, os.PathLike):

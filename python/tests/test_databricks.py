@@ -185,6 +185,8 @@ def test_a_key_by_the_name_of_its_secret(mode: str, notebook: MakeNotebook, work
         cells.run("taipy_tunnel.expose(key='secret:team.keys/login')").ok()
         workspace.misbehave = None
         cells.run("tunnel.close()").ok()
+        for spelling in ("{{secrets/team.keys/login}}", "secret://team.keys/login"):
+            cells.run(f"taipy_tunnel.expose(key={spelling!r}).close()").ok()
         assert "'nobody'" in failure(cells, "taipy_tunnel.expose(key='secret:team.keys/nobody')")[1]
         kind, words = failure(cells, "taipy_tunnel.expose(key='secret:hunter2')")
         assert (kind, "hunter2" in words) == ("ConfigError", False)

@@ -24,7 +24,8 @@ import (
 // least is how many characters of a secret in a row are an echo of it.
 const least = 12
 
-// Forms are a new private key in nine forms, a token and a password, by the names of the forms. All are of
+// Forms are a new private key in many forms, a token, one that could be a fingerprint, and a password, by the names of
+// the forms. All are of
 // a kind that may be told by its looks.
 func Forms(t testing.TB) map[string]string {
 	t.Helper()
@@ -53,9 +54,25 @@ func Forms(t testing.TB) map[string]string {
 		"body of PKCS 8":  base64.StdEncoding.EncodeToString(pkcs8),
 		"PuTTY": "PuTTY-User-Key-File-3: ssh-ed25519\nEncryption: none\nComment: me@laptop\nPrivate-Lines: 1\n" +
 			base64.StdEncoding.EncodeToString(key.Seed()) + "\n",
-		"token":    base64.RawURLEncoding.EncodeToString(key.Seed()[:18]),
-		"password": rand.Text() + "!",
+		"base64 twice":     base64.StdEncoding.EncodeToString([]byte(file)),
+		"base64 of UTF-16": base64.StdEncoding.EncodeToString(wide(text)),
+		"JSON":             `{"key": "` + strings.ReplaceAll(flat, "\n", `\n`) + `"}`,
+		"broken":           strings.Replace(text, "b3BlbnNz", "b3Blbn", 1),
+		"URL":              "dbfs:/" + base64.RawURLEncoding.EncodeToString(key.Seed()),
+		"command":          "ssh -i " + base64.RawURLEncoding.EncodeToString(key.Seed()) + " me@" + base64.RawURLEncoding.EncodeToString(key.Seed()),
+		"secret":           "{{secrets/scope/" + base64.RawURLEncoding.EncodeToString(key.Seed()) + "}}",
+		"long token":       base64.RawStdEncoding.EncodeToString(key.Seed()), // with as many characters as a fingerprint
+		"token":            base64.RawURLEncoding.EncodeToString(key.Seed()[:18]),
+		"password":         rand.Text() + "!",
 	}
+}
+
+// wide is a text in UTF-16 without a byte order mark.
+func wide(text string) (out []byte) {
+	for _, r := range text {
+		out = append(out, byte(r), 0)
+	}
+	return out
 }
 
 func wrap(text string) string {

@@ -45,10 +45,14 @@ def looked_up(names: list[str], live: Callable[[], bool]) -> Iterator[None]:
 
 
 def opened(key: str) -> str:
-    """The text of a key: of "secret:scope/key" that secret's, else itself."""
-    if not key.startswith("secret:"):
+    """The text of a key: of "secret:scope/key" that secret's, else itself. "{{secrets/scope/key}}", which Databricks
+    fills in in the variables of a cluster and nowhere else, is the same."""
+    named = key.strip()
+    if named.startswith("{{secrets/") and named.endswith("}}"):
+        named = "secret:" + named[len("{{secrets/") : -len("}}")]
+    if not named.startswith("secret:"):
         return key
-    scope, _, name = key[len("secret:") :].strip().partition("/")
+    scope, _, name = named[len("secret:") :].strip().lstrip("/").partition("/")
     if not scope or not name:
         raise ConfigError("configuration: key names no secret", 'write {key="secret:SCOPE/KEY"}')
     if not notebook.here():

@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package destination
+
+import (
+	"path"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
+)
+
+// What people have of a server before they have this: a URL, or the command with which they log in.
+
+var scheme = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*://`)
+
+// Canonical is a server, in any form that Config.Server may have, as "[tls://][user@]host[:port]". It asks no
+// configuration of ssh.
+func Canonical(server string) (string, error) {
+	d, err := parse("server", server)
+	if err == nil {
+		err = d.keylike("server", server)
+	}
+	return d.short(), err
+}
+
+// short is String with what was given alone.
+func (d Destination) short() string {
+	usual := sshPort
+	text := d.URLHost()
+	if d.tls != nil {
+		usual, text = tlsPort, tlsScheme+text
+	}
+	if d.User != "" {
+		text = strings.Replace(text, d.URLHost(), d.User+"@"+d.URLHost(), 1)
+	}
+	if d.Port != 0 && d.Port != usual {
+		text += ":" + strconv.Itoa(d.Port)
+	}
+	return text
+}
+
+const (
+	withValue  = "BbcDEeFIiJLlmOoPpQRSWw"  // letters of ssh(1) that a value follows
+	flags      = "46AaCfGgKkMNnqsTtVvXxYy" // and those that none does
+	documented = 8080                      // the port on the proxy that the documentation's nginx asks
+)
+
+// elsewhere are ssh's options that say where or how to log in, and the arguments for them.
+var elsewhere = map[string]fault.Hint{
+	"i": `{key="PATH"}`, "identityfile": `{key="PATH"}`, "certificatefile": `{key="PATH"}, beside which the certificate is`,
+	"J": `{jump="user@host"}`, "proxyjump": `{jump="user@host"}`, "proxycommand": `{jump="user@host"} or {via="http://host:port"}`,
+	"F": `{ssh_config="PATH"}`, "userknownhostsfile": `{host_key="PATH"}`, "hostname": `that host in {server}`,
+}
+
+// command is what a command line of ssh(1) says of a server.
+type command struct {
+	server, user, port string
+	missing            []fault.Hint // arguments in place of its options
+}
+
+// isCommand reports whether a text is that of a command, or of words for one: "ssh -R … me@host", "me@host -p 2222".
+func isCommand(text string) bool {
+	words := shellWords(text)
+	return len(words) > 1 && (isSSH(words[0]) || slices.ContainsFunc(words, func(w string) bool { return strings.HasPrefix(w, "-") }))
+}
+
+// shellWords splits a command line as a shell does, without its prompt.
+func shellWords(text string) (words []string) {
+	var word strings.Builder
+	quote, begun := rune(0), false
+	end := func() {
+		if begun {
+			words = append(words, word.String())
+		}
+		word.Reset()
+		begun = false
+	}
+	for _, r := range strings.ReplaceAll(text, "\\\n", " ") {
+		switch {
+		case quote == 0 && unicode.IsSpace(r):
+			end()
+			continue
+		case quote == 0 && (r == '"' || r == '\''):
+			quote = r
+		case r == quote:
+			quote = 0
+		default:
+			word.WriteRune(r)
+		}
+		begun = true
+	}
+	end()
+	if len(words) > 0 && slices.Contains([]string{"$", "#", "%"}, words[0]) {
+		words = words[1:]
+	}
+	return words
+}
+
+func isSSH(word string) bool {
+	return slices.Contains([]string{"ssh", "autossh", "ssh.exe"}, path.Base(word))
+}
+
+// parseCommand takes the server out of a command line. -N, -T, -v and whatever says nothing of where to log in is
+// passed over, and so is what would switch the check of the host key off.
+func parseCommand(text string) (Destination, error) {
+	var c command
+	if !c.read(shellWords(text)) {
+		return Destination{}, fault.Config(written("server"), "server is a command with an option that ssh does not have")
+	}
+	d, err := parse("server", c.server)
+	if err != nil {
+		return d, err
+	}
+	if d.User == "" {
+		d.User = c.user
+	}
+	if c.port != "" && d.Port == 0 {
+		n, err := strconv.ParseUint(c.port, 10, 16)
+		if err != nil || n == 0 {
+			return badServer("server", c.server, "is given with a port that is not a number from 1 to 65535")
+		}
+		d.Port = int(n)
+	}
+	if err := d.check("server", c.server); err != nil || len(c.missing) == 0 {
+		return d, err
+	}
+	hint := written("server")
+	if short := d.short(); fault.Showable(short) {
+		hint = fault.Hintf("write {server=%q}", short)
+	}
+	for _, m := range c.missing {
+		hint += ", " + m
+	}
+	return Destination{}, fault.Config(hint, "server is an ssh command with options that have arguments of their own here")
+}
+
+// read reads the words of a command; false: an option is none of ssh's.
+func (c *command) read(words []string) bool {
+	valued := withValue
+	if isSSH(words[0]) {
+		if path.Base(words[0]) == "autossh" {
+			valued += "M"
+		}
+		words = words[1:]
+	}
+	for len(words) > 0 {
+		word := words[0]
+		words = words[1:]
+		if !strings.HasPrefix(word, "-") {
+			if c.server != "" {
+				return true // a command for the other side
+			}
+			c.server = word
+			continue
+		}
+		for i, letter := range word[1:] {
+			if !strings.ContainsRune(valued, letter) {
+				if !strings.ContainsRune(flags, letter) {
+					return false
+				}
+				continue
+			}
+			value := word[i+2:]
+			if value == "" && len(words) > 0 {
+				value, words = words[0], words[1:]
+			}
+			c.option(string(letter), value)
+			break
+		}
+	}
+	return true
+}
+
+func (c *command) option(name, value string) {
+	if at := strings.IndexAny(value, "= "); name == "o" && at > 0 {
+		name, value = strings.ToLower(value[:at]), strings.Trim(value[at:], "= ")
+	}
+	switch name {
+	case "p", "port":
+		c.port = value
+	case "l", "user":
+		c.user = value
+	case "R":
+		switch n := remotePort(value); n {
+		case documented:
+		case 0:
+			c.missing = append(c.missing, "{remote}")
+		default:
+			c.missing = append(c.missing, fault.Hintf("{remote=%d}", n))
+		}
+	default:
+		if hint := elsewhere[name]; hint != "" && !slices.Contains(c.missing, hint) {
+			c.missing = append(c.missing, hint)
+		}
+	}
+}
+
+// remotePort is the port on the proxy in the value of -R, "[bind:]port[:host:port]"; 0: it is none.
+func remotePort(spec string) int {
+	parts := strings.Split(spec, ":")
+	at := 0
+	if len(parts) == 4 {
+		at = 1
+	}
+	n, err := strconv.ParseUint(parts[at], 10, 16)
+	if err != nil {
+		return 0
+	}
+	return int(n)
+}

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package destination
+
+import (
+	"errors"
+	"net"
+	"os"
+	"strings"
+	"testing"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
+)
+
+// What people copy from a page, a terminal or an .env file is a server.
+func TestPastedServers(t *testing.T) {
+	for _, row := range []struct{ name, server, want string }{
+		{"user@host", "me@proxy.example.com", "me@proxy.example.com"},
+		{"with a line end", "me@proxy.example.com:2222\n", "me@proxy.example.com:2222"},
+		{"with blanks around it", "  me@proxy.example.com ", "me@proxy.example.com"},
+		{"in quotes, as docker --env-file keeps them", `"me@proxy.example.com"`, "me@proxy.example.com"},
+		{"ssh://", "ssh://me@proxy.example.com", "me@proxy.example.com"},
+		{"ssh:// with a port and a slash", "ssh://me@proxy.example.com:2222/", "me@proxy.example.com:2222"},
+		{"ssh:// with IPv6", "ssh://me@[2001:db8::1]:2222", "me@[2001:db8::1]:2222"},
+		{"tls://", "tls://me@proxy.example.com", "tls://me@proxy.example.com"},
+		{"the line of Taipy's page", "ssh -R 8080:127.0.0.1:5000 me@203.0.113.7", "me@203.0.113.7"},
+		{"the same with -p", "ssh -R 8080:localhost:5000 me@203.0.113.7 -p 2222", "me@203.0.113.7:2222"},
+		{"the same with flags", "ssh -fNT -o ServerAliveInterval=60 -o ExitOnForwardFailure=yes -R 8080:127.0.0.1:5000 -p2222 me@203.0.113.7", "me@203.0.113.7:2222"},
+		{"the same with a bind address", "ssh -R 127.0.0.1:8080:127.0.0.1:5000 me@203.0.113.7", "me@203.0.113.7"},
+		{"autossh", "autossh -M 0 -N -R 8080:127.0.0.1:5000 me@203.0.113.7", "me@203.0.113.7"},
+		{"-l", "ssh -l me 203.0.113.7", "me@203.0.113.7"},
+		{"-o User and Port", "ssh -o User=me -oPort=2222 203.0.113.7", "me@203.0.113.7:2222"},
+		{"the command's words alone", "me@203.0.113.7 -p 2222", "me@203.0.113.7:2222"},
+		{"with a prompt, on several lines", "$ ssh -N \\\n    -R 8080:127.0.0.1:5000 \\\n    me@203.0.113.7", "me@203.0.113.7"},
+		{"-o in quotes", `ssh -o "User me" -o 'ServerAliveInterval 60' 203.0.113.7`, "me@203.0.113.7"},
+		{"a command for the other side", "ssh me@203.0.113.7 sudo -u root ls", "me@203.0.113.7"},
+		{"ssh and a URL", "ssh ssh://me@203.0.113.7:2222", "me@203.0.113.7:2222"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			if got, err := Canonical(row.server); err != nil || got != row.want {
+				t.Errorf("%s, %v; want %s", got, err, row.want)
+			}
+			if d, err := Resolve(Config{Server: row.server, SSHConfig: "none"}); err != nil || d.User != "me" {
+				t.Errorf("%v, %v", d, err)
+			}
+		})
+	}
+}
+
+// What would be lost of a command is told, with the arguments that stand for it.
+func TestPastedServersThatAreRefused(t *testing.T) {
+	const command = "server is an ssh command with options that have arguments of their own here"
+	for _, row := range []struct{ name, server, says, hint string }{
+		{"-R of another port", "ssh -R 8081:127.0.0.1:5000 me@203.0.113.7 -p 2222", command, `write Config.Server = []string{"me@203.0.113.7:2222"}, Config.Remote = 8081`},
+		{"-i", "ssh -i ~/.ssh/id -R 8080:127.0.0.1:5000 me@203.0.113.7", command, `Config.Key = "PATH"`},
+		{"-J", "ssh -J you@bastion me@203.0.113.7", command, `Config.Jump = "user@host"`},
+		{"-o ProxyCommand", "ssh -o 'ProxyCommand nc %h %p' me@203.0.113.7", command, "Config.Via"},
+		{"-R of a socket", "ssh -R /run/app.sock:127.0.0.1:5000 me@203.0.113.7", command, "Config.Remote"},
+		{"no host", "ssh -N -R 8080:127.0.0.1:5000", "names no host", "user@host"},
+		{"an option that ssh has not", "ssh --help me@203.0.113.7", "an option that ssh does not have", "user@host"},
+		{"a port that is none", "ssh -p x me@203.0.113.7", "not a number from 1 to 65535", "user@host:port"},
+		{"http://", "http://me@203.0.113.7/", "server is a URL", "Config.URL"},
+		{"https:// with a port", "https://proxy.example.com:8443", "server is a URL", "Config.URL"},
+		{"sftp://", "sftp://me@203.0.113.7", "server is a URL", "user@host"},
+		{"a password in ssh://", "ssh://me:hunter2@203.0.113.7", "a colon in the user's name", "passwords are not used"},
+		{"a password in a command", "ssh me:hunter2@203.0.113.7 -p 22", "a colon in the user's name", "passwords are not used"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			_, err := Resolve(Config{Server: row.server, SSHConfig: "none"})
+			if !errors.Is(err, fault.ErrConfig) || !strings.Contains(err.Error(), row.says) || !strings.Contains(fault.From(err).Hint.String(), row.hint) {
+				t.Errorf("%v, hint %s; want %q, %q", err, fault.From(err).Hint, row.says, row.hint)
+			}
+			if strings.Contains(err.Error(), "hunter2") {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// A key that counts whatever the host's name is none for the machines on the way: a bastion that has it could pass itself
+// off as the server.
+func TestPinsAreNotForMachinesOnTheWay(t *testing.T) {
+	t.Setenv("HOME", t.TempDir())
+	key := sshdtest.NewKey(t, "ed25519")
+	pub, err := os.ReadFile(key + ".pub")
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, _, _, _, err := ssh.ParseAuthorizedKey(pub)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pin := ssh.FingerprintSHA256(public)
+	for name, given := range map[string]string{
+		"a fingerprint": pin, "one without SHA256:": strings.TrimPrefix(pin, "SHA256:"), "the line of ssh-keygen -lf": "256 " + pin + " root@proxy (ED25519)",
+		"a .pub line": string(pub), "a .pub file": key + ".pub",
+	} {
+		d, err := Resolve(Config{Server: "me@server", Jump: "me@bastion", Key: key, HostKey: given, SSHConfig: "none", Agent: "none"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg, err := d.SSH()
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if err := cfg.HostKeys.Check("server:22", &net.TCPAddr{}, public); err != nil {
+			t.Errorf("%s, the server: %v", name, err)
+		}
+		if err := cfg.Jump.HostKeys.Check("bastion:22", &net.TCPAddr{}, public); !errors.Is(err, fault.ErrHostKey) {
+			t.Errorf("%s, the bastion: %v", name, err)
+		}
+	}
+}
