@@ -335,6 +335,9 @@ func (k *Keys) nothing(problems []error) *fault.Error {
 	if k.src.Files != nil {
 		where = strings.Join(k.src.Files, ", ")
 	}
+	if where == "" {
+		where = "IdentityFile in ssh's configuration that can be used here: its tokens and variables have to be known (the log names them)"
+	}
 	if k.src.Agent != "" {
 		where += ", nor a key in the ssh-agent"
 	}

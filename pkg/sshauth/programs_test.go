@@ -187,3 +187,11 @@ func TestPathsThatAreNoKeys(t *testing.T) {
 		})
 	}
 }
+
+// A configuration all of whose files were passed over says so, in place of "there is no".
+func TestConfigurationThatNamesNoKey(t *testing.T) {
+	_, err := NewKeys(t.Context(), KeySource{Files: []string{}})
+	if e := wantFault(t, err, fault.ErrConfig, true); !strings.Contains(e.Error(), "there is no IdentityFile in ssh's configuration that can be used here") {
+		t.Error(e)
+	}
+}

@@ -5,6 +5,7 @@ package sshconfig
 import (
 	"os"
 	"os/user"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -95,20 +96,35 @@ func (c *Files) tokensOf(alias string, h Host) map[byte]string {
 	return known
 }
 
-// paths replaces the tokens in paths. One that holds another, or a variable, is left out, and so is
-// "none"; nil is for nothing said.
+// paths replaces the tokens and variables in paths. One that holds another is left out, and so is "none"; nil is for
+// nothing said.
 func (c *Files) paths(key string, paths []string, known map[byte]string) (out []string) {
 	if len(paths) > 0 {
 		out = []string{}
 	}
 	for _, path := range paths {
-		if full, ok := tokens(path, known); !ok || strings.Contains(path, "${") {
+		filled, set := variables(path)
+		if full, ok := tokens(filled, known); !ok || !set {
 			c.log.Warn("a path of the ssh configuration is passed over", "keyword", key, "path", path)
 		} else if !strings.EqualFold(full, "none") {
 			out = append(out, full)
 		}
 	}
 	return out
+}
+
+var variable = regexp.MustCompile(`\$\{([^{}]*)\}`)
+
+// variables replaces ${NAME} by the environment's value (ssh_config(5), ENVIRONMENT VARIABLES; OpenSSH 8.4); false: one
+// is not set.
+func variables(text string) (filled string, set bool) {
+	set = true
+	filled = variable.ReplaceAllStringFunc(text, func(name string) string {
+		value, ok := os.LookupEnv(name[2 : len(name)-1])
+		set = set && ok
+		return strings.ReplaceAll(value, "%", "%%")
+	})
+	return filled, set && !strings.Contains(filled, "${")
 }
 
 // tokens replaces %x by what is known of x; false if nothing is.

@@ -204,6 +204,7 @@ func TestSSHConfigAsSSHReadsIt(t *testing.T) {
 // "none" is not the same as nothing, and agents have addresses of their own.
 func TestSSHConfigOfAgentsAndNone(t *testing.T) {
 	t.Setenv("MY_AGENT", "/run/agent")
+	t.Setenv("HERE", "/at%home")
 	for text, want := range map[string]Host{
 		"":                            {},
 		"IdentityFile none":           {IdentityFiles: []string{}},
@@ -212,7 +213,13 @@ func TestSSHConfigOfAgentsAndNone(t *testing.T) {
 		"IdentityAgent $MY_AGENT":     {IdentityAgent: "/run/agent"},
 		"IdentityAgent $NOBODYS":      {},
 		"IdentityAgent SSH_AUTH_SOCK": {},
-		"IdentityAgent ${MY_AGENT}":   {},
+		"IdentityAgent ${MY_AGENT}":   {IdentityAgent: "/run/agent"},
+		"IdentityAgent ${NOBODYS}":    {},
+		"IdentityFile ${HERE}/%n/id":  {IdentityFiles: []string{"/at%home/a/id"}},
+		"IdentityFile ${NOBODYS}/id":  {IdentityFiles: []string{}},
+		"IdentityFile ${HERE/id":      {IdentityFiles: []string{}},
+		"CertificateFile ${HERE}/c":   {Certificates: []string{"/at%home/c"}},
+		"UserKnownHostsFile ${HERE}":  {KnownHosts: []string{"/at%home"}},
 		`IdentityAgent "~/a b"`:       {IdentityAgent: "~/a b"},
 	} {
 		want.HostName = "a"
