@@ -45,7 +45,7 @@ HOST_KEY = "SHA256:" + 43 * "A"
 
 @pytest.fixture(scope="module")
 def forms(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """A private key in nine forms, a token and a password."""
+    """A private key in many forms, a token, one that could be a fingerprint, and a password."""
     place = tmp_path_factory.mktemp("key")
     text = new_key(place).read_text()
     der = subprocess.run(
@@ -62,6 +62,14 @@ def forms(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "body": "".join(flat.splitlines()[1:-1]),
         "body of PKCS 8": base64.b64encode(der).decode(),
         "PuTTY": f"PuTTY-User-Key-File-3: ssh-ed25519\nPrivate-Lines: 1\n{secrets.token_urlsafe(33)}\n",
+        "base64 twice": base64.b64encode(file.encode()).decode(),
+        "base64 of UTF-16": base64.b64encode(text.encode("utf-16-le")).decode(),
+        "JSON": '{"key": "' + flat.replace("\n", "\\n") + '"}',
+        "broken": text.replace("b3BlbnNz", "b3Blbn", 1),
+        "URL": f"dbfs:/{secrets.token_urlsafe(33)}",
+        "command": f"ssh -i {secrets.token_urlsafe(33)} me@{secrets.token_urlsafe(33)}",
+        "secret": f"{{{{secrets/scope/{secrets.token_urlsafe(33)}}}}}",
+        "long token": base64.b64encode(secrets.token_bytes(32)).decode().rstrip("="),  # as long as a fingerprint
         "token": secrets.token_urlsafe(18),
         "password": secrets.token_urlsafe(15) + "!",
     }
