@@ -22,9 +22,9 @@ import (
 type StoreConfig struct {
 	// Scope is the secret scope, made if it is not there. "": DefaultScope.
 	Scope string
-	// Server is the proxy, "user@host[:port]", required.
+	// Server is the proxy, "user@host[:port]", required. It may have any form of tunnel.Config.
 	Server string
-	// HostKey is the proxy's: fingerprints ("SHA256:…") or known_hosts lines, required: what the
+	// HostKey is the proxy's: fingerprints, as ssh-keygen -l prints them, or known_hosts lines, required: what the
 	// machine says of itself, not what a scan of the network says.
 	HostKey string
 	// Key is the text of the private key to log in with, without a passphrase. "": the one that the

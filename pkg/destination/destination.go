@@ -28,10 +28,10 @@ import (
 // Config says where to log in and how. Its fields are those of tunnel.Config, where they are described, by
 // the same names; Server is the one without a default.
 type Config struct {
-	Server        string            // "[user@]host[:port]", or "tls://…" where SSH is inside TLS
+	Server        string            // "[user@]host[:port]", "ssh://…", a command line of ssh(1), or "tls://…" where SSH is inside TLS
 	Key           string            // a private key or its path; "": those of SSHConfig, the agent and ~/.ssh
 	KeyPassphrase string            // of Key; "": it is not encrypted
-	HostKey       string            // "SHA256:…", a known_hosts line, or the path of such a file; "": the usual files
+	HostKey       string            // "SHA256:…", a .pub line, known_hosts lines, or the path of such a file; "": the usual files
 	Agent         string            // the socket of an ssh-agent; "": SSH_AUTH_SOCK; "none": no agent
 	SSHConfig     string            // the path of an ssh_config(5) file; "": the usual ones; "none": no file
 	Jump          string            // machines on the way, with commas; "": ProxyJump of SSHConfig; "none": no machine

@@ -25,7 +25,8 @@ const DefaultRemote = 8080
 type Config struct {
 	// Server is the proxy, "user@host[:port]" (port 22 unless given; an IPv6 address in
 	// brackets), or "tls://user@host[:port]" (443) where SSH is inside TLS: its certificate must be
-	// for that host and trusted by this system, and the host key is checked besides. The host may be
+	// for that host and trusted by this system, and the host key is checked besides. "ssh://…" is taken too, and
+	// so is a command line of ssh(1), unless an option of it would be lost. The host may be
 	// an alias of SSHConfig; the user may be left out where that names one. A user or a host of 20
 	// characters in a row may be a token in the wrong place and is refused, unless the host has its
 	// domain or is such an alias, or the user is at most 32 small letters, digits and dashes. Exactly
@@ -46,10 +47,10 @@ type Config struct {
 	Key string `json:"key"`
 	// KeyPassphrase opens an encrypted Key. "": Key is not encrypted.
 	KeyPassphrase string `json:"key_passphrase"`
-	// HostKey is what is known of the proxy's host key: "SHA256:…", a known_hosts line, or the
-	// path of a known_hosts file. "": ~/.ssh/known_hosts (UserKnownHostsFile of SSHConfig) and
+	// HostKey is what is known of the proxy's host key: fingerprints ("SHA256:…") in whatever ssh-keygen -l printed around
+	// them, a line of its .pub file, lines of known_hosts, or the path of a file with one of these. "": ~/.ssh/known_hosts (UserKnownHostsFile of SSHConfig) and
 	// /etc/ssh/ssh_known_hosts. The host key is always checked. Machines on the way (Jump) are
-	// looked up in the same lines or file; fingerprints are for Server alone. Files are read again for each connection.
+	// looked up in the same lines or file; fingerprints and .pub lines are for Server alone. Files are read again for each connection.
 	HostKey string `json:"host_key"`
 	// Agent is the socket of an ssh-agent. "": SSH_AUTH_SOCK of this process; "none": no agent is
 	// asked. IdentityAgent of SSHConfig wins.

@@ -55,8 +55,8 @@ def expose(
     app is taken up when it starts. The tunnel is kept open until it is closed or the process ends.
 
     app             None: the running Taipy app. Or a port, "host:port", or a Taipy Gui.
-    server          The proxy, "user@host[:port]", or an alias of ~/.ssh/config. "tls://user@host[:443]": SSH
-                    inside TLS, where a network lets nothing else out.
+    server          The proxy, "user@host[:port]", or an alias of ~/.ssh/config; "ssh://…" and an "ssh -R …" line are
+                    taken too. "tls://user@host[:443]": SSH inside TLS, where a network lets nothing else out.
     name            The app's public name on a prepared proxy. None: the account's only one.
     connections     How many links to hold. While one is replaced the others serve all visitors; on a plain proxy the
                     second stands by. None: 2.
@@ -64,7 +64,8 @@ def expose(
                     ("-cert.pub") or after it is used. "secret:SCOPE/KEY": a secret of Databricks. None:
                     the ssh-agent's, then ~/.ssh/id_*.
     key_passphrase  Opens an encrypted key.
-    host_key        What is known of the proxy's host key: "SHA256:…", a known_hosts line or file.
+    host_key        What is known of the proxy's host key: what `ssh-keygen -lf` prints of it ("SHA256:…"), its .pub
+                    line, a known_hosts line, or a file with one of these.
                     None: the known_hosts files. It is always checked.
     remote          TCP port to take on the 127.0.0.1 of a plain proxy, or the path of a unix socket there.
                     None: what a prepared proxy says of itself, else 8080.
