@@ -53,7 +53,7 @@ const (
 var elsewhere = map[string]fault.Hint{
 	"i": `{key="PATH"}`, "identityfile": `{key="PATH"}`, "certificatefile": `{key="PATH"}, beside which the certificate is`,
 	"J": `{jump="user@host"}`, "proxyjump": `{jump="user@host"}`, "proxycommand": `{jump="user@host"} or {via="http://host:port"}`,
-	"F": `{ssh_config="PATH"}`, "userknownhostsfile": `{host_key="PATH"}`, "hostname": `that host in {server}`,
+	"F": "what that file says in ~/.ssh/config", "userknownhostsfile": `{host_key="PATH"}`, "hostname": `that host in {server}`,
 }
 
 // command is what a command line of ssh(1) says of a server.
