@@ -200,8 +200,9 @@ func (h *Known) about(addr, marker string) (lines []entry) {
 		host, port = addr, "22"
 	}
 	host = strings.ToLower(host)
+	shortest := shortest(host)
 	for _, e := range h.lines {
-		if e.marker == marker && e.names(host, port) {
+		if e.marker == marker && (e.names(host, port) || shortest != host && e.names(shortest, port)) {
 			lines = append(lines, e)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"net"
+	"net/netip"
 	"path"
 	"strings"
 
@@ -88,6 +89,9 @@ func (e entry) names(host, port string) bool {
 		if at != port {
 			continue
 		}
+		if strings.Contains(host, ":") {
+			pattern = shortest(pattern)
+		}
 		if fits, err := path.Match(strings.ToLower(pattern), host); !fits || err != nil {
 			continue
 		}
@@ -97,6 +101,14 @@ func (e entry) names(host, port string) bool {
 		found = true
 	}
 	return found
+}
+
+// shortest is an IPv6 address as ssh(1) writes it, whatever was typed; and any other name as it is.
+func shortest(host string) string {
+	if addr, err := netip.ParseAddr(host); err == nil && addr.Is6() {
+		return addr.String()
+	}
+	return host
 }
 
 // isHashOf reports whether a hashed name, "SALT|HASH", is that of a host.

@@ -153,21 +153,29 @@ func TestWhatMayBeASecretIsNotShown(t *testing.T) {
 	}
 }
 
-// IPv6 addresses stand in known_hosts without brackets where the port is 22, hashed or not; x/crypto writes brackets.
+// IPv6 addresses stand in known_hosts without brackets where the port is 22, in their shortest form, hashed or not; x/crypto
+// writes brackets, and ssh-keyscan what was typed.
 func TestIPv6InKnownHosts(t *testing.T) {
 	key := newKey(t)
 	path := file(t, line("2001:db8::1", key)+"\n")
 	keygen(t, "-q", "-H", "-f", path)
-	for name, text := range map[string]string{
-		"plain": line("2001:db8::1", key), "in brackets": line("[2001:db8::1]", key), "hashed by ssh-keygen": path,
-		"hashed by x/crypto": line(knownhosts.HashHostname("[2001:db8::1]"), key),
+	for _, row := range []struct{ name, text, addr string }{
+		{"plain", line("2001:db8::1", key), "[2001:db8::1]:22"},
+		{"in brackets", line("[2001:db8::1]", key), "[2001:db8::1]:22"},
+		{"in brackets, at another port", line("[2001:db8::1]:2222", key), "[2001:db8::1]:2222"},
+		{"hashed by ssh-keygen", path, "[2001:db8::1]:22"},
+		{"hashed by x/crypto", line(knownhosts.HashHostname("[2001:db8::1]"), key), "[2001:db8::1]:22"},
+		{"in full, and the server in short", line("2001:0db8:0000:0000:0000:0000:0000:0001", key), "[2001:db8::1]:22"},
+		{"in short, and the server in full", line("2001:db8::1", key), "[2001:0DB8:0:0:0:0:0:1]:22"},
+		{"hashed, and the server in full", path, "[2001:0db8:0:0:0:0:0:1]:22"},
+		{"with a zone", line("fe80::1%eth0", key), "[fe80::1%eth0]:22"},
 	} {
-		h, err := New(text)
+		h, err := New(row.text)
 		if err == nil {
-			err = h.Check("[2001:db8::1]:22", &net.TCPAddr{}, key)
+			err = h.Check(row.addr, &net.TCPAddr{}, key)
 		}
 		if err != nil {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s: %v", row.name, err)
 		}
 	}
 }

@@ -24,6 +24,12 @@ func parseKey(text []byte, name, passphrase string) (signer ssh.Signer, public s
 		return nil, public, fault.Config("give the private half, the file without \".pub\"", "%s is a public key", name)
 	}
 	block, _ := pem.Decode(text)
+	if block != nil && block.Headers["DEK-Info"] == "" {
+		if kind := kindOf(block.Bytes); kind != "" && kind != block.Type { // as OpenSSH wrote it in FIPS mode
+			block.Type = kind
+			text = pem.EncodeToMemory(block)
+		}
+	}
 	switch {
 	case block == nil:
 		return nil, nil, fault.Config("give a private key as ssh-keygen writes it, from -----BEGIN to END-----", "%s is not a private key in a known format", name)
@@ -48,6 +54,9 @@ func parseKey(text []byte, name, passphrase string) (signer ssh.Signer, public s
 		if err != nil { // of unknown cipher, or of more than 2048 rounds of bcrypt, which x/crypto refuses: 19 s
 			return nil, sealed.PublicKey, cannotOpen(name)
 		}
+	}
+	if err != nil && block.Type == "EC PRIVATE KEY" {
+		signer, err = explicitCurve(block.Bytes)
 	}
 	if err != nil {
 		if block.Type == "PRIVATE KEY" && kindOfPKCS8(block.Bytes).Equal(oidDSA) {

@@ -4,8 +4,12 @@ package sshauth
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"errors"
+	"math/big"
 	"strings"
 
 	"golang.org/x/crypto/ssh"
@@ -79,4 +83,45 @@ func kindOfPKCS8(der []byte) asn1.ObjectIdentifier {
 		return nil
 	}
 	return key.Algorithm.Algorithm
+}
+
+// explicitCurve reads a key of SEC 1 whose curve is written out in place of its name (RFC 5480 forbids it), as LibreSSL does
+// it for macOS' ssh-keygen -m PEM. It is one of NIST's if it has its field and its order.
+func explicitCurve(der []byte) (ssh.Signer, error) {
+	var key struct {
+		Version    int
+		Private    []byte
+		Parameters struct {
+			Version int
+			Field   struct {
+				Kind  asn1.ObjectIdentifier
+				Prime *big.Int
+			}
+			Curve     asn1.RawValue
+			Generator []byte
+			Order     *big.Int
+			Cofactor  int `asn1:"optional"`
+		} `asn1:"explicit,tag:0"`
+		Public asn1.BitString `asn1:"optional,explicit,tag:1"`
+	}
+	if _, err := asn1.Unmarshal(der, &key); err != nil {
+		return nil, err
+	}
+	for _, curve := range []elliptic.Curve{elliptic.P256(), elliptic.P384(), elliptic.P521()} {
+		p := curve.Params()
+		if p.P.Cmp(key.Parameters.Field.Prime) != 0 || p.N.Cmp(key.Parameters.Order) != 0 {
+			continue
+		}
+		private := make([]byte, (p.BitSize+7)/8)
+		if len(key.Private) > len(private) {
+			break
+		}
+		copy(private[len(private)-len(key.Private):], key.Private)
+		opened, err := ecdsa.ParseRawPrivateKey(curve, private)
+		if err != nil {
+			return nil, err
+		}
+		return ssh.NewSignerFromKey(opened)
+	}
+	return nil, errors.New("no known curve")
 }

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/crypto/ssh"
+
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 )
 
@@ -74,6 +76,11 @@ func TestKeysOfPrograms(t *testing.T) {
 		{name: "openssl genrsa -traditional -aes256", script: `openssl genrsa -traditional -aes256 -passout "pass:$P" -out key 2048`},
 		{name: "openssl genrsa -traditional -des3", script: `openssl genrsa -traditional -des3 -passout "pass:$P" -out key 2048`},
 		{name: "openssl ecparam -genkey, with EC PARAMETERS before the key", script: "openssl ecparam -name prime256v1 -genkey -out key"},
+		{name: "openssl ecparam -param_enc explicit, as macOS' ssh-keygen -m PEM", script: "openssl ecparam -name prime256v1 -param_enc explicit -genkey -noout -out key"},
+		{name: "the same with P-521", script: "openssl ecparam -name secp521r1 -param_enc explicit -genkey -noout -out key"},
+		{"an explicit curve that is none of NIST's", "openssl ecparam -name secp256k1 -param_enc explicit -genkey -noout -out key", damagedOrOther, "ssh-keygen -t ed25519"},
+		{name: "PKCS#8 under EC PRIVATE KEY, as OpenSSH wrote in FIPS mode", script: "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 | sed 's/ PRIVATE/ EC PRIVATE/' >key"},
+		{name: "PKCS#8 under RSA PRIVATE KEY, as OpenSSH wrote in FIPS mode", script: "openssl genrsa 2048 | sed 's/ PRIVATE/ RSA PRIVATE/' >key"},
 		{name: "a certificate and its key in one file", script: "openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=x -keyout k -out c; cat c k >key"},
 		{name: "openssl pkcs12 -nodes, with Bag Attributes", script: "openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=x -keyout k -out c; openssl pkcs12 -export -inkey k -in c -passout pass: -out p; openssl pkcs12 -in p -passin pass: -nodes -out key"},
 		{"a PKCS#12 file", "openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=x -keyout k -out c; openssl pkcs12 -export -inkey k -in c -passout pass: -out key", "is a PKCS#12 file", "openssl pkcs12 -in FILE"},
@@ -88,6 +95,20 @@ func TestKeysOfPrograms(t *testing.T) {
 		{name: "puttygen -O private-openssh, as we say", script: ppk + "mv k.ppk key.ppk; puttygen key.ppk -O private-openssh -o id_key; mv id_key key"},
 		{"puttygen -O private-sshcom", strings.Replace(ppk, "ed25519", "rsa", 1) + "puttygen k.ppk -O private-sshcom -o key", "is in ssh.com's format", "puttygen KEY -O private-openssh"},
 	}...)
+	read := func(t *testing.T, text string) string { // by ssh-keygen; "": it does not read it
+		out, err := exec.Command("ssh-keygen", "-y", "-P", passphrase, "-f", file(t, text)).Output()
+		if err != nil && strings.Contains(t.Name(), "ssh-keygen_-t") {
+			t.Errorf("ssh-keygen does not read its own: %v", err)
+		}
+		if err != nil {
+			return ""
+		}
+		public, _, _, _, err := ssh.ParseAuthorizedKey(out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fingerprintOf(public)
+	}
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
 			text := made(t, row.script)
@@ -98,10 +119,12 @@ func TestKeysOfPrograms(t *testing.T) {
 				if form == "text" && strings.Contains(text, "BEGIN CERTIFICATE") && row.refused != "" {
 					continue // no key of any kind
 				}
-				_, err := LoadKeys(key, passphrase)
+				keys, err := LoadKeys(key, passphrase)
 				if row.refused == "" {
 					if err != nil {
 						t.Errorf("%s: %v", form, err)
+					} else if want := read(t, text); want != "" && keys.ID() != want {
+						t.Errorf("%s: key %s, for ssh-keygen it is %s", form, keys.ID(), want)
 					}
 					continue
 				}
@@ -136,6 +159,7 @@ func TestKeysOfStores(t *testing.T) {
 		{"base64 of UTF-16, as PowerShell's [Text.Encoding]::Unicode makes it", base64.StdEncoding.EncodeToString(wide)},
 		{"base64 of a file with CRLF", base64.StdEncoding.EncodeToString([]byte(strings.ReplaceAll(text, "\n", "\r\n")))},
 		{"a file in UTF-16 without a byte order mark", file(t, string(wide))},
+		{"a blank line before END", strings.Replace(text, "-----END", "\n-----END", 1)},
 		{"a file that was mailed, with words around the key", file(t, "Here it is:\n\n"+text+"\nRegards\n")},
 		{"a path in quotes, as docker --env-file keeps them", `"` + path + `"`},
 		{"a path with a line end", path + "\n"},
