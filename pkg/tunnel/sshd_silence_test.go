@@ -31,15 +31,20 @@ func newPlain(t testing.TB) *chain {
 	leak.Check(t)
 	c := &chain{Server: sshdtest.Start(t, sshdtest.Options{})}
 	c.port = c.FreePort()
-	port := c.FreePort()
-	c.url = fmt.Sprintf("http://127.0.0.1:%d/", port)
 	page, err := os.ReadFile("../../docs/proxy.md")
 	must(t, err)
-	_, site, _ := strings.Cut(string(page), "```nginx\n")
+	c.serveSite(t, string(page), c.FreePort())
+	return c
+}
+
+// serveSite starts nginx with the site of docs/proxy.md.
+func (c *chain) serveSite(t testing.TB, page string, port int) {
+	t.Helper()
+	c.url = fmt.Sprintf("http://127.0.0.1:%d/", port)
+	_, site, _ := strings.Cut(page, "```nginx\n")
 	site, _, _ = strings.Cut(site, "```")
 	site = strings.NewReplacer("listen 80;", fmt.Sprintf("listen 127.0.0.1:%d;", port), "127.0.0.1:8080", fmt.Sprintf("127.0.0.1:%d", c.port)).Replace(site)
 	c.nginx = nginxtest.Start(t, site, port)
-	return c
 }
 
 // machine is a proxy of either kind, and what has visitors who have the link reach an app through it.
