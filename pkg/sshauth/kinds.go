@@ -64,7 +64,7 @@ func outside(der []byte, name string) (ssh.PublicKey, error) {
 	case strings.HasPrefix(public.Type(), "sk-"):
 		return public, fault.Config("have an ssh-agent sign that this process can reach (ssh-add KEY, SSH_AUTH_SOCK), or take another key: ssh-keygen -t ed25519",
 			"%s stands for a security key (FIDO), whose signatures only an ssh-agent makes here, and there is none that holds it", name)
-	case public.Type() == ssh.InsecureKeyAlgoDSA:
+	case public.Type() == "ssh-dss":
 		return public, isDSA(name)
 	}
 	return public, nil
