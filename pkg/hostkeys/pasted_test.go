@@ -116,6 +116,7 @@ func TestPastedTextsThatAreRefused(t *testing.T) {
 		{"a fingerprint that is cut off", ssh.FingerprintSHA256(key)[:30], "is not a SHA256 fingerprint"},
 		{"a known_hosts line that is cut off", "proxy ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI", "host_key is no known_hosts line, nor is there a fingerprint in it"},
 		{"a known_hosts line of a kind that is not known yet", "proxy ssh-mldsa44@openssh.com " + blob("ssh-mldsa44@openssh.com", 1312), "is no known_hosts line"},
+		{"a file with a fingerprint that was commented out", file(t, "# "+ssh.FingerprintSHA256(key)+"\n"), "holds no host key"},
 		{"a path with blanks that is not there", "/no such/known_hosts", `host_key "/no such/known_hosts" cannot be read`},
 	} {
 		t.Run(row.name, func(t *testing.T) {

@@ -26,6 +26,9 @@ const howToPrint = "copy it from what this prints on the proxy: ssh-keygen -lf /
 // lines of .pub files. quiet: a fingerprint had no label, so it may be something else, and is not shown.
 func findPins(text string) (pins []string, quiet bool, err error) {
 	for row := range strings.Lines(text) {
+		if strings.HasPrefix(strings.TrimSpace(row), "#") { // what was taken back
+			continue
+		}
 		if key := pubLine(row); key != nil {
 			pins = append(pins, ssh.FingerprintSHA256(key))
 			continue

@@ -64,6 +64,15 @@ def test_a_closed_tunnel_has_its_address(proxy: Proxy, app: str) -> None:
     assert tunnel.url == tunnel.status.url != ""
 
 
+def test_a_server_written_in_another_way_is_the_same_tunnel(plain: Plain, app: str) -> None:
+    known = arguments(plain)
+    tunnel = taipy_tunnel.expose(app, **known)
+    for server in (f"ssh://{known['server']}/", f'"{known["server"]}"\n'):
+        again = {**known, "server": server, "host_key": f"256 {known['host_key']} root@proxy (ED25519)"}
+        assert taipy_tunnel.expose(app, **again) is tunnel
+    assert visit(plain.url) == "hello"
+
+
 def test_other_arguments_are_the_same_tunnel_with_new_settings(plain: Plain, app: str) -> None:
     tunnel = taipy_tunnel.expose(app, **arguments(plain))
     with web_app("other") as other:
