@@ -115,7 +115,7 @@ wheel() {
 
 # machines: what tests run in the place of other machines.
 machines() {
-	need sshd=openssh-server ssh=openssh-client nginx=nginx-light shellcheck=shellcheck openssl=openssl tinyproxy=tinyproxy-bin microsocks=microsocks
+	need sshd=openssh-server ssh=openssh-client nginx=nginx-light shellcheck=shellcheck openssl=openssl tinyproxy=tinyproxy-bin microsocks=microsocks puttygen=putty-tools
 	[ -e /usr/lib/nginx/modules/ngx_stream_module.so ] || need no-such-program=libnginx-mod-stream
 	[ "$(id -u)" = 0 ] || return 0
 	need useradd=passwd ss=iproute2 # the account of a prepared proxy, and what ends its stale links

@@ -25,8 +25,11 @@ func made(t testing.TB, script string) string {
 	c := exec.Command("sh", "-ec", script)
 	c.Dir, c.Env = t.TempDir(), append(os.Environ(), "P="+passphrase)
 	if out, err := c.CombinedOutput(); err != nil {
-		if program := strings.Fields(script)[0]; os.Getenv("CI") != "true" {
-			if _, err := exec.LookPath(program); err != nil {
+		if _, err := os.Stat(os.Getenv("DSA")); err != nil && strings.Contains(script, "$DSA") {
+			t.Skip("this ssh-keygen has no DSA, as from OpenSSH 10 on")
+		}
+		for _, program := range []string{"ssh-keygen", "openssl", "puttygen"} {
+			if _, missing := exec.LookPath(program); missing != nil && strings.Contains(script, program) && os.Getenv("CI") != "true" {
 				t.Skipf("%s is not installed", program)
 			}
 		}
@@ -47,6 +50,11 @@ const (
 // What programs write, as a file and as text: taken, or told what it is and how to make a key of it.
 func TestKeysOfPrograms(t *testing.T) {
 	type row struct{ name, script, refused, hint string }
+	dsa := filepath.Join(t.TempDir(), "dsa") // takes a second to make
+	t.Setenv("DSA", dsa)
+	if out, err := exec.Command("ssh-keygen", "-q", "-t", "dsa", "-N", "", "-f", dsa).CombinedOutput(); err != nil {
+		t.Logf("no DSA: %s", out)
+	}
 	var rows []row
 	for _, kind := range []string{"ed25519", "ecdsa -b 256", "ecdsa -b 384", "ecdsa -b 521", "rsa -b 2048"} {
 		for _, format := range []string{"RFC4716", "PEM", "PKCS8"} {
@@ -65,7 +73,7 @@ func TestKeysOfPrograms(t *testing.T) {
 	for _, format := range []string{"RFC4716", "PEM", "PKCS8"} {
 		for _, with := range []string{"", "$P"} {
 			rows = append(rows, row{"DSA, -m " + format + map[bool]string{true: ", with a passphrase"}[with != ""],
-				fmt.Sprintf(`ssh-keygen -q -t dsa -m %s -a 1 -N "%s" -f key`, format, with), "is a DSA key", "ssh-keygen -t ed25519"})
+				fmt.Sprintf(`ssh-keygen -q -p -m %s -a 1 -P "" -N "%s" -f $DSA; cp $DSA key; ssh-keygen -q -p -m PEM -P "%s" -N "" -f $DSA`, format, with, with), "is a DSA key", "ssh-keygen -t ed25519"})
 		}
 		rows = append(rows, row{"ssh-keygen -e -m " + format, `ssh-keygen -q -t rsa -b 2048 -N "" -f k; ssh-keygen -e -m ` + format + ` -f k >key`, "is a public key", ".pub"})
 	}
@@ -137,7 +145,7 @@ func TestKeysOfPrograms(t *testing.T) {
 }
 
 // ppk makes k.ppk.
-const ppk = "command -v puttygen >/dev/null; echo secret1 >word; puttygen -q -t ed25519 -o k.ppk --new-passphrase /dev/null; "
+const ppk = "echo secret1 >word; puttygen -q -t ed25519 -o k.ppk --new-passphrase /dev/null; "
 
 // What notebooks, secret stores, shells and mail make of a key's text.
 func TestKeysOfStores(t *testing.T) {
