@@ -129,3 +129,54 @@ func TestAnOldRequestByALinkThatLives(t *testing.T) {
 		})
 	}
 }
+
+// What the proxy sends again may have been begun by another tunnel, which the next look tells.
+func TestWhatIsSentAgainWaitsForALook(t *testing.T) {
+	for name, c := range map[string]struct {
+		looks  time.Duration // after it has come; 0: none does
+		alone  bool
+		shared time.Duration // another tunnel is seen so long after it has come; 0: none is
+		runs   int64
+		took   time.Duration
+	}{
+		"alone":                       {time.Second, true, 0, 1, time.Second},
+		"a slot was lost":             {time.Second, false, 0, 0, time.Second},
+		"another tunnel asks":         {2 * time.Second, true, time.Second, 0, time.Second},
+		"nobody looks":                {0, false, 0, 0, begun.Wait},
+		"it looks too late":           {begun.Wait + time.Second, true, 0, 0, begun.Wait},
+		"another tunnel was there":    {time.Second, true, -time.Second, 0, 0},
+		"another tunnel, for so long": {time.Second, true, -begun.Shared, 1, time.Second},
+	} {
+		behind(t, func(d *door) {
+			d.app = func(http.ResponseWriter, *http.Request) {}
+			d.clock = func(context.Context) (time.Duration, bool) { return 0, true }
+			for range 10 {
+				d.begun.Looked(time.Now(), true)
+				time.Sleep(7 * time.Second)
+			}
+			came := time.Now()
+			for after, do := range map[time.Duration]func(){
+				c.looks:  func() { d.begun.Looked(time.Now(), c.alone) },
+				c.shared: func() { d.begun.Share(came.Add(c.shared)) },
+			} {
+				if after > 0 {
+					time.AfterFunc(after, do)
+				} else if after < 0 {
+					do()
+				}
+			}
+			at := came.UnixMilli()
+			v := d.visit("POST", onceID, "x", fmt.Sprintf("%s: %d.%03d", passedHeader, at/1000, at%1000), againHeader+": 1")
+			want, text := 200, ""
+			if c.runs == 0 {
+				want, text = http.StatusBadGateway, says(pageRepeated)
+			}
+			d.wants(name, v.answer(), want, text)
+			if took := time.Since(came); took < c.took || took > c.took+time.Second/2 {
+				t.Errorf("%s: it took %v", name, took)
+			}
+			d.wantsRuns(name, c.runs)
+			time.Sleep(2 * begun.Wait)
+		})
+	}
+}

@@ -169,10 +169,11 @@ func New(cfg Config) (*Gate, error) {
 	return g, nil
 }
 
-// Sole notes that no other tunnel was there when this gate's came: what the proxy sends again was sent to this one before.
-func (g *Gate) Sole() {
+// Looked notes what a look saw that began then: that visitors are led to this gate alone, or that some are not. What the proxy sends
+// again, and this gate does not know, waits for one that began since.
+func (g *Gate) Looked(began time.Time, alone bool) {
 	if g.once != nil {
-		g.once.begun.Sole()
+		g.once.begun.Looked(began, alone)
 	}
 }
 

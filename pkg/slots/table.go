@@ -76,7 +76,7 @@ type Act struct {
 	Slot int
 	Link LinkID
 	Give bool // else it takes the slot
-	Look bool // before it takes: a newer tunnel may have it. Of slots that were never had, the first alone is taken without: some tunnel leads there soon
+	Look bool // before it takes: a newer tunnel may have it, and an older one learns of this one so. Of slots that were never had, the first of several is taken without: some tunnel leads there soon
 }
 
 // HandOver is how long a link that had a slot keeps listening after another one has taken it: those who wait in its

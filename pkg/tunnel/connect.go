@@ -5,9 +5,7 @@ package tunnel
 import (
 	"context"
 	"errors"
-	"maps"
 	"net"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,16 +27,14 @@ type connecting struct {
 	tasks   *guard.Group
 	arrival arrival
 	look    func(ctx context.Context, over link, slot int, wait time.Duration) slots.Sight
-	sole    func() // no other tunnel was there when this one came
 	deliver func(net.Conn)
 	asked   func(error)  // a newer tunnel has asked for the slot
 	links   atomic.Int32 // that were made, on a plain proxy
 	doubt   atomic.Bool  // the proxy refused a slot that its description names: that may have changed
 
 	mu      sync.Mutex
-	before  predecessor  // the tunnel in whose place this one is opened; nil: none
-	yielded bool         // it has left its slots
-	vacant  map[int]bool // by slot: that nobody answered there before this tunnel had it
+	before  predecessor // the tunnel in whose place this one is opened; nil: none
+	yielded bool        // it has left its slots
 }
 
 // predecessor is a tunnel of this process that leaves its slots to another one, and can have them back.
@@ -104,7 +100,7 @@ func (c *connecting) prepare(ctx context.Context, l *sshlink.Link) (*slotLink, e
 	if err != nil {
 		return nil, err
 	}
-	made := &slotLink{Link: l, slots: p.slots, tasks: c.tasks, deliver: c.deliver, look: c.lookFirst, taken: map[int]*sshlink.Listener{}}
+	made := &slotLink{Link: l, slots: p.slots, tasks: c.tasks, deliver: c.deliver, look: c.look, taken: map[int]*sshlink.Listener{}}
 	if p.prepared {
 		c.tasks.Go(func() { _ = hold(c.life, l, "", nil) }) // nothing waits for it, and its failure is the link's
 		made.take = func(ctx context.Context, slot int) (*sshlink.Listener, error) {
@@ -134,22 +130,6 @@ func (c *connecting) prepare(ctx context.Context, l *sshlink.Link) (*slotLink, e
 	}
 	c.tasks.Go(func() { c.lease.Learn(c.life, l) })
 	return made, nil
-}
-
-// lookFirst asks who answers at a slot before it is taken. All but the first are asked before this tunnel has them; that brings
-// the proxy's time, too. A tunnel that is there has them all.
-func (c *connecting) lookFirst(ctx context.Context, over link, slot int, wait time.Duration) slots.Sight {
-	seen := c.look(ctx, over, slot, wait)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if _, had := c.vacant[slot]; !had {
-		c.vacant[slot] = seen == slots.Nobody
-		n, _ := over.Slots()
-		if len(c.vacant) == n-1 && !slices.Contains(slices.Collect(maps.Values(c.vacant)), false) {
-			c.sole()
-		}
-	}
-	return seen
 }
 
 func hold(ctx context.Context, l *sshlink.Link, command string, said func(string)) error {
@@ -202,8 +182,12 @@ const (
 
 // Take implements link.
 func (p *slotLink) Take(ctx context.Context, slot int, look bool) error {
-	if look && p.look(ctx, p, slot, max(leastLook, lookTrips*p.RoundTrip())) == slots.Newer {
-		return errNewer
+	for wait := max(leastLook, lookTrips*p.RoundTrip()); look; {
+		asked := time.Now().Round(0)
+		if p.look(ctx, p, slot, wait) == slots.Newer {
+			return errNewer
+		}
+		look = time.Now().Round(0).Sub(asked) > 2*wait && ctx.Err() == nil // this process stood still: another tunnel may have come
 	}
 	l, err := p.take(ctx, slot)
 	if err != nil {

@@ -284,15 +284,17 @@ func (d *visitorGate) moved() {
 	}
 }
 
-// others: another tunnel is there, or none was when this one came.
-func (d *visitorGate) others(there bool) {
-	if d == nil || d.gate.Load() == nil {
-		return
+// share: another tunnel is there.
+func (d *visitorGate) share() {
+	if d != nil && d.gate.Load() != nil {
+		d.gate.Load().Share()
 	}
-	if g := d.gate.Load(); there {
-		g.Share()
-	} else {
-		g.Sole()
+}
+
+// looked: a look that began then saw visitors led here, and nothing that leads them elsewhere; or it did.
+func (d *visitorGate) looked(began time.Time, alone bool) {
+	if g := d.gate.Load(); g != nil {
+		g.Looked(began, alone)
 	}
 }
 

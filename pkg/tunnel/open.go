@@ -85,7 +85,7 @@ func newTunnel(cfg resolved, connect connector) *Tunnel {
 	t.board = newBoard(Status{State: Connecting, URL: cfg.URL, Server: cfg.server.String(), Remote: cfg.Remote, RemoteSocket: cfg.RemoteSocket})
 	t.sup = newSupervisor(t.life, &t.tasks, t.log, t.board, t.target, hooks{connect: connect, connections: cfg.connections, look: t.lookAtSlots,
 		vacant: func() {}, lookAtPort: func() {}, public: t.public, addr: t.Addr, url: func() string { return t.endpoint.Load().url }, server: cfg.server.String()})
-	t.check = newChecker(t.sup.nudge, func() { t.gate.others(true) })
+	t.check = newChecker(t.sup.nudge, func() { t.gate.share() })
 	return t
 }
 
@@ -112,7 +112,7 @@ func (t *Tunnel) connects(before *Tunnel) error {
 		return err
 	}
 	ssh.Bound = t.gate != nil // only the gate asks for room
-	c := &connecting{ssh: ssh, life: t.life, lease: lease.New(t.cfg.slot(), ssh.Keys.ID(), t.newer), tasks: &t.tasks, look: t.lookAtSlot, sole: func() { t.gate.others(false) }, vacant: map[int]bool{}, deliver: t.arrive, asked: func(why error) { t.sup.tell(func() { t.sup.cede(fault.From(why)) }) }}
+	c := &connecting{ssh: ssh, life: t.life, lease: lease.New(t.cfg.slot(), ssh.Keys.ID(), t.newer), tasks: &t.tasks, look: t.lookAtSlot, deliver: t.arrive, asked: func(why error) { t.sup.tell(func() { t.sup.cede(fault.From(why)) }) }}
 	if before != nil {
 		c.before = before.sup
 	}

@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/begun"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/proxytest"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/proxyhost"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/tunnel"
@@ -170,6 +171,7 @@ func (r *rendered) killUnderLoad(t *testing.T, name, url string, slots int) {
 	}))
 	both := func(s tunnel.Status) bool { return s.State == tunnel.Up && s.Links == 2 && s.Slots == slots }
 	await(t, tun, "two links", both)
+	time.Sleep(begun.Alone + 3*time.Second) // until it knows that no other tunnel begins what nginx sends again
 	p := &prepared{chain: chain{url: url}}
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) { // whatever the name
 		return (&net.Dialer{}).DialContext(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", r.http))

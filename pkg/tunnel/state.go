@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/forward"
@@ -120,7 +121,9 @@ func (s *supervisor) lookAround() {
 		s.tell(func() {
 			if s.failed == nil {
 				s.noted = s.arrivals.Load() // the question's among them
-				s.apply(s.table.Looked(now, seen, time.Now()))
+				acts := s.table.Looked(now, seen, time.Now())
+				s.remember(now, seen)
+				s.apply(acts)
 				s.show()
 				if _, astray := s.table.Holding(); astray > 0 && s.takes != "" {
 					s.hooks.lookAtPort()
@@ -128,6 +131,14 @@ func (s *supervisor) lookAround() {
 			}
 		})
 	})
+}
+
+// remember has the gate know what a look saw.
+func (s *supervisor) remember(began time.Time, seen []slots.Sight) {
+	_, astray := s.table.Holding()
+	if s.gate != nil && (astray > 0 || slices.Contains(seen, slots.Ours)) {
+		s.gate.looked(began, astray == 0)
+	}
 }
 
 // exposure takes what was seen after a link came up.

@@ -106,6 +106,7 @@ type gatekeeper interface {
 	moved()          // the app is somewhere else now
 	drain()          // ends what is idle, and websockets
 	resume()         // takes drain back
+	looked(began time.Time, alone bool)
 }
 
 // hooks is what a supervisor calls: how it reaches the proxy, and looks at it.

@@ -39,9 +39,18 @@ const (
 	// on a link that was not served: this process may have stood still, and the proxy may have asked another tunnel meanwhile, which
 	// it does when sshd has ended the link: after 30 s at least (ClientAliveInterval 1, ClientAliveCountMax 30).
 	Fresh = 20 * time.Second
+	// FreshAgain is how old one may be that the proxy has sent before: to a silent link, which was ended after 2 to 5 s.
+	FreshAgain = 8 * time.Second
 	// Shared is for how long requests may go to another tunnel, once it was seen: by connections that the proxy kept, until
 	// that tunnel has learnt that it is replaced or, if it cannot, until sshd has ended its links.
 	Shared = 45 * time.Second
+	// Alone is for how long they may when none was seen, and it is not clear that none was there before: one that has lost its slots
+	// has connections that the proxy keeps. It looks within this time, and asks.
+	Alone = 10 * time.Second
+	// Unseen is how long after a look it is not clear any more who was there. There is one each 7 s.
+	Unseen = 10 * time.Second
+	// Wait is how long one that the proxy has sent before may wait for a look. One comes a second after a link has come or gone.
+	Wait = 3 * time.Second
 	// ClockStep is how late a proxy may read its clock: nginx does once for all that comes at a time.
 	ClockStep = 100 * time.Millisecond
 )
@@ -53,7 +62,9 @@ type Memory struct {
 	after func(time.Duration, func())
 
 	mu      sync.Mutex
-	shared  time.Time // what was passed on before may have gone to another tunnel
+	shared  time.Time     // what was passed on before may have gone to another tunnel
+	looked  time.Time     // when the last look began that saw no other
+	news    chan struct{} // closed when anything of these changes
 	ids     map[[16]byte]int
 	ticks   int
 	ticking bool
@@ -77,25 +88,59 @@ const (
 	Full                 // too many are known: it has to wait
 )
 
-// NewMemory returns a memory of what comes since then. Another tunnel may be there, unless Sole tells otherwise. after calls a function after a time, once.
+// NewMemory returns a memory of what comes since then. Another tunnel may be there until a look tells otherwise. after calls a function
+// after a time, once.
 func NewMemory(since time.Time, after func(time.Duration, func())) *Memory {
-	m := &Memory{since: since.Round(0), after: after}
-	m.Share(since)
-	return m
+	return &Memory{since: since.Round(0), after: after, news: make(chan struct{})}
 }
 
-// Sole notes that no other tunnel was there when this one came.
-func (m *Memory) Sole() {
+// Looked notes what a look saw that began then: that visitors are led here alone, or that something else has, or has had, a slot.
+func (m *Memory) Looked(began time.Time, alone bool) {
+	began = began.Round(0)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.shared = time.Time{}
+	if !alone || began.Sub(m.looked) > Unseen {
+		m.share(began.Add(Alone))
+	}
+	if alone && began.After(m.looked) {
+		m.looked = began
+		m.tell()
+	}
 }
 
 // Share notes that another tunnel is there.
 func (m *Memory) Share(now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.shared = now.Round(0).Add(Shared)
+	m.share(now.Round(0).Add(Shared))
+}
+
+func (m *Memory) share(until time.Time) {
+	if until.After(m.shared) {
+		m.shared = until
+		m.tell()
+	}
+}
+
+// tell has those that wait ask again.
+func (m *Memory) tell() {
+	close(m.news)
+	m.news = make(chan struct{})
+}
+
+// Unsure returns what is closed by the next news of other tunnels, if the next look may tell whether a request may begin; nil if it is
+// clear. It is to ask again then, and to wait no longer than Wait.
+func (m *Memory) Unsure(id string, a Arrival) <-chan struct{} {
+	if !a.Again || a.Passed.IsZero() {
+		return nil
+	}
+	key := keyOf(id)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, known := m.ids[key]; known || a.Passed.Before(m.shared) || m.looked.After(a.Passed) || a.Now.Sub(a.Passed) > FreshAgain {
+		return nil
+	}
+	return m.news
 }
 
 // Enter says whether a request may begin. None is forgotten before its time: when there are too many, further ones have to wait.
@@ -119,17 +164,14 @@ func (m *Memory) Enter(id string, a Arrival) Verdict {
 
 // elsewhere reports whether another tunnel may have begun a request that is not known here, or may begin it.
 func (m *Memory) elsewhere(a Arrival) bool {
-	passed := a.Passed
-	if passed.IsZero() {
-		passed = a.Now
+	if a.Passed.IsZero() {
+		return a.Again
 	}
-	switch {
-	case a.Again && passed.Before(m.shared):
+	age := a.Now.Sub(a.Passed)
+	if a.Again && (a.Passed.Before(m.shared) || !m.looked.After(a.Passed) || age > FreshAgain) {
 		return true
-	case a.Passed.IsZero():
-		return false
 	}
-	return passed.Before(m.since.Add(-ClockStep)) || a.Now.Sub(passed) > Fresh && !a.Lives
+	return a.Passed.Before(m.since.Add(-ClockStep)) || age > Fresh && !a.Lives
 }
 
 // End has a request be forgotten in time.

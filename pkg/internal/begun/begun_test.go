@@ -4,6 +4,7 @@ package begun
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 )
@@ -25,49 +26,100 @@ func remember() *lasting {
 // What another tunnel may have begun is not begun here.
 func TestElsewhere(t *testing.T) {
 	const untold = -time.Hour
+	type look struct {
+		at    time.Duration
+		alone bool
+	}
+	each := func(from, to time.Duration) (looks []look) {
+		for at := from; at <= to; at += 7 * time.Second {
+			looks = append(looks, look{at, true})
+		}
+		return looks
+	}
+	alone := slices.Clip(each(time.Second, 2*time.Minute))
 	for name, c := range map[string]struct {
 		passed, now time.Duration // since the memory is
 		again       bool
+		looks       []look
+		shared      time.Duration // when another tunnel was seen
 		want        Verdict
 	}{
-		"a new one":                            {time.Minute, time.Minute, false, New},
-		"sent again, and it waited":            {time.Minute, time.Minute + Fresh, true, New},
-		"waited for too long":                  {time.Minute, time.Minute + Fresh + 1, false, Known},
-		"passed on before this memory was":     {-ClockStep - 1, time.Second, false, Known},
-		"as long before as the clock may step": {-ClockStep, time.Second, false, New},
-		"a first one, early":                   {time.Second, 2 * time.Second, false, New},
-		"sent again, early":                    {time.Second, 2 * time.Second, true, Known},
-		"sent again, nearly late enough":       {Shared - 1, Shared + Fresh - 1, true, Known},
-		"sent again, late enough":              {Shared, Shared + 1, true, New},
-		"nobody tells when, early":             {untold, time.Second, false, New},
-		"nobody tells when, early, again":      {untold, time.Second, true, Known},
-		"nobody tells when, again":             {untold, Shared, true, New},
+		"a new one":                                 {time.Minute, time.Minute, false, nil, untold, New},
+		"it waited":                                 {time.Minute, time.Minute + Fresh, false, nil, untold, New},
+		"it waited for too long":                    {time.Minute, time.Minute + Fresh + 1, false, alone, untold, Known},
+		"passed on before this memory was":          {-ClockStep - 1, time.Second, false, alone, untold, Known},
+		"as long before as the clock may step":      {-ClockStep, time.Second, false, alone, untold, New},
+		"nobody tells when":                         {untold, time.Second, false, nil, untold, New},
+		"nobody tells when, again":                  {untold, time.Minute, true, alone, untold, Known},
+		"a first one, while another tunnel is":      {time.Minute, time.Minute, false, alone, time.Minute, New},
+		"sent again, and this tunnel is alone":      {time.Minute, time.Minute + FreshAgain, true, alone, untold, New},
+		"sent again, late":                          {time.Minute, time.Minute + FreshAgain + 1, true, alone, untold, Known},
+		"sent again, and nobody has looked":         {time.Minute, time.Minute, true, nil, untold, Known},
+		"sent again, and nobody has looked since":   {time.Minute, time.Minute, true, each(time.Second, time.Minute), untold, Known},
+		"sent again, early":                         {time.Second + Alone - 1, time.Second + Alone, true, alone, untold, Known},
+		"sent again, early no more":                 {time.Second + Alone, time.Second + Alone, true, alone, untold, New},
+		"nobody looked for as long as may be":       {time.Minute, time.Minute, true, append(each(time.Second, 50*time.Second), each(50*time.Second+Unseen, 2*time.Minute)...), untold, New},
+		"nobody looked for longer":                  {time.Minute, time.Minute, true, append(each(time.Second, 50*time.Second), each(50*time.Second+Unseen+1, 2*time.Minute)...), untold, Known},
+		"a slot was lost":                           {time.Minute, time.Minute, true, append(alone, look{time.Minute - Alone + 1, false}), untold, Known},
+		"a slot was lost long ago":                  {time.Minute, time.Minute, true, append(alone, look{time.Minute - Alone, false}), untold, New},
+		"another tunnel was seen":                   {time.Minute, time.Minute, true, alone, time.Minute - Shared + 1, Known},
+		"another tunnel was seen, then one of ours": {time.Minute, time.Minute, true, append(alone, look{30 * time.Second, false}), time.Minute - Shared + 1, Known},
+		"another tunnel was seen long ago":          {time.Minute, time.Minute, true, alone, time.Minute - Shared, New},
 	} {
-		if old := c.passed != untold && c.now-c.passed > Fresh; old {
-			if got := remember().Enter("id", Arrival{Passed: start.Add(c.passed), Now: start.Add(c.now), Lives: true}); got != New {
-				t.Errorf("%s, by a link that lives: %d", name, got)
-			}
+		m := remember()
+		if c.shared != untold {
+			m.Share(start.Add(c.shared))
+		}
+		for _, l := range c.looks {
+			m.Looked(start.Add(l.at), l.alone)
 		}
 		a := Arrival{Passed: start.Add(c.passed), Now: start.Add(c.now), Again: c.again}
 		if c.passed == untold {
 			a.Passed = time.Time{}
 		}
-		if got := remember().Enter("id", a); got != c.want {
+		if got := m.Enter("id", a); got != c.want {
 			t.Errorf("%s: %d, want %d", name, got, c.want)
 		}
-		sole := remember()
-		sole.Sole()
-		want := c.want
-		if c.again && c.now-c.passed <= Fresh || c.passed == untold {
-			want = New
+	}
+}
+
+// What the proxy sends again waits for the next look, if that can tell.
+func TestUnsure(t *testing.T) {
+	m := remember()
+	m.Looked(start, true)
+	at := func(d time.Duration) Arrival { return Arrival{Passed: start.Add(d), Now: start.Add(d), Again: true} }
+	first := at(20 * time.Second)
+	first.Again = false
+	if m.Enter("known", first) != New {
+		t.Fatal("a first one is not begun")
+	}
+	for name, a := range map[string]Arrival{"a first one": first, "shared": at(time.Second), "no time is told": {Now: start, Again: true},
+		"too late": {Passed: start.Add(20 * time.Second), Now: start.Add(20*time.Second + FreshAgain + 1), Again: true}} {
+		if m.Unsure("id", a) != nil {
+			t.Errorf("%s waits", name)
 		}
-		if got := sole.Enter("id", a); got != want {
-			t.Errorf("%s, and no other tunnel was there: %d, want %d", name, got, want)
-		}
-		sole.Share(start)
-		if got := sole.Enter("another", a); got != c.want {
-			t.Errorf("%s, and one came: %d, want %d", name, got, c.want)
-		}
+	}
+	if m.Unsure("known", at(20*time.Second)) != nil {
+		t.Error("one that is known waits")
+	}
+	a := at(9 * time.Second)
+	a.Passed = start.Add(Alone)
+	looks := m.Unsure("id", a)
+	if looks == nil {
+		t.Fatal("it does not wait for a look")
+	}
+	m.Looked(start.Add(9*time.Second), true)
+	select {
+	case <-looks:
+	default:
+		t.Fatal("it is not told of a look")
+	}
+	if m.Unsure("id", a) == nil {
+		t.Error("it does not wait for one that began later")
+	}
+	m.Looked(start.Add(Alone+1), true)
+	if m.Unsure("id", a) != nil || m.Enter("id", a) != New {
+		t.Error("it is clear, and does not begin")
 	}
 }
 
