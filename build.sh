@@ -36,7 +36,7 @@ usage() {
 		                   [--list] [--write]; faults --soak 10m [--seed N] [--systems …]: random faults
 		./build.sh busy    each Go package's tests ten times, three at a time, beside four loops that keep the machine busy:
 		                   an hour and more; busy 2: twice
-		./build.sh simulate  a million stories of tunnels, links and a proxy, in virtual time: 3 minutes; simulate 7 traces
+		./build.sh simulate  a million stories of tunnels, links, visitors and a proxy, in virtual time: 10 minutes; simulate 7 traces
 		                   the one of that seed, simulate 0-5000 plays those
 		./build.sh fuzz    fuzzes every parser of untrusted text for a minute; fuzz 1h: for an hour each;
 		                   fuzz 1h FuzzX: one of them

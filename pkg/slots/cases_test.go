@@ -79,7 +79,7 @@ slots 2
 slots 0
 0s expose
 118ms deny 17.018s
-5.424s mute 0 0
+5.424s mute 0 0 1m15s
 16.41s reconnect 0
 16.506s stop 0 20.716s`},
 	{"the link over which the second look goes is silent: what the first one saw is confirmed over the next link", `
@@ -87,8 +87,8 @@ slots 1
 0s expose
 38ms kill 0 0
 1.285s expose
-1.382s mute 1 0
-11.656s mute 0 1`},
+1.382s mute 1 0 1m15s
+11.656s mute 0 1 1m15s`},
 	{"a take is granted, and its link lost before the answer", `
 slots 2
 0s expose
@@ -110,6 +110,51 @@ slots 2
 22.501s kill 0 0
 22.694s reconnect 0
 22.767s stop 0 18.126s`},
+	{"an older tunnel has just given its slots back, and still answers what it has begun: the newer finds nobody, and is not alone", `
+slots 2
+0s expose
+9.502s expose
+9.618s close 0`},
+	{"of a single slot: the older tunnel learns of the newer before that one serves", `
+slots 1
+0s expose
+14.451s expose
+17.435s kill 1 0`},
+	{"sockets are removed while the older tunnel is about to lose them to a newer: that one finds nobody, and connections that nginx keeps lead to the older", `
+slots 3
+0s expose
+1.704s reopen 0
+3.632s expose
+6.822s wipe
+9.673s expose
+12.635s kill 2 0`},
+	{"a newer tunnel comes and begins while the older is suspended; what that one then finds in its buffers, or is sent again, it does not know", `
+slots 4
+0s expose
+23.004s stop 0 15.298s
+23.234s expose
+24.711s close 1`},
+	{"both are suspended by turns", `
+slots 2
+0s expose
+13.313s expose
+13.511s stop 0 20.758s
+24.603s stop 1 19.682s
+39.783s kill 0 0
+42.026s kill 1 1`},
+	{"a newer tunnel comes while nobody can be asked", `
+slots 4
+0s expose
+14.179s blind 20.794s
+16.282s expose
+16.384s reopen-fails 1`},
+	{"a tunnel is suspended between its look and its take: it looks again", `
+slots 1
+0s expose
+12.66s kill 0 0
+12.839s stop 0 9.198s
+13.182s expose
+23.505s kill 1 1`},
 }
 
 func TestSlotStories(t *testing.T) {

@@ -14,27 +14,29 @@ import (
 // to as the time passes (judge_test.go). FoundationDB and TigerBeetle test such code so.
 
 const (
-	simDial    = 2 * time.Second  // the longest login
-	simSilence = 2 * time.Second  // a tunnel notices so soon that a link has gone silent
-	simStale   = 75 * time.Second // sshd does so late
-	simAsk     = 3 * time.Second  // for how long a question waits (probe.Question.Timeout)
+	simDial    = 2 * time.Second        // the longest login
+	simSilence = 2 * time.Second        // a tunnel notices so soon that a link has gone silent
+	simStale   = 75 * time.Second       // sshd does so late
+	simFirst   = 300 * time.Millisecond // for how long one waits that comes before a take
+	simAsk     = 3 * time.Second        // for how long a question waits (probe.Question.Timeout)
 )
 
 // world is the proxy, and the time.
 type world struct {
 	*rand.Rand
-	now     time.Duration
-	due     []event // a heap
-	orders  int
-	port    bool // one exclusive slot
-	slots   []simSlot
-	tunnels []*simTunnel
-	slow    time.Duration // until then everything takes long
-	blind   time.Duration // until then it cannot be asked who answers
-	denied  time.Duration // until then sshd refuses every request
-	foreign time.Duration // until then nginx leads elsewhere
-	judged  judged
-	trace   func(format string, args ...any) // nil: none
+	now      time.Duration
+	due      []event // a heap
+	orders   int
+	port     bool // one exclusive slot
+	slots    []simSlot
+	tunnels  []*simTunnel
+	slow     time.Duration // until then everything takes long
+	blind    time.Duration // until then it cannot be asked who answers
+	denied   time.Duration // until then sshd refuses every request
+	foreign  time.Duration // until then nginx leads elsewhere
+	judged   judged
+	visitors visitors
+	trace    func(format string, args ...any) // nil: none
 }
 
 // simSlot is who gets the visitors of a slot. The zero value: nobody, and nginx answers 502.
@@ -168,34 +170,36 @@ func (t *simTunnel) serve(a Act, l *simLink, sent time.Duration, held bool) {
 	t.answer(a, l, how)
 }
 
-// see is who answers at a slot.
-func (t *simTunnel) see(slot int) Sight {
+// see is who answers at a slot, and whether that is another tunnel, which learns of this one so.
+func (t *simTunnel) see(slot int) (seen Sight, another bool) {
 	own := t.slots[slot]
 	switch {
 	case t.now < t.blind:
-		return Unknown
+		return Unknown, false
 	case own.nobody() || t.now < t.foreign:
 		t.learns() // nginx tells the time
 		if t.now < t.foreign {
-			return Foreign
+			return Foreign, false
 		}
-		return Nobody
+		return Nobody, false
 	case own.silent():
 		t.judged.tardy = t.now
-		return Silent
+		return Silent, false
 	case own.tunnel == t:
 		t.learns()
-		return Ours
+		return Ours, false
 	}
-	t.after(0, func() { own.tunnel.runs(func() { own.tunnel.table.Asked(t.clock()) }) })
+	t.after(0, func() {
+		own.tunnel.runs(func() { own.tunnel.memory.Share(t.clock()); own.tunnel.table.Asked(t.clock()) })
+	})
 	knew := t.knows > 0
 	t.learns()
 	switch {
 	case !knew || own.tunnel.knows == 0:
 		t.judged.tardy = t.now
-		return Unknown
+		return Unknown, true
 	case own.tunnel.newerThan(t):
-		return Newer
+		return Newer, true
 	}
-	return Older
+	return Older, true
 }

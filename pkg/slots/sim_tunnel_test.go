@@ -28,6 +28,8 @@ type simTunnel struct {
 	asked     []LinkID   // by slot, of which link an answer is waited for
 	planned   time.Duration
 	wake      func()
+	heir      *simTunnel // whose gate's memory this one has
+	simGate
 	wrongs
 }
 
@@ -40,6 +42,7 @@ type simLink struct {
 	hears   bool          // a newer tunnel has asked at it
 	server  bool          // the sshd process lives
 	silent  time.Duration // since then nothing passes; 0: never
+	deaf    bool          // what the proxy sends does arrive in spite of it
 	order   time.Duration // when the last request that was sent arrives
 	listens []int         // by slot: the listeners that sshd keeps for it
 }
@@ -95,12 +98,13 @@ func (t *simTunnel) arrived(index int, renews bool) {
 	if t.ended > 0 || t.closing || t.table.replaced || t.table.yielded || old != 0 && !renews {
 		return
 	}
+	t.opens()
 	l := &simLink{id: LinkID(len(t.links)), index: index, up: t.now, client: true, server: true, listens: make([]int, len(t.slots))}
 	t.links = append(t.links, l)
 	for _, o := range t.links[1:] {
 		switch {
 		case o.leaves && o.index == index && o.client: // one at a time
-			o.server = false
+			t.ends(o)
 			t.lose(o)
 		case o.id == old:
 			o.leaves = true
@@ -137,13 +141,14 @@ func (t *simTunnel) tick() {
 
 // do has the links do what the table says, and closes those that it does not need any more.
 func (t *simTunnel) do(acts []Act) {
+	t.drains()
 	for _, a := range acts {
 		t.asks(a)
 	}
 	for _, l := range t.links[1:] {
 		if l.leaves && l.client && !t.table.Uses(l.id) {
 			l.leaves = false
-			t.after(t.between(0, 5*time.Second), func() { l.server = false; t.runs(func() { t.lose(l) }) })
+			t.after(t.between(0, 5*time.Second), func() { t.ends(l); t.runs(func() { t.lose(l) }) })
 		}
 	}
 	if t.closing && t.table.Quiet() {
@@ -162,12 +167,30 @@ func (t *simTunnel) asks(a Act) {
 			t.serve(a, l, sent, held)
 			return
 		}
-		t.after(t.between(time.Millisecond, 300*time.Millisecond), func() {
-			if t.see(a.Slot) == Newer {
-				t.answer(a, l, NotTaken)
-			} else {
-				t.after(t.between(time.Millisecond, 100*time.Millisecond), func() { t.serve(a, l, sent, held) })
-			}
+		t.looksFirst(a, l, sent, held)
+	})
+}
+
+// looksFirst asks who has a slot before it is taken: once more when the process was suspended meanwhile.
+func (t *simTunnel) looksFirst(a Act, l *simLink, sent time.Duration, held bool) {
+	t.after(t.between(time.Millisecond, simFirst), func() {
+		seen, another := t.see(a.Slot)
+		then := t.now
+		back := t.between(time.Millisecond, 100*time.Millisecond)
+		t.after(back/2, func() {
+			t.runs(func() {
+				if !l.client || l.silent > 0 {
+					return
+				}
+				switch t.hasSeen(seen, another, then); {
+				case seen == Newer:
+					t.answer(a, l, NotTaken)
+				case t.now-then > 2*simFirst:
+					t.looksFirst(a, l, sent, held)
+				default:
+					t.after(back-back/2, func() { t.serve(a, l, sent, held) })
+				}
+			})
 		})
 	})
 }
@@ -194,7 +217,7 @@ func (t *simTunnel) answer(a Act, l *simLink, how Outcome) {
 			}
 			t.do(t.table.Answered(a.Slot, a.Link, how, t.clock()))
 			if how == Refused && !t.port { // the link is of no use
-				l.server = false
+				t.ends(l)
 				t.lose(l)
 			}
 		})
@@ -222,7 +245,16 @@ func (t *simTunnel) look() {
 	for i := range seen {
 		t.after(t.between(time.Millisecond, took), func() {
 			if over.silent == 0 && over.server {
-				seen[i] = t.see(i)
+				var another bool
+				seen[i], another = t.see(i)
+				then := t.now
+				t.after(t.way(), func() {
+					t.runs(func() {
+						if over.client && over.silent == 0 {
+							t.hasSeen(seen[i], another, then)
+						}
+					})
+				})
 			} else {
 				t.hindered = t.now
 			}
@@ -241,14 +273,16 @@ func (t *simTunnel) looked(began time.Duration, seen []Sight) {
 	t.runs(func() {
 		t.say("%d has seen %v", t.name, seen)
 		t.looking = began
-		t.do(t.table.Looked(epoch.Add(began), seen, t.clock()))
+		acts := t.table.Looked(epoch.Add(began), seen, t.clock())
+		t.hasLooked(began, seen)
+		t.do(acts)
 		t.judgeReplaced()
 	})
 }
 
 // kill ends a link, of which both ends learn. The file of a socket stays, and nobody answers there.
 func (t *simTunnel) kill(l *simLink) {
-	l.server = false
+	t.ends(l)
 	t.after(t.between(time.Millisecond, 100*time.Millisecond), func() { t.runs(func() { t.lose(l) }) })
 }
 
@@ -292,72 +326,6 @@ func (t *simTunnel) leaves(then func()) {
 
 const yieldSim = 2 * time.Second
 
-// cedes leaves a port to a newer tunnel, until that one stands, or has gone.
-func (t *simTunnel) cedes() {
-	if t.ended > 0 || t.closing || t.table.replaced {
-		return
-	}
-	t.do(t.table.Yield(t.clock()))
-	if t.ceding {
-		return
-	}
-	t.say("%d cedes", t.name)
-	t.ceding = true
-	most := t.now + keepsSim
-	var look func()
-	look = func() {
-		var keeper *simTunnel
-		for _, o := range t.tunnels {
-			if o.newerThan(t) && o.marked() {
-				keeper = o
-			}
-		}
-		switch {
-		case !t.ceding:
-		case keeper == nil:
-			t.ceding = false
-			t.resumes()
-		case keeper.table.held || t.now > most:
-			t.say("%d is replaced", t.name)
-			t.ceding = false
-			t.table.Replace()
-			t.do(t.table.Settle(t.clock()))
-		default:
-			t.after(t.between(500*time.Millisecond, time.Second), func() { t.runs(look) })
-		}
-	}
-	t.after(t.between(time.Millisecond, time.Second), func() { t.runs(look) })
-}
-
-// keepsSim is how long a newer tunnel may take to stand, where it cannot say so.
-const keepsSim = 5 * time.Second
-
-// marked reports whether a process of sshd shows that the tunnel is there.
-func (t *simTunnel) marked() bool {
-	return slices.ContainsFunc(t.links[1:], func(l *simLink) bool { return l.server })
-}
-
-// hears: a newer tunnel wants a port that a link of this one has. Who does not answer is ended.
-func (t *simTunnel) hears(l *simLink) {
-	if l.hears {
-		return
-	}
-	l.hears = true
-	t.after(t.between(time.Millisecond, 100*time.Millisecond), func() {
-		if l.silent == 0 {
-			t.runs(t.cedes)
-		}
-	})
-	t.after(asksSim, func() {
-		l.hears = false
-		if l.server && slices.ContainsFunc(t.slots, func(s simSlot) bool { return s.link == l }) {
-			t.kill(l)
-		}
-	})
-}
-
-const asksSim = 2500 * time.Millisecond
-
 func (t *simTunnel) resumes() {
 	if t.ended > 0 || t.closing || t.table.replaced || !t.table.yielded {
 		t.table.yielded = false
@@ -389,7 +357,8 @@ func (t *simTunnel) end() {
 	t.say("%d has ended", t.name)
 	t.ended = t.now
 	for _, l := range t.links[1:] {
-		l.client, l.server = false, false
+		l.client = false
+		t.ends(l)
 	}
 	if t.before != nil {
 		t.before.runs(t.before.resumes)

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -36,12 +37,12 @@ var happenings = []struct {
 	socket, exposing bool
 }{
 	{what: "expose", weight: 6, exposing: true},
-	{what: "reopen", weight: 2, on: true, exposing: true},       // another tunnel is opened in its place
-	{what: "reopen-fails", weight: 2, on: true, exposing: true}, // and fails after a while
-	{what: "kill", weight: 6, on: true, link: true},             // both ends learn
-	{what: "mute", weight: 4, on: true, link: true},             // nothing passes any more
-	{what: "reconnect", weight: 3, on: true},                    // new links take over from those that are there
-	{what: "stop", weight: 4, on: true, lasts: true},            // the process is suspended
+	{what: "reopen", weight: 2, on: true, exposing: true},        // another tunnel is opened in its place
+	{what: "reopen-fails", weight: 2, on: true, exposing: true},  // and fails after a while
+	{what: "kill", weight: 6, on: true, link: true},              // both ends learn
+	{what: "mute", weight: 4, on: true, link: true, lasts: true}, // nothing passes any more; sshd notices after that time
+	{what: "reconnect", weight: 3, on: true},                     // new links take over from those that are there
+	{what: "stop", weight: 4, on: true, lasts: true},             // the process is suspended
 	{what: "close", weight: 2, on: true},
 	{what: "die", weight: 1, on: true},
 	{what: "wipe", weight: 3, socket: true},   // the files of the sockets are removed
@@ -98,6 +99,12 @@ func tell(seed uint64) (s story) {
 			}
 			if k.what == "stop" {
 				h.lasts = min(h.lasts, 60*time.Second)
+			}
+			if k.what == "mute" {
+				h.lasts = simStale
+				if r.IntN(2) == 0 { // a program of root's ends it
+					h.lasts = 2*time.Second + time.Duration(r.Int64N(int64(3*time.Second))).Truncate(time.Millisecond)
+				}
 			}
 		}
 		s.all = append(s.all, h)
@@ -182,6 +189,12 @@ func (s story) play(seed uint64, trace func(string, ...any)) string {
 	n := max(s.slots, 1)
 	w := &world{Rand: rand.New(rand.NewPCG(seed, 2)), now: time.Second, port: s.slots == 0, slots: make([]simSlot, n), trace: trace, due: make([]event, 0, 64)}
 	w.judged = judged{next: w.now, lost: make([]time.Duration, n), empty: make([]time.Duration, n)}
+	w.visitors.Rand = rand.New(rand.NewPCG(seed, 3))
+	defer w.visitors.count()
+	w.visitors.alone = !slices.ContainsFunc(s.all[min(1, len(s.all)):], func(h happening) bool { return h.what != "kill" && h.what != "mute" && h.what != "reconnect" })
+	if s.slots > 0 {
+		w.arrives(time.Second + s.all[len(s.all)-1].at + 10*time.Second)
+	}
 	for _, h := range s.all {
 		w.run(time.Second + h.at)
 		if w.judged.wrong != "" {
@@ -220,6 +233,7 @@ func (w *world) happens(h happening) {
 		w.judged.wiped = w.now
 	case "foreign":
 		w.foreign, over = max(w.foreign, w.now+h.lasts), h.lasts
+		w.reloads()
 	case "blind":
 		w.blind, over = max(w.blind, w.now+h.lasts), h.lasts
 	case "deny":
@@ -249,7 +263,8 @@ func (w *world) befalls(t *simTunnel, h happening) time.Duration {
 		if l := t.links[id]; id != 0 && l.silent == 0 {
 			l.silent = w.now
 			w.after(simSilence, func() { t.runs(func() { t.lose(l) }) })
-			w.after(simStale, func() { l.server = false })
+			l.deaf = w.visitors.IntN(3) == 0
+			w.after(h.lasts, func() { t.ends(l) })
 			return simSilence + simDial
 		}
 	case "reconnect":
@@ -260,7 +275,9 @@ func (w *world) befalls(t *simTunnel, h happening) time.Duration {
 		})
 	case "stop":
 		t.stopped = max(t.stopped, w.now+h.lasts)
-		w.after(t.stopped-w.now, w.forgive)
+		until := t.stopped
+		w.after(until-w.now, w.forgive)
+		w.after(simAlive+w.visitors.span(0, 10*time.Second), func() { w.notices(t.process, until) })
 		return h.lasts + simDial
 	case "close":
 		t.runs(t.close)
@@ -273,12 +290,24 @@ func (w *world) befalls(t *simTunnel, h happening) time.Duration {
 	return simDial
 }
 
+// notices: sshd has not heard of a process for long.
+func (w *world) notices(p *process, until time.Duration) {
+	for _, t := range w.tunnels {
+		for _, l := range t.links[1:] {
+			if t.process == p && w.now < until && l.server && l.up < w.now-simAlive {
+				t.kill(l)
+			}
+		}
+	}
+}
+
 // reopens opens a tunnel in the place of another. That it holds is seen after a while, or it fails then.
 func (w *world) reopens(t *simTunnel, holds bool) time.Duration {
 	if t.closing || t.isStopped() || t.reopening {
 		return 0
 	}
 	next := w.expose(t.process)
+	next.heir = t
 	next.before, t.reopening = t, true
 	if next.before.table.replaced {
 		next.before = nil
@@ -332,6 +361,13 @@ func TestSlotsSimulated(t *testing.T) {
 			}
 		})
 	}
+	t.Cleanup(func() {
+		t.Log(countsText())
+		ran, refused := counted[ranAlone].Load(), counted[refusedAlone].Load()
+		if to-from >= 10_000 && (ran < 10 || refused > ran/2) { // it would be safe to begin nothing twice that way
+			t.Errorf("of a tunnel that is alone %d ran when sent again, and %d were refused that never began", ran, refused)
+		}
+	})
 }
 
 // told is a story and what happened in it.
