@@ -25,9 +25,7 @@ func (s *supervisor) show() {
 			serving++
 		}
 	}
-	if held > 0 {
-		serving = max(serving, 1) // a link that is about to be replaced
-	}
+	serving = max(serving, min(held, 1)) // a link that is about to be replaced
 	if s.refusal != nil && (s.ceding != nil || held == 0 && s.table.Exclusive() && s.up() > 0) { // without a link, why there is none is the newer cause
 		why = s.refusal
 		_, retryAt = s.table.Lacking()
@@ -122,23 +120,18 @@ func (s *supervisor) lookAround() {
 			if s.failed == nil {
 				s.noted = s.arrivals.Load() // the question's among them
 				acts := s.table.Looked(now, seen, time.Now())
-				s.remember(now, seen)
+				_, astray := s.table.Holding()
+				if s.gate != nil && (astray > 0 || slices.Contains(seen, slots.Ours)) {
+					s.gate.looked(now, astray == 0)
+				}
 				s.apply(acts)
 				s.show()
-				if _, astray := s.table.Holding(); astray > 0 && s.takes != "" {
+				if astray > 0 && s.takes != "" {
 					s.hooks.lookAtPort()
 				}
 			}
 		})
 	})
-}
-
-// remember has the gate know what a look saw.
-func (s *supervisor) remember(began time.Time, seen []slots.Sight) {
-	_, astray := s.table.Holding()
-	if s.gate != nil && (astray > 0 || slices.Contains(seen, slots.Ours)) {
-		s.gate.looked(began, astray == 0)
-	}
 }
 
 // exposure takes what was seen after a link came up.

@@ -39,8 +39,6 @@ const (
 	// on a link that was not served: this process may have stood still, and the proxy may have asked another tunnel meanwhile, which
 	// it does when sshd has ended the link: after 30 s at least (ClientAliveInterval 1, ClientAliveCountMax 30).
 	Fresh = 20 * time.Second
-	// FreshAgain is how old one may be that the proxy has sent before: to a silent link, which was ended after 2 to 5 s.
-	FreshAgain = 8 * time.Second
 	// Shared is for how long requests may go to another tunnel, once it was seen: by connections that the proxy kept, until
 	// that tunnel has learnt that it is replaced or, if it cannot, until sshd has ended its links.
 	Shared = 45 * time.Second
@@ -137,7 +135,7 @@ func (m *Memory) Unsure(id string, a Arrival) <-chan struct{} {
 	key := keyOf(id)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if _, known := m.ids[key]; known || a.Passed.Before(m.shared) || m.looked.After(a.Passed) || a.Now.Sub(a.Passed) > FreshAgain {
+	if _, known := m.ids[key]; known || a.Passed.Before(m.shared) || m.looked.After(a.Passed) {
 		return nil
 	}
 	return m.news
@@ -168,7 +166,7 @@ func (m *Memory) elsewhere(a Arrival) bool {
 		return a.Again
 	}
 	age := a.Now.Sub(a.Passed)
-	if a.Again && (a.Passed.Before(m.shared) || !m.looked.After(a.Passed) || age > FreshAgain) {
+	if a.Again && (a.Passed.Before(m.shared) || !m.looked.After(a.Passed)) {
 		return true
 	}
 	return a.Passed.Before(m.since.Add(-ClockStep)) || age > Fresh && !a.Lives
