@@ -97,7 +97,7 @@ const (
 	Another                 // it leads to another tunnel, and one of the two does not know its time yet
 	Elsewhere               // it answers, but leads elsewhere
 	Nobody                  // it answers 502, 503 or 504: nothing serves it
-	Guarded                 // it wants a login or leads to another host: it cannot be told
+	Guarded                 // a login, a firewall or a rule stands before it: it cannot be told
 	Unreachable             // it cannot be opened
 )
 
@@ -189,16 +189,14 @@ func meaning(q Question, resp *http.Response) Finding {
 	case resp.Header.Get(ExposedHeader) == SaysUnknown:
 		return Finding{Kind: Another, Answer: "another taipy-tunnel"}
 	}
+	page, _ := io.ReadAll(io.LimitReader(resp.Body, pageMost))
+	if guard, is := guarded(q, resp, page); is {
+		return Finding{Kind: Guarded, Answer: answer + guard}
+	}
 	switch resp.StatusCode {
-	case http.StatusUnauthorized, http.StatusForbidden, http.StatusProxyAuthRequired:
-		return Finding{Kind: Guarded, Answer: answer}
 	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		return Finding{Kind: Nobody, Answer: answer, Late: resp.StatusCode == http.StatusGatewayTimeout}
 	}
-	if resp.StatusCode/100 == 3 {
-		return Finding{Kind: Guarded, Answer: answer}
-	}
-	page, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
 	return Finding{Kind: Elsewhere, Answer: answer, Unknown: resp.StatusCode == http.StatusNotFound && bytes.Contains(page, []byte(ownPage))}
 }
 

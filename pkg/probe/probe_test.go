@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -55,6 +56,13 @@ func ours(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
+func answers(code int, page string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(code)
+		_, _ = w.Write([]byte(page))
+	}
+}
+
 func TestFindings(t *testing.T) {
 	status := func(code int) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(code) }
@@ -63,15 +71,43 @@ func TestFindings(t *testing.T) {
 		handler http.HandlerFunc
 		want    Kind
 	}{
-		"the tunnel":           {ours, Ours},
-		"another page":         {status(200), Elsewhere},
-		"a newer tunnel":       {another(SaysNewer), Newer},
-		"an older tunnel":      {another(SaysOlder), Older},
-		"nginx without tunnel": {status(502), Nobody},
-		"the away page":        {status(503), Nobody},
-		"a mute socket":        {status(504), Nobody},
-		"a broken app":         {status(500), Elsewhere},
-		"a login":              {status(401), Guarded},
+		"the tunnel":              {ours, Ours},
+		"another page":            {status(200), Elsewhere},
+		"a newer tunnel":          {another(SaysNewer), Newer},
+		"an older tunnel":         {another(SaysOlder), Older},
+		"nginx without tunnel":    {status(502), Nobody},
+		"the away page":           {status(503), Nobody},
+		"a mute socket":           {status(504), Nobody},
+		"a broken app":            {status(500), Elsewhere},
+		"a password of HTTP":      {status(401), Guarded},
+		"a rule for addresses":    {status(403), Guarded},
+		"a firewall's 406":        {status(406), Guarded},
+		"too many questions":      {status(429), Guarded},
+		"a network's sign-in":     {status(511), Guarded},
+		"no such page":            {status(404), Elsewhere},
+		"another host's nginx":    {status(421), Elsewhere},
+		"a client certificate":    {answers(400, "<title>400 No required SSL certificate was sent</title>"), Guarded},
+		"TLS that was not spoken": {answers(400, "<title>400 The plain HTTP request was sent to HTTPS port</title>"), Elsewhere},
+		"a login form":            {answers(200, `<form><input name="p" type="password"></form>`), Guarded},
+		"a page without a form":   {answers(200, `<p>type="password"</p>`), Elsewhere},
+		"a riddle for browsers":   {answers(200, `<script id="anubis_challenge" type="application/json">`), Guarded},
+		"a rejected request":      {answers(200, "The requested URL was rejected. Please consult with your administrator."), Guarded},
+		"Cloudflare's riddle": {func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("cf-mitigated", "challenge")
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}, Guarded},
+		"a redirect to a login of that host": {func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path != "/hub/login" {
+				http.Redirect(w, r, "/hub/login?next=%2F", http.StatusFound)
+			}
+		}, Guarded},
+		"a redirect to nothing": {func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/nothing" {
+				w.WriteHeader(http.StatusNotFound)
+				return
+			}
+			http.Redirect(w, r, "/nothing", http.StatusFound)
+		}, Elsewhere},
 		"a redirect elsewhere": {func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "https://login.invalid/", http.StatusFound)
 		}, Guarded},
@@ -95,6 +131,21 @@ func TestFindings(t *testing.T) {
 	}
 }
 
+// What is seen of what stands before the tunnel is told; of a redirect nothing but the host, for what follows may be a secret.
+func TestWhatStandsBeforeIsTold(t *testing.T) {
+	for want, handler := range map[string]http.HandlerFunc{
+		"400 Bad Request, it wants a client certificate": answers(400, "400 No required SSL certificate was sent"),
+		"200 OK, a page that asks for a password":        answers(200, "<INPUT TYPE='password'>"),
+		"302 Found, to login.invalid": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "https://login.invalid/authorize?state=secret", http.StatusFound)
+		},
+	} {
+		if f := ask(t, true, handler); f.Answer != want {
+			t.Errorf("%q, want %q", f.Answer, want)
+		}
+	}
+}
+
 func TestAddressThatIsAboutToLeadHere(t *testing.T) {
 	var n atomic.Int32
 	f := ask(t, false, func(w http.ResponseWriter, r *http.Request) {
@@ -114,9 +165,9 @@ func TestUnreachableIsToldOnceWithoutTheURL(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	url := "http://" + l.Addr().String() + "/?secret=1"
+	site := "http://" + l.Addr().String() + "/?secret=1"
 	l.Close()
-	f := URL(t.Context(), Question{URL: url, Ask: "q", Reply: "a"})
+	f := URL(t.Context(), Question{URL: site, Ask: "q", Reply: "a"})
 	if f.Kind != Unreachable || strings.Contains(f.Answer, "secret") {
 		t.Errorf("found %+v", f)
 	}
@@ -171,7 +222,7 @@ func TestTimeOfTheProxy(t *testing.T) {
 					h.Set(name, value)
 				}
 			}
-			f := judge(Question{Reply: "answer"}, &http.Response{StatusCode: status, Header: h, Body: http.NoBody}, nil)
+			f := judge(Question{Reply: "answer"}, &http.Response{StatusCode: status, Header: h, Body: http.NoBody, Request: &http.Request{URL: &url.URL{}}}, nil)
 			got := ""
 			if !f.Time.IsZero() {
 				got = f.Time.UTC().Format(time.RFC3339Nano)
