@@ -87,6 +87,8 @@ int32_t tt_info(char *buf, size_t len);
  *   remote          TCP port on a plain proxy's 127.0.0.1, or path of a unix socket; default: what a
  *                   prepared proxy says of itself, else 8080
  *   url             what visitors open; default: what the proxy says, else http://HOST/
+ *   check           who asks before it is "up" whether url leads here: "url" (this machine alone), "link" (the
+ *                   proxy alone), "off"; default: this machine, or where it does not get there, the proxy
  *   target          "host:port" of the app; "" (default): no app yet, state "waiting"
  *   access          "token" (default), "public", or {"user":"password",…}
  *   token           at least 128 bits; default: derived from the key that logs in
@@ -135,6 +137,7 @@ int32_t tt_reconnect(int64_t handle);
  *   target      where the app listens now, "" if nowhere
  *   checked     how the URL was seen to lead here: "url" (opened from this machine),
  *               "link" (through the link to the proxy's own port), "" (could not be checked)
+ *   unchecked   why it could not be, or was not to be, in a few words; "" where it was
  *   links       SSH connections that serve visitors, or stand by to
  *   slots       listening ends on the proxy
  *   access      "token", "password" or "public"; "" if nobody is asked (raw)

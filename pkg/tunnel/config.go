@@ -80,6 +80,10 @@ type Config struct {
 	// URL is what visitors open, http or https. "": what a prepared proxy says of itself, else
 	// http://HOST/ of Server.
 	URL string `json:"url"`
+	// Check says who asks, before Expose returns, whether URL leads here: CheckURL, CheckLink or CheckOff. "": this
+	// machine, and where it does not get there, the proxy. What the tunnel looks at later stays: who has its slots, and who
+	// reaches them past nginx.
+	Check Check `json:"check"`
 	// Target is where the app listens, "host:port". "": there is no app yet; see SetTarget. To an
 	// address of this machine, or localhost, connections are kept; to another one each request has
 	// its own.
@@ -109,6 +113,17 @@ type Config struct {
 	// called.
 	Control func(network, address string, c syscall.RawConn) error `json:"-"`
 }
+
+// Check is who asks whether the URL of a tunnel leads to it.
+type Check string
+
+// The checks. Of each, what cannot be told (a login, a firewall or a rule for addresses stands before the tunnel) is no
+// error, and Status.Unchecked says what was seen.
+const (
+	CheckURL  Check = "url"  // this machine alone, as visitors would
+	CheckLink Check = "link" // the proxy alone: its own nginx, over the link
+	CheckOff  Check = "off"  // nobody
+)
 
 // Servers is a list that may be written in JSON as one string.
 type Servers []string

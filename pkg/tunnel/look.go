@@ -22,32 +22,39 @@ import (
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshlink"
 )
 
-// verify asks the public URL whether it leads here: from this machine, or where that is not
-// possible over the link, from the proxy itself. An address that answers but leads elsewhere is
+// verify asks the public URL whether it leads here, as Config.Check says. An address that answers but leads elsewhere is
 // asked again until ctx ends; one that cannot be asked is let pass, and the status says so.
 func (t *Tunnel) verify(ctx context.Context) error {
+	if t.cfg.Check == CheckOff {
+		t.unasked.Store(true)
+		t.board.edit(func(s *Status) { s.Unchecked = "nobody was asked: check is off" })
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, checkFor)
 	defer cancel()
-	question, end := t.question()
+	q, end := t.question()
 	defer end()
-
-	direct := make(chan probe.Finding, 1)
-	t.tasks.Go(func() { direct <- probe.URL(ctx, question) })
-	overLink := make(chan probe.Finding, 1)
-	var untold *probe.Finding // it could not be asked over the link
-	late := time.NewTimer(headStart)
-	defer late.Stop()
+	ways := probe.Ways{HeadStart: headStart}
+	if t.cfg.Check != CheckLink {
+		ways.Here = &q
+	}
+	if t.cfg.Check != CheckURL {
+		within := t.fromProxy(q, t.sup.dial)
+		ways.There = &within
+	}
 	if e := t.endpoint.Load(); e.prepared && e.url != e.inside { // the proxy does not know the URL: it says nothing of where that leads
-		late.Stop()
+		ways.HeadStart = 0
 	}
-	asked := false
-	askLink := func() {
-		if !asked {
-			asked = true
-			question := t.fromProxy(question, t.sup.dial)
-			t.tasks.Go(func() { overLink <- probe.URL(ctx, question) })
+	told := make(chan struct{})
+	var f probe.Finding
+	how := "url"
+	t.tasks.Go(func() {
+		defer close(told)
+		there := false
+		if f, there = ways.Ask(ctx, t.tasks.Go); there {
+			how = "link"
 		}
-	}
+	})
 	for {
 		s, changed := t.board.read()
 		if s.State == Failed || s.State == Replaced {
@@ -55,24 +62,10 @@ func (t *Tunnel) verify(ctx context.Context) error {
 		}
 		select {
 		case <-changed:
-		case f := <-direct:
-			if f.Kind != probe.Unreachable {
-				return t.verified(ctx, f, "url")
-			}
-			t.log.Debug("the URL cannot be opened from this machine", "reason", f.Answer)
-			if untold != nil {
-				return t.verified(ctx, *untold, "link")
-			}
-			direct = nil
-			askLink()
-		case <-late.C:
-			askLink()
-		case f := <-overLink:
-			if f.Kind == probe.Unreachable && direct != nil { // the account may not open it there (permitopen); from here it may lead elsewhere
-				untold = &f
-				continue
-			}
-			return t.verified(ctx, f, "link")
+		case <-told:
+			return t.verified(ctx, f, how)
+		case <-t.life.Done():
+			return fault.Closed()
 		}
 	}
 }
@@ -82,7 +75,7 @@ func (t *Tunnel) verified(ctx context.Context, f probe.Finding, how string) erro
 	t.check.learn(f.Time) // an older tunnel asks whether this one is newer
 	switch f.Kind {
 	case probe.Ours:
-		t.board.edit(func(s *Status) { s.Checked = how })
+		t.board.edit(func(s *Status) { s.Checked, s.Unchecked = how, "" })
 		t.log.Info("the URL leads here", "url", t.endpoint.Load().url, "checked", how)
 		return nil
 	case probe.Elsewhere, probe.Nobody, probe.Newer, probe.Older, probe.Another:
@@ -92,7 +85,9 @@ func (t *Tunnel) verified(ctx context.Context, f probe.Finding, how string) erro
 			return ctx.Err()
 		}
 		t.unasked.Store(f.Kind == probe.Unreachable) // each look asks again
-		t.log.Warn("the URL could not be checked", "url", t.endpoint.Load().url, "reason", f.Answer)
+		why := fault.Unchecked(f.Answer, f.Kind == probe.Guarded)
+		t.board.edit(func(s *Status) { s.Unchecked = why })
+		t.log.Warn("the URL could not be checked", "url", t.endpoint.Load().url, "reason", why)
 		return nil
 	}
 }
@@ -225,6 +220,11 @@ func (t *Tunnel) askURL(ctx context.Context, over link, wait time.Duration) prob
 		}
 		return f
 	case !t.unasked.Load():
+		return probe.Finding{Kind: probe.Unreachable}
+	case t.cfg.Check == CheckOff: // what visitors meet is not to be judged before it was seen to lead here
+		if f := askOver(ctx, over, t.fromProxy(q, over.Dial)); f.Kind == probe.Ours {
+			_ = t.verified(ctx, f, "link")
+		}
 		return probe.Finding{Kind: probe.Unreachable}
 	}
 	how, f := "url", probe.URL(ctx, q)

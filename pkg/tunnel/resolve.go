@@ -40,7 +40,7 @@ func (cfg Config) resolve() (resolved, error) {
 	if r.server, err = destination.Resolve(to); err != nil {
 		return resolved{}, err
 	}
-	for _, check := range []func() error{r.checkName, r.checkRemote, r.checkURL, r.checkAccess, r.checkAllow} {
+	for _, check := range []func() error{r.checkName, r.checkRemote, r.checkURL, r.checkCheck, r.checkAccess, r.checkAllow} {
 		if err := check(); err != nil {
 			return resolved{}, err
 		}
@@ -58,6 +58,14 @@ func (r *resolved) checkURL() error {
 		return fault.Config(`write {url="https://host/"}, without a user or password`, "url is not an http or https address")
 	}
 	return nil
+}
+
+func (cfg *Config) checkCheck() error {
+	switch cfg.Check {
+	case "", CheckURL, CheckLink, CheckOff:
+		return nil
+	}
+	return fault.Config(`write {check="off"}, {check="link"} or {check="url"}, or leave it out`, "check %s is none of these", fault.Quote(string(cfg.Check)))
 }
 
 // checkAllow refuses networks on a plain proxy.

@@ -25,7 +25,7 @@ func (s *supervisor) show() {
 			serving++
 		}
 	}
-	serving = max(serving, min(held, 1)) // a link that is about to be replaced
+	serving = max(serving, min(held, 1))                                                         // a link that is about to be replaced
 	if s.refusal != nil && (s.ceding != nil || held == 0 && s.table.Exclusive() && s.up() > 0) { // without a link, why there is none is the newer cause
 		why = s.refusal
 		_, retryAt = s.table.Lacking()

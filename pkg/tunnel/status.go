@@ -56,6 +56,8 @@ type Status struct {
 	// Checked says how URL was seen to lead here: "url" (opened from this machine), "link"
 	// (through the link to the proxy's own port), or "" (it could not be checked).
 	Checked string `json:"checked"`
+	// Unchecked is why it could not be checked, or was not to be (Config.Check), in a few words; "" where it was.
+	Unchecked string `json:"unchecked"`
 	// Links and Slots count the SSH connections that are up and the listening ends on the proxy.
 	Links int `json:"links"`
 	Slots int `json:"slots"`

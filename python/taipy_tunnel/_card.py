@@ -75,7 +75,8 @@ def _notes(status: Status) -> list[str]:
         wait = status.retry_at - datetime.datetime.now(datetime.timezone.utc)
         notes.append(f"Next attempt in {_age(max(wait, datetime.timedelta()))}.")
     if status.state in ("up", "degraded", "waiting") and not status.checked:
-        notes.append("The address could not be checked from here: open it to see that it leads to the app.")
+        why = f": {status.unchecked}" if status.unchecked else ""
+        notes.append(f"The address could not be checked{why}. Open it to see that it leads to the app.")
     if status.state not in ENDED:
         if status.warning:
             notes.append(f"Warning: {status.warning.message}; {status.warning.hint}.")

@@ -37,6 +37,7 @@ def expose(
     host_key: str | os.PathLike[str] | None = None,
     remote: int | str | None = None,
     url: str | None = None,
+    check: str | None = None,
     access: Access = None,
     token: str | bytes | None = None,
     token_version: int = 1,
@@ -70,6 +71,8 @@ def expose(
     remote          TCP port to take on the 127.0.0.1 of a plain proxy, or the path of a unix socket there.
                     None: what a prepared proxy says of itself, else 8080.
     url             What visitors open. None: what a prepared proxy says, else http://HOST/ of the server.
+    check           Who asks, before this returns, whether the URL leads here: "url", this machine alone; "link", the
+                    proxy alone; "off", nobody. None: this machine, and where it does not get there, the proxy.
     access          Whom to admit: "token" (default), who has the link `tunnel.url`; ("user", "password")
                     or a mapping of several; "public", everybody.
     token           Admits visitors, 22 random letters and digits or more. None: one that is derived
@@ -114,6 +117,7 @@ def expose(
                 host_key=text("host_key", host_key),
                 remote=slot("remote", remote),
                 url=text("url", url),
+                check=text("check", check),
                 via=text("via", via),
                 jump=text("jump", jump),
                 access=_settings.access(access),
@@ -131,7 +135,7 @@ def expose(
         tunnel.expose(settings, shown, patience)
     except BaseException as error:
         # A verbose traceback shows what this frame holds, and any of it may be a secret in the wrong place.
-        app = server = name = connections = key = key_passphrase = host_key = remote = url = access = token = None
+        app = server = name = connections = key = key_passphrase = host_key = remote = url = check = access = token = None
         token_version = expires = allow = raw = via = jump = keep_cluster = timeout = None  # type: ignore[assignment]
         # What is no TunnelError is a defect of ours, to be shown with its frames. A notebook shows the lines around a
         # raise, so this is not said there.

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 # The settings that people pass to expose(), and their names there.
 ARGUMENTS = {"target": "app"} | {name: name for name in (
-    "server", "name", "connections", "key", "key_passphrase", "host_key", "remote", "url", "access", "token",
+    "server", "name", "connections", "key", "key_passphrase", "host_key", "remote", "url", "check", "access", "token",
     "token_version", "expires", "allow", "raw", "via", "jump", "timeout",
 )}  # fmt: skip
 

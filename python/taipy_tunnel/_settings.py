@@ -46,6 +46,7 @@ class Settings:
     host_key: str
     remote: int | str  # 0: what the proxy says of itself, else DEFAULT_REMOTE
     url: str
+    check: str
     via: str
     jump: str
     access: str | dict[str, str]

@@ -54,6 +54,7 @@ class Status:
     name: str  # the app's on a prepared proxy, "" on a plain one
     target: str  # where the app listens, "" if nowhere
     checked: str  # how url was seen to lead here: "url", "link" (from the proxy) or "" (not possible)
+    unchecked: str  # why it could not be checked, or was not to be; "" where it was
     links: int  # SSH connections that are up
     slots: int  # listening ends on the proxy
     access: str  # whom it admits: "token", "password", "public"; "" if nobody is asked (raw)
@@ -83,6 +84,7 @@ class Status:
             name=found["name"],
             target=found["target"],
             checked=found["checked"],
+            unchecked=found["unchecked"],
             links=found["links"],
             slots=found["slots"],
             access=found["access"],

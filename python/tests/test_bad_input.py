@@ -93,6 +93,7 @@ ROWS: dict[str, tuple[dict[str, Any], type[TunnelError], str, str]] = {
     "remote below 0": ({"remote": -1}, ConfigError, "not a TCP port", "8080"),
     "remote is text": ({"remote": "http"}, ConfigError, "whole number", ""),
     "url": ({"url": "ftp://example.com/"}, ConfigError, "not an http", "https://"),
+    "check": ({"check": "maybe"}, ConfigError, "check", 'check="off"'),
     "url with a password": ({"url": "http://me:pw@example.com/"}, ConfigError, "url is not", "password"),
     "app is a server": ({"app": "me@203.0.113.7"}, ConfigError, "looks like a server", "server="),
     "app is no port": ({"app": 70000}, ConfigError, "app is '70000'", "port"),

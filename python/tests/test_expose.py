@@ -48,6 +48,16 @@ def test_settings_from_the_environment(proxy: Proxy, app: str, monkeypatch: pyte
         taipy_tunnel.expose(server="?")  # the argument wins
 
 
+def test_who_checks_the_address(either: Proxy, app: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By argument and environment; a call with another one opens the tunnel again, which checks."""
+    for word in ("url", "link"):
+        assert taipy_tunnel.expose(app, **arguments(either, check=word)).status.checked == word
+    monkeypatch.setenv("TAIPY_TUNNEL_CHECK", "off")
+    tunnel = taipy_tunnel.expose(app, **arguments(either, url="http://nosuchname.invalid/"))
+    assert (tunnel.state, tunnel.status.checked) == ("up", "")
+    assert "could not be checked: nobody was asked: check is off" in str(tunnel)
+
+
 def test_a_cell_run_again_is_one_tunnel(proxy: Proxy, app: str) -> None:
     tunnel = taipy_tunnel.expose(app, **arguments(proxy))
     eventually(lambda: tunnel.status.links == proxy.links_of_a_tunnel)

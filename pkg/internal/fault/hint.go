@@ -59,7 +59,7 @@ var fields = map[string]string{
 	"server": "Config.Server", "name": "Config.Name", "connections": "Config.Connections",
 	"key": "Config.Key", "key_passphrase": "Config.KeyPassphrase", "host_key": "Config.HostKey",
 	"agent": "Config.Agent", "ssh_config": "Config.SSHConfig", "jump": "Config.Jump", "via": "Config.Via",
-	"environment": "Config.Environment", "remote": "Config.Remote", "url": "Config.URL", "target": "Config.Target",
+	"environment": "Config.Environment", "remote": "Config.Remote", "url": "Config.URL", "check": "Config.Check", "target": "Config.Target",
 	"access": "Config.Access", "token": "Config.Token", "token_version": "Config.TokenVersion",
 	"expires": "Config.Expires", "allow": "Config.Allow", "raw": "Config.Raw",
 	"timeout": "the deadline of the context",

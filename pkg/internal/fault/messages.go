@@ -334,7 +334,16 @@ func NotOurs(url, answer string, slot net.Addr) *Error {
 	return &Error{Op: "check", Class: ErrForward,
 		Err: fmt.Errorf("%s answers %q, but not from this tunnel", url, clip(answer)),
 		Hint: Hintf("nginx on the proxy must hand that address to the tunnel: proxy_pass http://%s; "+
-			"if visitors open another address, pass it as {url}", to)}
+			"if visitors open another address, pass it as {url}; if you know that what answers lets visitors pass, {check=%q} does not ask", to, "off")}
+}
+
+// Unchecked is why it could not be told whether the public URL leads to the tunnel: something stands before it
+// (guarded), or it could not be opened.
+func Unchecked(answer string, guarded bool) string {
+	if guarded {
+		return fmt.Sprintf("it answers %q: a login, a firewall or a rule before the tunnel, which may let visitors pass", clip(answer))
+	}
+	return "it cannot be opened: " + answer
 }
 
 // Expired: the token that admits visitors has ended.

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package tunnel_test
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/leak"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/nginxtest"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/tunnel"
+)
+
+// guardedBy is a plain proxy whose nginx has lines of its own before the tunnel.
+func guardedBy(t *testing.T, lines string) (*chain, tunnel.Config) {
+	t.Helper()
+	leak.Check(t)
+	c := &chain{Server: sshdtest.Start(t, sshdtest.Options{})}
+	c.port = c.FreePort()
+	port := c.FreePort()
+	c.url = fmt.Sprintf("http://127.0.0.1:%d/", port)
+	c.nginx = nginxtest.Start(t, fmt.Sprintf("server { listen 127.0.0.1:%d; listen 127.0.0.2:%[1]d; %s location / { proxy_pass http://127.0.0.1:%d; } }", port, lines, c.port), port)
+	return c, c.config(app(t, "hello"))
+}
+
+// What stands before the tunnel and lets visitors in, but not the check, does not keep expose() from opening: the status
+// says what was seen.
+func TestCheckThatCannotBeMade(t *testing.T) {
+	for _, c := range []struct {
+		name, lines, unchecked string
+	}{
+		{"a firewall that lets browsers pass alone", `if ($http_user_agent !~ Mozilla) { return 406; }`, `"406 Not Acceptable"`},
+		{"a rule for addresses", `deny all;`, `"403 Forbidden"`},
+		{"a password of nginx", `auth_basic "x"; auth_basic_user_file /dev/null;`, `"401 Unauthorized"`},
+		{"a login page of that host", `error_page 403 = @login; location = /login { default_type text/html; return 200 "<input type=password>"; } location @login { return 302 /login; } location = /.well-known/taipy-tunnel { deny all; }`, `a page that asks for a password`},
+		{"a login elsewhere", `return 302 https://login.invalid/authorize?state=secret;`, `"302 Found, to login.invalid"`},
+		{"a limit of requests", `return 429;`, `"429 Too Many Requests"`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, cfg := guardedBy(t, c.lines)
+			tun := open(t, cfg)
+			s := tun.Status()
+			if s.State != tunnel.Up || s.Checked != "" || !strings.Contains(s.Unchecked, c.unchecked) || strings.Contains(s.Unchecked, "secret") {
+				t.Errorf("%s, checked %q, unchecked %q", s.State, s.Checked, s.Unchecked)
+			}
+			if row := rowOf(t, tun, "url"); !row.OK || !strings.Contains(row.Seen, "could not be checked") {
+				t.Errorf("%+v", row)
+			}
+		})
+	}
+}
+
+// Rules that let the proxy itself pass are no obstacle: it asks.
+func TestRulesThatLetTheProxyPass(t *testing.T) {
+	_, cfg := guardedBy(t, `if ($server_addr = 127.0.0.2) { return 403; }`)
+	cfg.URL = strings.Replace(cfg.URL, "127.0.0.1", "127.0.0.2", 1)
+	if s := open(t, cfg).Status(); s.Checked != "link" || s.Unchecked != "" {
+		t.Errorf("checked %q, unchecked %q", s.Checked, s.Unchecked)
+	}
+}
+
+// The owner decides who asks; only "off" lets an address pass that answers but leads elsewhere.
+func TestOwnerDecidesWhoChecks(t *testing.T) {
+	elsewhere := "http://" + serve(t, func(w http.ResponseWriter, _ *http.Request) {}) + "/"
+	for _, c := range []struct {
+		name    string
+		check   tunnel.Check
+		url     string // "": the proxy's own; without a scheme: the name of its host
+		checked string
+		untold  string
+		refuses error
+	}{
+		{"as ever", "", "", "url", "", nil},
+		{"this machine", tunnel.CheckURL, "", "url", "", nil},
+		{"this machine, which is led elsewhere", tunnel.CheckURL, elsewhere, "", "", tunnel.ErrForward},
+		{"this machine, which does not know the name", tunnel.CheckURL, "nosuchname.invalid", "", "it cannot be opened", nil},
+		{"the proxy", tunnel.CheckLink, "", "link", "", nil},
+		{"the proxy, for a name that this machine does not know", tunnel.CheckLink, "nosuchname.invalid", "link", "", nil},
+		{"nobody", tunnel.CheckOff, elsewhere, "", "check is off", nil},
+		{"a misspelt one", "none", "", "", "", tunnel.ErrConfig},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, cfg := guardedBy(t, "")
+			switch cfg.Check = c.check; c.url {
+			case "":
+			case "nosuchname.invalid":
+				cfg.URL = strings.Replace(cfg.URL, "127.0.0.1", c.url, 1)
+			default:
+				cfg.URL = c.url
+			}
+			tun, err := tunnel.Expose(within(t, 3*time.Second), cfg)
+			if !errors.Is(err, c.refuses) {
+				t.Fatalf("%v, want %v", err, c.refuses)
+			}
+			if err != nil {
+				return
+			}
+			defer func() { _ = tun.Close() }()
+			if s := tun.Status(); s.Checked != c.checked || !strings.Contains(s.Unchecked, c.untold) || (c.untold == "") != (s.Unchecked == "") {
+				t.Errorf("checked %q, unchecked %q", s.Checked, s.Unchecked)
+			}
+		})
+	}
+}
+
+// With check off the loop check goes on where the proxy's own nginx was seen to lead here: it tells that nginx went away.
+func TestLoopCheckGoesOnWithCheckOff(t *testing.T) {
+	c, cfg := guardedBy(t, "")
+	cfg.Check = tunnel.CheckOff
+	tun := open(t, cfg)
+	await(t, tun, "what the proxy sees", func(s tunnel.Status) bool { return s.Checked == "link" && s.Unchecked == "" })
+	c.nginx.Stop()
+	await(t, tun, "that visitors are elsewhere", inState(tunnel.Reconnecting))
+}
