@@ -69,13 +69,12 @@ func (t *Target) Dial(ctx context.Context) (net.Conn, error) {
 	defer late.Stop()
 	again := time.NewTicker(redial)
 	defer again.Stop()
-	d := net.Dialer{Timeout: dialTimeout}
 	for {
 		addr, moved := t.now()
 		err := ErrNoTarget
 		if addr != "" {
 			var c net.Conn
-			if c, err = d.DialContext(ctx, "tcp", addr); err == nil {
+			if c, err = DialAddr(ctx, addr); err == nil {
 				_ = c.(*net.TCPConn).SetWriteBuffer(unread)
 				t.lookAround()
 				return quick(c), nil
@@ -90,4 +89,21 @@ func (t *Target) Dial(ctx context.Context) (net.Conn, error) {
 			return nil, ctx.Err()
 		}
 	}
+}
+
+// DialAddr connects to "host:port" once, within 2 s. localhost is 127.0.0.1, and where that is refused ::1, whatever this
+// machine's resolver says: Node, and what is made with it, listens on the latter alone.
+func DialAddr(ctx context.Context, addr string) (net.Conn, error) {
+	d := net.Dialer{Timeout: dialTimeout}
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil || host != "localhost" {
+		return d.DialContext(ctx, "tcp", addr)
+	}
+	c, err := d.DialContext(ctx, "tcp", net.JoinHostPort(loopback4.String(), port))
+	if err != nil && ctx.Err() == nil {
+		if c, err6 := d.DialContext(ctx, "tcp", net.JoinHostPort(loopback6.String(), port)); err6 == nil {
+			return c, nil
+		}
+	}
+	return c, err
 }

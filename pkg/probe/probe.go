@@ -3,7 +3,7 @@
 // Package probe looks along the chain from the public URL to the app: read-only checks, each
 // with its finding.
 //
-//	err := probe.App(ctx, "127.0.0.1:5000") // nil: something answers
+//	err := probe.App{Addr: "127.0.0.1:5000"}.Answers(ctx) // nil: something does
 //	f := probe.URL(ctx, probe.Question{URL: url, Ask: ask, Reply: reply})
 //	if f.Kind == probe.Ours { … }
 //
@@ -38,33 +38,10 @@ const Header = "X-Taipy-Tunnel-Check"
 const TimeHeader = "X-Taipy-Tunnel-Time"
 
 const (
-	appTimeout = 2 * time.Second        // an app that accepts but says nothing for so long is merely slow
 	askTimeout = 3 * time.Second        // one question, connection included
 	askAgain   = 250 * time.Millisecond // an address that leads elsewhere may be about to change
 	askLonger  = 2 * time.Second        // …and is asked less often after a while
 )
-
-// App reports nil if something accepts connections at target ("host:port") and answers HTTP or
-// anything else, or takes its time; otherwise the error of the connection.
-func App(ctx context.Context, target string) error {
-	ctx, cancel := context.WithTimeout(ctx, appTimeout)
-	defer cancel()
-	c := client(nil)
-	c.RetryMax = 0
-	c.HTTPClient.Transport.(*http.Transport).Proxy = nil
-	req, err := retryablehttp.NewRequestWithContext(ctx, http.MethodGet, "http://"+target+"/", nil)
-	if err != nil {
-		return err
-	}
-	resp, err := c.Do(req)
-	if err == nil {
-		return resp.Body.Close()
-	}
-	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
-		return op
-	}
-	return nil
-}
 
 // Question asks whether a URL leads to the tunnel that knows the answer.
 type Question struct {

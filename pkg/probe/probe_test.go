@@ -4,14 +4,21 @@ package probe
 
 import (
 	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 )
 
 func TestApp(t *testing.T) {
@@ -27,15 +34,53 @@ func TestApp(t *testing.T) {
 	web := httptest.NewServer(http.NotFoundHandler())
 	defer web.Close()
 
-	if err := App(t.Context(), free.Addr().String()); err != nil {
+	if err := (App{Addr: free.Addr().String()}).Answers(t.Context()); err != nil {
 		t.Errorf("something that takes its time: %v", err)
 	}
 	free.Close()
-	if err := App(t.Context(), free.Addr().String()); err == nil {
-		t.Error("nothing listens, but it answers")
+	for _, raw := range []bool{false, true} {
+		if err := (App{Addr: free.Addr().String(), Raw: raw}).Answers(t.Context()); !errors.Is(err, syscall.ECONNREFUSED) {
+			t.Errorf("raw %v: nothing listens, but %v", raw, err)
+		}
+		if err := (App{Addr: web.Listener.Addr().String(), Raw: raw}).Answers(t.Context()); err != nil {
+			t.Errorf("raw %v: an app that answers 404: %v", raw, err)
+		}
 	}
-	if err := App(t.Context(), web.Listener.Addr().String()); err != nil {
-		t.Errorf("an app that answers 404: %v", err)
+}
+
+// An app that speaks TLS is told from one that does not, also from one that refuses the request or breaks it off.
+func TestAppThatSpeaksTLS(t *testing.T) {
+	secure := httptest.NewTLSServer(http.NotFoundHandler())
+	defer secure.Close()
+	secure.Config.ErrorLog = log.New(io.Discard, "", 0)
+	wantsCertificate := httptest.NewUnstartedServer(http.NotFoundHandler())
+	wantsCertificate.TLS = &tls.Config{ClientAuth: tls.RequireAnyClientCert, MaxVersion: tls.VersionTLS12}
+	wantsCertificate.StartTLS()
+	defer wantsCertificate.Close()
+	wantsCertificate.Config.ErrorLog = log.New(io.Discard, "", 0)
+	refuses := httptest.NewServer(answers(400, ""))
+	defer refuses.Close()
+	breaks := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
+	defer breaks.Close()
+	for _, c := range []struct {
+		name string
+		at   *httptest.Server
+		want error
+	}{
+		{"TLS", secure, fault.ErrTLS},
+		{"TLS with certificates of clients", wantsCertificate, fault.ErrTLS},
+		{"an app that refuses", refuses, nil},
+		{"an app that breaks off", breaks, nil},
+	} {
+		for _, raw := range []bool{false, true} {
+			want := c.want
+			if raw {
+				want = nil
+			}
+			if err := (App{Addr: c.at.Listener.Addr().String(), Raw: raw}).Answers(t.Context()); !errors.Is(err, want) {
+				t.Errorf("%s, raw %v: %v, want %v", c.name, raw, err, want)
+			}
+		}
 	}
 }
 

@@ -84,7 +84,8 @@ type Config struct {
 	// machine, and where it does not get there, the proxy. What the tunnel looks at later stays: who has its slots, and who
 	// reaches them past nginx.
 	Check Check `json:"check"`
-	// Target is where the app listens, "host:port". "": there is no app yet; see SetTarget. To an
+	// Target is where the app listens, "host:port". "": there is no app yet; see SetTarget. localhost is 127.0.0.1, and
+	// where that is refused ::1. The app is asked for HTTP, not for TLS. To an
 	// address of this machine, or localhost, connections are kept; to another one each request has
 	// its own.
 	// Listen ignores it, and all that follows of visitors.

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/forward"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/gate"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/guard"
@@ -55,7 +56,7 @@ func (t *Tunnel) checkApp(ctx context.Context) Checked {
 		c.OK, c.Seen, c.Hint = false, "there is no app yet", "start it (in a notebook: run its cell)"
 	default:
 		c.Seen = addr + " answers"
-		if err := probe.App(ctx, addr); err != nil {
+		if err := (probe.App{Addr: addr, Dial: forward.DialAddr, Raw: t.gate == nil}).Answers(ctx); err != nil {
 			told := fault.AppRefused(addr, err)
 			c.OK, c.Seen, c.Hint = false, told.Err.Error(), told.Hint
 		}

@@ -109,6 +109,9 @@ func checkTarget(addr string) error {
 	if addr == "" {
 		return nil
 	}
+	if strings.HasPrefix(strings.ToLower(addr), "https://") {
+		return fault.TargetTLS(addr)
+	}
 	host, port, err := net.SplitHostPort(addr)
 	if n, perr := strconv.ParseUint(port, 10, 16); err != nil || perr != nil || n == 0 || host == "" || fault.Keylike(host) {
 		return fault.Config(`write {target="127.0.0.1:5000"}`, "target %s is not host:port", fault.Quote(addr))

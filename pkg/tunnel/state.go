@@ -177,7 +177,10 @@ const (
 	appHindered // this process has no descriptor left for a connection to it
 )
 
-const appRecheck = time.Second
+const (
+	appRecheck    = time.Second
+	appRecheckTLS = 5 * time.Second // of one that speaks TLS, in whose log each look is a line or two
+)
 
 // moved: the app is somewhere else now, or nowhere.
 func (s *supervisor) moved(addr string) {
@@ -200,7 +203,8 @@ func (s *supervisor) probeApp() {
 	if addr == "" {
 		return
 	}
-	s.tasks.Go(func() { s.report(addr, probe.App(s.life, addr)) })
+	app := probe.App{Addr: addr, Dial: forward.DialAddr, Raw: s.gate == nil}
+	s.tasks.Go(func() { s.report(addr, app.Answers(s.life)) })
 }
 
 // dialled is told of each visitor's connection to the app; only news reach the run loop.
@@ -227,13 +231,15 @@ func (s *supervisor) appAnswers(err error) {
 		s.app = appSilent
 		if addr := s.target.Addr(); addr != "" {
 			s.appErr = fault.AppRefused(addr, err)
-			s.recheck.Reset(appRecheck)
+			if s.recheck.Reset(appRecheck); errors.Is(err, fault.ErrTLS) {
+				s.recheck.Reset(appRecheckTLS)
+			}
 			if errors.Is(s.appErr, fault.ErrLimit) {
 				s.app = appHindered
 			}
 		}
 	}
-	s.answering.Store(err == nil)
+	s.answering.Store(err == nil || errors.Is(err, fault.ErrTLS)) // whose visitors have a connection, too
 	switch {
 	case s.app == before:
 	case s.app == appHindered:

@@ -353,16 +353,6 @@ func Expired(at time.Time) *Error {
 		Hint: "expose the app again with a later {expires}"}
 }
 
-// AppRefused: nothing listens where the app should, or this process cannot tell.
-func AppRefused(target string, err error) *Error {
-	if e := limited("app", fmt.Errorf("no connection to %s: %w", target, Reason(err))); e != nil {
-		return e
-	}
-	return &Error{Op: "app", Class: ErrApp,
-		Err:  fmt.Errorf("nothing answers on %s: %w", target, Reason(err)),
-		Hint: `start the app, or name its port: {target="127.0.0.1:5000"}`}
-}
-
 // TooSoon: the set-up was given up before the first attempt to connect had ended.
 func TooSoon(server string) *Error {
 	return unreachable("connect", fmt.Errorf("there was no time to hear from %s", server), "allow it more time, such as 30 s: {timeout}")

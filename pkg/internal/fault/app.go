@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package fault
+
+import (
+	"errors"
+	"fmt"
+)
+
+// ErrTLS is what an app that was seen to speak TLS is to who wants HTTP of it.
+var ErrTLS = errors.New("it speaks TLS")
+
+// AppRefused: nothing listens where the app should, or it speaks TLS, or this process cannot tell.
+func AppRefused(target string, err error) *Error {
+	if errors.Is(err, ErrTLS) {
+		return &Error{Op: "app", Class: ErrApp, Err: fmt.Errorf("%s speaks TLS, and is asked for HTTP", target), Hint: withoutTLS}
+	}
+	if e := limited("app", fmt.Errorf("no connection to %s: %w", target, Reason(err))); e != nil {
+		return e
+	}
+	return &Error{Op: "app", Class: ErrApp,
+		Err:  fmt.Errorf("nothing answers on %s: %w", target, Reason(err)),
+		Hint: `start the app; if it listens elsewhere, name that: {target="127.0.0.1:5000"}`}
+}
+
+const withoutTLS Hint = "start the app without its certificate: what it says stays on this machine, SSH protects it to the proxy, and nginx's https to the visitors; " +
+	`or, for visitors who connect to the proxy's port by themselves, carry its bytes as they are: {raw} with {access="public"}`
+
+// TargetTLS: the address of an app says that it speaks TLS.
+func TargetTLS(target string) *Error {
+	return Config(withoutTLS, "target %s is an app that speaks TLS, and apps are asked for HTTP", Quote(target))
+}

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package tunnel_test
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/tunnel"
+)
+
+// listening is an app at an address of this machine; an address without a port has a free one.
+func listening(t *testing.T, addr string, tls bool) *httptest.Server {
+	t.Helper()
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		t.Skipf("%s: %v", addr, err)
+	}
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") }))
+	_ = s.Listener.Close()
+	s.Listener, s.Config.ErrorLog = l, log.New(io.Discard, "", 0)
+	if tls {
+		s.StartTLS()
+	} else {
+		s.Start()
+	}
+	t.Cleanup(s.Close)
+	return s
+}
+
+// localhost is both of the machine's loopback addresses, whatever its resolver says.
+func TestAppOfLocalhost(t *testing.T) {
+	for name, at := range map[string]string{"on 127.0.0.1 alone": "127.0.0.1:0", "on ::1 alone": "[::1]:0", "on all addresses": ":0", "on another address": "127.0.0.2:0"} {
+		for _, raw := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, raw %v", name, raw), func(t *testing.T) {
+				c := newChain(t, sshdtest.Options{})
+				target := listening(t, at, false).Listener.Addr().String()
+				if name != "on another address" {
+					_, port, _ := net.SplitHostPort(target)
+					target = "localhost:" + port
+				}
+				cfg := c.config(target)
+				cfg.Raw = raw
+				tun := open(t, cfg)
+				await(t, tun, "the app", inState(tunnel.Up))
+				wantBody(t, cfg.URL, "hello")
+				if row := rowOf(t, tun, "app"); !row.OK {
+					t.Errorf("%+v", row)
+				}
+			})
+		}
+	}
+}
+
+// An app that speaks TLS is no app that answers: the state says so until it does without. Only raw bytes carry it as it is.
+func TestAppThatSpeaksTLS(t *testing.T) {
+	c := newChain(t, sshdtest.Options{})
+	secure := listening(t, "127.0.0.1:0", true)
+	addr := secure.Listener.Addr().String()
+	cfg := c.config(addr)
+	cfg.Raw = false
+	tun := open(t, cfg)
+	s := await(t, tun, "what is wrong", func(s tunnel.Status) bool { return s.LastError != nil })
+	if s.State != tunnel.Waiting || !errors.Is(s.LastError, tunnel.ErrApp) || !strings.Contains(s.LastError.Error(), addr+" speaks TLS") {
+		t.Errorf("%s: %v", s.State, s.LastError)
+	}
+	for range 3 { // a visitor's connection to it stands, and is no news
+		_, _ = get(cfg.URL)
+	}
+	if s := tun.Status(); s.State != tunnel.Waiting {
+		t.Errorf("%s", s.State)
+	}
+	if row := rowOf(t, tun, "app"); row.OK || !strings.Contains(row.Seen, "speaks TLS") {
+		t.Errorf("%+v", row)
+	}
+	secure.Close()
+	listening(t, addr, false)
+	await(t, tun, "the app", inState(tunnel.Up))
+	wantBody(t, cfg.URL, "hello")
+
+	raw := c.config(listening(t, "127.0.0.1:0", true).Listener.Addr().String())
+	raw.Remote = c.FreePort()
+	raw.URL = front(t, raw.Remote)
+	if s := open(t, raw).Status(); s.State != tunnel.Up {
+		t.Errorf("raw: %s: %v", s.State, s.LastError)
+	}
+	cfg.Target = "https://127.0.0.1:8443"
+	if _, err := tunnel.Expose(within(t, time.Second), cfg); !errors.Is(err, tunnel.ErrConfig) || !strings.Contains(err.Error(), "speaks TLS") {
+		t.Errorf("%v", err)
+	}
+}
