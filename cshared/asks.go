@@ -52,6 +52,7 @@ var answers = map[string]func(context.Context, []byte) (any, error){
 	"tunnel.doctor":      doctor,
 	"tunnel.admit":       admit,
 	"tunnel.reopen":      reopen,
+	"apps.near":          near,
 	"proxy.render":       proxyRender,
 	"proxy.script":       proxyScript,
 	"proxy.cloud-init":   proxyCloudInit,

@@ -42,6 +42,23 @@ func answered(t *testing.T, handle int64) (a answer, text string) {
 	return
 }
 
+// What is near this process is told with its address; ports that are to be spared are asked nothing.
+func TestNear(t *testing.T) {
+	spared := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("asked though it must not be") }))
+	defer spared.Close()
+	app := httptest.NewServer(http.NotFoundHandler())
+	defer app.Close()
+	port := func(s *httptest.Server) string { return s.URL[strings.LastIndex(s.URL, ":")+1:] }
+	a, text := answered(t, ask(t, `{"ask":"apps.near","never":[`+port(spared)+`]}`, 5*time.Second))
+	var found []tunnel.Near
+	if err := json.Unmarshal(a.Value, &found); err != nil {
+		t.Fatalf("%s: %v", text, err)
+	}
+	if !slices.ContainsFunc(found, func(n tunnel.Near) bool { return n.Addr == "localhost:"+port(app) && n.Here }) || strings.Contains(text, port(spared)) {
+		t.Errorf("%s", text)
+	}
+}
+
 // ask is begin, and release at the test's end.
 func ask(t *testing.T, question string, timeout time.Duration) int64 {
 	t.Helper()

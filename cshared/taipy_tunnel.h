@@ -197,6 +197,10 @@ int32_t tt_release(int64_t handle);
  *   "tunnel.reopen"       handle, config: opens a tunnel with config in the place of that open one, which
  *                         keeps its handle and serves until the new one stands, and after an error; tt_release()
  *                         before it is done gives the new one up: null
+ *   "apps.near"           never (a list of ports that are not asked): web apps that this user has near this
+ *                         process, the nearest first, each asked for "/" once: [{"addr","pid","program",
+ *                         "here","below"},…]; addr is one for target, here: of this process, below: of one
+ *                         that it has started
  *   "proxy.render"        host: the files of a machine, [{"path","text"},…]
  *   "proxy.script"        host: the text of a script that makes a machine the prepared proxy that
  *                         the object describes (package pkg/proxyhost, Host)

@@ -22,6 +22,12 @@ import (
 // Checked is what was seen of one step of the chain between the app and its visitors.
 type Checked = probe.Checked
 
+// Near is a web app that was seen on this machine; Neighbours finds those near this process, for who has to name one.
+type (
+	Near       = probe.Near
+	Neighbours = probe.Neighbours
+)
+
 // doctorTimeout bounds each step.
 const doctorTimeout = 10 * time.Second
 

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package probe
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Near is a web app that was seen on this machine.
+type Near struct {
+	// Addr is where it listens, as the target of a tunnel: "localhost:5000" on a loopback address or on all.
+	Addr string `json:"addr"`
+	// PID and Program tell the process; Here: it is this one, Below: this one has started it.
+	PID     int    `json:"pid"`
+	Program string `json:"program"`
+	Here    bool   `json:"here"`
+	Below   bool   `json:"below"`
+}
+
+// Neighbours finds the web apps near this process, of this user: its own, those of processes that it has started, and
+// those of other interpreters (Python, Node, R, …). Each socket is asked "GET /" once, however often one looks, and
+// thrice if nothing is said in time. What never speaks HTTP is not asked: ports of Jupyter's kernels, of debugpy, and of
+// Spark's and Py4J's JVM. The zero value is ready for use, by several goroutines. It sees Linux's processes only.
+type Neighbours struct {
+	mu    sync.Mutex
+	asked map[string]verdict // by the socket's inode
+}
+
+// verdict is what is known of a socket.
+type verdict struct {
+	app   bool
+	times int // it was asked, and said nothing; nearAgain: it is not asked any more
+}
+
+const (
+	nearTimeout = time.Second // one question
+	nearMost    = 16          // sockets that are asked in one look
+	nearAgain   = 3           // questions to one that says nothing: it may be about to start
+)
+
+// Look returns what it found, the nearest first. Ports in never are not asked; spawn runs a function beside its caller.
+func (n *Neighbours) Look(ctx context.Context, never []int, spawn func(func()) bool) []Near {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	found := listeners(never)
+	now := make(map[string]verdict, len(found))
+	var mu sync.Mutex
+	var asked sync.WaitGroup
+	questions := 0
+	for _, l := range found {
+		v := n.asked[l.inode]
+		if v.times < nearAgain && questions < nearMost {
+			questions++
+			asked.Add(1)
+			if spawn(func() {
+				defer asked.Done()
+				v := v.after(isApp(ctx, l.dial))
+				mu.Lock()
+				defer mu.Unlock()
+				now[l.inode] = v
+			}) {
+				continue
+			}
+			asked.Done()
+		}
+		mu.Lock()
+		now[l.inode] = v
+		mu.Unlock()
+	}
+	asked.Wait()
+	n.asked = now
+	near := []Near{}
+	for _, l := range found {
+		one := Near{Addr: l.target, PID: l.pid, Program: l.program, Here: l.kin == itself, Below: l.kin == below}
+		if now[l.inode].app && !slices.Contains(near, one) { // a server may have a socket of each family
+			near = append(near, one)
+		}
+	}
+	return near
+}
+
+func (v verdict) after(is, told bool) verdict {
+	if told {
+		return verdict{is, nearAgain}
+	}
+	return verdict{times: v.times + 1}
+}
+
+// isApp asks for the first page. told is false if nothing was said in time: it may be about to start.
+func isApp(ctx context.Context, addr string) (is, told bool) {
+	ctx, cancel := context.WithTimeout(ctx, nearTimeout)
+	defer cancel()
+	c := client(nil).HTTPClient
+	c.Transport.(*http.Transport).Proxy = nil
+	c.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/", nil)
+	if err != nil {
+		return false, true
+	}
+	req.Header.Set("User-Agent", "taipy-tunnel")
+	resp, err := c.Do(req)
+	if err != nil {
+		return false, ctx.Err() == nil
+	}
+	_ = resp.Body.Close()
+	return resp.StatusCode < http.StatusInternalServerError, true // Taipy's proxy in a notebook answers 501 once its app was stopped
+}
