@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Sequence
 from html import escape
 
 from ._status import ENDED, KEEP_MINUTES, Cluster, Status
@@ -30,10 +31,10 @@ def line(status: Status) -> str:
     return f"<Tunnel {status.url} {status.state}, {app}, {_count(status.links, 'link')}>"
 
 
-def text(status: Status, url: str) -> str:
-    """For print() and job runs: what the card says."""
+def text(status: Status, url: str, near: Sequence[str] = ()) -> str:
+    """For print() and job runs: what the card says. near: what is proposed to who waits for an app."""
     chain = " -> ".join(f"[{title} {detail}]" for title, detail, _ in _hops(status))
-    return "\n".join([url, f"● {state(status)}", chain, *_notes(status)])
+    return "\n".join([url, f"● {state(status)}", chain, *near, *_notes(status)])
 
 
 def state(status: Status) -> str:
@@ -50,12 +51,14 @@ def state(status: Status) -> str:
     return f"{status.state} for {age}" + (f": {what}" if what else "")
 
 
-def html(status: Status, url: str) -> str:
+def html(status: Status, url: str, near: Sequence[str] = ()) -> str:
     """The card: no script, nothing from outside, every value escaped, less than 8 KiB."""
     colour = _COLOURS.get(status.state, _RED if status.state in _WRONG else "#57606a")
     word, _, rest = state(status).partition(" ")
     href = escape(url) if url.startswith(("http://", "https://")) else ""
-    notes = "".join(f'<div style="margin-top:4px;opacity:.8">{escape(_clip(n, 600))}</div>' for n in _notes(status))
+    notes = "".join(
+        f'<div style="margin-top:4px;opacity:.8">{escape(_clip(n, 600))}</div>' for n in [*near, *_notes(status)]
+    )
     return (
         '<div style="max-width:640px;font:14px/1.45 system-ui,sans-serif;'
         'border:1px solid color-mix(in srgb,currentColor 25%,transparent);border-radius:10px;padding:14px 16px">'

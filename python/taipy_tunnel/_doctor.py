@@ -8,6 +8,7 @@ from html import escape
 
 from ._errors import TunnelError
 from ._hints import worded
+from ._near import proposals
 from ._registry import tunnels
 from ._taipy.app import App
 
@@ -58,8 +59,10 @@ def doctor() -> Diagnosis:
     found = Diagnosis()
     for tunnel in tunnels():
         for row in tunnel.examine(_PATIENCE):
-            warn = bool(row.get("warn"))
-            found.append(Step(tunnel.status.url, row["step"], row["ok"], row["seen"], worded(row["hint"]), warn))
+            hint = worded(row["hint"])
+            if row["step"] == "app" and not row["ok"]:
+                hint = "; ".join([hint, *proposals(tunnel.status.target)])
+            found.append(Step(tunnel.status.url, row["step"], row["ok"], row["seen"], hint, bool(row.get("warn"))))
     if not found:
         found.append(_app())
         found.append(Step("", "link", False, "no tunnel is open in this process", "call taipy_tunnel.expose()"))
@@ -73,5 +76,6 @@ def _app() -> Step:
     except TunnelError as error:
         return Step("", "app", False, error.message, error.hint)
     if not address:
-        return Step("", "app", False, "no Taipy app runs in this process", "run the cell that starts it")
+        hint = "; ".join(["run the cell that starts it", *proposals()])
+        return Step("", "app", False, "no Taipy app runs in this process", hint)
     return Step("", "app", True, f"it listens on {address}", "")

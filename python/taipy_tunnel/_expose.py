@@ -55,7 +55,9 @@ def expose(
     Returns when a visitor could open the URL; with no app yet, at once, in state "waiting": the
     app is taken up when it starts. The tunnel is kept open until it is closed or the process ends.
 
-    app             None: the running Taipy app. Or a port, "host:port", or a Taipy Gui.
+    app             None: the running Taipy app. Or a port (of this machine's loopback, 127.0.0.1 or ::1),
+                    "host:port", "http://host:port"; a Taipy Gui; or the object of another app that a server
+                    of this process serves: Flask, FastAPI, Dash, …, or, within it, the module streamlit.
     server          The proxy, "user@host[:port]", or an alias of ~/.ssh/config; "ssh://…" and an "ssh -R …" line are
                     taken too. "tls://user@host[:443]": SSH inside TLS, where a network lets nothing else out.
     name            The app's public name on a prepared proxy. None: the account's only one.
@@ -135,8 +137,8 @@ def expose(
         tunnel.expose(settings, shown, patience)
     except BaseException as error:
         # A verbose traceback shows what this frame holds, and any of it may be a secret in the wrong place.
-        app = server = name = connections = key = key_passphrase = host_key = remote = url = check = access = token = None
-        token_version = expires = allow = raw = via = jump = keep_cluster = timeout = None  # type: ignore[assignment]
+        app = server = name = connections = key = key_passphrase = host_key = remote = url = access = token = None
+        check = token_version = expires = allow = raw = via = jump = keep_cluster = timeout = None  # type: ignore[assignment]
         # What is no TunnelError is a defect of ours, to be shown with its frames. A notebook shows the lines around a
         # raise, so this is not said there.
         misspelt, unknown = bool(unknown), {}

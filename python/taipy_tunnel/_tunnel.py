@@ -18,6 +18,7 @@ from . import _card
 from ._abi import NoSuchTunnelError, library
 from ._databricks.cluster import Keeping, facts
 from ._errors import AppNotFoundError, ConfigError, ProxyUnreachableError, TunnelError
+from ._near import proposals
 from ._questions import LATE, ask
 from ._settings import DEFAULT_TIMEOUT, Settings
 from ._status import ENDED, SETTLED, Status
@@ -93,11 +94,16 @@ class Tunnel(Watched):
 
     def __str__(self) -> str:
         facts.settle(CARD_WAIT)
-        return _card.text(self.status, self.url)
+        return _card.text(self.status, self.url, self._near())
 
     def _repr_html_(self) -> str:
         facts.settle(CARD_WAIT)
-        return _card.html(self.status, self.url)
+        return _card.html(self.status, self.url, self._near())
+
+    def _near(self) -> list[str]:
+        """What is proposed to who waits for an app."""
+        status = self.status
+        return proposals(status.target) if status.state == "waiting" else []
 
     # What can be done with it.
 

@@ -21,7 +21,8 @@ def status(state: str = "up", **changed: Any) -> Status:
     known: dict[str, Any] = {
         "state": state, "url": "http://203.0.113.7/", "server": "me@203.0.113.7:22", "name": "",
         "target": "127.0.0.1:53211",
-        "checked": "url", "unchecked": "", "links": 1, "slots": 1, "access": "token", "token_kept": True, "expires": None,
+        "checked": "url", "unchecked": "", "links": 1, "slots": 1,
+        "access": "token", "token_kept": True, "expires": None,
         "visitors": 3, "visitors_today": 0, "requests": 0, "refused": 0, "failed": 0, "slow": 0,
         "bytes": 0, "reconnects": 1,
         "since": NOW - datetime.timedelta(hours=2, minutes=14, seconds=3), "retry_at": None, "last_error": None,
@@ -96,7 +97,9 @@ def test_what_the_admin_should_mend_is_told() -> None:
 
 def test_an_address_that_could_not_be_checked() -> None:
     shown = status(checked="", unchecked='it answers "406 Not Acceptable": a firewall')
-    assert 'could not be checked: it answers "406 Not Acceptable": a firewall. Open it' in _card.text(shown, "http://h/")
+    assert 'could not be checked: it answers "406 Not Acceptable": a firewall. Open it' in _card.text(
+        shown, "http://h/"
+    )
     assert "could not be checked. Open it" in _card.text(status(checked=""), "http://h/")
     assert "<script>" not in _card.html(status(checked="", unchecked=EVIL), "http://h/")
 

@@ -18,6 +18,7 @@ IMPORTS = {
     "_errors": "_hints",
     "_quote": "",
     "_signals": "",
+    "_servers": "",
     "_settings": "_errors _quote",
     "_status": "_errors",
     "_card": "_status",
@@ -25,9 +26,10 @@ IMPORTS = {
     "_abi": "_errors _quote _signals",
     "_watcher": "_abi _hints _signals",
     "_questions": "_abi _errors _watcher",
+    "_near": "_errors _questions _servers",
     # Taipy.
     "_taipy": "",
-    "_taipy.app": "_errors _quote _settings",
+    "_taipy.app": "_errors _quote _servers _settings",
     "_taipy.resync": "",
     # Databricks.
     "_databricks": "",
@@ -37,11 +39,12 @@ IMPORTS = {
     "_databricks.scope": "_databricks.notebook _databricks.secrets _errors _hints _quote _settings",
     "_databricks.cluster": "_abi _databricks.notebook _databricks.workspace _errors _signals _status _watcher",
     # Tunnels.
-    "_tunnel": "_abi _card _databricks.cluster _errors _questions _settings _status _taipy.app _taipy.resync _watcher",
+    "_tunnel": "_abi _card _databricks.cluster _errors _near _questions _settings _status _taipy.app _taipy.resync "
+    "_watcher",
     "_registry": "_databricks.scope _settings _taipy.app _tunnel _watcher",
     "_expose": "_databricks.cluster _databricks.notebook _databricks.scope _errors _quote _registry _settings _status "
     "_taipy.app _tunnel",
-    "_doctor": "_errors _hints _registry _taipy.app",
+    "_doctor": "_errors _hints _near _registry _taipy.app",
     "": "_doctor _errors _expose _registry _status _tunnel",
     # The command line, which the package itself does without.
     "_cli": "",

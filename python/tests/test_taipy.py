@@ -140,6 +140,64 @@ def test_a_server_that_died_at_bind_is_told(notebook: Notebook, proxy: Proxy) ->
     assert title(proxy.url) == "alive"
 
 
+def test_an_app_that_its_owner_stopped_is_no_app_yet(notebook: Notebook, proxy: Proxy) -> None:
+    port = int(notebook.run(f"gui = start('app', {A})\ngui._server._port").ok().text)
+    eventually(lambda: processes.listening(port))
+    notebook.run("gui.stop()").ok()
+    cell = notebook.run("tunnel = taipy_tunnel.expose()\ntunnel.state, 'in this process' in str(tunnel)").ok()
+    assert cell.text == "('waiting', False)"  # what listens on its declared port answers 501
+    notebook.run(f"gui = start('again', {A})").ok()
+    notebook.run("tunnel.wait_ready(20)").ok()
+    assert title(proxy.url) == "again"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.2", "0.0.0.0", "localhost"])
+def test_the_address_on_which_it_listens(notebook: Notebook, proxy: Proxy, host: str) -> None:
+    notebook.run(
+        f"gui = Gui('# here')\ngui.run(title='here', port={A}, host={host!r})\ntunnel = taipy_tunnel.expose()"
+    ).ok()
+    assert notebook.run("tunnel.wait_ready(20)").ok().text == "True"
+    assert title(proxy.url) == "here"
+
+
+def test_a_mode_that_its_server_refuses_is_no_port_that_was_taken(notebook: Notebook) -> None:
+    notebook.run(f"gui = Gui('# x')\ngui.run(port={A}, async_mode='threading')\ngui._server._thread.join(10)").ok()
+    error = notebook.run("taipy_tunnel.expose()").error
+    assert error is not None
+    assert error.ename == "AppNotFoundError"
+    assert "thread of Taipy's server has ended" in error.evalue
+    assert "port was taken" not in error.evalue.split("\n")[0]
+    assert "below the cell that started it" in error.evalue
+
+
+def test_an_app_whose_cell_has_failed_is_told(notebook: Notebook) -> None:
+    failed = notebook.run(f"gui = Gui('# x')\ngui.run(port={A}, debug=True)").error
+    assert failed is not None
+    assert failed.ename == "ConnectionError"
+    error = notebook.run("taipy_tunnel.expose()").error
+    assert error is not None
+    assert error.ename == "AppNotFoundError"
+    assert "server was not started" in error.evalue
+
+
+def test_a_server_of_ones_own_is_proposed(notebook: Notebook, proxy: Proxy) -> None:
+    notebook.run(
+        "import threading, werkzeug.serving\n"
+        f"gui = Gui('# own')\napp = gui.run(title='own', run_server=False, port={A})\n"
+        f"server = werkzeug.serving.make_server('127.0.0.1', {A}, app, threaded=True)\n"
+        "threading.Thread(target=server.serve_forever, daemon=True).start()"
+    ).ok()
+    cell = notebook.run("tunnel = taipy_tunnel.expose()\nprint(tunnel)\nprint(taipy_tunnel.doctor()[0].hint)").ok()
+    said = f"A web app answers at localhost:{A}, in this process. To show it: expose({A})"
+    assert cell.said.count(said) == 2
+    assert cell.said.count("in this process") == 2  # the kernel's own ports are none
+    notebook.run(f"tunnel = taipy_tunnel.expose({A})\ntunnel.wait_ready(10)").ok()
+    assert title(proxy.url) == "own"
+    # The object says the same.
+    assert notebook.run("tunnel = taipy_tunnel.expose(app)\ntunnel.status.target").ok().text == f"'127.0.0.1:{A}'"
+    assert title(proxy.url) == "own"
+
+
 def test_rest_alone(notebook: Notebook, proxy: Proxy) -> None:
     """It blocks its cell and is in no registry; port 5000 is its, if this very process listens there."""
     with socket.create_server(("127.0.0.1", 5000)):

@@ -6,7 +6,7 @@ In a notebook Taipy's declared port (5000) is an HTTP/1.0 proxy without websocke
 time. Both stand in Taipy's registry of running apps; Taipy itself is never imported from here.
 
 Attributes relied on (the same in Taipy 3.1, 4.0 and 4.1): taipy.gui.utils._runtime_manager._RuntimeManager, its
-__port_gui; Gui._server; _Server._port, _thread, _ws; SocketIO.wsgi_server.
+__port_gui; Gui._server; _Server._host, _port, _thread, _is_running, _ws; SocketIO.wsgi_server.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import socket
 import sys
 from typing import Any
 
+from .. import _servers
 from .._errors import AppNotFoundError, ConfigError
 from .._quote import quote
 from .._settings import elsewhere
@@ -26,28 +28,32 @@ _REGISTRY = "taipy.gui.utils._runtime_manager"
 
 
 class App:
-    """The app that a tunnel shows: a fixed address, or a Taipy app to be followed.
+    """The app that a tunnel shows: a fixed address, or an app of this process to be followed.
 
-    spec: None (the running Taipy app), a port, "port", "host:port", or a Taipy Gui.
+    spec: None (the running Taipy app), a port, "port", "host:port", "http://host:port", a Taipy Gui, or the object of
+    another framework that a server of this process serves.
     """
 
     def __init__(self, spec: object = None) -> None:
         self._fixed = ""
         self._gui: object | None = None
+        self._served: _servers.Served | None = None
         self._declared: int | None = None  # the port by which Taipy knows the app that we follow
         if spec is None:
             spec = elsewhere("app")[0] or None
         if spec is not None and _is_gui(spec):
             self._gui = spec
+        elif _servers.is_app(spec):
+            self._served = _servers.Served(spec)
         elif spec is not None:
             self._fixed = _fixed(spec)
 
     def gui(self) -> object | None:
-        """The Taipy Gui that runs now; None if there is none, or the address is fixed.
+        """The Taipy Gui that runs now; None if there is none, or another app was named.
 
         AppNotFoundError if several run and none was named or followed before.
         """
-        if self._fixed:
+        if self._fixed or self._served:
             return None
         running = _registered()
         if self._gui is not None:
@@ -69,34 +75,61 @@ class App:
 
     def address(self) -> str:
         """Where the app listens now, "host:port"; "" if it does not run. Errors as of gui()."""
+        if self._served:
+            return self._served.address()
         return self._fixed or _address(self.gui()) or _rest()
 
     def check(self) -> None:
         """Raise AppNotFoundError if the app was started but cannot be reached."""
-        if self.address():
+        if self._served or self.address():
             return
         guis = [self._gui] if self._gui is not None else list(_registered().values())
-        if any(_died(gui) for gui in guis):
+        dead = next((gui for gui in guis if _died(gui) and not _stopped(gui)), None)
+        if dead is None:
+            if any(_unstarted(gui) for gui in guis):
+                raise AppNotFoundError(
+                    "app: Taipy knows of an app whose server was not started",
+                    "the cell that runs it says why: with debug=True Taipy may take its own proxy for another program "
+                    "on the port (notebook_proxy=False leaves that out). Run the cell again",
+                )
+            return
+        port = dead._server._port  # type: ignore[attr-defined]
+        if _taken(dead):
             raise AppNotFoundError(
-                "app: the thread of Taipy's server has ended, most likely because its port was taken",
+                f"app: the thread of Taipy's server has ended, and another server listens on its port {port}",
                 "run the app's cell again; it gets another port",
             )
+        raise AppNotFoundError(
+            "app: the thread of Taipy's server has ended",
+            "what it said stands below the cell that started it: perhaps it refuses a mode (async_mode), or its port "
+            "was taken at that moment. Mend that, and run the app's cell again",
+        )
 
 
 def _fixed(spec: object) -> str:
-    """The address that a port, "port" or "host:port" means."""
+    """The address that a port, "port", "host:port" or "http://host:port/…" means."""
     text = str(spec).strip() if isinstance(spec, (int, str)) and not isinstance(spec, bool) else ""
     if "@" in text:
         raise ConfigError(
             "configuration: app looks like a server", 'the server is a keyword: expose({server="user@host"})'
         )
+    scheme, slashes, rest = text.partition("://")
+    if slashes and scheme.lower() == "https":
+        raise ConfigError(
+            "configuration: app is an https address, and the app is asked for HTTP",
+            "start the app without its certificate: what it says stays on this machine, SSH protects it to the proxy, "
+            "and nginx's https to the visitors; then write {target=5000}, with its port",
+        )
+    if slashes and scheme.lower() == "http":
+        rest = re.split(r"[/?#]", rest)[0]
+        text = rest if re.search(r":\d+$", rest) else f"{rest}:80"
     match = re.fullmatch(r"(?:(\S+):)?(\d{1,5})", text)
     if match is None or not 1 <= int(match[2]) <= 65535:
         raise ConfigError(
             f"configuration: app is {quote(text)}" if text else f"configuration: app is a {type(spec).__name__}",
-            'want a port, "host:port", a Taipy Gui, or nothing for the running Taipy app',
+            'want a port, "host:port", a Taipy Gui or the object of another app, or nothing for the running Taipy app',
         )
-    return f"{match[1] or '127.0.0.1'}:{match[2]}"
+    return _servers.address((match[1] or "").strip("[]"), match[2])
 
 
 def _is_gui(app: object) -> bool:
@@ -114,19 +147,43 @@ def _registered() -> dict[int, object]:
 
 
 def _address(gui: object | None) -> str:
-    """Where gui's real server listens. `_is_running` stays true when its thread died at bind."""
+    """Where gui's real server listens."""
     server = getattr(gui, "_server", None)
     port = getattr(server, "_port", None)
-    if not isinstance(port, int) or _died(gui):
+    if not isinstance(port, int) or _died(gui) or _unstarted(gui):
         return ""
     _allow_websockets(server)
-    return f"127.0.0.1:{port}"
+    host = getattr(server, "_host", None)
+    return _servers.address("127.0.0.1" if host in (None, "", "0.0.0.0") else host, port)
 
 
 def _died(gui: object) -> bool:
     """Whether gui was started and its server's thread has ended."""
     thread = getattr(getattr(gui, "_server", None), "_thread", None)
     return thread is not None and not thread.is_alive()
+
+
+def _stopped(gui: object) -> bool:
+    """Whether gui.stop() was called: that makes `_is_running` false, which a thread that died at bind leaves true."""
+    return not getattr(getattr(gui, "_server", None), "_is_running", True)
+
+
+def _unstarted(gui: object) -> bool:
+    """Whether gui.run() has ended before its server began."""
+    server = getattr(gui, "_server", None)
+    return isinstance(getattr(server, "_port", None), int) and not hasattr(server, "_thread") and _stopped(gui)
+
+
+def _taken(gui: object) -> bool:
+    """Whether somebody listens where gui's server would."""
+    server: Any = gui._server  # type: ignore[attr-defined]
+    host = getattr(server, "_host", None)
+    with (
+        contextlib.suppress(OSError),
+        socket.create_connection((host if host not in (None, "", "0.0.0.0", "::") else "127.0.0.1", server._port), 1),
+    ):
+        return True
+    return False
 
 
 def _rest() -> str:

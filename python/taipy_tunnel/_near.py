@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Apps that are near, for who waits for one: they are proposed, and exposed by nobody but the owner."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from typing import Any
+
+from ._errors import TunnelError
+from ._questions import ask
+from ._servers import instances
+
+PATIENCE = 1.5  # seconds; the engine asks an app for 1
+MOST = 3  # proposals
+
+
+def proposals(besides: str = "") -> list[str]:
+    """The calls that would expose what is near, with where that is; not for `besides`, which was tried already."""
+    try:
+        found = ask({"ask": "apps.near", "never": _never()}, PATIENCE)
+    except TunnelError:  # also in a forked process
+        return []
+    return [_proposal(app) for app in found if app["addr"] != besides][:MOST]
+
+
+def _proposal(app: dict[str, Any]) -> str:
+    host, _, port = app["addr"].rpartition(":")
+    where = f"process {app['pid']} ({app['program']})"
+    if app["here"]:
+        where = "this process"
+    elif app["below"]:
+        where += ", which this one has started"
+    call = f"expose({port})" if host == "localhost" else f'expose("{app["addr"]}")'
+    return f"A web app answers at {app['addr']}, in {where}. To show it: {call}"
+
+
+def _never() -> list[int]:
+    """Ports of this process that talk to others than browsers, and might take harm: ipykernel's, Spark's, Py4J's."""
+    ports: list[Any] = []
+    for kernel in instances("ipykernel.kernelapp", "IPKernelApp"):
+        ports += [getattr(kernel, f"{name}_port", 0) for name in ("shell", "iopub", "stdin", "control", "hb")]
+    with contextlib.suppress(Exception):  # of others' objects, which may be half gone
+        ports += [server.server_address[1] for server in instances("pyspark.accumulators", "AccumulatorServer")]
+        ports += [server.get_listening_port() for server in instances("py4j.java_gateway", "CallbackServer")]
+    with contextlib.suppress(Exception):  # a debugger that listens in this process
+        ports += [vars(sys.modules["pydevd"].get_global_debugger())["_server_socket_name"][1]]
+    return [port for port in ports if isinstance(port, int) and port > 0]

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Apps as they listen: as objects, URLs and ports, on whichever address; and what is near is proposed."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import socket
+import socketserver
+import subprocess
+import sys
+import threading
+import time
+import wsgiref.simple_server
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import flask
+import pytest
+import taipy_tunnel
+import uvicorn
+import werkzeug.serving
+from chain.apps import web_app
+from chain.proxy import Proxy
+from chain.testing import arguments, eventually
+from chain.visits import visit
+from fastapi import FastAPI
+from taipy_tunnel import ConfigError
+from taipy_tunnel._near import proposals
+from taipy_tunnel._servers import Served
+from taipy_tunnel._taipy.app import App
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+ADDRESSES = {
+    5000: "localhost:5000",
+    "5000": "localhost:5000",
+    "127.0.0.1:5000": "127.0.0.1:5000",
+    "localhost:5173": "localhost:5173",
+    "[::1]:5173": "[::1]:5173",
+    "0.0.0.0:8000": "localhost:8000",
+    "http://0.0.0.0:8000": "localhost:8000",
+    "http://127.0.0.1:8050/": "127.0.0.1:8050",
+    "HTTP://localhost:8888/lab?token=secret": "localhost:8888",
+    "http://[::1]:5173/": "[::1]:5173",
+    "http://10.0.0.4/": "10.0.0.4:80",
+}
+
+
+@pytest.mark.parametrize("given", ADDRESSES)
+def test_addresses_as_frameworks_print_them(given: object) -> None:
+    assert App(given).address() == ADDRESSES[given]  # type: ignore[index]
+
+
+def test_an_app_that_speaks_tls_is_told() -> None:
+    with pytest.raises(ConfigError, match="https address") as raised:
+        App("https://127.0.0.1:8443")
+    assert "without its certificate" in raised.value.hint
+
+
+@contextlib.contextmanager
+def running(server: socketserver.BaseServer) -> Iterator[None]:
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def flask_app() -> flask.Flask:
+    app = flask.Flask("shop")
+    app.add_url_rule("/", view_func=lambda: "flask")
+    return app
+
+
+@contextlib.contextmanager
+def werkzeugs(app: Any) -> Iterator[None]:
+    with running(werkzeug.serving.make_server("127.0.0.1", 0, app, threaded=True)):
+        yield
+
+
+@contextlib.contextmanager
+def wsgirefs(app: Any) -> Iterator[None]:
+    class Quiet(wsgiref.simple_server.WSGIRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with running(wsgiref.simple_server.make_server("127.0.0.1", 0, app, handler_class=Quiet)):
+        yield
+
+
+@contextlib.contextmanager
+def uvicorns(app: Any) -> Iterator[None]:
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", lifespan="off"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+def fastapi_app() -> FastAPI:
+    app = FastAPI()
+    app.get("/")(lambda: "fastapi")
+    return app
+
+
+class Dash:
+    """As Dash's: its Flask is an attribute."""
+
+    def __init__(self) -> None:
+        self.server = flask_app()
+
+
+SERVED: dict[str, tuple[Callable[[], Any], Callable[[Any], Any], Callable[[Any], Any], str]] = {
+    "Flask, by its own server": (flask_app, lambda app: app, werkzeugs, "flask"),
+    "Flask, by wsgiref": (flask_app, lambda app: app, wsgirefs, "flask"),
+    "Flask, below middleware": (flask_app, lambda app: ProxyFix(app), werkzeugs, "flask"),
+    "Dash": (Dash, lambda app: app.server, werkzeugs, "flask"),
+    "FastAPI, by uvicorn": (fastapi_app, lambda app: app, uvicorns, '"fastapi"'),
+}
+
+
+@pytest.mark.parametrize("name", SERVED)
+def test_the_object_of_an_app_is_found(name: str, proxy: Proxy) -> None:
+    make, served, server, says = SERVED[name]
+    app = make()
+    tunnel = taipy_tunnel.expose(app, **arguments(proxy))
+    assert (tunnel.state, tunnel.status.target) == ("waiting", "")
+    with werkzeugs(flask.Flask("another")), server(served(app)):
+        assert tunnel.wait_ready(10)
+        assert visit(tunnel.url) == says
+        first = tunnel.status.target
+    eventually(lambda: tunnel.state == "waiting")
+    with server(served(app)):  # on another port
+        assert tunnel.wait_ready(10)
+        assert tunnel.status.target != first
+
+
+@pytest.mark.parametrize("given", [flask.Flask, flask_app, print, flask_app().run, object(), 1.5, [5000]])
+def test_what_is_no_app_is_refused(given: object) -> None:
+    with pytest.raises(ConfigError, match="app is a"):
+        App(given)
+
+
+def test_looking_for_a_server_costs_little() -> None:
+    served = Served(flask_app())
+    start = time.process_time()
+    for _ in range(50):
+        assert served.address() == ""
+    assert time.process_time() - start < 1
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_a_port_is_that_of_either_loopback(host: str, proxy: Proxy) -> None:
+    class Server(http.server.ThreadingHTTPServer):
+        address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = Server((host, 0), Handler)
+    with running(server):
+        tunnel = taipy_tunnel.expose(server.server_port, **arguments(proxy))
+        assert tunnel.wait_ready(10)
+        assert visit(tunnel.url) == ""
+        tunnel.close(0)
+
+
+def test_an_app_of_this_process_is_proposed(proxy: Proxy) -> None:
+    tunnel = taipy_tunnel.expose(**arguments(proxy))
+    with web_app("hello") as address:
+        port = address.rpartition(":")[2]
+        said = f"A web app answers at localhost:{port}, in this process. To show it: expose({port})"
+        assert said in str(tunnel)
+        assert said in tunnel._repr_html_()
+        assert said in taipy_tunnel.doctor()[0].hint
+        assert tunnel.state == "waiting"  # nothing is exposed by itself
+        tunnel = taipy_tunnel.expose(int(port), **arguments(proxy))
+        assert tunnel.wait_ready(10)
+        assert "To show it" not in str(tunnel)
+        tunnel.close(0)
+
+
+def test_an_app_of_another_process_is_proposed() -> None:
+    argv = [sys.executable, "-u", "-m", "http.server", "--bind", "127.0.0.1", "0"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, stderr=subprocess.DEVNULL) as process:
+        try:
+            assert process.stdout is not None
+            port = process.stdout.readline().split("port ")[1].split()[0]
+            found = [line for line in proposals() if f"expose({port})" in line]
+            assert len(found) == 1
+            assert f"in process {process.pid} (python" in found[0]
+            assert "which this one has started" in found[0]
+            assert [line for line in proposals(f"localhost:{port}") if f"expose({port})" in line] == []
+        finally:
+            process.kill()
+
+
+def test_without_any_tunnel_the_doctor_proposes() -> None:
+    with web_app("hello") as address:
+        assert f"expose({address.rpartition(':')[2]})" in taipy_tunnel.doctor()[0].hint
