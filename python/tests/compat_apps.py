@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
+import subprocess
 import sys
+from subprocess import DEVNULL, PIPE
 from typing import NamedTuple
 
 import pytest
@@ -43,6 +46,31 @@ def press(n):
 app.run(host="127.0.0.1", port=sys.argv[1])
 """
 
+# As objects, in the process that has the tunnel; each prints its link, or shows it.
+DASH_OBJECT = """
+import threading
+from dash import Dash, html
+app = Dash()
+app.layout = html.H1("Dash sells")
+threading.Thread(target=app.run, kwargs={"port": PORT}, daemon=True).start()
+tunnel = taipy_tunnel.expose(app, **KNOWN)
+"""
+
+GRADIO_OBJECT = """
+import gradio as gr
+with gr.Blocks() as demo:
+    gr.Markdown("# Gradio sells")
+demo.launch(server_port=PORT, prevent_thread_lock=True, quiet=True)
+tunnel = taipy_tunnel.expose(demo, **KNOWN)
+"""
+
+STREAMLIT_OBJECT = """
+import taipy_tunnel
+import streamlit as st
+st.title("Streamlit sells")
+st.code(taipy_tunnel.expose(st, **KNOWN).url)
+"""
+
 
 class App(NamedTuple):
     """An app, how it is started, and what it shows before and after a click."""
@@ -79,17 +107,21 @@ APPS = {
 }
 
 
+def quiet(directory: pathlib.Path) -> dict[str, str]:
+    """Nothing is sent, and nothing of the developer's is read."""
+    return {
+        "HOME": str(directory),
+        "GRADIO_ANALYTICS_ENABLED": "False",
+        "STREAMLIT_BROWSER_GATHER_USAGE_STATS": "false",
+    }
+
+
 @pytest.mark.parametrize("name", APPS)
 def test_app(name: str, proxy: Proxy, tmp_path: pathlib.Path) -> None:
     app, port = APPS[name], processes.free_port()
     (tmp_path / "app.py").write_text(app.code)
     argv = [sys.executable, *(part.replace("%d", str(port)) for part in app.argv)]
-    quiet = {  # nothing is sent, and nothing of the developer's is read
-        "HOME": str(tmp_path),
-        "GRADIO_ANALYTICS_ENABLED": "False",
-        "STREAMLIT_BROWSER_GATHER_USAGE_STATS": "false",
-    }
-    with served(tmp_path, port, argv, quiet) as address, Browser() as browser:
+    with served(tmp_path, port, argv, quiet(tmp_path)) as address, Browser() as browser:
         tunnel = taipy_tunnel.expose(address, **link(proxy))
         page = browser.open(tunnel.url)
         page.wait_text("h1", app.title, timeout=60)
@@ -105,3 +137,43 @@ def test_app(name: str, proxy: Proxy, tmp_path: pathlib.Path) -> None:
             assert len(page.websockets) == 1
         assert len(page.errors) == 1  # the 403 that the link is opened with
         assert tunnel.status.failed == 0
+
+
+@pytest.mark.parametrize("code", [DASH_OBJECT, GRADIO_OBJECT], ids=["dash", "gradio"])
+def test_object(code: str, proxy: Proxy, tmp_path: pathlib.Path) -> None:
+    told = (
+        "import taipy_tunnel\n"
+        + filled(code, proxy)
+        + "\ntunnel.wait_ready(60)\nprint(tunnel.url, flush=True)\ninput()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", told],
+        cwd=tmp_path,
+        env={**os.environ, **quiet(tmp_path)},
+        text=True,
+        stdin=PIPE,
+        stdout=PIPE,
+        stderr=DEVNULL,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            url = next(line for line in process.stdout if "#token=" in line).strip()
+            with Browser() as browser:
+                title = "Dash sells" if "dash" in code else "Gradio sells"
+                browser.open(url).wait_text("h1", title, timeout=60)
+        finally:
+            process.kill()
+
+
+def test_streamlit_within_its_app(proxy: Proxy, tmp_path: pathlib.Path) -> None:
+    app, port = APPS["streamlit"], processes.free_port()
+    (tmp_path / "app.py").write_text(filled(STREAMLIT_OBJECT, proxy))
+    argv = [sys.executable, *(part.replace("%d", str(port)) for part in app.argv)]
+    with served(tmp_path, port, argv, quiet(tmp_path)) as address, Browser() as browser:
+        page = browser.open(f"http://{address}/")
+        page.wait_text("code", "#token=", timeout=60, exactly=False)
+        browser.open(page.evaluate("document.querySelector('code').innerText")).wait_text("h1", app.title, timeout=60)
+
+
+def filled(code: str, proxy: Proxy) -> str:
+    return code.replace("**KNOWN", f"**{link(proxy)!r}").replace("PORT", str(processes.free_port()))
