@@ -27,6 +27,7 @@ usage() {
 		                   under the largest loads and as long as it takes: 80 minutes
 		./build.sh compat  the notebook's side on older Taipys, on Databricks' kernels, and on the oldest and
 		                   newest Python there is; apps of Streamlit, Gradio and Dash
+		                   compat table: the tests that try what people have; writes docs/compatibility.md
 		./build.sh roots   the script that makes a proxy machine, and attacks on what it makes, in fresh Debian
 		                   12 and 13 roots; as root
 		./build.sh bench   what is measured: gil, gate, taipy; bench gate: that alone
@@ -360,13 +361,8 @@ compat() {
 	COMPAT_PYTHONS=$(IFS=: && echo "${pythons[*]}") "$NOTEBOOK/bin/pytest" -c python/pyproject.toml \
 		python/tests/test_{databricks,examples}.py
 	pythons=()
-	dir=.venv/apps
-	pins=(streamlit==1.65.0 gradio==6.31.0 dash==4.4.1) # the newest for Python 3.10
-	{ grep -E '^(playwright|pytest)=' python/requirements-test.txt && printf '%s\n' "${pins[@]}"; } >"$dir.txt"
-	environment "$dir" "$dir.txt"
-	"$dir/bin/python" -m pip install -q --no-deps --force-reinstall "$wheel"
-	say "${pins[*]}"
-	"$dir/bin/pytest" -c python/pyproject.toml python/tests/compat_apps.py
+	frameworks
+	.venv/apps/bin/pytest -c python/pyproject.toml python/tests/compat_apps.py
 	for version in 3.9 3.13; do
 		python=$(ls -d ~/.pyenv/versions/"$version".*/bin/python 2>/dev/null | tail -n 1)
 		python=${python:-$(command -v "python$version")} || die "no Python $version on this machine"
@@ -377,6 +373,34 @@ compat() {
 	say "Python 3.9 and 3.13"
 	COMPAT_PYTHONS=$(IFS=: && echo "${pythons[*]}") "$NOTEBOOK/bin/pytest" -c python/pyproject.toml \
 		python/tests/test_{fork,signals,interrupt,ends,interpreter,endurance}.py
+}
+
+# frameworks: an environment with those that compat_apps.py has apps of, and our wheel.
+frameworks() {
+	local dir=.venv/apps pins=(streamlit==1.65.0 gradio==6.31.0 dash==4.4.1) # the newest for Python 3.10
+	{ grep -E '^(playwright|pytest)=' python/requirements-test.txt && printf '%s\n' "${pins[@]}"; } >"$dir.txt"
+	environment "$dir" "$dir.txt"
+	"$dir/bin/python" -m pip install -q --no-deps --force-reinstall dist/*.whl
+	say "${pins[*]}"
+}
+
+# compat_table: what the tests note that call compat.Row, or have the fixture of this name.
+compat_table() {
+	local go python tests
+	notebook
+	frameworks
+	rm -f .venv/rows
+	export TAIPY_TUNNEL_COMPAT=$PWD/.venv/rows
+	mapfile -t go < <(grep -rl --include='*_test.go' '\bcompat\.Row(' pkg cshared)
+	mapfile -t python < <(grep -rlE 'compat: (compat\.)?Row\b' python/tests/test_*.py)
+	say "what people have"
+	if [ ${#go[@]} -gt 0 ]; then
+		tests=$(grep -hoE '^func Test\w+' "${go[@]}" | sed 's/^func //' | paste -sd '|')
+		printf './%s\n' "${go[@]%/*}" | sort -u | xargs go test -count=1 -timeout 30m -run "^($tests)\$"
+	fi
+	[ ${#python[@]} = 0 ] || "$NOTEBOOK/bin/pytest" -c python/pyproject.toml "${python[@]}"
+	.venv/apps/bin/pytest -c python/pyproject.toml python/tests/compat_apps.py
+	go test -count=1 -run TestWrite ./pkg/internal/compat -write "$TAIPY_TUNNEL_COMPAT"
 }
 
 bench() {
@@ -392,7 +416,14 @@ demo() {
 clean() { rm -rf .venv "$ROOTS" dist "$LIBRARY" python/build python/*.egg-info python/.*_cache .ruff_cache; }
 
 case "${1:-help}" in
-lib | wheel | lint | compat | clean) "$1" ;;
+lib | wheel | lint | clean) "$1" ;;
+compat)
+	case "${2:-all}" in
+	all) compat ;;
+	table) compat_table ;;
+	*) usage && exit 2 ;;
+	esac
+	;;
 roots) roots attacks ;;
 demo | fuzz | bench | busy | faults | simulate) "$1" "${@:2}" ;;
 test)

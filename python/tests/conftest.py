@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import taipy_tunnel
+from chain import compat as rows
 from chain import interpreters
 from chain.apps import web_app
 from chain.plain import Plain
@@ -66,6 +67,12 @@ def app() -> Iterator[str]:
     """An app that answers "hello"."""
     with web_app("hello") as address:
         yield address
+
+
+@pytest.fixture
+def compat() -> rows.Row:
+    """Notes a row of docs/compatibility.md; called last, so that what has failed is not noted."""
+    return rows.row
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ var may = map[string][]string{
 	"pkg/internal/begun":      {},
 	"pkg/internal/guard":      {},
 	"pkg/internal/fault":      {},
+	"pkg/internal/compat":     {},
 	"pkg/internal/leak":       {},
 	"pkg/internal/rules":      {},
 	"pkg/internal/sshdtest":   {"golang.org/x/crypto/ssh"},
@@ -55,7 +56,7 @@ var may = map[string][]string{
 }
 
 // forTests are packages that only tests import.
-var forTests = []string{"pkg/internal/sshdtest", "pkg/internal/nginxtest", "pkg/internal/proxytest", "pkg/internal/relay", "pkg/internal/leak", "pkg/internal/secrettest"}
+var forTests = []string{"pkg/internal/sshdtest", "pkg/internal/nginxtest", "pkg/internal/proxytest", "pkg/internal/relay", "pkg/internal/leak", "pkg/internal/secrettest", "pkg/internal/compat"}
 
 func TestImportsPointOneWay(t *testing.T) {
 	for _, s := range sources(t) {
