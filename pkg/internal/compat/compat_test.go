@@ -83,6 +83,7 @@ func TestRowsBecomeThePage(t *testing.T) {
 }
 
 func TestNobodyAsked(t *testing.T) {
+	rows = ""
 	t.Chdir(t.TempDir())
 	Row(t, "apps", "nothing", Taken)
 	if found, _ := os.ReadDir("."); len(found) > 0 {
