@@ -335,7 +335,7 @@ compat() {
 		dir=.venv/taipy-$version
 		mkdir -p .venv
 		pins=("taipy==$version" 'setuptools<81')
-		tests=(test_taipy.py test_resync.py)
+		tests=(test_taipy.py test_resync.py test_relied.py)
 		case $version in
 		3.*) tests+=(compat_jobs.py) ;; # its standalone jobs fork
 		# Its Flask-SocketIO (< 5.5) sets RequestContext.session, which cannot be set from Flask 3.1.3 on: no

@@ -45,7 +45,7 @@ class Tunnel(Watched):
         self._opening = threading.Lock()  # one expose() at a time
         self._closing = False  # a close() was begun, and may have been interrupted
         self._doubt = False  # a change() has failed half-way: the engine knows what holds, _settings do not
-        self._complained = ""
+        self._warned: set[str] = set()  # what the owner was told of this app, and need not be told again
         self._resync = Resync()
         self._keeping = Keeping(lambda: self._known is not None and self._known.state not in ENDED)
 
@@ -226,7 +226,7 @@ class Tunnel(Watched):
         """Open a tunnel that is closed, or closing."""
         try:
             self.close(drain=0)
-            self._settings, self._app, self._complained = settings, app, ""
+            self._settings, self._app, self._warned = settings, app, set()
             self._start(app.address(), timeout)
             self._settle(timeout)
         except BaseException:
@@ -273,7 +273,7 @@ class Tunnel(Watched):
         if answer["reopen"]:
             ask({"ask": "tunnel.reopen", **question}, timeout, late=lambda: print(REOPENS, flush=True))
         self._settings, self._app, self._doubt = settings, app, False
-        self._complained = ""
+        self._warned = set()
         self._resync = Resync()
         if self.url != link:
             print("taipy-tunnel: the link is another one now; visitors need the new one: tunnel.url", flush=True)
@@ -358,14 +358,14 @@ class Tunnel(Watched):
         try:
             address, gui = self._app.address(), self._app.gui()
         except AppNotFoundError as error:
-            if error.message != self._complained:
-                self._complained = error.message
-                self.record(logging.WARNING, time.time(), f"{error.message}; hint: {error.hint}")
+            self._warn(f"{error.message}; hint: {error.hint}")
             return
+        for lack in self._app.lacking(gui, address == status.target and status.state in ("up", "degraded")):
+            self._warn(lack)
         if address != status.target:
             self._tell(library().set_target, address)
             self._resync = Resync()
-        elif gui is not None and (self._resync.look(gui, status.reconnects) or status.visitors):
+        elif gui is not None and (self._resync.look(gui, status.reconnects, self._warn) or status.visitors):
             wake(gui)
 
     @watcher.guarded
@@ -373,6 +373,12 @@ class Tunnel(Watched):
         if self._handle:
             with contextlib.suppress(NoSuchTunnelError):
                 call(self._handle, *arguments)
+
+    def _warn(self, message: str) -> None:
+        """Say something that its owner should know, once."""
+        if message not in self._warned:
+            self._warned.add(message)
+            self.record(logging.WARNING, time.time(), message)
 
     def record(self, level: int, moment: float, message: str) -> None:
         """Keep a line for logs() and hand it to Python's logging."""

@@ -9,6 +9,7 @@ import pathlib
 from collections.abc import Iterator
 
 import taipy_tunnel
+from taipy_tunnel._taipy import relied
 
 SOURCES = pathlib.Path(__file__).resolve().parents[1]
 
@@ -29,7 +30,8 @@ IMPORTS = {
     "_near": "_errors _questions _servers",
     # Taipy.
     "_taipy": "",
-    "_taipy.app": "_errors _quote _servers _settings",
+    "_taipy.relied": "",
+    "_taipy.app": "_errors _quote _servers _settings _taipy.relied",
     "_taipy.resync": "",
     # Databricks.
     "_databricks": "",
@@ -104,6 +106,20 @@ def test_what_is_private_stays_in_its_module() -> None:
         and not (isinstance(node.value, ast.Name) and node.value.id in ("self", "cls"))
     ]
     assert touched == []
+
+
+def test_what_is_private_to_taipy_is_in_its_table() -> None:
+    """What other modules of the folder touch, or look for by its name, canaries look after."""
+    known = {name.removesuffix("()") for row in relied.RELIED for way in row.ways for name in way.split(".")}
+    known.add("_RuntimeManager")
+    for name in ("_taipy.app", "_taipy.resync"):
+        for node in ast.walk(modules()[name]):
+            touched = ""
+            if isinstance(node, ast.Attribute) and not (isinstance(node.value, ast.Name) and node.value.id == "self"):
+                touched = node.attr
+            elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("getattr", "hasattr"):
+                touched = ast.literal_eval(node.args[1]) if isinstance(node.args[1], ast.Constant) else ""
+            assert touched in known or not touched.startswith("_") or touched.endswith("__"), f"{name}: {touched}"
 
 
 def test_files_are_short() -> None:

@@ -3,10 +3,8 @@
 
 In a notebook Taipy's declared port (5000) is an HTTP/1.0 proxy without websockets, which answers
 501 once the app's cell was run again. The real server is on a port of its own that changes each
-time. Both stand in Taipy's registry of running apps; Taipy itself is never imported from here.
-
-Attributes relied on (the same in Taipy 3.1, 4.0 and 4.1): taipy.gui.utils._runtime_manager._RuntimeManager, its
-__port_gui; Gui._server; _Server._host, _port, _thread, _is_running, _ws; SocketIO.wsgi_server.
+time. Both stand in Taipy's registry of running apps; Taipy itself is never imported from here. What
+is private to Taipy, and relied on, is listed in relied.py.
 """
 
 from __future__ import annotations
@@ -22,9 +20,9 @@ from .. import _servers
 from .._errors import AppNotFoundError, ConfigError
 from .._quote import quote
 from .._settings import elsewhere
+from .relied import PORTS, REGISTRY, Canary
 
 REST_PORT = 5000  # werkzeug's default, which Rest().run() leaves alone
-_REGISTRY = "taipy.gui.utils._runtime_manager"
 
 
 class App:
@@ -39,6 +37,7 @@ class App:
         self._gui: object | None = None
         self._served: _servers.Served | None = None
         self._declared: int | None = None  # the port by which Taipy knows the app that we follow
+        self._canary = Canary()
         if spec is None:
             spec = elsewhere("app")[0] or None
         if spec is not None and _is_gui(spec):
@@ -78,6 +77,12 @@ class App:
         if self._served:
             return self._served.address()
         return self._fixed or _address(self.gui()) or _rest()
+
+    def lacking(self, gui: object | None, served: bool) -> list[str]:
+        """What does not work with this Taipy, if that has not been said yet. gui: gui()'s; served: it answers."""
+        if self._fixed or self._served:
+            return []
+        return self._canary.look(gui or next(iter(_registered().values()), None), served)
 
     def check(self) -> None:
         """Raise AppNotFoundError if the app was started but cannot be reached."""
@@ -139,17 +144,20 @@ def _is_gui(app: object) -> bool:
 
 def _registered() -> dict[int, object]:
     """Taipy's own record of the apps that run in a notebook, by declared port."""
-    module = sys.modules.get(_REGISTRY)
+    module = sys.modules.get(REGISTRY)
     manager = getattr(module, "_RuntimeManager", None)
     if manager is None:
         return {}
-    return dict(getattr(manager(), "_RuntimeManager__port_gui", {}))
+    return dict(getattr(manager(), PORTS, {}))
 
 
 def _address(gui: object | None) -> str:
     """Where gui's real server listens."""
-    server = getattr(gui, "_server", None)
+    server: Any = getattr(gui, "_server", None)
     port = getattr(server, "_port", None)
+    if port is None and server is not None:
+        with contextlib.suppress(Exception):  # of one that has not been run
+            port = server.get_port()
     if not isinstance(port, int) or _died(gui) or _unstarted(gui):
         return ""
     _allow_websockets(server)

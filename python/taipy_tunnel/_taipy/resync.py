@@ -4,17 +4,15 @@
 What a cell sets while the link is down never reaches a page: Taipy sends a value once and asks
 nobody whether it came. So after a link was replaced, each page that comes back is sent the values
 of all variables, by the call that Taipy makes for a page that asks for them when it is first
-drawn. It never is State.refresh, which calls the user's on_change.
-
-Attributes relied on (the same in Taipy 3.1, 4.0 and 4.1; where one is missing nothing is done):
-Gui._server._ws.server.manager.get_participants, Gui.get_flask_app, Gui._bindings()._get_all_scopes,
-Gui.__request_var_update.
+drawn. It never is State.refresh, which calls the user's on_change. What is private to Taipy, and
+relied on, is listed in relied.py.
 """
 
 from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from typing import Any
 
 WINDOW = 60.0  # seconds after a link was replaced, in which its pages come back; seen: 0.2 to 5.1
@@ -32,10 +30,10 @@ class Resync:
         self._pages: set[str] = set()
         self._until = 0.0
 
-    def look(self, gui: object, links: int) -> bool:
+    def look(self, gui: object, links: int, warn: Callable[[str], None]) -> bool:
         """Send the values if a page has come back since links were replaced; whether it did.
 
-        links: how many were so far (Status.reconnects).
+        links: how many were so far (Status.reconnects). warn: tells the owner that it could not be done.
         """
         try:
             pages = _pages(gui)
@@ -48,8 +46,11 @@ class Resync:
                 return False
             _send(gui)
             return True
-        except Exception:
+        except Exception as error:
             logger.debug("pages could not be brought up to date", exc_info=True)
+            if time.monotonic() <= self._until:  # else relied.py has told what is missing
+                what = type(error).__name__
+                warn(f"pages may show what they showed before the outage, until they are loaded again: {what}")
             self._until = 0.0
             return False
 
@@ -70,10 +71,17 @@ def _send(gui: Any) -> None:
         names = [name for name in next(iter(before), {}) if name.startswith(PREFIXES)]
         if not names:
             return
-        with gui.get_flask_app().app_context():
+        with _context(gui):
             gui._Gui__request_var_update({"names": names, "refresh": False})
         if _same(before, _values(scopes)):
             return
+
+
+def _context(gui: Any) -> Any:
+    """Of the app, in which Taipy sends. In its next version, which has other servers too, get_flask_app() raises."""
+    if hasattr(gui, "get_app_context"):
+        return gui.get_app_context()
+    return gui.get_flask_app().app_context()
 
 
 def _values(scopes: dict[str, Any]) -> list[dict[str, Any]]:
