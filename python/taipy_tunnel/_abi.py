@@ -7,14 +7,16 @@ import contextlib
 import ctypes
 import json
 import pathlib
+import platform
 import resource
 import threading
 from collections.abc import Iterator
 from ctypes import POINTER, c_char, c_char_p, c_int32, c_int64, c_size_t
 from typing import Any
 
+from . import _limits
 from ._errors import ForkedProcessError, TunnelError
-from ._quote import Hidden
+from ._quote import Hidden, quote
 from ._signals import deaf
 
 ABI_VERSION = 4
@@ -53,8 +55,9 @@ class Library:
     """The loaded library. A call that it refuses is an exception."""
 
     def __init__(self, path: pathlib.Path = PATH) -> None:
+        _limits.check()
         with _quietly():
-            self._dll = ctypes.CDLL(str(path))
+            self._dll = _opened(path)
             for name, (result, arguments) in FUNCTIONS.items():
                 function = getattr(self._dll, name)
                 function.restype, function.argtypes = result, arguments
@@ -163,6 +166,20 @@ class Library:
 
     def events(self) -> list[dict[str, Any]]:
         return list(self._text("tt_events", size=65536))
+
+
+def _opened(path: pathlib.Path) -> ctypes.CDLL:
+    try:
+        return ctypes.CDLL(str(path))
+    except OSError as error:  # the dynamic linker's words: there is no type or number
+        machine = f"{platform.machine()}, {' '.join(platform.libc_ver()) or 'not glibc'}"
+        raise TunnelError(
+            f"library: it cannot be loaded: {error}",
+            "possible causes, the likeliest first: the package was installed for another processor or system "
+            f"(it is for Linux with glibc 2.17 or newer; this is {machine}; Alpine has musl); its file is damaged or "
+            "missing (pip install --force-reinstall taipy-tunnel); it is on a file system that runs no programs "
+            f"(noexec: findmnt -T {quote(str(path.parent))} shows it)",
+        ) from None
 
 
 @contextlib.contextmanager
