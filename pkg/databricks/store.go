@@ -55,7 +55,8 @@ const (
 
 // Store writes server, host_key and key to a secret scope, and lets a group read it. A key that it
 // makes goes nowhere else. Everything is checked before anything is written; the permission to read
-// is given last, so that nobody reads one half.
+// is given last, so that nobody reads one half. A scope of an Azure Key Vault, into which Databricks
+// cannot write, is an error.
 func (w *Workspace) Store(ctx context.Context, cfg StoreConfig) (StoreResult, error) {
 	public, err := cfg.check()
 	if err != nil {
@@ -65,6 +66,8 @@ func (w *Workspace) Store(ctx context.Context, cfg StoreConfig) (StoreResult, er
 	existing, err := w.keys(ctx, cfg.Scope)
 	if errors.Is(err, ErrNoScope) {
 		err = w.createScope(ctx, cfg.Scope)
+	} else if err == nil && w.inVault(ctx, cfg.Scope) {
+		err = fault.VaultScope(cfg.Scope)
 	}
 	if err != nil {
 		return StoreResult{}, err
@@ -167,6 +170,14 @@ func manage(scope string, sent ...string) refusals {
 		missing:   func(said string) *fault.Error { return fault.NoScope(scope, said) },
 		forbidden: func(said string) *fault.Error { return fault.NoManage(scope, said) },
 	}
+}
+
+// inVault reports whether a scope is that of an Azure Key Vault. Where the workspace does not tell, it is not.
+func (w *Workspace) inVault(ctx context.Context, scope string) bool {
+	all, err := ask(ctx, w, manage(scope), workspace.NewSecrets(w.client).ListScopesAll)
+	return err == nil && slices.ContainsFunc(all, func(s workspace.SecretScope) bool {
+		return s.Name == scope && s.BackendType == workspace.ScopeBackendTypeAzureKeyvault
+	})
 }
 
 func (w *Workspace) createScope(ctx context.Context, scope string) error {

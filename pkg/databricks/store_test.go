@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/compat"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshauth"
 )
 
@@ -82,7 +83,8 @@ func TestStoreKeepsTheKey(t *testing.T) {
 	if held["key"] != string(private) || held["server"] != server || held["url"] != "https://x" || f.acls["own analysts"] != "READ" {
 		t.Errorf("kept key %v, server %q, url %q, permissions %v", held["key"] == string(private), held["server"], held["url"], f.acls)
 	}
-	equal(t, "asked", f.routes(), []string{"GET/secrets/list", "GET/secrets/get", "POST/secrets/put", "POST/secrets/put", "POST/secrets/acls/put"})
+	equal(t, "asked", f.routes(), []string{"GET/secrets/list", "GET/secrets/scopes/list", "GET/secrets/get",
+		"POST/secrets/put", "POST/secrets/put", "POST/secrets/acls/put"})
 
 	// Where the workspace does not give it out, it stays all the same.
 	f.refusing(map[string]refusal{"GET /api/2.0/secrets/get": {400, "BAD_REQUEST", "only in a notebook"}})
@@ -195,6 +197,32 @@ func TestStoreIsRefused(t *testing.T) {
 	_, err := w.Store(t.Context(), StoreConfig{Server: server, HostKey: hostKey, Key: private})
 	asError(t, err)
 	holdsNone(t, "put of the key", err, pem64(string(private))...)
+}
+
+// The scope of an Azure Key Vault is Databricks' to read: what is to be done instead is said before anything is sent
+// to it. Where the workspace does not tell of which kind a scope is, it is written to as ever.
+func TestStoreIntoAVault(t *testing.T) {
+	f, w := opened(t)
+	f.scopes[DefaultScope], f.vaults = map[string]string{"server": server}, []string{DefaultScope}
+	_, err := w.Store(t.Context(), StoreConfig{Server: server, HostKey: hostKey})
+	const want = `secret scope: secret scope "taipy-tunnel" is that of an Azure Key Vault: Databricks reads it, and cannot write to it`
+	e := asError(t, err)
+	if e.Error() != want || !e.Permanent {
+		t.Errorf("%v", e)
+	}
+	for _, part := range []string{"--name host-key --value SHA256:", "az keyvault secret set", "put-acl taipy-tunnel GROUP READ"} {
+		if !strings.Contains(e.Hint.String(), part) {
+			t.Errorf("%q is not in: %s", part, e.Hint)
+		}
+	}
+	equal(t, "asked", f.routes(), []string{"GET/secrets/list", "GET/secrets/scopes/list"})
+	compat.Row(t, "platforms", "taipy-tunnel databricks store, into a scope of an Azure Key Vault", compat.Outcome(err))
+
+	f.vaults = nil
+	f.refusing(map[string]refusal{"GET /api/2.0/secrets/scopes/list": {403, "PERMISSION_DENIED", "not for you"}})
+	if _, err := w.Store(t.Context(), StoreConfig{Server: server, HostKey: hostKey}); err != nil {
+		t.Errorf("of an unknown kind: %v", err)
+	}
 }
 
 // Two administrators at a time: the scope is there when it is to be made.

@@ -28,6 +28,7 @@ type fake struct {
 
 	mu       sync.Mutex
 	scopes   map[string]map[string]string // secrets by scope and key
+	vaults   []string                     // scopes of Azure Key Vaults
 	acls     map[string]string            // permissions by "scope principal"
 	refuse   map[string]refusal           // by route: "POST /api/2.0/secrets/put"
 	requests []request
@@ -147,6 +148,16 @@ func (f *fake) route(r request) (any, refusal) {
 	case r.route == "POST /api/2.0/secrets/scopes/create":
 		f.scopes[scope] = map[string]string{}
 		return struct{}{}, refusal{}
+	case r.route == "GET /api/2.0/secrets/scopes/list":
+		var all []map[string]string
+		for name := range f.scopes {
+			backend := "DATABRICKS"
+			if slices.Contains(f.vaults, name) {
+				backend = "AZURE_KEYVAULT"
+			}
+			all = append(all, map[string]string{"name": name, "backend_type": backend})
+		}
+		return map[string]any{"scopes": all}, refusal{}
 	case !there:
 		return nil, refusal{404, "RESOURCE_DOES_NOT_EXIST", "Scope " + scope + " does not exist!"}
 	}
@@ -164,6 +175,9 @@ func (f *fake) route(r request) (any, refusal) {
 		}
 		return map[string]string{"key": r.body["key"], "value": base64.StdEncoding.EncodeToString([]byte(value))}, refusal{}
 	case "POST /api/2.0/secrets/put":
+		if slices.Contains(f.vaults, scope) {
+			return nil, refusal{400, "BAD_REQUEST", "not for a scope of this kind"}
+		}
 		held[r.body["key"]] = r.body["string_value"]
 	case "POST /api/2.0/secrets/acls/put":
 		f.acls[scope+" "+r.body["principal"]] = r.body["permission"]

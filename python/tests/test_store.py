@@ -73,6 +73,16 @@ def test_a_key_of_ones_own(workspace: Workspace, tmp_path: pathlib.Path) -> None
     assert "secret:other/key" in ran.stdout
 
 
+def test_the_scope_of_an_azure_key_vault(workspace: Workspace, tmp_path: pathlib.Path) -> None:
+    workspace.secrets["taipy-tunnel"] = {"server": KNOWN[1]}
+    workspace.vaults.add("taipy-tunnel")
+    ran = store(workspace, tmp_path, *KNOWN)
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert "is that of an Azure Key Vault: Databricks reads it, and cannot write to it\n" in ran.stderr
+    assert "az keyvault secret set --vault-name VAULT --name server" in ran.stderr
+    assert workspace.secrets == {"taipy-tunnel": {"server": KNOWN[1]}}
+
+
 @pytest.mark.parametrize(("arguments", "said"), [
     (("--server", "nobody", "--host-key", HOST_KEY), "write --server user@host or --server user@host:port"),
     (("--server", "a@b", "--host-key", "x"), "host key"),

@@ -80,6 +80,15 @@ func NoManage(scope, said string) *Error {
 			"the workspace may let only its administrators make scopes", word(scope, "SCOPE"))}
 }
 
+// VaultScope: the scope is that of an Azure Key Vault, which Databricks reads and does not write.
+func VaultScope(scope string) *Error {
+	return &Error{Op: "secret scope", Class: ErrWorkspace, Permanent: true,
+		Err: fmt.Errorf("secret scope %s is that of an Azure Key Vault: Databricks reads it, and cannot write to it", Quote(scope)),
+		Hint: Hintf("write to the vault itself, where names have a hyphen for an underscore: az keyvault secret set --vault-name VAULT "+
+			"--name server --value USER@HOST, then the same with --name host-key --value SHA256:… and with --name key --file PRIVATE-KEY, "+
+			"which ssh-keygen -t ed25519 -f PRIVATE-KEY makes; and databricks secrets put-acl %s GROUP READ", word(scope, "SCOPE"))}
+}
+
 // NotesOnly: the workspace hands the values of secrets to code that runs in it only.
 func NotesOnly(scope, key, said string) *Error {
 	return &Error{Op: "secret", Class: ErrWorkspace, Permanent: true,

@@ -21,6 +21,7 @@ from .secrets import Reading, Secret
 
 SCOPE = "taipy-tunnel"
 STORE = "taipy-tunnel databricks store --server USER@HOST --host-key SHA256:…"
+VAULT = "in an Azure Key Vault's scope it is named host-key"
 
 _found: dict[tuple[str, str], Secret | None] = {}  # by scope and key; None: it is not there
 _why: dict[str, str] = {}  # by scope: why it could not be read
@@ -80,7 +81,7 @@ def advised(error: TunnelError, settings: Settings | None) -> TunnelError:
     if not settings.key and isinstance(error, ConfigError) and "no private key" in error.message:
         return ConfigError(error.message + _looked_at("key"), f"{error.advice}; {_remedy()}")
     if not settings.host_key and isinstance(error, HostKeyError):
-        error.advice += f"; for all notebooks: {STORE}"
+        error.advice += f"; for all notebooks: {STORE}; {VAULT}"
     return error
 
 
@@ -94,12 +95,16 @@ def _read(scope: str, keys: list[str], needed: str) -> dict[str, Secret | None]:
     known = dict(_found)
     found = {key: known[scope, key] for key in keys if (scope, key) in known}
     if missing := [key for key in keys if key not in found]:
-        reading = Reading(scope, missing)
+        reading = Reading(scope, {key: _hyphened(key) if scope == SCOPE else [] for key in missing})
         reading.read(needed if needed in missing else "")
         _why[scope] = reading.why
         found.update((key, reading.found.get(key)) for key in missing)
         _found.update(((scope, key), value) for key, value in found.items())
     return found
+
+
+def _hyphened(key: str) -> list[str]:
+    return [key.replace("_", "-")] if "_" in key else []
 
 
 def _looked_at(name: str) -> str:

@@ -4,6 +4,9 @@
 By dbutils where the notebook has it: one secrets.get for each key, of which a missing one raises; there
 is no list on every access mode. Else by the workspace's REST interface: one list, and one get for each
 key that is there, side by side.
+
+A scope of an Azure Key Vault can hold no name with an underscore (a vault's are letters, digits and hyphens), so
+arguments are looked for with a hyphen too.
 """
 
 from __future__ import annotations
@@ -40,11 +43,14 @@ class Secret(str):
 
 
 class Reading:
-    """What a scope has of some keys. `why` is the reason if it could not be read."""
+    """What a scope has of some keys. `why` is the reason if it could not be read.
 
-    def __init__(self, scope: str, keys: list[str]) -> None:
+    spelled: each key, and the other names that it may have there.
+    """
+
+    def __init__(self, scope: str, spelled: dict[str, list[str]]) -> None:
         self._scope = scope
-        self._keys = keys
+        self._spelled = spelled
         self.found: dict[str, Secret] = {}
         self.why = ""
 
@@ -63,8 +69,11 @@ class Reading:
             self.why = self.why or "this notebook has neither dbutils nor a login to its workspace"
             return
         try:
-            found = ask(workspace.question("secrets", scope=self._scope, keys=self._keys), PATIENCE) or {}
-            self.found.update((key, Secret(found.pop(key))) for key in list(found))
+            names = [name for key, others in self._spelled.items() for name in (key, *others)]
+            found = ask(workspace.question("secrets", scope=self._scope, keys=names), PATIENCE) or {}
+            for key, others in self._spelled.items():
+                self.found.update((key, Secret(found[name])) for name in (*others, key) if name in found)
+            found.clear()
             self.why = ""
         except TunnelError as error:
             if needed or _kind(error) != "denied":
@@ -73,10 +82,10 @@ class Reading:
 
     def _by_dbutils(self, get: Callable[[str, str], str]) -> bool:
         """Whether dbutils told of each key, be it that it is not there."""
-        getting = _Getting(get, self._scope, self._keys)
+        getting = _Getting(get, self._scope, self._spelled)
         getting.in_time()
         if "thread" in getting.kinds:  # it wants to be called by the notebook's own thread
-            getting = _Getting(get, self._scope, self._keys)
+            getting = _Getting(get, self._scope, self._spelled)
             getting.run()
         self.found.update(getting.found)
         if "down" in getting.kinds:
@@ -91,8 +100,8 @@ class Reading:
 class _Getting:
     """One call of dbutils.secrets.get after another."""
 
-    def __init__(self, get: Callable[[str, str], str], scope: str, keys: list[str]) -> None:
-        self._get, self._scope, self._keys = get, scope, keys
+    def __init__(self, get: Callable[[str, str], str], scope: str, spelled: dict[str, list[str]]) -> None:
+        self._get, self._scope, self._spelled = get, scope, spelled
         self._news = threading.Event()
         self._done = self._given_up = False
         self.found: dict[str, Secret] = {}
@@ -100,16 +109,28 @@ class _Getting:
         self.raised = ""  # the type of the last one
 
     def run(self) -> None:
-        for key in self._keys:
-            if self._given_up or self.kinds & {"no scope", "denied", "down", "thread"}:
-                break
-            try:
-                self.found[key] = Secret(self._get(self._scope, key))
-            except Exception as error:
-                self.raised = type(error).__name__
-                self.kinds.add(_kind(error))
-            self._news.set()
+        for key in self._spelled:
+            self._ask(key, key)
+        # A vault has none of the first names; so where one is there, the others are not asked for.
+        if not any(self._spelled[key] for key in self.found):
+            for key, others in self._spelled.items():
+                for name in others if key not in self.found else ():
+                    self._ask(key, name)
         self._done = True
+        self._news.set()
+
+    def _ask(self, key: str, name: str) -> None:
+        if self._given_up or self.kinds & {"no scope", "denied", "down", "thread"}:
+            return
+        try:
+            self.found[key] = Secret(self._get(self._scope, name))
+        except Exception as error:
+            kind = _kind(error)
+            if kind == "other" and name == key and self._spelled[key]:
+                kind = "missing"  # what a vault says of a name that none can have; the next one tells
+            else:
+                self.raised = type(error).__name__
+            self.kinds.add(kind)
         self._news.set()
 
     def in_time(self) -> None:

@@ -97,6 +97,8 @@ class Workspace(fake.Workspace):
             scope, key = request.query["scope"], request.query["key"]
             if scope in self.unreadable:
                 return 403, {}
+            if scope in self.vaults and "_" in key:
+                return 400, {}
             value = self.secrets.get(scope, {}).get(key)
             return (404, {}) if value is None else (200, {"value": value})
         return super().answer(request)

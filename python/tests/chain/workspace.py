@@ -56,6 +56,7 @@ class Workspace:
         self.secrets: dict[str, dict[str, str]] = {}  # by scope and key
         self.acls: dict[str, dict[str, str]] = {}  # by scope and principal
         self.unreadable: set[str] = set()  # scopes for which READ was not given
+        self.vaults: set[str] = set()  # scopes of Azure Key Vaults: no name has "_", and nothing can be written
         self.notebooks_only = False  # answers BAD_REQUEST to who wants the value of a secret
         self.cluster: dict[str, Any] = {
             "cluster_id": "1124-103512-abcdefgh",
@@ -119,6 +120,9 @@ class Workspace:
                 return error(400, "RESOURCE_ALREADY_EXISTS", f"Scope {scope} already exists!")
             self.secrets[scope] = {}
             return 200, {}
+        if route == "GET /api/2.0/secrets/scopes/list":
+            kinds = {name: "AZURE_KEYVAULT" if name in self.vaults else "DATABRICKS" for name in self.secrets}
+            return 200, {"scopes": [{"name": name, "backend_type": kind} for name, kind in kinds.items()]}
         if not request.path.startswith("/api/2.0/secrets/"):
             return error(404, "ENDPOINT_NOT_FOUND", f"No API found for '{route}'")
         if scope not in self.secrets:
@@ -141,6 +145,8 @@ class Workspace:
                 )
             return 200, {"key": key, "value": base64.b64encode(held[key].encode()).decode()}
         if route == "POST /api/2.0/secrets/put":
+            if scope in self.vaults:
+                return error(400, "BAD_REQUEST", "not for a scope of this kind")
             held[request.body["key"]] = request.body["string_value"]
             return 200, {}
         if route == "POST /api/2.0/secrets/acls/put":
