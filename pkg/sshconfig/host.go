@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/userfile"
 )
 
 // Host is what ssh_config files say of one host, with ssh_config(5)'s names. "" and nil:
@@ -78,7 +79,7 @@ func (c *Files) Host(alias, user string, port int) (Host, error) {
 
 // tokensOf are the tokens of ssh_config(5) that paths may hold.
 func (c *Files) tokensOf(alias string, h Host) map[byte]string {
-	home, _ := os.UserHomeDir()
+	home := userfile.Home()
 	me := os.Getenv("USER")
 	if u, err := user.Current(); err == nil {
 		me = u.Username

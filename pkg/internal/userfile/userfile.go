@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/user"
 	"path/filepath"
 	"strings"
 	"unicode/utf16"
@@ -22,6 +23,9 @@ import (
 // place.
 func Read(path string, most int) ([]byte, error) {
 	st, err := os.Stat(Expand(path))
+	if err != nil && strings.HasPrefix(path, "~/") && Home() == "" {
+		return nil, errors.New("this process has no home directory: HOME is not set, and its user is not in /etc/passwd")
+	}
 	if err != nil {
 		return nil, fault.Reason(err)
 	}
@@ -44,7 +48,7 @@ func Read(path string, most int) ([]byte, error) {
 // "dbfs:/…", by where that file system is mounted: its volumes at /Volumes, the rest at /dbfs.
 func Expand(path string) string {
 	if rest, ok := strings.CutPrefix(path, "~/"); ok {
-		if home, err := os.UserHomeDir(); err == nil {
+		if home := Home(); home != "" {
 			return filepath.Join(home, rest)
 		}
 	}
@@ -58,6 +62,18 @@ func Expand(path string) string {
 		}
 	}
 	return path
+}
+
+// Home is the home directory: what HOME says, and where it says nothing, as in a service of systemd's, what
+// passwd(5) does, as with ssh. "": neither knows one.
+func Home() string {
+	if home, err := os.UserHomeDir(); err == nil && home != "" {
+		return home
+	}
+	if u, err := user.Current(); err == nil {
+		return u.HomeDir
+	}
+	return ""
 }
 
 // Pasted is what somebody copied, without what came with it: blanks and line ends around it and of other systems, a byte
