@@ -26,7 +26,7 @@ usage() {
 		                   test long: what links that go silent do to requests, and what the engine must hold, often,
 		                   under the largest loads and as long as it takes: 80 minutes
 		./build.sh compat  the notebook's side on older Taipys, on Databricks' kernels, and on the oldest and
-		                   newest Python there is; apps of Streamlit, Gradio and Dash
+		                   newest Python there is; apps of Streamlit, Gradio, Dash and Bokeh
 		                   compat table: the tests that try what people have; writes docs/compatibility.md
 		./build.sh roots   the script that makes a proxy machine, and attacks on what it makes, in fresh Debian
 		                   12 and 13 roots; as root
@@ -377,7 +377,7 @@ compat() {
 
 # frameworks: an environment with those that compat_apps.py has apps of, and our wheel.
 frameworks() {
-	local dir=.venv/apps pins=(streamlit==1.65.0 gradio==6.31.0 dash==4.4.1) # the newest for Python 3.10
+	local dir=.venv/apps pins=(streamlit==1.65.0 gradio==6.31.0 dash==4.4.1 bokeh==3.8.2 'tornado<6.6') # the newest for Python 3.10
 	{ grep -E '^(playwright|pytest)=' python/requirements-test.txt && printf '%s\n' "${pins[@]}"; } >"$dir.txt"
 	environment "$dir" "$dir.txt"
 	"$dir/bin/python" -m pip install -q --no-deps --force-reinstall dist/*.whl

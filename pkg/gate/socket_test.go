@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"testing"
 	"time"
 )
@@ -184,4 +185,32 @@ func TestStuckVisitorIsShutOut(t *testing.T) {
 			t.Fatal("the request goes on")
 		}
 	}
+}
+
+// TestAnAppThatRefusesWebsockets: servers do that allow few origins, and their pages stand still.
+func TestAnAppThatRefusesWebsockets(t *testing.T) {
+	check(t)
+	status := http.StatusForbidden
+	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) }))
+	t.Cleanup(app.Close)
+	told := 0
+	g, addr := open(t, Config{Target: at(app.Listener.Addr().String()), Access: Access{Public: true}, WebsocketRefused: func() { told++ }})
+	socket := func(status int, want int) {
+		t.Helper()
+		if got := ask(t, addr, "GET", "/ws", "", upgrade...); got.StatusCode != status || told != want {
+			t.Errorf("%s, told %d times, want %d", got.Status, told, want)
+		}
+	}
+	socket(http.StatusForbidden, 1)
+	if got := ask(t, addr, "GET", "/", ""); got.StatusCode != 403 || told != 1 {
+		t.Errorf("a page: %s, told %d times", got.Status, told)
+	}
+	if refused := g.Stats().Refused; refused != 0 {
+		t.Errorf("%d of the app's own refusals are counted as the gate's", refused)
+	}
+	if got := ask(t, addr, "GET", "/ws", "", append([]string{"Origin: https://evil.test"}, upgrade...)...); got.StatusCode != 403 || told != 1 {
+		t.Errorf("of another site: %s, told %d times", got.Status, told)
+	}
+	status = http.StatusNotFound
+	socket(http.StatusNotFound, 1)
 }

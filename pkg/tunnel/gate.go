@@ -77,6 +77,10 @@ func (d *visitorGate) open(ctx context.Context, keys *sshauth.Keys) error {
 	}
 	cfg, p := d.config, d.endpoint()
 	cfg.URL, cfg.Identity, cfg.Access, cfg.Allow, cfg.TrustProxy, cfg.Before = p.url, d.identity(), gate.Access(d.visitors.access), allowed, p.prepared, d.before
+	cfg.WebsocketRefused = sync.OnceFunc(func() {
+		why := fault.WebsocketRefused(p.url)
+		d.log.Warn(why.Error(), "hint", why.Hint)
+	})
 	g, err := gate.New(cfg)
 	if err != nil {
 		return fault.Config("", "%w", err)

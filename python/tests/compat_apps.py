@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import pathlib
 import subprocess
 import sys
+import urllib.parse
 from subprocess import DEVNULL, PIPE
 from typing import NamedTuple
 
@@ -15,8 +17,9 @@ import taipy_tunnel
 from chain import processes
 from chain.apps import served
 from chain.browser import Browser
+from chain.compat import TAKEN, Row
 from chain.proxy import Proxy
-from chain.testing import eventually, link
+from chain.testing import arguments, eventually, link
 
 STREAMLIT = """
 import streamlit as st
@@ -33,6 +36,12 @@ with gr.Blocks() as demo:
     said = gr.Markdown("nothing yet", elem_id="said")
     gr.Button("Press", elem_id="press").click(lambda: "pressed, by its queue", None, said)
 demo.launch(server_name="127.0.0.1", server_port=int(sys.argv[1]))
+"""
+
+BOKEH = """
+from bokeh.io import curdoc
+from bokeh.models import Div
+curdoc().add_root(Div(text="Bokeh sells"))
 """
 
 DASH = """
@@ -117,7 +126,7 @@ def quiet(directory: pathlib.Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", APPS)
-def test_app(name: str, proxy: Proxy, tmp_path: pathlib.Path) -> None:
+def test_app(name: str, proxy: Proxy, tmp_path: pathlib.Path, compat: Row) -> None:
     app, port = APPS[name], processes.free_port()
     (tmp_path / "app.py").write_text(app.code)
     argv = [sys.executable, *(part.replace("%d", str(port)) for part in app.argv)]
@@ -137,6 +146,7 @@ def test_app(name: str, proxy: Proxy, tmp_path: pathlib.Path) -> None:
             assert len(page.websockets) == 1
         assert len(page.errors) == 1  # the 403 that the link is opened with
         assert tunnel.status.failed == 0
+    compat("apps", f"{name.capitalize()} {importlib.metadata.version(name)}", TAKEN)
 
 
 @pytest.mark.parametrize("code", [DASH_OBJECT, GRADIO_OBJECT], ids=["dash", "gradio"])
@@ -177,3 +187,30 @@ def test_streamlit_within_its_app(proxy: Proxy, tmp_path: pathlib.Path) -> None:
 
 def filled(code: str, proxy: Proxy) -> str:
     return code.replace("**KNOWN", f"**{link(proxy)!r}").replace("PORT", str(processes.free_port()))
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_bokeh(allowed: bool, proxy: Proxy, tmp_path: pathlib.Path, compat: Row) -> None:
+    """Before Tornado 6.6 it refuses its page's websocket at an address that it was not told: which is said, once, and
+    not counted as the gate's."""
+    port, host = processes.free_port(), urllib.parse.urlsplit(proxy.url).netloc
+    (tmp_path / "app.py").write_text(BOKEH)
+    argv = [sys.executable, "-m", "bokeh", "serve", "app.py", f"--port={port}"]
+    environment = {"HOME": str(tmp_path), **({"BOKEH_ALLOW_WS_ORIGIN": host} if allowed else {})}
+    with served(tmp_path, port, argv, environment) as address, Browser() as browser:
+        tunnel = taipy_tunnel.expose(address, **arguments(proxy))
+        page = browser.open(tunnel.url)
+        said = f"it refuses websockets of its page at {proxy.url} (403 Forbidden), which may load and then stand still"
+        if allowed:
+            page.wait_frame(lambda frame: not frame.sent)
+        else:
+            eventually(lambda: any(said in line for line in tunnel.logs()))
+        told = [line for line in tunnel.logs() if said in line]
+        assert len(told) == (not allowed)
+        assert all(f"BOKEH_ALLOW_WS_ORIGIN={host} in its environment" in line for line in told)
+        assert tunnel.status.refused == 0
+    name = f"Bokeh {importlib.metadata.version('bokeh')} on Tornado 6.5 (Panel has the same server)"
+    if allowed:
+        compat("apps", f"{name}, with BOKEH_ALLOW_WS_ORIGIN=HOST of the URL", TAKEN)
+    else:
+        compat("apps", name, f"taken: but it refuses its page's websocket; a warning says so: {said.split(' at ')[0]}")

@@ -5,6 +5,7 @@ package fault
 import (
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // ErrTLS is what an app that was seen to speak TLS is to who wants HTTP of it.
@@ -29,4 +30,14 @@ const withoutTLS Hint = "start the app without its certificate: what it says sta
 // TargetTLS: the address of an app says that it speaks TLS.
 func TargetTLS(target string) *Error {
 	return Config(withoutTLS, "target %s is an app that speaks TLS, and apps are asked for HTTP", Quote(target))
+}
+
+// WebsocketRefused: the app has answered a websocket's handshake with a 403. url is where visitors open it.
+func WebsocketRefused(url string) *Error {
+	_, host, _ := strings.Cut(url, "://")
+	host, _, _ = strings.Cut(host, "/")
+	return &Error{Op: "app", Class: ErrApp,
+		Err: fmt.Errorf("it refuses websockets of its page at %s (403 Forbidden), which may load and then stand still", url),
+		Hint: Hintf("most likely it takes them from pages at addresses that it was told only; for Panel and Bokeh set BOKEH_ALLOW_WS_ORIGIN=%s "+
+			"in its environment before it starts, or start it with --allow-websocket-origin=%[1]s", host)}
 }

@@ -15,7 +15,14 @@ START = 60.0  # seconds until an app that does not listen is an error
 
 
 @contextlib.contextmanager
-def web_app(says: str) -> Iterator[str]:
+def page_app(html: str) -> Iterator[str]:
+    """A site that answers every request with a page."""
+    with web_app(html, "text/html; charset=utf-8") as address:
+        yield address
+
+
+@contextlib.contextmanager
+def web_app(says: str, kind: str = "") -> Iterator[str]:
     """An app that answers every request with a word."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -23,7 +30,9 @@ def web_app(says: str) -> Iterator[str]:
 
         def do_GET(self) -> None:
             self.send_response(200)
-            self.send_header("Content-Length", str(len(says)))
+            if kind:
+                self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(says.encode())))
             self.end_headers()
             self.wfile.write(says.encode())
 
