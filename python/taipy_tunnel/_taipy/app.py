@@ -82,7 +82,9 @@ class App:
         """What does not work with this Taipy, if that has not been said yet. gui: gui()'s; served: it answers."""
         if self._fixed or self._served:
             return []
-        return self._canary.look(gui or next(iter(_registered().values()), None), served)
+        running = list(_registered().values())
+        started = any(gui is one for one in running)  # by Taipy, not by a server of its owner's
+        return self._canary.look(gui if started else next(iter(running), None), served and started)
 
     def check(self) -> None:
         """Raise AppNotFoundError if the app was started but cannot be reached."""
