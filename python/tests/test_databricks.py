@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 import taipy_tunnel
 from chain import databricks, processes
-from chain.compat import TAKEN, Row
 from chain.databricks import BROKEN, MODES, SCOPE, SENTENCE, STRAY, Workspace
 from chain.notebook import Cell, Notebook
 from chain.proxy import Proxy
@@ -53,32 +52,6 @@ def test_the_sentence_needs_no_argument(notebook: MakeNotebook, mode: str, works
         workspace.forget()
         cells.run(SENTENCE).ok()
         assert (workspace.gets, workspace.rest) == ([], [])
-
-
-@pytest.mark.parametrize("mode", ["dedicated", "serverless", "bare"])
-def test_the_scope_of_an_azure_key_vault(
-    notebook: MakeNotebook, mode: str, workspace: Workspace, proxy: Proxy, compat: Row
-) -> None:
-    """Its names have a hyphen for an underscore; each is asked for once more, and nothing is listed for it."""
-    held = workspace.secrets[SCOPE]
-    assert "host_key" in held
-    workspace.secrets[SCOPE] = {name.replace("_", "-"): value for name, value in held.items()}
-    workspace.vaults.add(SCOPE)
-    with notebook(mode, workspace) as cells:
-        cells.run(SENTENCE).ok()
-        assert visit(proxy.url) == "hello"
-        if mode != "bare":
-            underscored = [name for name in NAMES if "_" in name]
-            assert sorted(workspace.gets) == sorted([*NAMES, *(name.replace("_", "-") for name in underscored)])
-        else:
-            assert workspace.rest.count(GET) == len(held)
-        # A name that somebody gave is asked for as it is.
-        workspace.secrets["team"] = {"login-key": held["key"]}
-        workspace.vaults.add("team")
-        assert "no secret 'login_key' in scope" in failure(cells, "taipy_tunnel.expose(key='secret:team/login_key')")[1]
-        cells.run("taipy_tunnel.expose(key='secret:team/login-key')").ok()
-    if mode == "dedicated":
-        compat("platforms", "expose() with a scope of an Azure Key Vault (host-key for host_key)", TAKEN)
 
 
 @pytest.mark.parametrize("how", BROKEN)

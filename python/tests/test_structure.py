@@ -25,7 +25,7 @@ IMPORTS = {
     "_card": "_status",
     # The engine: the table of its functions, the one thread and its lock, questions and their answers.
     "_limits": "_errors _signals",
-    "_abi": "_errors _limits _quote _signals",
+    "_abi": "_errors _hints _limits _quote _signals",
     "_watcher": "_abi _hints _signals",
     "_questions": "_abi _errors _watcher",
     "_near": "_errors _questions _servers",
