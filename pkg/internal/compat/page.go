@@ -57,7 +57,7 @@ func Page(before string, noted io.Reader) (string, error) {
 	}
 	head, _, marked := strings.Cut(before, Marker)
 	if !marked {
-		return "", errors.New("the page has no line " + Marker)
+		return "", fmt.Errorf("the page has no line %q", Marker)
 	}
 	page := strings.Builder{}
 	page.WriteString(head + Marker)
