@@ -107,6 +107,7 @@ type Link struct {
 	done  chan struct{}
 
 	hadSession atomic.Bool
+	shells     shells
 	asking     chan struct{} // has room for one: for who sends a forwarding request, until it is answered
 
 	mu    sync.Mutex
@@ -178,7 +179,8 @@ func dial(ctx context.Context, cfg Config, algorithms []string, login *sshauth.L
 	}
 	setUserTimeout(egress.Socket(tcp), userTimeout)
 
-	l := &Link{cfg: cfg, under: under, done: make(chan struct{}), asking: make(chan struct{}, 1), slots: map[string]*Listener{}, conns: map[*conn]struct{}{}}
+	l := &Link{cfg: cfg, under: under, done: make(chan struct{}), asking: make(chan struct{}, 1),
+		shells: shells{turn: make(chan struct{}, 1)}, slots: map[string]*Listener{}, conns: map[*conn]struct{}{}}
 	l.tasks.Panicked = func(err error) { l.fail(fault.Internal(err)) }
 	l.host.start, l.host.answers = l.tasks.Go, l.Answers
 	l.wire = newWire(tcp, l.tasks.Go, func() { l.host.lost.Store(true) })

@@ -102,8 +102,10 @@ func (s *Server) configure(o Options) {
 		"PermitUserRC no",
 		"PrintMotd no",
 		"PrintLastLog no",
-		"SetEnv HOME="+s.dir, // no start-up files of the account that runs the test: they may take seconds
 		"LogLevel DEBUG1")
+	if !o.ownAccount() {
+		lines = append(lines, "SetEnv HOME="+s.dir) // no start-up files of the account that runs the test: they may take seconds
+	}
 	if penalties(find(s.t)) {
 		lines = append(lines, "PerSourcePenalties no") // a test's failures are on purpose
 	}

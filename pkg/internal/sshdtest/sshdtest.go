@@ -62,6 +62,17 @@ type Options struct {
 	// Tenant has the server let an account without privileges in, as a prepared proxy does, while it
 	// runs as root itself. Needs root.
 	Tenant bool
+	// Account is the name of an account of the server's own, which this machine does not have: no file of this machine's
+	// changes. Shell is its login shell (""; bash), Home are the files in its home by their names; with NoHome that directory
+	// is not where it should be. Shadow is what shadow(5) says of it, from the password on; "": nothing of note. Each of
+	// them makes one. They need root, and namespaces.
+	Account, Shell string
+	Home           map[string]string
+	NoHome         bool
+	Shadow         string
+	// InPlace are files that the server and its sessions see in the place of others of this machine, by the path of those.
+	// It needs root, and namespaces.
+	InPlace map[string]string
 }
 
 // TenantID returns the number of the account of Options.Tenant.
@@ -118,6 +129,7 @@ func Start(t testing.TB, o Options) *Server {
 			"--clear-groups", "--pdeathsig=KILL"}, s.args...)
 	}
 	s.keys(o)
+	s.account(o)
 	s.handOver(o)
 	t.Cleanup(func() {
 		s.Stop()

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package sshdtest
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// The account of Options.Shell, Home, Account and Shadow. This machine does not have it: the server sees files of its own
+// in the place of /etc/passwd and /etc/shadow, by mounts that nobody else sees.
+const (
+	accountName = "proxyuser"
+	accountID   = 4242
+)
+
+// ownAccount reports whether the server lets in an account of its own.
+func (o *Options) ownAccount() bool {
+	return o.Account != "" || o.Shell != "" || o.Home != nil || o.Shadow != ""
+}
+
+// account makes the account's home and the files that say of it, and has the server started among them.
+func (s *Server) account(o Options) {
+	s.t.Helper()
+	if !o.ownAccount() && o.InPlace == nil {
+		return
+	}
+	if os.Getuid() != 0 || exec.Command("unshare", "--mount", "true").Run() != nil {
+		missing(s.t, "an account of the server's own needs root and namespaces")
+	}
+	mounts := ""
+	bind := func(from, to string) { mounts += fmt.Sprintf("mount --bind '%s' '%s'\n", from, to) }
+	for file, other := range o.InPlace {
+		bind(other, file)
+	}
+	if o.ownAccount() {
+		s.User = accountName
+		if o.Account != "" {
+			s.User = o.Account
+		}
+		shell, shadow, home := o.Shell, o.Shadow, filepath.Join(s.dir, "home")
+		if shell == "" {
+			shell = "/bin/bash"
+		}
+		if shadow == "" {
+			shadow = "*:20000:0:99999:7:::"
+		}
+		if o.NoHome {
+			home = filepath.Join(s.dir, "away")
+		}
+		s.etc("passwd", fmt.Sprintf("%s:x:%d:%d::%s:%s", s.User, accountID, accountID, home, shell), 0o644)
+		s.etc("shadow", s.User+":"+shadow, 0o600)
+		bind(filepath.Join(s.dir, "passwd"), "/etc/passwd")
+		bind(filepath.Join(s.dir, "shadow"), "/etc/shadow")
+		s.must(os.Chmod(s.dir, 0o711)) // it reads the list of keys as that account
+		home = filepath.Join(s.dir, "home")
+		s.must(os.Mkdir(home, 0o755))
+		for name, text := range o.Home {
+			path := filepath.Join(home, name)
+			s.must(os.MkdirAll(filepath.Dir(path), 0o755))
+			s.must(os.WriteFile(path, []byte(text), 0o644))
+		}
+		s.must(filepath.WalkDir(home, func(path string, _ os.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			return os.Chown(path, accountID, accountID)
+		}))
+	}
+	s.args = append([]string{"unshare", "--mount", "sh", "-euc", mounts + `exec "$@"`, "sh"}, s.args...)
+}
+
+// HomeFile is the path of a file in the home of the server's own account.
+func (s *Server) HomeFile(name string) string { return filepath.Join(s.dir, "home", name) }
+
+// etc writes what /etc has of a name, and one more line.
+func (s *Server) etc(name, line string, mode os.FileMode) {
+	s.t.Helper()
+	text, err := os.ReadFile(filepath.Join("/etc", name))
+	s.must(err)
+	s.must(os.WriteFile(filepath.Join(s.dir, name), []byte(strings.TrimSpace(string(text))+"\n"+line+"\n"), mode))
+}
+
+// BusyBox is Options.InPlace for a server whose programs are BusyBox's, as on Alpine.
+func BusyBox(t testing.TB) map[string]string {
+	t.Helper()
+	busybox, err := exec.LookPath("busybox")
+	if err != nil {
+		missing(t, "no busybox is installed (Debian: busybox)")
+	}
+	places := map[string]string{}
+	for _, name := range []string{"sh", "ps", "id", "date", "sed", "tr", "cut", "kill", "sleep", "env", "cat", "grep"} {
+		if path, err := exec.LookPath(name); err == nil {
+			if path, err = filepath.EvalSymlinks(path); err == nil {
+				places[path] = busybox
+			}
+		}
+	}
+	return places
+}
