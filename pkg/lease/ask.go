@@ -38,7 +38,7 @@ const (
 	lookEvery = 250 * time.Millisecond
 )
 
-// dismiss has other links leave the slot, by one command: while one after the other ended, the standby link of the older
+// dismiss has other links leave the slot, by one script: while one after the other ended, the standby link of the older
 // tunnel took the port from the one that had it. Links of this tunnel are ended. Those of other tunnels are, too, unless
 // they are to be dealt with gently: then they are asked. It reports whether any was.
 func (c *Lease) dismiss(ctx context.Context, proxy runner, stale []mark, gently bool) (asked bool, err error) {
@@ -51,8 +51,8 @@ func (c *Lease) dismiss(ctx context.Context, proxy runner, stale []mark, gently 
 			commands = append(commands, m.end())
 		}
 	}
-	return asked, step(ctx, func(ctx context.Context) error {
-		_, err := proxy.Run(ctx, strings.Join(commands, "; "))
+	return asked, c.command(ctx, func(ctx context.Context) error {
+		_, err := proxy.Script(ctx, tell+strings.Join(commands, ""))
 		return err
 	})
 }

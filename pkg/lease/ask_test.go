@@ -62,10 +62,10 @@ type portShell struct {
 	polls    int
 }
 
-func (p *portShell) Run(ctx context.Context, command string) ([]byte, error) {
+func (p *portShell) Script(ctx context.Context, command string) ([]byte, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	out, err := p.proxyShell.Run(ctx, command)
+	out, err := p.proxyShell.Script(ctx, command)
 	switch {
 	case len(p.ended) > 0:
 		p.free = time.Now()

@@ -27,6 +27,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
@@ -59,6 +60,9 @@ type Lease struct {
 	exposed time.Time
 	newer   func(context.Context) bool
 
+	learnFor time.Duration
+	mute     atomic.Bool // a script on the proxy was not answered, and none has been since
+
 	hearing sync.Mutex // held while a question is looked into
 	heard   int        // questions so far; under hearing
 
@@ -68,13 +72,14 @@ type Lease struct {
 	held   bool         // the tunnel has had the slot
 	since  int64        // when it was exposed, by the clock of the proxy, in milliseconds since 1970; 0: not known yet
 	live   map[int]bool // the links of this tunnel that are up, by number
+	unread *fault.Error // marks cannot be read; nil: that is not known, or they could be since
 	rival  string       // a newer tunnel has asked for the slot, and was there when last looked; "": none
 }
 
 // New makes a lease of a slot, a *net.TCPAddr or a *net.UnixAddr, that is not taken yet. key is the fingerprint of the
 // login key. newer reports whether the tunnel's URL leads to a newer one; nil: that is not known.
 func New(slot net.Addr, key string, newer func(context.Context) bool) *Lease {
-	return &Lease{slot: slot, key: key, newer: newer, tunnel: rand.Text()[:12], exposed: time.Now(), live: map[int]bool{}}
+	return &Lease{slot: slot, key: key, newer: newer, tunnel: rand.Text()[:12], exposed: time.Now(), learnFor: learnFor, live: map[int]bool{}}
 }
 
 // Spare leaves the links of another tunnel of this process alone, which leaves the slot by itself; nil: of none.
@@ -93,21 +98,63 @@ func (c *Lease) LogsIn(key string, link int) string {
 	return c.mark(link)
 }
 
+const (
+	learnFor  = time.Minute // that a mark may take to show
+	learnWait = 500 * time.Millisecond
+)
+
 // Learn reads the first mark of this tunnel, for the time in it: later this machine may have been suspended, which its
-// clock does not count.
-func (c *Lease) Learn(ctx context.Context, proxy Machine) {
-	c.mu.Lock()
-	known := c.since != 0
-	c.mu.Unlock()
-	if known {
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, StepTimeout)
+// clock does not count. The error, a fault.NoMarks, says that marks cannot be read; where the link or ctx ends first, that is
+// not known.
+func (c *Lease) Learn(ctx context.Context, proxy Machine) error {
+	ctx, cancel := context.WithTimeout(ctx, c.learnFor)
 	defer cancel()
-	if listing, err := proxy.Run(ctx, listMarks); err == nil {
+	for !c.learnt() {
+		listing, err := proxy.Script(ctx, listMarks)
 		_, marks := parseMarks(listing, c.slot)
 		c.own(marks)
+		switch {
+		case errors.Is(err, sshlink.ErrNoSession):
+			return c.cannotRead(err)
+		case err != nil && ctx.Err() == nil: // the link has ended
+			return nil
+		}
+		select {
+		case <-time.After(learnWait):
+		case <-ctx.Done():
+			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				return c.cannotRead(errors.New("its own processes do not show there, or its shell does not start"))
+			}
+			return nil
+		}
 	}
+	return nil
+}
+
+func (c *Lease) learnt() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.since != 0
+}
+
+func (c *Lease) cannotRead(why error) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.since != 0 {
+		return nil
+	}
+	c.unread = fault.NoMarks(c.slot, why)
+	return c.unread
+}
+
+// Unread is what Learn said, a *fault.Error; nil if marks could be read since, or it is not known.
+func (c *Lease) Unread() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.unread == nil || c.since != 0 {
+		return nil
+	}
+	return c.unread
 }
 
 // own takes the time from a mark of this tunnel.
@@ -160,25 +207,35 @@ func word(slot net.Addr) string {
 	return strings.ReplaceAll(url.QueryEscape(slot.String()), "%2F", "/")
 }
 
-// proxyTime prints the proxy's time in milliseconds; where date knows no fractions, in whole seconds.
-const proxyTime = `date +%s%N | sed 's/%*N$/000000000/' | cut -c1-13`
+// proxyTime puts the proxy's time into t, in milliseconds; where date knows no fractions (19 digits until the year 2286), in
+// whole seconds.
+const proxyTime = `t=$(date +%s%N); case $t in ???????????????????) ;; *) t=$(date +%s)000000000; esac; t=${t%??????}`
 
 // sameTime is how far the times of two calls may be apart for the clocks to be doubted: they are
 // read by shells that take a while to start.
 const sameTime = 100 // milliseconds
 
-// mark is the command that a link's session holds open. The shell on the proxy fills in what is
-// known only there.
+// mark is the command that a link's session holds open. What is known only on the proxy /bin/sh fills in there: the
+// account's own shell (fish, csh) reads but words in quotes, in which there is no quote, no ! and no backslash.
 func (c *Lease) mark(link int) string {
-	since := fmt.Sprintf("$(($(%s) - %d))", proxyTime, c.age())
+	since := fmt.Sprintf("$(($t - %d))", c.age())
 	if c.since != 0 {
 		since = strconv.FormatInt(c.since, 10)
 	}
-	return fmt.Sprintf("exec sh -c '%s' %s %s $PPID %s %s %s.%d", waits, markName, word(c.slot), since, c.key, c.tunnel, link)
+	return fmt.Sprintf(`exec /bin/sh -c '%s; exec sh -c "$1" %s "$2" $PPID %s "$3" "$4"' sh '%s' '%s' '%s' '%s.%d'`,
+		proxyTime, markName, since, waits, word(c.slot), c.key, c.tunnel, link)
 }
 
-// listMarks prints the proxy's time and the account's processes: PID, parent and arguments.
-const listMarks = proxyTime + `; ps -u "$(id -u)" -o pid= -o ppid= -o args=`
+// listMarks is a script that prints the proxy's time and the account's processes: PID, parent and arguments. BusyBox's ps
+// cannot select by account, and a container may have none: Linux tells by itself then, of processes that are marks.
+const listMarks = proxyTime + `; echo $t
+ps -u "$(id -u)" -o pid= -o ppid= -o args= 2>/dev/null || for p in /proc/[0-9]*; do
+	c=; [ -O $p ] && read -r c <$p/cmdline
+	case $c in *` + markName + `*) echo "${p#/proc/} $(` + parentOf + ` $p/status) $(tr '\0' ' ' <$p/cmdline)" ;; esac
+done 2>/dev/null`
+
+// parentOf prints the parent of a process by its file status (proc_pid_status(5)).
+const parentOf = `sed -n 's/^PPid:[^0-9]*//p'`
 
 // parseMarks reads what listMarks printed: the time, and the marks for a slot. A mark whose holder
 // is not its parent has outlived its link, and its number may be another process by now.
@@ -209,21 +266,28 @@ func parseMarks(listing []byte, slot net.Addr) (now int64, marks []mark) {
 	return now, marks
 }
 
-// end is the command that ends the link of m.
+// tell is the beginning of a script, with a function that sends a signal $1 to a process $2 as long as the process $3 is a child
+// of $4.
+const tell = `tell() {
+	[ "$( (ps -o ppid= -p $3 2>/dev/null || ` + parentOf + ` /proc/$3/status) | tr -d ' ')" = $4 ] && kill -$1 $2
+}
+`
+
+// end is a line of a script that ends the link of m.
 func (m mark) end() string { return m.signal("KILL", m.holder) }
 
-// ask is the command that asks the link of m to leave.
+// ask is a line of a script that asks the link of m to leave.
 func (m mark) ask() string { return m.signal("URG", m.pid) }
 
-// signal is the command that sends a signal to a process of m, and nothing else: as long as m's own process is a child of
+// signal is a line that sends a signal to a process of m, and nothing else: as long as m's own process is a child of
 // the holder, both numbers are still the processes that they were.
 func (m mark) signal(name string, to int) string {
-	return fmt.Sprintf(`[ "$(ps -o ppid= -p %d | tr -d ' ')" = %d ] && kill -%s %d`, m.pid, m.holder, name, to)
+	return fmt.Sprintf("tell %s %d %d %d\n", name, to, m.pid, m.holder)
 }
 
-// runner runs a command on the proxy and returns what it printed.
+// runner runs a script on the proxy and returns what it printed.
 type runner interface {
-	Run(ctx context.Context, command string) ([]byte, error)
+	Script(ctx context.Context, script string) ([]byte, error)
 }
 
 // errNoMarks is that no marks can be read: the account may run no commands, or has never answered one. errSilent is an
@@ -241,7 +305,7 @@ var (
 // ErrReplaced if a newer tunnel has the slot or asks for it, or names another key's, or is errNoMarks.
 func (c *Lease) look(ctx context.Context, proxy runner, link int, asked bool) (stale []mark, err error) {
 	var listing []byte
-	failed := step(ctx, func(ctx context.Context) (err error) { listing, err = proxy.Run(ctx, listMarks); return err })
+	failed := c.command(ctx, func(ctx context.Context) (err error) { listing, err = proxy.Script(ctx, listMarks); return err })
 	now, marks := parseMarks(listing, c.slot)
 	c.own(marks)
 	c.mu.Lock()
@@ -299,7 +363,7 @@ func (c *Lease) yields(m mark, held bool) bool {
 
 // there reports whether the path of a socket exists on the proxy.
 func (c *Lease) there(ctx context.Context, proxy runner) bool {
-	said, err := proxy.Run(ctx, fmt.Sprintf("[ -e %s ] && echo there", quote(c.slot.String())))
+	said, err := proxy.Script(ctx, fmt.Sprintf("[ -e %s ] && echo there", quote(c.slot.String())))
 	return err == nil && strings.TrimSpace(string(said)) == "there"
 }
 

@@ -23,19 +23,23 @@ type proxyShell struct {
 	asked   []string
 }
 
-func (p *proxyShell) Run(_ context.Context, command string) ([]byte, error) {
-	if command == listMarks {
+func (p *proxyShell) Script(_ context.Context, script string) ([]byte, error) {
+	if script == listMarks {
 		return []byte(p.listing), p.fails
 	}
-	for one := range strings.SplitSeq(command, "; ") {
-		f := strings.Fields(one)
-		name, pid := f[len(f)-2], f[len(f)-1]
-		switch {
-		case !strings.HasPrefix(one, `[ "$(ps -o ppid= -p `):
-			return nil, errors.New("unguarded: " + one)
-		case name == "-KILL":
+	lines, guarded := strings.CutPrefix(script, tell)
+	if !guarded {
+		return nil, errors.New("unguarded: " + script)
+	}
+	for line := range strings.Lines(lines) {
+		var name, pid, child, parent string
+		if _, err := fmt.Sscanf(line, "tell %s %s %s %s\n", &name, &pid, &child, &parent); err != nil {
+			return nil, fmt.Errorf("%q: %w", line, err)
+		}
+		switch name {
+		case "KILL":
 			p.ended = append(p.ended, pid)
-		case name == "-URG":
+		case "URG":
 			p.asked = append(p.asked, pid)
 		}
 	}
@@ -161,7 +165,7 @@ func FuzzMarks(f *testing.F) {
 	f.Fuzz(func(t *testing.T, listing string) {
 		_, marks := parseMarks([]byte(listing), port)
 		for _, m := range marks {
-			if m.holder < 2 || m.pid < 2 || strings.ContainsAny(m.end(), "\n;`") {
+			if m.holder < 2 || m.pid < 2 || strings.ContainsAny(strings.TrimSuffix(m.end(), "\n"), "\n;`$&|") {
 				t.Errorf("%+v: %s", m, m.end())
 			}
 		}

@@ -20,7 +20,7 @@ type silentProxy struct {
 	taken   int
 }
 
-func (p *silentProxy) Run(ctx context.Context, _ string) ([]byte, error) {
+func (p *silentProxy) Script(ctx context.Context, _ string) ([]byte, error) {
 	if p.refuses {
 		return nil, sshlink.ErrNoSession
 	}

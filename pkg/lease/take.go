@@ -15,6 +15,10 @@ import (
 const (
 	// StepTimeout bounds each request on a link that is up.
 	StepTimeout = 5 * time.Second
+	// commandTimeout bounds a script on the proxy, where start-up files of the account's shell may take ten seconds once on
+	// each link. An account that has never answered within it is given StepTimeout from then on: a command that the server
+	// forces may never end.
+	commandTimeout = 15 * time.Second
 	// TakeTimeout bounds one that asks for a slot: on a link that visitors fill an answer took 5.5 s.
 	TakeTimeout = 20 * time.Second
 )
@@ -28,7 +32,7 @@ const lookAt = 2
 
 // Machine is what taking a slot needs of a link that has just logged in.
 type Machine interface {
-	Run(ctx context.Context, command string) ([]byte, error)
+	Script(ctx context.Context, script string) ([]byte, error)
 	Listen(ctx context.Context, port int) (*sshlink.Listener, error)
 	ListenAgain(ctx context.Context, port int) (*sshlink.Listener, error)
 	ListenUnix(ctx context.Context, path string) (*sshlink.Listener, error)
@@ -47,11 +51,21 @@ func (c *Lease) Take(ctx context.Context, l Machine, link int) (slot *sshlink.Li
 	return slot, err
 }
 
-// step bounds one request.
-func step(ctx context.Context, f func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, StepTimeout)
+// command bounds one script on the proxy.
+func (c *Lease) command(ctx context.Context, f func(context.Context) error) error {
+	limit := commandTimeout
+	if c.mute.Load() {
+		limit = StepTimeout
+	}
+	bound, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	return f(ctx)
+	err := f(bound)
+	if err == nil {
+		c.mute.Store(false)
+	} else if ctx.Err() == nil && bound.Err() != nil {
+		c.mute.Store(true)
+	}
+	return err
 }
 
 // listen asks for the port once.

@@ -220,7 +220,7 @@ func TestPortIsAskedFor(t *testing.T) {
 func marked(t *testing.T, l *sshlink.Link, slot net.Addr) {
 	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		listing, err := l.Run(t.Context(), listMarks)
+		listing, err := l.Script(t.Context(), listMarks)
 		if _, marks := parseMarks(listing, slot); err == nil && len(marks) > 0 {
 			return
 		}
@@ -236,12 +236,12 @@ type late struct {
 	before func()
 }
 
-func (l *late) Run(ctx context.Context, command string) ([]byte, error) {
-	if strings.Contains(command, "kill") && l.before != nil {
+func (l *late) Script(ctx context.Context, script string) ([]byte, error) {
+	if strings.HasPrefix(script, tell) && l.before != nil {
 		l.before()
 		l.before = nil
 	}
-	return l.Link.Run(ctx, command)
+	return l.Link.Script(ctx, script)
 }
 
 // A stale link that takes the path in the last moment does not take it along to its end.

@@ -51,7 +51,14 @@ type NoShellError struct {
 	Said string
 }
 
-func (e *NoShellError) Error() string { return fmt.Sprintf("%v: it says %q", ErrNoSession, e.Said) }
+// Error is ErrNoSession's, with the first line of what was said.
+func (e *NoShellError) Error() string {
+	if e.Said == "" {
+		return ErrNoSession.Error()
+	}
+	line, _, _ := strings.Cut(e.Said, "\n")
+	return fmt.Sprintf("%v: it says %.100q", ErrNoSession, strings.TrimSpace(line))
+}
 
 // Unwrap returns ErrNoSession.
 func (e *NoShellError) Unwrap() error { return ErrNoSession }

@@ -5,6 +5,7 @@ package tunnel
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -30,7 +31,9 @@ type connecting struct {
 	deliver func(net.Conn)
 	asked   func(error)  // a newer tunnel has asked for the slot
 	links   atomic.Int32 // that were made, on a plain proxy
-	doubt   atomic.Bool  // the proxy refused a slot that its description names: that may have changed
+	log     *slog.Logger
+	unread  sync.Once   // that marks cannot be read is told
+	doubt   atomic.Bool // the proxy refused a slot that its description names: that may have changed
 
 	mu      sync.Mutex
 	before  predecessor // the tunnel in whose place this one is opened; nil: none
@@ -128,7 +131,11 @@ func (c *connecting) prepare(ctx context.Context, l *sshlink.Link) (*slotLink, e
 	if err := made.show(ctx); err != nil {
 		return nil, err
 	}
-	c.tasks.Go(func() { c.lease.Learn(c.life, l) })
+	c.tasks.Go(func() {
+		if err := c.lease.Learn(c.life, l); err != nil {
+			c.unread.Do(func() { c.log.Warn(err.Error(), "hint", fault.From(err).Hint) })
+		}
+	})
 	return made, nil
 }
 

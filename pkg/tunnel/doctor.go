@@ -81,6 +81,11 @@ func (t *Tunnel) checkLink() Checked {
 		c.Warn, c.Hint = true, old.Hint
 		c.Seen += "; " + old.Err.Error()
 	}
+	if t.lease != nil && c.OK && c.Hint == "" {
+		if told := t.lease.Unread(); told != nil {
+			c.Warn, c.Seen, c.Hint = true, c.Seen+"; "+fault.From(told).Err.Error(), fault.From(told).Hint
+		}
+	}
 	return c
 }
 

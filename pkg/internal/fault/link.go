@@ -48,6 +48,15 @@ func waits(why, server string) *Error {
 			"or finds what holds all that the machine has"}
 }
 
+// NoMarks: the account cannot see, on the proxy, which link holds the slot.
+func NoMarks(slot net.Addr, why error) *Error {
+	return &Error{Op: "forward", Class: ErrForward,
+		Err: fmt.Errorf("a connection that dies without a word will keep %s on the proxy until sshd itself finds it dead: this account cannot end it (%w)",
+			named(slot), Reason(why)),
+		Hint: "the admin has sshd find out soon, with ClientAliveInterval 15 and ClientAliveCountMax 3 in sshd_config; or gives the account " +
+			"a shell, and MaxSessions 2 or more"}
+}
+
 // Ended is why a listener accepts nothing any more: a *Error, and a net.ErrClosed.
 func Ended(why *Error) error { return ended{why} }
 

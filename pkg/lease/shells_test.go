@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package lease
+
+import (
+	"errors"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/leak"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
+)
+
+// A port that a frozen tunnel of the same key holds is taken from it, whatever the account's shell and programs are and
+// whatever its start-up files do.
+func TestTakenFromAFrozenTunnel(t *testing.T) {
+	leak.Check(t)
+	for name, o := range map[string]sshdtest.Options{
+		"bash":                              {Shell: "/bin/bash"},
+		"dash":                              {Shell: "/bin/dash"},
+		"fish":                              {Shell: "/usr/bin/fish"},
+		"tcsh":                              {Shell: "/usr/bin/tcsh"},
+		"BusyBox, as on Alpine":             {Shell: "/bin/sh", InPlace: sshdtest.BusyBox(t)},
+		"no ps, as in a container":          {Shell: "/bin/sh", InPlace: map[string]string{"/usr/bin/ps": "/bin/false"}},
+		"a home directory that is away":     {Shell: "/bin/bash", NoHome: true},
+		"start-up files that print":         {Shell: "/bin/bash", Home: map[string]string{".bashrc": "echo 'Welcome, 1767225600000'; echo oops >&2\n"}},
+		"start-up files that take 6 s":      {Shell: "/bin/bash", Home: map[string]string{".bashrc": "sleep 6\n"}},
+		"start-up files that read":          {Shell: "/bin/bash", Home: map[string]string{".bashrc": "read -r -t 1 answer\n"}},
+		"a user of a Windows domain":        {Account: `CORP\jdoe`},
+		"start-up files of fish that print": {Shell: "/usr/bin/fish", Home: map[string]string{".config/fish/config.fish": "echo Welcome\n"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := sshdtest.Start(t, o)
+			port := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: s.FreePort()}
+			frozen, fresh := login(t, s), login(t, s)
+			older, newer := New(port, frozen.Key(), nil), New(port, fresh.Key(), nil)
+			if err := frozen.Hold(t.Context(), older.LogsIn(older.key, 1), nil); err != nil {
+				t.Fatal(err)
+			}
+			if err := older.Learn(t.Context(), frozen); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := older.Take(t.Context(), frozen, 1); err != nil {
+				t.Fatal(err)
+			}
+			begin := time.Now()
+			if _, err := takes(t, newer, fresh, 1); err != nil {
+				t.Fatal(err)
+			}
+			t.Logf("taken after %v", time.Since(begin).Round(time.Millisecond))
+			<-frozen.Done()
+		})
+	}
+}
+
+// Where marks cannot be read, the tunnel learns it when it is opened, not when the next one fails.
+func TestNoMarksIsLearnt(t *testing.T) {
+	leak.Check(t)
+	for name, c := range map[string]struct {
+		options sshdtest.Options
+		says    string
+	}{
+		"no session":             {sshdtest.Options{Config: []string{"MaxSessions 0"}}, "runs no commands"},
+		"one session":            {sshdtest.Options{Config: []string{"MaxSessions 1"}}, "runs no commands"},
+		"SFTP alone":             {sshdtest.Options{Config: []string{"ForceCommand internal-sftp"}}, "runs no commands"},
+		"nologin":                {sshdtest.Options{Shell: "/usr/sbin/nologin"}, "not available"},
+		"a ps that shows nobody": {sshdtest.Options{Shell: "/bin/sh", InPlace: map[string]string{"/usr/bin/ps": "/bin/true"}}, "do not show"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := sshdtest.Start(t, c.options)
+			l := login(t, s)
+			me := New(&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: s.FreePort()}, l.Key(), nil)
+			me.learnFor = 3 * time.Second
+			if err := l.Hold(t.Context(), me.LogsIn(me.key, 1), nil); err != nil {
+				t.Fatal(err)
+			}
+			for _, when := range []string{"when it is opened", "for doctor()"} {
+				err := me.Learn(t.Context(), l)
+				if when == "for doctor()" {
+					err = me.Unread()
+				}
+				if e := fault.From(err); !errors.Is(err, fault.ErrForward) || !strings.Contains(e.Error(), c.says) || !strings.Contains(e.Hint.String(), "ClientAliveInterval") {
+					t.Errorf("%s: %v, hint %s", when, e, e.Hint)
+				}
+			}
+		})
+	}
+}
