@@ -77,12 +77,12 @@ func badServer(name, text, why string) (Destination, error) {
 // check refuses names that no machine or account has, wherever they come from.
 func (s Destination) check(name, text string) (err error) {
 	odd := func(r rune) bool {
-		return unicode.IsSpace(r) || unicode.IsControl(r) || strings.ContainsRune(`/\"'`, r)
+		return unicode.IsSpace(r) || unicode.IsControl(r) || strings.ContainsRune(`/"'`, r)
 	}
 	switch {
 	case s.Host == "":
 		_, err = badServer(name, text, "names no host")
-	case strings.ContainsFunc(s.User+s.Host, odd):
+	case strings.ContainsFunc(s.User+s.Host, odd), strings.Contains(s.Host, `\`): // DOMAIN\user is an account of winbind's or sssd's
 		_, err = badServer(name, text, "holds a character that no user or host name has")
 	case strings.Contains(s.Host, ":") && net.ParseIP(strings.SplitN(s.Host, "%", 2)[0]) == nil:
 		_, err = badServer(name, text, "names no valid host")

@@ -60,6 +60,8 @@ Host three
 		{"tls://me@[2001:db8::1]", "", "tls://me@[2001:db8::1]:443 []", "[2001:db8::1]"},
 		{"me@other", "tls://x@y, tls://two:9", "me@other:22 [tls://x@y:443 tls://second@192.0.2.2:9]", "other"},
 		{"chained", "", "me@chained:22 [second@192.0.2.2:22 third@three:22]", "chained"},
+		{`CORP\jdoe@other`, "", `CORP\jdoe@other:22 []`, "other"},
+		{"jdoe@corp.example.com@other", `CORP\jdoe@two`, `jdoe@corp.example.com@other:22 [CORP\jdoe@192.0.2.2:22]`, "other"},
 		{"me@other", "three", "me@other:22 [second@192.0.2.2:22 third@three:22]", "other"},
 	} {
 		d, err := Resolve(Config{Server: c.server, SSHConfig: path, Jump: c.jump})
@@ -106,6 +108,7 @@ Host nobody
 		{"me@host", "circle", path, "machines are on the way"},
 		{"me@host", strings.Repeat("a@b,", 9) + "a@b", "none", "machines are on the way"},
 		{"odd", "", path, "a character that no"},
+		{`me@CORP\host`, "", "none", "a character that no"},
 		{"dash", "", path, "dash"},
 		{"port", "", path, `Port "0"`},
 		{"me@host", "", path + ".none", "cannot be read"},
