@@ -126,9 +126,9 @@ func (r *Policy) Failed(link int, err error, others int) (wait time.Duration, pe
 }
 
 // granted reports whether err refuses a forward that worked before: it was not forbidden since. An account that may
-// forward no other port looks the same while a stale link holds it.
+// forward no other port looks the same while a stale link holds it. A server with other algorithms is one whose admin is at work.
 func (r *Policy) granted(err error) bool {
-	return r.worked && (errors.Is(err, fault.ErrForward) || errors.Is(err, fault.ErrHop) && !errors.Is(err, fault.ErrPassword))
+	return r.worked && (errors.Is(err, fault.ErrForward) || errors.Is(err, fault.ErrUnreachable) || errors.Is(err, fault.ErrHop) && !errors.Is(err, fault.ErrPassword))
 }
 
 // Refused reports whether a key is refused that has logged in before.

@@ -52,6 +52,8 @@ func TestRetryByClassAndHistory(t *testing.T) {
 		"dropped at once":      {fault.Overload(fault.DroppedAtOnce("proxy:22", errors.New("EOF"))), short, short, short},
 		"MaxStartups, 9.8":     {errPatience, short, short, short},
 		"handshake":            {fault.Dropped("proxy:22", errors.New("EOF")), soon, soon, soon},
+		"login in silence":     {fault.LoginSilent("me", "proxy:22", s, ""), soon, soon, soon},
+		"other algorithms":     {fault.NoCommon("proxy:22", "key exchange", []string{"x"}, errors.New("none")), ever, soon, soon},
 		"no banner":            {fault.NoBanner("proxy:22", s), soon, soon, soon},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -27,7 +27,7 @@ func (c *Config) bastion(ctx context.Context) (*Link, error) {
 		return nil, fault.Hop(c.Jump.Addr(), err)
 	}
 	l.tasks.Go(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), handshakeTimeout)
+		ctx, cancel := context.WithTimeout(context.Background(), bannerTimeout)
 		defer cancel()
 		_ = l.Hold(ctx, "", nil)
 	})

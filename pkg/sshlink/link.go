@@ -21,7 +21,6 @@ package sshlink
 import (
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"net"
 	"strconv"
@@ -40,10 +39,7 @@ import (
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshauth"
 )
 
-const (
-	dialTimeout      = 5 * time.Second  // by way of a bastion
-	handshakeTimeout = 10 * time.Second // banner, key exchange and login
-)
+const dialTimeout = 5 * time.Second // by way of a bastion
 
 // Config says where and as whom to log in.
 type Config struct {
@@ -120,7 +116,8 @@ type Link struct {
 }
 
 // Dial connects, checks the host key and logs in. ctx bounds all of it, besides the limits of
-// each step (5 s for the connection, 10 s from banner to login, for each machine). The error is an
+// each step, for each machine: 5 s for the connection, 10 s for the server's first word, and 2 minutes for the login where ctx has
+// no end. The error is an
 // *Error of package tunnel, or ctx's own if ctx was cancelled.
 func Dial(ctx context.Context, cfg Config) (*Link, error) {
 	if cfg.Log == nil {
@@ -201,111 +198,6 @@ func dial(ctx context.Context, cfg Config, algorithms []string, login *sshauth.L
 	return l, nil
 }
 
-// handshake runs from banner to login. x/crypto knows no context: closing the connection is
-// what ends it early.
-func (l *Link) handshake(ctx context.Context, algorithms []string, login *sshauth.Login, start time.Time) (<-chan ssh.NewChannel, <-chan *ssh.Request, error) {
-	var hostKey error
-	var shown time.Time
-	trusted := false
-	auth := login.Begin()
-	cfg := &ssh.ClientConfig{
-		User: l.cfg.User,
-		AuthCallback: func(asks *ssh.ClientAuthContext) (ssh.AuthMethod, error) {
-			if l.trip == 0 { // since the host key, the login was asked for, and then refused to no key at all
-				l.trip = time.Since(shown) / 2
-			}
-			return auth(asks)
-		},
-		HostKeyAlgorithms: algorithms,
-		HostKeyCallback: func(addr string, remote net.Addr, key ssh.PublicKey) error {
-			shown = time.Now()
-			hostKey = l.cfg.HostKeys.Check(addr, remote, key)
-			trusted = hostKey == nil
-			if cert, ok := key.(*ssh.Certificate); ok {
-				key = cert.Key
-			}
-			l.shown = ssh.FingerprintSHA256(key)
-			return hostKey
-		},
-		ClientVersion: "SSH-2.0-taipy-tunnel",
-	}
-	deadline := time.Now().Add(handshakeTimeout)
-	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
-		deadline = d
-	}
-	_ = l.wire.SetDeadline(deadline)
-	stop := context.AfterFunc(ctx, func() { _ = l.wire.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
-	conn, chans, reqs, err := ssh.NewClientConn(l.wire, l.cfg.keyAddr(), cfg)
-	if err == nil && !stop() {
-		_ = conn.Close()
-		err = ctx.Err()
-	}
-	if err == nil {
-		_ = l.wire.SetDeadline(time.Time{})
-		l.ssh = conn
-		l.key = login.Accepted()
-		return chans, reqs, nil
-	}
-	if context.Cause(ctx) == context.Canceled {
-		return nil, nil, context.Canceled
-	}
-	if hostKey != nil {
-		return nil, nil, hostKey
-	}
-	return nil, nil, l.classify(err, trusted, login, time.Since(start))
-}
-
-// classify tells why a handshake failed, by how far it came. trusted: the host key was accepted,
-// so what remained was the login.
-func (l *Link) classify(err error, trusted bool, login *sshauth.Login, waited time.Duration) error {
-	addr, said := l.cfg.Addr(), l.cfg.Via.Hide(l.wire.said())
-	_, isNet := errors.AsType[net.Error](err)
-	isNet = isNet || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
-	negotiation, isNegotiation := errors.AsType[*ssh.AlgorithmNegotiationError](err)
-	switch {
-	// sshd.c of OpenSSH sends these lines in place of its banner: until 9.7 the first, for want of room; since 9.8 the
-	// second, for that and for a penalty alike.
-	case strings.Contains(said, "Exceeded MaxStartups"):
-		return fault.Full(addr, said)
-	case strings.Contains(said, "Not allowed at this time"):
-		return fault.Patience(addr, said)
-	case said == "" && fault.IsTimeout(err):
-		return fault.NoBanner(addr, waited)
-	case said == "" && l.cfg.TLS == nil && l.cfg.Via == nil:
-		return fault.Overload(fault.DroppedAtOnce(addr, err))
-	case said == "" && l.cfg.TLS == nil:
-		return fault.DroppedAtOnce(addr, err)
-	case said == "":
-		return fault.Dropped(addr, err)
-	case !strings.HasPrefix(said, "SSH-") && !strings.Contains(said, "\nSSH-"): // RFC 4253, section 4.2
-		return l.notSSH(addr, said)
-	case isNegotiation && negotiation.What == "host key":
-		return fault.HostKeyNone(addr, negotiation.SupportedAlgorithms, err)
-	case trusted && !isNet:
-		return login.Refused(l.cfg.User, addr, err)
-	case isNet:
-		return fault.Dropped(addr, err)
-	default:
-		return fault.Handshake(addr, err)
-	}
-}
-
-// notSSH tells what is there in place of SSH.
-func (l *Link) notSSH(addr, said string) error {
-	page := strings.HasPrefix(said, "<") || strings.HasPrefix(said, "HTTP/")
-	switch {
-	case l.cfg.Via != nil && l.cfg.TLS == nil && page:
-		return fault.ViaPage(l.cfg.Via.String(), addr, said)
-	case l.cfg.TLS != nil:
-		return fault.NotSSHInTLS(addr, said)
-	case strings.HasPrefix(said, "\x15\x03"): // an alert (RFC 8446, section 5.1)
-		return fault.NotSSHButTLS(addr)
-	default:
-		return fault.NotSSH(addr, said)
-	}
-}
-
 // Dial connects to addr ("host:port") from the proxy (RFC 4254, section 7.2, direct-tcpip). Where ctx ends
 // first the link stays, and the server, which may try for minutes, is left alone.
 func (l *Link) Dial(ctx context.Context, addr string) (net.Conn, error) {
@@ -324,6 +216,13 @@ func (l *Link) Dial(ctx context.Context, addr string) (net.Conn, error) {
 // Unconnected reports whether err of Dial says that the server tried to connect, and nothing answered; not if it may not, or
 // if the link ended.
 func Unconnected(err error) bool { return refusal(err) == ssh.ConnectionFailed }
+
+// NobodyListens reports whether err of Dial says that there is such an address, and nobody listens there. Servers say that in
+// strerror's words (OpenSSH, Dropbear).
+func NobodyListens(err error) bool {
+	refused, ok := errors.AsType[*ssh.OpenChannelError](err)
+	return ok && refused.Reason == ssh.ConnectionFailed && strings.Contains(strings.ToLower(refused.Message), "connection refused")
+}
 
 // Prohibited reports whether err of Dial says that the account may not connect there (PermitOpen).
 func Prohibited(err error) bool { return refusal(err) == ssh.Prohibited }

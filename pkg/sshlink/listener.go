@@ -76,7 +76,7 @@ type arrival struct {
 //
 // A refusal says neither why nor for how long, so a second request asks for any free port: if
 // that is granted the port itself was the trouble (in use: a transient error; below 1024: a
-// permanent one), else forwarding is forbidden (permanent). All are of class fault.ErrForward.
+// permanent one), else forwarding is forbidden (permanent), and further requests tell what by. All are of class fault.ErrForward.
 func (l *Link) Listen(ctx context.Context, port int) (*Listener, error) {
 	s, err := l.listenOn(ctx, port)
 	if s != nil || err != nil {
@@ -87,7 +87,7 @@ func (l *Link) Listen(ctx context.Context, port int) (*Listener, error) {
 	case err != nil:
 		return nil, fault.ForwardFailed(port, err)
 	case back == nil:
-		return nil, fault.Forbidden(port)
+		return nil, l.forbidden(ctx, port)
 	}
 	_ = l.cancel(ctx, back)
 	if port < 1024 && l.cfg.User != "root" {

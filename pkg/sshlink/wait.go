@@ -106,8 +106,11 @@ type request struct {
 }
 
 // onPort has the server listen on a port of its loopback address, 0: any (RFC 4254, section 7.1).
-func onPort(port int) request {
-	return request{"tcpip-forward", ssh.Marshal(forward{loopback, uint32(port)})}
+func onPort(port int) request { return onAddress(loopback, port) }
+
+// onAddress has it listen on a port of another address.
+func onAddress(host string, port int) request {
+	return request{"tcpip-forward", ssh.Marshal(forward{host, uint32(port)})}
 }
 
 // onSocket has it listen on a unix socket (PROTOCOL of OpenSSH, 2.4).
@@ -118,9 +121,10 @@ func onSocket(path string) request {
 // undone is the request that takes r back. answer is what the server said when it granted r: the port, where
 // that was left to it.
 func (r request) undone(answer []byte) *request {
+	var asked forward
 	var given struct{ Port uint32 }
-	if ssh.Unmarshal(answer, &given) == nil {
-		r.payload = ssh.Marshal(forward{loopback, given.Port})
+	if ssh.Unmarshal(answer, &given) == nil && ssh.Unmarshal(r.payload, &asked) == nil {
+		r.payload = ssh.Marshal(forward{asked.Addr, given.Port})
 	}
 	return &request{"cancel-" + r.name, r.payload}
 }

@@ -26,6 +26,7 @@ type wire struct {
 	broke    func()       // called when reading fails, before x/crypto learns it
 	read     atomic.Int64 // bytes received
 	quickack atomic.Bool  // acknowledge at once, see Link.Hold
+	spoke    func()       // called when the server's first bytes have come; nil: nobody is
 
 	in   []byte // buffer of the only reader, x/crypto's
 	r, w int
@@ -53,7 +54,11 @@ func (w *wire) Read(p []byte) (int, error) {
 			return 0, err
 		}
 		w.r, w.w = 0, n
-		if total := w.read.Add(int64(n)); total-int64(n) < headSize {
+		total := w.read.Add(int64(n))
+		if total == int64(n) && w.spoke != nil {
+			w.spoke()
+		}
+		if total-int64(n) < headSize {
 			w.mu.Lock()
 			w.head = append(w.head, w.in[:min(n, headSize-len(w.head))]...)
 			w.mu.Unlock()

@@ -39,12 +39,12 @@ func Overload(e *Error) *Error {
 
 // Full: the server has as many logins under way as it takes (MaxStartups of sshd), and says so.
 func Full(addr, line string) *Error {
-	return Overload(unreachable("banner", fmt.Errorf("%s takes no more logins at once: %q", addr, clip(line)),
+	return Overload(unreachable("banner", fmt.Errorf("%s takes no more logins at once: %q", addr, Clip(line)),
 		"many connections log in there at the same time; it passes by itself (sshd_config: MaxStartups)"))
 }
 
 // Patience: the server refuses connections for now (PerSourcePenalties of sshd; from 9.8 on MaxStartups, too).
 func Patience(addr, line string) *Error {
-	return unreachable("banner", fmt.Errorf("%s refuses connections for now: %q: %w", addr, clip(line), ErrPatience),
+	return unreachable("banner", fmt.Errorf("%s refuses connections for now: %q: %w", addr, Clip(line), ErrPatience),
 		"too many connections or failed logins from this network; it passes by itself (sshd_config: MaxStartups, PerSourcePenalties)")
 }

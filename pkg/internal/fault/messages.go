@@ -71,14 +71,8 @@ func DroppedAtOnce(addr string, err error) *Error {
 
 // NotSSH: something else answers on the port. first is the beginning of what it said.
 func NotSSH(addr, first string) *Error {
-	return unreachable("banner", fmt.Errorf("%s is not an SSH server: it answers %q", addr, clip(first)),
+	return unreachable("banner", fmt.Errorf("%s is not an SSH server: it answers %q", addr, Clip(first)),
 		`give the port that sshd listens on: {server="user@host:port"}`)
-}
-
-// Handshake: both speak SSH but cannot agree.
-func Handshake(addr string, err error) *Error {
-	return unreachable("handshake", fmt.Errorf("no SSH handshake with %s: %w", addr, err),
-		"the server may be too old or restricted to algorithms that are not offered any more")
 }
 
 func unreachable(op string, err error, hint Hint) *Error {
@@ -137,19 +131,10 @@ func showKeys(algorithm string) string {
 	return "ssh-keygen -lf /etc/ssh/ssh_host_" + kind + "_key.pub"
 }
 
-// LoginRefused: the server takes none of the keys. public holds their authorized_keys lines, notes
-// what else is to be known of them.
-func LoginRefused(user, addr string, public []string, err error, notes ...string) *Error {
-	return &Error{Op: "login", Class: ErrAuth, Permanent: true,
-		Err: fmt.Errorf("%s refused user %q with %d key(s)%s: %w", addr, user, len(public), strings.Join(append([]string{""}, notes...), "; "), err),
-		Hint: Hintf("check the user name; the proxy needs this line in ~%s/.ssh/authorized_keys, a prepared one among its tenant's keys: %s",
-			user, strings.Join(public, "  or  "))}
-}
-
 // KeysNotEnough: the server wants something else than a key, or something more.
 func KeysNotEnough(user, addr string, wants []string) *Error {
 	return &Error{Op: "login", Class: ErrAuth, Permanent: true,
-		Err:  fmt.Errorf("%s does not let user %q in with a key alone, it wants %q", addr, user, clip(strings.Join(wants, ", "))),
+		Err:  fmt.Errorf("%s does not let user %q in with a key alone, it wants %q", addr, user, Clip(strings.Join(wants, ", "))),
 		Hint: "the admin must allow it for this account: in sshd_config PubkeyAuthentication yes, and no AuthenticationMethods that wants more than publickey"}
 }
 
@@ -182,7 +167,7 @@ func Busy(port int) *Error {
 func BusyBy(slot net.Addr, key string, since time.Time) *Error {
 	return &Error{Op: "forward", Class: ErrForward,
 		Err: fmt.Errorf("%s on the proxy is in use by another tunnel, exposed at %s with key SHA256:%s",
-			named(slot), since.UTC().Format("2006-01-02 15:04:05 UTC"), clip(key)),
+			named(slot), since.UTC().Format("2006-01-02 15:04:05 UTC"), Clip(key)),
 		Hint: "close that one, or take another slot ({remote}, with its own nginx site)"}
 }
 
@@ -244,15 +229,6 @@ func Privileged(port int, user string) *Error {
 	return &Error{Op: "forward", Class: ErrForward, Permanent: true,
 		Err:  fmt.Errorf("port %d on the proxy is refused: ports below 1024 are for root, and the login is %q", port, user),
 		Hint: "leave {remote} at 8080, or choose a port from 1024 up, and let nginx listen on the low one"}
-}
-
-// Forbidden: the server forwards no ports for this account.
-func Forbidden(port int) *Error {
-	return &Error{Op: "forward", Class: ErrForward, Permanent: true,
-		Err: fmt.Errorf("the proxy forbids forwarding port %d for this account (it refuses any free port too)", port),
-		Hint: "the admin must allow it: in sshd_config AllowTcpForwarding yes (or remote), and no PermitListen or DisableForwarding " +
-			"against it; in authorized_keys no \"no-port-forwarding\", and \"restrict\" only with \"port-forwarding\". A key that may forward one " +
-			"port only (permitlisten) is refused so, too, for any other port, and where another account's or key's program has that one"}
 }
 
 // ForwardFailed: the request for the port got no answer.
@@ -332,7 +308,7 @@ func NotOurs(url, answer string, slot net.Addr) *Error {
 		to = "unix:" + to
 	}
 	return &Error{Op: "check", Class: ErrForward,
-		Err: fmt.Errorf("%s answers %q, but not from this tunnel", url, clip(answer)),
+		Err: fmt.Errorf("%s answers %q, but not from this tunnel", url, Clip(answer)),
 		Hint: Hintf("nginx on the proxy must hand that address to the tunnel: proxy_pass http://%s; "+
 			"if visitors open another address, pass it as {url}; if you know that what answers lets visitors pass, {check=%q} does not ask", to, "off")}
 }
@@ -376,8 +352,8 @@ func Internal(err error) *Error {
 		Hint: "this is a defect of taipy-tunnel; please report it with what the tunnel logged (in Python: tunnel.logs())"}
 }
 
-// clip makes a foreign text fit for a message: one line, 80 characters. %q escapes the rest.
-func clip(s string) string {
+// Clip makes a foreign text fit for a message: one line, 80 characters. %q escapes the rest.
+func Clip(s string) string {
 	s = strings.TrimSpace(s)
 	if i := strings.IndexAny(s, "\r\n"); i >= 0 {
 		s = s[:i]

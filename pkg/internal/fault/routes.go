@@ -46,7 +46,7 @@ func ViaPassword(name string, given bool, other string) *Error {
 	const hint = `pass {via="http://user:password@host:port"} (in a password %40 for @ and so on)`
 	switch {
 	case other != "":
-		return via(fmt.Errorf("the proxy %s %w in a way that is not spoken here, %q", name, ErrPassword, clip(other)), true,
+		return via(fmt.Errorf("the proxy %s %w in a way that is not spoken here, %q", name, ErrPassword, Clip(other)), true,
 			"only Basic is spoken; ask who runs the proxy for an address that takes it, or one that asks for no password; "+directly)
 	case given:
 		return via(fmt.Errorf("the proxy %s %w, and refuses the one that was given", name, ErrPassword), true, hint)
@@ -57,26 +57,26 @@ func ViaPassword(name string, given bool, other string) *Error {
 
 // ViaPage: an egress proxy shows a page in place of the server.
 func ViaPage(name, addr, answer string) *Error {
-	return via(fmt.Errorf("the proxy %s answers with a page, as for a login in a browser, and not with a connection to %s: %q", name, addr, clip(answer)), true,
+	return via(fmt.Errorf("the proxy %s answers with a page, as for a login in a browser, and not with a connection to %s: %q", name, addr, Clip(answer)), true,
 		"ask who runs the proxy to let this machine through without a page; "+directly)
 }
 
 // ViaForbidden: an egress proxy makes no connection there.
 func ViaForbidden(name, addr, answer string) *Error {
-	return via(fmt.Errorf("the proxy %s refuses a connection to %s: %q", name, addr, clip(answer)), true,
+	return via(fmt.Errorf("the proxy %s refuses a connection to %s: %q", name, addr, Clip(answer)), true,
 		`many proxies let port 443 through and no other: have the machine accept SSH inside TLS there, {server="tls://user@host:443"}; `+
 			"or who runs the proxy must allow it; "+directly)
 }
 
 // ViaNoProxy: something else answers where the egress proxy should.
 func ViaNoProxy(name, answer string) *Error {
-	return via(fmt.Errorf("%s is not such a proxy: it answers %q", name, clip(answer)), true,
+	return via(fmt.Errorf("%s is not such a proxy: it answers %q", name, Clip(answer)), true,
 		"check the port and the kind (http, https or socks5) in {via}, or in HTTPS_PROXY and ALL_PROXY; "+directly)
 }
 
 // ViaConnect: an egress proxy has no connection to the server.
 func ViaConnect(name, addr, answer string) *Error {
-	return unreachable("via connect", fmt.Errorf("no connection to %s from the proxy %s: %q", addr, name, clip(answer)),
+	return unreachable("via connect", fmt.Errorf("no connection to %s from the proxy %s: %q", addr, name, Clip(answer)),
 		"check that sshd listens there, and that the name and the port are right as seen from that proxy; "+directly)
 }
 
@@ -108,7 +108,7 @@ func NotSSHButTLS(addr string) *Error {
 // NotTLS: the server does not speak TLS. first is the beginning of what it said.
 func NotTLS(addr, first string) *Error {
 	e := &Error{Op: "tls", Class: ErrUnreachable, Permanent: true,
-		Err:  fmt.Errorf("%s does not speak TLS: it answers %q", addr, clip(first)),
+		Err:  fmt.Errorf("%s does not speak TLS: it answers %q", addr, Clip(first)),
 		Hint: "give the port on which TLS is spoken"}
 	switch {
 	case strings.HasPrefix(first, "SSH-"):
@@ -131,7 +131,7 @@ func CertificateUntrusted(addr string, why error) *Error {
 // CertificateName: the certificate is for other names.
 func CertificateName(addr, host string, names []string) *Error {
 	return &Error{Op: "tls", Class: ErrUnreachable, Permanent: true,
-		Err:  fmt.Errorf("the TLS certificate of %s is not for %q but for %q", addr, host, clip(strings.Join(names, ", "))),
+		Err:  fmt.Errorf("the TLS certificate of %s is not for %q but for %q", addr, host, Clip(strings.Join(names, ", "))),
 		Hint: "nothing was sent. Write the name that is in the certificate, or have one made for this name"}
 }
 

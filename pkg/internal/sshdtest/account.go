@@ -6,6 +6,7 @@ package sshdtest
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -28,11 +29,15 @@ func (o *Options) ownAccount() bool {
 // account makes the account's home and the files that say of it, and has the server started among them.
 func (s *Server) account(o Options) {
 	s.t.Helper()
-	if !o.ownAccount() && o.InPlace == nil {
+	if !o.ownAccount() && o.InPlace == nil && o.Root == "" {
 		return
 	}
 	if os.Getuid() != 0 || exec.Command("unshare", "--mount", "true").Run() != nil {
 		missing(s.t, "an account of the server's own needs root and namespaces")
+	}
+	if o.Root != "" {
+		s.inRoot(o.Root)
+		return
 	}
 	mounts := ""
 	bind := func(from, to string) { mounts += fmt.Sprintf("mount --bind '%s' '%s'\n", from, to) }
@@ -74,6 +79,35 @@ func (s *Server) account(o Options) {
 		}))
 	}
 	s.args = append([]string{"unshare", "--mount", "sh", "-euc", mounts + `exec "$@"`, "sh"}, s.args...)
+}
+
+// inRoot has the server be that of another Debian, which stays as it is.
+func (s *Server) inRoot(root string) {
+	s.args = append([]string{"unshare", "--mount", "sh", "-euc", `
+		top=$2/top; mkdir "$top"; mount -t tmpfs tmpfs "$top"; mkdir "$top/upper" "$top/work" "$top/root"
+		mount -t overlay overlay -o "lowerdir=$1,upperdir=$top/upper,workdir=$top/work" "$top/root"
+		mount --rbind /proc "$top/root/proc"; mount --rbind /dev "$top/root/dev"
+		mkdir -p "$top/root/run/sshd" "$top/root$2"; mount --bind "$2" "$top/root$2"
+		shift 2; exec chroot "$top/root" "$@"`, "sh", root, s.dir}, s.args...)
+}
+
+// dropbear has the server be Dropbear's. Its list of keys is where it looks for it, in the account's home.
+func (s *Server) dropbear(o *Options) {
+	s.t.Helper()
+	convert, err := exec.LookPath("dropbearconvert")
+	if err != nil {
+		missing(s.t, "no dropbear is installed (Debian: dropbear-bin)")
+	}
+	key := filepath.Join(s.dir, "host_dropbear")
+	if said, err := exec.Command(convert, "openssh", "dropbear", filepath.Join(s.dir, "host_"+hostKeyKinds(*o)[0]), key).CombinedOutput(); err != nil {
+		s.t.Fatalf("%v: %s", err, said)
+	}
+	list, err := os.ReadFile(filepath.Join(s.dir, "authorized_keys"))
+	s.must(err)
+	home := map[string]string{".ssh/authorized_keys": string(list)}
+	maps.Copy(home, o.Home)
+	o.Home = home
+	s.args = []string{"/usr/sbin/dropbear", "-F", "-E", "-s", "-r", key, "-P", "", "-p"}
 }
 
 // HomeFile is the path of a file in the home of the server's own account.

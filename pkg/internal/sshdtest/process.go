@@ -208,7 +208,7 @@ func zombie(pid int) bool {
 	return state == "" || state == "Z"
 }
 
-// listening returns the ports of 127.0.0.1 on which the processes listen.
+// listening returns the ports of 127.0.0.1 and ::1 on which the processes listen.
 func listening(pids ...int) (ports []int) {
 	sockets := listeners()
 	for _, pid := range pids {
@@ -223,17 +223,21 @@ func listening(pids ...int) (ports []int) {
 	return ports
 }
 
-// listeners returns the ports of 127.0.0.1 on which anybody listens, by the name that the socket
+// listeners returns the ports of 127.0.0.1 and ::1 on which anybody listens, by the name that the socket
 // has in /proc/PID/fd (proc(5), /proc/net/tcp: state 0A, the inode in the tenth field).
 func listeners() map[string]int {
 	sockets := map[string]int{}
 	text, _ := os.ReadFile("/proc/net/tcp")
-	for line := range strings.Lines(string(text)) {
+	six, _ := os.ReadFile("/proc/net/tcp6")
+	for line := range strings.Lines(string(text) + string(six)) {
 		fields := strings.Fields(line)
 		if len(fields) < 10 || fields[3] != "0A" {
 			continue
 		}
 		hex, local := strings.CutPrefix(fields[1], "0100007F:")
+		if !local {
+			hex, local = strings.CutPrefix(fields[1], "00000000000000000000000001000000:")
+		}
 		if port, err := strconv.ParseUint(hex, 16, 16); local && err == nil {
 			sockets["socket:["+fields[9]+"]"] = int(port)
 		}

@@ -106,7 +106,7 @@ func (s *Server) configure(o Options) {
 	if !o.ownAccount() {
 		lines = append(lines, "SetEnv HOME="+s.dir) // no start-up files of the account that runs the test: they may take seconds
 	}
-	if penalties(find(s.t)) {
+	if o.Root != "" || penalties(find(s.t)) {
 		lines = append(lines, "PerSourcePenalties no") // a test's failures are on purpose
 	}
 	if o.HostCA != "" {

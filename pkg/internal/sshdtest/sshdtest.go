@@ -73,6 +73,12 @@ type Options struct {
 	// InPlace are files that the server and its sessions see in the place of others of this machine, by the path of those.
 	// It needs root, and namespaces.
 	InPlace map[string]string
+	// Root is the path of a Debian of which the server is to be. "": this machine. It needs root, and namespaces.
+	Root string
+	// Dropbear has the server be Dropbear, which has an account of its own and knows no Config.
+	Dropbear bool
+	// IPv6 has it listen on ::1.
+	IPv6 bool
 }
 
 // TenantID returns the number of the account of Options.Tenant.
@@ -110,6 +116,9 @@ func Start(t testing.TB, o Options) *Server {
 	s := &Server{t: t, Host: "127.0.0.1", dir: directory(t)}
 	sshd := find(t)
 	s.args = []string{sshd, "-D", "-e", "-f", filepath.Join(s.dir, "sshd_config")}
+	if o.IPv6 {
+		s.Host = "::1"
+	}
 	me, err := user.Current()
 	s.must(err)
 	s.User = me.Username
@@ -129,6 +138,9 @@ func Start(t testing.TB, o Options) *Server {
 			"--clear-groups", "--pdeathsig=KILL"}, s.args...)
 	}
 	s.keys(o)
+	if o.Dropbear {
+		s.dropbear(&o)
+	}
 	s.account(o)
 	s.handOver(o)
 	t.Cleanup(func() {
@@ -141,6 +153,9 @@ func Start(t testing.TB, o Options) *Server {
 	for try := 1; ; try++ {
 		s.Port = FreePort()
 		s.configure(o)
+		if o.Dropbear {
+			s.args = append(s.args[:slices.Index(s.args, "-p")], "-p", s.Addr())
+		}
 		if err = s.launch(); err == nil {
 			return s
 		}

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package fault
+
+import "fmt"
+
+// Why a server refuses a port to an account that it lets in.
+
+// Forbidden: the server forwards no ports for this account, nothing more is known.
+func Forbidden(port int) *Error {
+	return &Error{Op: "forward", Class: ErrForward, Permanent: true,
+		Err: fmt.Errorf("the proxy forbids forwarding port %d for this account (it refuses any free port too)", port),
+		Hint: Hintf("the admin must allow it: in sshd_config AllowTcpForwarding yes (or remote), and no PermitListen or DisableForwarding "+
+			"against it; in authorized_keys no \"no-port-forwarding\", and \"restrict\" only with \"port-forwarding\". A key that may forward one "+
+			"port only (permitlisten, which must read \"127.0.0.1:%d\": sshd compares the words) is refused so, too, for any other port, and where "+
+			"another account's or key's program has that one", port)}
+}
+
+// IPv6Alone: the server gives the account ports of ::1 and none of 127.0.0.1.
+func IPv6Alone(port int) *Error {
+	return &Error{Op: "forward", Class: ErrForward, Permanent: true,
+		Err: fmt.Errorf("the proxy's sshd listens on ::1 for this account, and not on 127.0.0.1, where port %d is asked for", port),
+		Hint: "the admin sets AddressFamily any in the proxy's sshd_config, where it is inet6 in most cases, and restarts sshd " +
+			"(on the proxy, as root: sshd -T | grep -iE 'addressfamily|permitlisten')"}
+}
+
+// OtherWords: the server lets the account listen on localhost, not on 127.0.0.1, where nobody has the port.
+func OtherWords(port int) *Error {
+	return &Error{Op: "forward", Class: ErrForward, Permanent: true,
+		Err: fmt.Errorf("the proxy lets this account listen on \"localhost:%d\", and not on \"127.0.0.1:%d\": sshd compares the words", port, port),
+		Hint: Hintf("write permitlisten=\"127.0.0.1:%d\" before the key in authorized_keys, or PermitListen 127.0.0.1:%d in sshd_config "+
+			"(\"localhost\" may be ::1 alone, where nginx does not look)", port, port)}
+}
+
+// PasswordExpired: the server lets the account in, and lets it do nothing but choose another password.
+func PasswordExpired(user, addr, said string) *Error {
+	return &Error{Op: "forward", Class: ErrForward, Permanent: true,
+		Err:  fmt.Errorf("the password of user %q on %s has expired, so that its key may do nothing there: it says %q", user, addr, Clip(said)),
+		Hint: Hintf("log in by hand and choose another one: ssh -t %s@HOST; or the admin does, or has it never expire: chage -M -1 -d today %s (as root)", user, user)}
+}

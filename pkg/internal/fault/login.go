@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package fault
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Key exchange: both speak SSH.
+
+// Handshake: both speak SSH but do not understand each other.
+func Handshake(addr string, err error) *Error {
+	return unreachable("handshake", fmt.Errorf("no SSH handshake with %s: %w", addr, err),
+		"something in between may change what is sent, or the server is not one that people log in to; its own log may say more")
+}
+
+// usual are the algorithms that every OpenSSH since 6.5 has, and that we know, by what is agreed on.
+var usual = map[string][2]string{
+	"key exchange": {"KexAlgorithms", "curve25519-sha256"},
+	"cipher":       {"Ciphers", "aes256-gcm@openssh.com"},
+	"MAC":          {"MACs", "hmac-sha2-256-etm@openssh.com"},
+}
+
+// NoCommon: the server allows none of the algorithms that we know. what is "key exchange", "client to server cipher" or the like,
+// allows what it allows.
+func NoCommon(addr, what string, allows []string, err error) *Error {
+	hint := Hint("the proxy's OpenSSH may be too old: any from 6.5 on will do")
+	for kind, of := range usual {
+		if !strings.HasSuffix(what, kind) {
+			continue
+		}
+		option, add := of[0], of[1]
+		if option == "KexAlgorithms" {
+			add += " (or, with OpenSSH 9.9 or newer, mlkem768x25519-sha256, which is post-quantum as well)"
+		}
+		hint = Hintf("its admin adds %s to %s in sshd_config (on the proxy, as root: sshd -T | grep -i %s); "+
+			"an OpenSSH older than 6.5 does not have it, and has to be renewed", add, option, strings.ToLower(option))
+	}
+	allows = slices.DeleteFunc(slices.Clone(allows), func(name string) bool {
+		return strings.HasPrefix(name, "ext-info-") || strings.HasPrefix(name, "kex-strict-")
+	})
+	e := unreachable("handshake", fmt.Errorf("%s allows nothing as %s but what we do not know: %s (%w)", addr, what, Clip(strings.Join(allows, ", ")), bare{"no common algorithm", err}), hint)
+	e.Permanent = true
+	return e
+}
+
+// HandshakeSilent: the server said that it speaks SSH, and then nothing.
+func HandshakeSilent(addr string, waited time.Duration) *Error {
+	return unreachable("handshake", fmt.Errorf("%s did not answer the key exchange within %v", addr, waited.Round(100*time.Millisecond)),
+		"its machine is overloaded, or something in between lets only small packets through (MTU of a VPN)")
+}
+
+// Login. banner is what the server said during it, "": nothing.
+
+// LoginSilent: the server did not say whether it lets the user in.
+func LoginSilent(user, addr string, waited time.Duration, banner string) *Error {
+	return unreachable("login", fmt.Errorf("%s did not answer the login of user %q within %v%s", addr, user, waited.Round(100*time.Millisecond), says(banner)),
+		"what sshd asks takes long: a directory service (LDAP, SSSD: id USER on the proxy shows it), an AuthorizedKeysCommand, "+
+			"PAM, or a name for our address (UseDNS). Allow it more time ({timeout}), or have the admin look why")
+}
+
+// LoginDropped: the server ended the connection in place of an answer to the login.
+func LoginDropped(user, addr, banner string, err error) *Error {
+	return unreachable("login", fmt.Errorf("%s ended the connection during the login of user %q: %w%s", addr, user, Reason(err), says(banner)),
+		"sshd's own log on the proxy says why (journalctl -u ssh): the account may have expired, PAM may not let it in (/etc/nologin, "+
+			"access.conf), or LoginGraceTime has passed")
+}
+
+func says(banner string) string {
+	if banner = Clip(banner); banner == "" {
+		return ""
+	}
+	return fmt.Sprintf("; it says %q", banner)
+}
+
+// LoginRefused: the server takes none of the keys. public holds their authorized_keys lines, notes
+// what else is to be known of them. sshd tells nobody why, so the causes are possible ones, the likeliest first.
+func LoginRefused(user, addr string, public []string, err error, notes ...string) *Error {
+	return &Error{Op: "login", Class: ErrAuth, Permanent: true,
+		Err: fmt.Errorf("%s refused user %q with %d key(s)%s: %w", addr, user, len(public), strings.Join(append([]string{""}, notes...), "; "), err),
+		Hint: Hintf("sshd does not say why. Look, in this order, whether the user name is right; whether ~%s/.ssh/authorized_keys on the proxy, "+
+			"a prepared one's keys of the tenant, holds this line: %s ; %s. As root on the proxy: sshd -T -C user=%s,host=x,addr=192.0.2.1 | "+
+			"grep -iE 'authorizedkeys|pubkeyacc|requiredrsa|strictmodes|allow|deny', and its log: journalctl -u ssh",
+			user, strings.Join(public, "  or  "), strings.Join(causes(public), "; "), user)}
+}
+
+// causes are why sshd may refuse a key whose line it has.
+func causes(public []string) []string {
+	modes := "whether somebody else may write to that file, to ~/.ssh or to the home directory (ls -ld; StrictModes refuses the key then)"
+	kind := "whether sshd takes keys of this kind at all (PubkeyAcceptedAlgorithms: in FIPS mode no ed25519)"
+	if slices.ContainsFunc(public, func(line string) bool { return strings.HasPrefix(line, "ssh-rsa ") }) {
+		kind = "whether sshd takes this RSA key (RequiredRSASize may want a longer one, PubkeyAcceptedAlgorithms may want none)"
+	}
+	return []string{modes, kind, "whether the account may log in at all (AllowUsers, AllowGroups, a shell that does not exist, a locked account)"}
+}

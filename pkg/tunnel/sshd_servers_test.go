@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package tunnel_test
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/leak"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/tunnel"
+)
+
+// trixie is where ./build.sh roots keeps a Debian 13, with OpenSSH 10.
+func trixie() string {
+	for _, root := range filepath.SplitList(os.Getenv("TAIPY_TUNNEL_ROOTS")) {
+		if filepath.Base(root) == "trixie" {
+			return root
+		}
+	}
+	return ""
+}
+
+// server is a row of what people have as a proxy.
+type server struct {
+	group, name string
+	options     sshdtest.Options
+	within      time.Duration // the set-up's time; 0: 20 s
+	change      func(*testing.T, *chain, *tunnel.Config)
+
+	// The outcome: nil, "" and "" if it is taken.
+	class      error
+	permanent  bool
+	says, hint string
+	not        string // what is not said, for it is not the cause
+}
+
+func servers() []server {
+	slow := func(each string) sshdtest.Options {
+		return sshdtest.Options{Config: []string{"AuthorizedKeysFile none", "AuthorizedKeysCommandUser root", `AuthorizedKeysCommand /bin/sh -c "sleep ` + each + `; echo %t %k"`}}
+	}
+	config := func(lines ...string) sshdtest.Options { return sshdtest.Options{Config: lines} }
+	const pam = "UsePAM yes"
+	return []server{
+		{group: "servers", name: "OpenSSH of this machine"},
+		{group: "servers", name: "OpenSSH 10 (Debian 13)", options: sshdtest.Options{Root: trixie()}},
+		{group: "servers", name: "Dropbear", options: sshdtest.Options{Dropbear: true}},
+		{group: "servers", name: "logins that take 11 s, as with a slow LDAP", options: slow("5.5"), within: 40 * time.Second},
+		{group: "servers", name: "logins that take longer than timeout", options: slow("20"), within: 3 * time.Second,
+			class: tunnel.ErrUnreachable, says: "did not answer the login", hint: "LDAP", not: "ended the connection"},
+		{group: "servers", name: "post-quantum sntrup761 alone", options: config("KexAlgorithms sntrup761x25519-sha512@openssh.com"),
+			class: tunnel.ErrUnreachable, permanent: true, says: "sntrup761x25519-sha512@openssh.com", hint: "adds curve25519-sha256", not: "too old or restricted"},
+		{group: "servers", name: "post-quantum ML-KEM alone (OpenSSH 10)", options: sshdtest.Options{Root: trixie(), Config: []string{"KexAlgorithms mlkem768x25519-sha256"}}},
+		{group: "servers", name: "ciphers of CBC alone", options: config("Ciphers aes256-cbc"),
+			class: tunnel.ErrUnreachable, permanent: true, says: "aes256-cbc", hint: "to Ciphers"},
+		{group: "servers", name: "MACs of MD5 alone", options: config("Ciphers aes256-ctr", "MACs hmac-md5-96"),
+			class: tunnel.ErrUnreachable, permanent: true, says: "hmac-md5-96", hint: "to MACs"},
+		{group: "servers", name: "AddressFamily inet6", options: sshdtest.Options{IPv6: true, Config: []string{"AddressFamily inet6"}},
+			class: tunnel.ErrForward, permanent: true, says: "listens on ::1", hint: "AddressFamily any", not: "forbids"},
+		{group: "servers", name: "AllowTcpForwarding no", options: config("AllowTcpForwarding no"),
+			class: tunnel.ErrForward, permanent: true, says: "forbids", hint: "AllowTcpForwarding yes"},
+
+		{group: "accounts", name: `permitlisten="localhost:8080"`, change: permit("localhost:%d", ""),
+			class: tunnel.ErrForward, permanent: true, says: "compares the words", hint: `permitlisten="127.0.0.1:`, not: "forbids"},
+		{group: "accounts", name: `permitlisten="localhost:8080" and a permitopen`, change: permit("localhost:%d", `,permitopen="127.0.0.1:80"`),
+			class: tunnel.ErrForward, permanent: true, says: "forbids", hint: "compares the words"},
+		{group: "accounts", name: `permitlisten="127.0.0.1:8080"`, change: permit("127.0.0.1:%d", "")},
+		{group: "accounts", name: `permitlisten="8080"`, change: permit("%d", "")},
+		{group: "accounts", name: `permitlisten="8080", and another program has that port`, change: func(t *testing.T, c *chain, cfg *tunnel.Config) {
+			permit("%d", "")(t, c, cfg)
+			l := listenSoon(t, c.port)
+			t.Cleanup(func() { _ = l.Close() })
+		}, within: 3 * time.Second, class: tunnel.ErrForward, says: "in use", not: "compares the words"},
+		{group: "accounts", name: "a password that has expired", options: sshdtest.Options{Account: "jdoe", Shadow: "*:0:0:90:7:::", Config: []string{pam}},
+			class: tunnel.ErrForward, permanent: true, says: `password of user "jdoe"`, hint: "ssh -t", not: "AllowTcpForwarding"},
+		{group: "accounts", name: "an account that has expired", options: sshdtest.Options{Account: "jdoe", Shadow: "*:20000:0:99999:7::10:", Config: []string{pam}},
+			within: 3 * time.Second, class: tunnel.ErrUnreachable, says: "account has expired", hint: "PAM"},
+		{group: "accounts", name: `DOMAIN\user`, options: sshdtest.Options{Account: `CORP\jdoe`}},
+		{group: "accounts", name: "user@domain", options: sshdtest.Options{Account: "jdoe@corp.example.com"}},
+		{group: "accounts", name: "a home directory that is away", options: sshdtest.Options{NoHome: true}},
+		{group: "accounts", name: "a key of a kind that sshd does not take (FIPS)", options: config("PubkeyAcceptedAlgorithms ecdsa-sha2-nistp256"),
+			class: tunnel.ErrAuth, permanent: true, says: "refused user", hint: "PubkeyAcceptedAlgorithms", not: "needs this line"},
+		{group: "accounts", name: "an RSA key shorter than RequiredRSASize", options: config("RequiredRSASize 4096"), change: rsaKey,
+			class: tunnel.ErrAuth, permanent: true, says: "refused user", hint: "RequiredRSASize", not: "needs this line"},
+		{group: "accounts", name: "a home directory that others may write to (StrictModes)", options: sshdtest.Options{
+			Home: map[string]string{".ssh/authorized_keys": ""}, Config: []string{"StrictModes yes", "AuthorizedKeysFile .ssh/authorized_keys"}}, change: groupWritable,
+			class: tunnel.ErrAuth, permanent: true, says: "refused user", hint: "StrictModes", not: "needs this line"},
+		{group: "accounts", name: "an account that AllowUsers does not name", options: config("AllowUsers somebodyelse"),
+			class: tunnel.ErrAuth, permanent: true, says: "refused user", hint: "AllowUsers"},
+		{group: "accounts", name: "nologin as its shell", options: sshdtest.Options{Shell: "/usr/sbin/nologin"}},
+
+		{group: "shells", name: "bash", options: sshdtest.Options{Shell: "/bin/bash"}},
+		{group: "shells", name: "dash", options: sshdtest.Options{Shell: "/bin/dash"}},
+		{group: "shells", name: "fish", options: sshdtest.Options{Shell: "/usr/bin/fish"}},
+		{group: "shells", name: "tcsh", options: sshdtest.Options{Shell: "/usr/bin/tcsh"}},
+		{group: "shells", name: "start-up files that print, and SFTP by sftp-server", options: sshdtest.Options{Shell: "/bin/bash",
+			Home: map[string]string{".bashrc": "echo 'Welcome to the machine'\n"}, Config: []string{"Subsystem sftp /usr/lib/openssh/sftp-server"}}, change: undescribed},
+		{group: "shells", name: "start-up files that take 6 s, and SFTP by sftp-server", options: sshdtest.Options{Shell: "/bin/bash",
+			Home: map[string]string{".bashrc": "sleep 6\n"}, Config: []string{"Subsystem sftp /usr/lib/openssh/sftp-server"}}, change: undescribed, within: 40 * time.Second},
+	}
+}
+
+// permit has the key listen on one address alone; %d is the slot's port.
+func permit(address, more string) func(*testing.T, *chain, *tunnel.Config) {
+	return func(t *testing.T, c *chain, _ *tunnel.Config) {
+		line := fmt.Sprintf(`restrict,port-forwarding,permitlisten="`+address+`"`, c.port) + more + " " + authorized(t, c.KeyFile)
+		write(t, filepath.Join(filepath.Dir(c.KeyFile), "authorized_keys"), line)
+	}
+}
+
+func rsaKey(t *testing.T, c *chain, cfg *tunnel.Config) {
+	cfg.Key = sshdtest.NewKey(t, "rsa")
+	write(t, filepath.Join(filepath.Dir(c.KeyFile), "authorized_keys"), authorized(t, cfg.Key))
+}
+
+func groupWritable(t *testing.T, c *chain, _ *tunnel.Config) {
+	write(t, c.HomeFile(".ssh/authorized_keys"), authorized(t, c.KeyFile))
+	for _, path := range []string{"", ".ssh/authorized_keys"} {
+		if err := os.Chmod(c.HomeFile(path), 0o775); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// undescribed leaves it to the tunnel to find out whether the proxy is a prepared one: by its default port, then.
+func undescribed(t *testing.T, c *chain, cfg *tunnel.Config) {
+	l, err := net.Listen("tcp", "127.0.0.1:8080")
+	if err != nil {
+		t.Skip("this machine's port 8080 is taken")
+	}
+	_ = l.Close()
+	c.url = front(t, 8080)
+	cfg.Remote, cfg.URL = 0, c.url
+}
+
+// Servers and accounts as people have them are taken, or refused by the name of the cause.
+func TestServersAndAccounts(t *testing.T) {
+	leak.Check(t)
+	for _, row := range servers() {
+		t.Run(row.group+"/"+row.name, func(t *testing.T) {
+			t.Parallel()
+			if strings.Contains(row.name, "OpenSSH 10") && row.options.Root == "" {
+				t.Skip("./build.sh roots has the Debian 13")
+			}
+			c := &chain{Server: sshdtest.Start(t, row.options)}
+			c.port = c.FreePort()
+			c.url = front(t, c.port)
+			cfg := c.config(app(t, "hello"))
+			if row.options.Account != "" || strings.Contains(c.Host, ":") {
+				cfg.Server = tunnel.Servers{c.User + "@" + c.Addr()}
+			}
+			if row.change != nil {
+				row.change(t, c, &cfg)
+			}
+			limit := row.within
+			if limit == 0 {
+				limit = 20 * time.Second
+			}
+			begin := time.Now()
+			tun, err := tunnel.Expose(within(t, limit), cfg)
+			t.Logf("after %v: %v", time.Since(begin).Round(time.Millisecond), err)
+			if row.class == nil {
+				if err != nil {
+					t.Fatalf("%v\n%s", err, tunnel.AsError(err).Hint)
+				}
+				defer func() { _ = tun.Close() }()
+				wantBody(t, c.url, "hello")
+				return
+			}
+			if err == nil {
+				_ = tun.Close()
+				t.Fatal("no error")
+			}
+			e := tunnel.AsError(err)
+			said := e.Error() + "; " + e.Hint.String()
+			if !errors.Is(err, row.class) || e.Permanent != row.permanent || !strings.Contains(e.Error(), row.says) || !strings.Contains(e.Hint.String(), row.hint) {
+				t.Errorf("class %v, permanent %v: %s", e.Class, e.Permanent, said)
+			}
+			if row.not != "" && strings.Contains(said, row.not) {
+				t.Errorf("%q is not the cause: %s", row.not, said)
+			}
+		})
+	}
+}
