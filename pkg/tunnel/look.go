@@ -300,9 +300,9 @@ func (t *Tunnel) newer(ctx context.Context) bool {
 // exposureWait is how long the answers are waited for: a firewall that drops what is sent gives none.
 const exposureWait = time.Second
 
-// aliases are further addresses of the proxy's loopback interface (127.0.0.2 on Linux; ::1 elsewhere, too). What was bound to
+// aliases are further addresses of the proxy's loopback interface: 127.0.0.2 on Linux, ::1 where there is none. What was bound to
 // 127.0.0.1 does not answer there, and what was bound to all addresses does; no packet leaves the machine, and no name is
-// resolved, for which sshd would keep the whole link waiting.
+// resolved, for which sshd would keep the whole link waiting. Dropbear binds ::1 along with 127.0.0.1.
 var aliases = []string{"127.0.0.2", "::1"}
 
 // slotPort is the port of a plain proxy's slot, 0 if there is none: a socket is nobody's but nginx's.
@@ -323,35 +323,28 @@ func (t *Tunnel) lookPast(ctx context.Context, dial dialer) exposure {
 	defer end()
 	ctx, cancel := context.WithTimeout(ctx, exposureWait)
 	defer cancel()
-	within, direct := make(chan exposure, len(aliases)), make(chan exposure, 1)
-	ask := func(told chan<- exposure, host string, dial dialer) bool {
-		addr := net.JoinHostPort(host, port)
-		return t.tasks.Go(func() { told <- answersAt(ctx, question, addr, dial) })
-	}
-	for _, host := range aliases {
-		if !ask(within, host, dial) {
-			return untold
-		}
+	within, direct := make(chan exposure, 1), make(chan exposure, 1)
+	if !t.tasks.Go(func() { within <- askAliases(ctx, question, port, dial) }) {
+		return untold
 	}
 	if t.reachedDirectly() {
 		d := net.Dialer{Control: t.cfg.Control}
-		ask(direct, t.cfg.server.Host, func(ctx context.Context, addr string) (net.Conn, error) { return d.DialContext(ctx, "tcp", addr) })
+		t.tasks.Go(func() {
+			found, _ := answersAt(ctx, question, net.JoinHostPort(t.cfg.server.Host, port), func(ctx context.Context, addr string) (net.Conn, error) {
+				return d.DialContext(ctx, "tcp", addr)
+			})
+			direct <- found
+		})
 	} else {
 		direct = nil
 	}
-	for told, closed := 0, 0; told < len(aliases) || direct != nil; {
+	for within != nil || direct != nil {
 		select {
 		case found := <-within:
-			if found == exposed {
-				return exposed
+			if found != untold {
+				return found
 			}
-			told++
-			if found == enclosed {
-				closed++
-			}
-			if closed == len(aliases) {
-				return enclosed
-			}
+			within = nil
 		case found := <-direct: // that nothing answers may be a firewall's doing
 			if found == exposed {
 				return exposed
@@ -364,6 +357,21 @@ func (t *Tunnel) lookPast(ctx context.Context, dial dialer) exposure {
 	return untold
 }
 
+// askAliases asks those addresses from the proxy, until one tells.
+func askAliases(ctx context.Context, q probe.Question, port string, dial dialer) exposure {
+	all := enclosed
+	for _, host := range aliases {
+		found, surely := answersAt(ctx, q, net.JoinHostPort(host, port), dial)
+		if found == exposed || surely {
+			return found
+		}
+		if found == untold {
+			all = untold
+		}
+	}
+	return all
+}
+
 // reachedDirectly: the server is another machine, and nothing is in between that would be asked instead, as what serves
 // the URL is where it has the number of the slot.
 func (t *Tunnel) reachedDirectly() bool {
@@ -374,20 +382,20 @@ func (t *Tunnel) reachedDirectly() bool {
 	return t.cfg.server.Direct() && t.cfg.server.Host != "localhost" && (err != nil || !addr.IsLoopback())
 }
 
-// answersAt asks one address.
-func answersAt(ctx context.Context, q probe.Question, addr string, dial dialer) exposure {
+// answersAt asks one address. surely: there is such an address, and nobody listens there.
+func answersAt(ctx context.Context, q probe.Question, addr string, dial dialer) (found exposure, surely bool) {
 	c, err := dial(ctx, addr)
 	switch {
 	case sshlink.Unconnected(err):
-		return enclosed
+		return enclosed, sshlink.NobodyListens(err)
 	case err != nil:
-		return untold
+		return untold, false
 	}
 	defer func() { _ = c.Close() }()
 	q.URL, q.Once = "http://"+addr+gate.Path, true
 	q.Dial = func(context.Context, string, string) (net.Conn, error) { return c, nil }
 	if f := probe.URL(ctx, q); f.Kind == probe.Ours && f.Server == "" { // a web server that listens there is not past itself
-		return exposed
+		return exposed, false
 	}
-	return enclosed
+	return enclosed, false
 }
