@@ -120,6 +120,7 @@ machines() {
 	[ -e /usr/lib/nginx/modules/ngx_stream_module.so ] || need no-such-program=libnginx-mod-stream
 	[ "$(id -u)" = 0 ] || return 0
 	need useradd=passwd ss=iproute2 # the account of a prepared proxy, and what ends its stale links
+	need fish=fish tcsh=tcsh busybox=busybox dropbear=dropbear-bin unshare=util-linux # accounts and servers as people have them
 	mkdir -p /run/sshd  # where sshd wants to separate its privileges
 }
 
@@ -322,6 +323,8 @@ roots() {
 		attacks=$PWD/.venv/attacks.test
 		CGO_ENABLED=0 go test -c -o "$attacks" ./pkg/proxyhost/attacks
 	fi
+	say "OpenSSH 10"
+	TAIPY_TUNNEL_ROOTS=$(IFS=: && echo "${roots[*]}") go test -count=1 -run '^(TestServersAndAccounts|TestTakenFromAFrozenTunnel)$/.*OpenSSH_10' ./pkg/tunnel ./pkg/lease
 	say "the script in ${roots[*]}"
 	CI=true TAIPY_TUNNEL_ATTACKS=$attacks TAIPY_TUNNEL_ROOTS=$(IFS=: && echo "${roots[*]}") go test -count=1 -tags roots -run TestRoots ./pkg/internal/roottest
 }

@@ -72,7 +72,7 @@ type Lease struct {
 	held   bool         // the tunnel has had the slot
 	since  int64        // when it was exposed, by the clock of the proxy, in milliseconds since 1970; 0: not known yet
 	live   map[int]bool // the links of this tunnel that are up, by number
-	unread *fault.Error // marks cannot be read; nil: that is not known, or they could be since
+	unread *fault.Error // links cannot be ended by their marks; nil: that is not known
 	rival  string       // a newer tunnel has asked for the slot, and was there when last looked; "": none
 }
 
@@ -104,7 +104,7 @@ const (
 )
 
 // Learn reads the first mark of this tunnel, for the time in it: later this machine may have been suspended, which its
-// clock does not count. The error, a fault.NoMarks, says that marks cannot be read; where the link or ctx ends first, that is
+// clock does not count. The error, a fault.NoMarks, says that links of this account cannot be ended by their marks; where the link or ctx ends first, that is
 // not known.
 func (c *Lease) Learn(ctx context.Context, proxy Machine) error {
 	ctx, cancel := context.WithTimeout(ctx, c.learnFor)
@@ -112,7 +112,9 @@ func (c *Lease) Learn(ctx context.Context, proxy Machine) error {
 	for !c.learnt() {
 		listing, err := proxy.Script(ctx, listMarks)
 		_, marks := parseMarks(listing, c.slot)
-		c.own(marks)
+		if m := c.own(marks); m != nil {
+			return c.mayEnd(ctx, proxy, m)
+		}
 		switch {
 		case errors.Is(err, sshlink.ErrNoSession):
 			return c.cannotRead(err)
@@ -140,32 +142,40 @@ func (c *Lease) learnt() bool {
 func (c *Lease) cannotRead(why error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.since != 0 {
-		return nil
-	}
 	c.unread = fault.NoMarks(c.slot, why)
 	return c.unread
 }
 
-// Unread is what Learn said, a *fault.Error; nil if marks could be read since, or it is not known.
+// Unread is what Learn said last, a *fault.Error; nil: nothing.
 func (c *Lease) Unread() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.unread == nil || c.since != 0 {
+	if c.unread == nil {
 		return nil
 	}
 	return c.unread
 }
 
-// own takes the time from a mark of this tunnel.
-func (c *Lease) own(marks []mark) {
+// mayEnd sees whether the account may end its own links: of Dropbear's the process is root's.
+func (c *Lease) mayEnd(ctx context.Context, proxy runner, m *mark) error {
+	said, err := proxy.Script(ctx, fmt.Sprintf("kill -0 %d || echo no", m.holder))
+	if err != nil || strings.TrimSpace(string(said)) != "no" {
+		return nil
+	}
+	return c.cannotRead(errors.New("the server's process for it is not this account's"))
+}
+
+// own takes the time from a mark of this tunnel, which it returns, nil for none.
+func (c *Lease) own(marks []mark) *mark {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, m := range marks {
-		if c.since == 0 && m.tunnel == c.tunnel {
-			c.since = m.since
+		if m.tunnel == c.tunnel {
+			c.since = cmp.Or(c.since, m.since)
+			return &m
 		}
 	}
+	return nil
 }
 
 // Ended notes a link that is not up any more.

@@ -20,12 +20,12 @@ import (
 // whatever its start-up files do.
 func TestTakenFromAFrozenTunnel(t *testing.T) {
 	leak.Check(t)
-	for name, o := range map[string]sshdtest.Options{
+	rows := map[string]sshdtest.Options{
 		"bash":                              {Shell: "/bin/bash"},
 		"dash":                              {Shell: "/bin/dash"},
 		"fish":                              {Shell: "/usr/bin/fish"},
 		"tcsh":                              {Shell: "/usr/bin/tcsh"},
-		"BusyBox, as on Alpine":             {Shell: "/bin/sh", InPlace: sshdtest.BusyBox(t)},
+		"BusyBox, as on Alpine":             {BusyBox: true},
 		"no ps, as in a container":          {Shell: "/bin/sh", InPlace: map[string]string{"/usr/bin/ps": "/bin/false"}},
 		"a home directory that is away":     {Shell: "/bin/bash", NoHome: true},
 		"start-up files that print":         {Shell: "/bin/bash", Home: map[string]string{".bashrc": "echo 'Welcome, 1767225600000'; echo oops >&2\n"}},
@@ -33,7 +33,11 @@ func TestTakenFromAFrozenTunnel(t *testing.T) {
 		"start-up files that read":          {Shell: "/bin/bash", Home: map[string]string{".bashrc": "read -r -t 1 answer\n"}},
 		"a user of a Windows domain":        {Account: `CORP\jdoe`},
 		"start-up files of fish that print": {Shell: "/usr/bin/fish", Home: map[string]string{".config/fish/config.fish": "echo Welcome\n"}},
-	} {
+	}
+	if root := sshdtest.Trixie(); root != "" {
+		rows["OpenSSH 10 (Debian 13)"] = sshdtest.Options{Root: root}
+	}
+	for name, o := range rows {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := sshdtest.Start(t, o)
@@ -69,6 +73,7 @@ func TestNoMarksIsLearnt(t *testing.T) {
 		"no session":             {sshdtest.Options{Config: []string{"MaxSessions 0"}}, "runs no commands"},
 		"one session":            {sshdtest.Options{Config: []string{"MaxSessions 1"}}, "runs no commands"},
 		"SFTP alone":             {sshdtest.Options{Config: []string{"ForceCommand internal-sftp"}}, "runs no commands"},
+		"Dropbear":               {sshdtest.Options{Dropbear: true}, "is not this account's"},
 		"nologin":                {sshdtest.Options{Shell: "/usr/sbin/nologin"}, "not available"},
 		"a ps that shows nobody": {sshdtest.Options{Shell: "/bin/sh", InPlace: map[string]string{"/usr/bin/ps": "/bin/true"}}, "do not show"},
 	} {

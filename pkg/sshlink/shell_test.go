@@ -26,7 +26,7 @@ func TestScriptInEveryShell(t *testing.T) {
 		"dash":                          {Shell: "/bin/dash"},
 		"fish":                          {Shell: "/usr/bin/fish"},
 		"tcsh":                          {Shell: "/usr/bin/tcsh"},
-		"BusyBox's sh":                  {Shell: "/bin/sh", InPlace: sshdtest.BusyBox(t)},
+		"BusyBox's sh":                  {BusyBox: true},
 		"start-up files that print":     {Shell: "/bin/bash", Home: map[string]string{".bashrc": "echo 'Welcome!'; printf 'no end of line'; echo oops >&2\n"}},
 		"start-up files that read":      {Shell: "/bin/bash", Home: map[string]string{".bashrc": "read -r -t 1 answer\n"}},
 		"start-up files of csh's":       {Shell: "/usr/bin/tcsh", Home: map[string]string{".cshrc": "echo Welcome\n"}},

@@ -73,6 +73,26 @@ func TestDoctorLooksAtTheURL(t *testing.T) {
 	}
 }
 
+// Where the next tunnel could not end a link of this one that is dead, that is said when the app is exposed, once.
+func TestNoTakeOverIsTold(t *testing.T) {
+	c := newChain(t, sshdtest.Options{Config: []string{"MaxSessions 1"}})
+	tun := c.gated(t, nil)
+	const said = "dies without a word"
+	for deadline := time.Now().Add(10 * time.Second); !strings.Contains(c.log.String(), said); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not told: %s", c.log.String())
+		}
+	}
+	if row := rowOf(t, tun, "link"); !row.OK || !row.Warn || !strings.Contains(row.Seen, said) || !strings.Contains(row.Hint.String(), "MaxSessions") {
+		t.Errorf("%+v", row)
+	}
+	c.KillLinks()
+	await(t, tun, "a new link", func(s tunnel.Status) bool { return s.Reconnects > 1 && s.Links == 2 })
+	if n := strings.Count(c.log.String(), said); n != 1 {
+		t.Errorf("told %d times", n)
+	}
+}
+
 // rowOf is the doctor's row of a step.
 func rowOf(t testing.TB, tun *tunnel.Tunnel, step string) tunnel.Checked {
 	t.Helper()

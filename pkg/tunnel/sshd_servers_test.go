@@ -19,16 +19,6 @@ import (
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/tunnel"
 )
 
-// trixie is where ./build.sh roots keeps a Debian 13, with OpenSSH 10.
-func trixie() string {
-	for _, root := range filepath.SplitList(os.Getenv("TAIPY_TUNNEL_ROOTS")) {
-		if filepath.Base(root) == "trixie" {
-			return root
-		}
-	}
-	return ""
-}
-
 // server is a row of what people have as a proxy.
 type server struct {
 	group, name string
@@ -51,14 +41,14 @@ func servers() []server {
 	const pam = "UsePAM yes"
 	return []server{
 		{group: "servers", name: "OpenSSH of this machine"},
-		{group: "servers", name: "OpenSSH 10 (Debian 13)", options: sshdtest.Options{Root: trixie()}},
+		{group: "servers", name: "OpenSSH 10 (Debian 13)", options: sshdtest.Options{Root: sshdtest.Trixie()}},
 		{group: "servers", name: "Dropbear", options: sshdtest.Options{Dropbear: true}},
 		{group: "servers", name: "logins that take 11 s, as with a slow LDAP", options: slow("5.5"), within: 40 * time.Second},
 		{group: "servers", name: "logins that take longer than timeout", options: slow("20"), within: 3 * time.Second,
 			class: tunnel.ErrUnreachable, says: "did not answer the login", hint: "LDAP", not: "ended the connection"},
 		{group: "servers", name: "post-quantum sntrup761 alone", options: config("KexAlgorithms sntrup761x25519-sha512@openssh.com"),
 			class: tunnel.ErrUnreachable, permanent: true, says: "sntrup761x25519-sha512@openssh.com", hint: "adds curve25519-sha256", not: "too old or restricted"},
-		{group: "servers", name: "post-quantum ML-KEM alone (OpenSSH 10)", options: sshdtest.Options{Root: trixie(), Config: []string{"KexAlgorithms mlkem768x25519-sha256"}}},
+		{group: "servers", name: "post-quantum ML-KEM alone (OpenSSH 10)", options: sshdtest.Options{Root: sshdtest.Trixie(), Config: []string{"KexAlgorithms mlkem768x25519-sha256"}}},
 		{group: "servers", name: "ciphers of CBC alone", options: config("Ciphers aes256-cbc"),
 			class: tunnel.ErrUnreachable, permanent: true, says: "aes256-cbc", hint: "to Ciphers"},
 		{group: "servers", name: "MACs of MD5 alone", options: config("Ciphers aes256-ctr", "MACs hmac-md5-96"),
@@ -101,6 +91,7 @@ func servers() []server {
 		{group: "shells", name: "dash", options: sshdtest.Options{Shell: "/bin/dash"}},
 		{group: "shells", name: "fish", options: sshdtest.Options{Shell: "/usr/bin/fish"}},
 		{group: "shells", name: "tcsh", options: sshdtest.Options{Shell: "/usr/bin/tcsh"}},
+		{group: "shells", name: "BusyBox, as on Alpine", options: sshdtest.Options{BusyBox: true}},
 		{group: "shells", name: "start-up files that print, and SFTP by sftp-server", options: sshdtest.Options{Shell: "/bin/bash",
 			Home: map[string]string{".bashrc": "echo 'Welcome to the machine'\n"}, Config: []string{"Subsystem sftp /usr/lib/openssh/sftp-server"}}, change: undescribed},
 		{group: "shells", name: "start-up files that take 6 s, and SFTP by sftp-server", options: sshdtest.Options{Shell: "/bin/bash",
@@ -145,7 +136,7 @@ func undescribed(t *testing.T, c *chain, cfg *tunnel.Config) {
 func TestServersAndAccounts(t *testing.T) {
 	leak.Check(t)
 	for _, row := range servers() {
-		t.Run(row.group+"/"+row.name, func(t *testing.T) {
+		t.Run(row.group+": "+row.name, func(t *testing.T) {
 			t.Parallel()
 			if strings.Contains(row.name, "OpenSSH 10") && row.options.Root == "" {
 				t.Skip("./build.sh roots has the Debian 13")

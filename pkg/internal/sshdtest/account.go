@@ -11,7 +11,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"testing"
 )
 
 // The account of Options.Shell, Home, Account and Shadow. This machine does not have it: the server sees files of its own
@@ -23,14 +22,20 @@ const (
 
 // ownAccount reports whether the server lets in an account of its own.
 func (o *Options) ownAccount() bool {
-	return o.Account != "" || o.Shell != "" || o.Home != nil || o.Shadow != ""
+	return o.Account != "" || o.Shell != "" || o.BusyBox || o.Home != nil || o.Shadow != ""
 }
 
 // account makes the account's home and the files that say of it, and has the server started among them.
 func (s *Server) account(o Options) {
 	s.t.Helper()
+	if o.BusyBox {
+		o.Shell, o.InPlace = "/bin/sh", s.busyBox()
+	}
 	if !o.ownAccount() && o.InPlace == nil && o.Root == "" {
 		return
+	}
+	if _, err := os.Stat(o.Shell); o.Shell != "" && err != nil {
+		missing(s.t, "no "+o.Shell+" is installed")
 	}
 	if os.Getuid() != 0 || exec.Command("unshare", "--mount", "true").Run() != nil {
 		missing(s.t, "an account of the server's own needs root and namespaces")
@@ -81,6 +86,16 @@ func (s *Server) account(o Options) {
 	s.args = append([]string{"unshare", "--mount", "sh", "-euc", mounts + `exec "$@"`, "sh"}, s.args...)
 }
 
+// Trixie is the path of a Debian 13, for Options.Root: that of ./build.sh roots, which names it. "": there is none.
+func Trixie() string {
+	for _, root := range filepath.SplitList(os.Getenv("TAIPY_TUNNEL_ROOTS")) {
+		if filepath.Base(root) == "trixie" {
+			return root
+		}
+	}
+	return ""
+}
+
 // inRoot has the server be that of another Debian, which stays as it is.
 func (s *Server) inRoot(root string) {
 	s.args = append([]string{"unshare", "--mount", "sh", "-euc", `
@@ -121,12 +136,12 @@ func (s *Server) etc(name, line string, mode os.FileMode) {
 	s.must(os.WriteFile(filepath.Join(s.dir, name), []byte(strings.TrimSpace(string(text))+"\n"+line+"\n"), mode))
 }
 
-// BusyBox is Options.InPlace for a server whose programs are BusyBox's, as on Alpine.
-func BusyBox(t testing.TB) map[string]string {
-	t.Helper()
+// busyBox is Options.InPlace for Options.BusyBox.
+func (s *Server) busyBox() map[string]string {
+	s.t.Helper()
 	busybox, err := exec.LookPath("busybox")
 	if err != nil {
-		missing(t, "no busybox is installed (Debian: busybox)")
+		missing(s.t, "no busybox is installed (Debian: busybox)")
 	}
 	places := map[string]string{}
 	for _, name := range []string{"sh", "ps", "id", "date", "sed", "tr", "cut", "kill", "sleep", "env", "cat", "grep"} {

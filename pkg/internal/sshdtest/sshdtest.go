@@ -73,6 +73,8 @@ type Options struct {
 	// InPlace are files that the server and its sessions see in the place of others of this machine, by the path of those.
 	// It needs root, and namespaces.
 	InPlace map[string]string
+	// BusyBox has the account's shell and the programs that it runs be BusyBox's, as on Alpine. It needs root, and namespaces.
+	BusyBox bool
 	// Root is the path of a Debian of which the server is to be. "": this machine. It needs root, and namespaces.
 	Root string
 	// Dropbear has the server be Dropbear, which has an account of its own and knows no Config.
