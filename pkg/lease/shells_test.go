@@ -23,6 +23,7 @@ func TestTakenFromAFrozenTunnel(t *testing.T) {
 	rows := map[string]sshdtest.Options{
 		"bash":                              {Shell: "/bin/bash"},
 		"dash":                              {Shell: "/bin/dash"},
+		"zsh":                               {Shell: "/bin/zsh", Home: map[string]string{".zshenv": "echo Welcome\n"}},
 		"fish":                              {Shell: "/usr/bin/fish"},
 		"tcsh":                              {Shell: "/usr/bin/tcsh"},
 		"BusyBox, as on Alpine":             {BusyBox: true},
@@ -74,6 +75,8 @@ func TestNoMarksIsLearnt(t *testing.T) {
 		"one session":            {sshdtest.Options{Config: []string{"MaxSessions 1"}}, "runs no commands"},
 		"SFTP alone":             {sshdtest.Options{Config: []string{"ForceCommand internal-sftp"}}, "runs no commands"},
 		"Dropbear":               {sshdtest.Options{Dropbear: true}, "is not this account's"},
+		"git-shell":              {sshdtest.Options{Shell: "/usr/bin/git-shell"}, "unrecognized command"},
+		"rbash":                  {sshdtest.Options{Shell: "/bin/rbash"}, "restricted"},
 		"nologin":                {sshdtest.Options{Shell: "/usr/sbin/nologin"}, "not available"},
 		"a ps that shows nobody": {sshdtest.Options{Shell: "/bin/sh", InPlace: map[string]string{"/usr/bin/ps": "/bin/true"}}, "do not show"},
 	} {

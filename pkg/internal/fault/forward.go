@@ -2,7 +2,10 @@
 
 package fault
 
-import "fmt"
+import (
+	"fmt"
+	"net"
+)
 
 // Why a server refuses a port to an account that it lets in.
 
@@ -34,7 +37,9 @@ func OtherWords(port int) *Error {
 
 // PasswordExpired: the server lets the account in, and lets it do nothing but choose another password.
 func PasswordExpired(user, addr, said string) *Error {
+	host, port, _ := net.SplitHostPort(addr)
 	return &Error{Op: "forward", Class: ErrForward, Permanent: true,
-		Err:  fmt.Errorf("the password of user %q on %s has expired, so that its key may do nothing there: it says %q", user, addr, Clip(said)),
-		Hint: Hintf("log in by hand and choose another one: ssh -t %s@HOST; or the admin does, or has it never expire: chage -M -1 -d today %s (as root)", user, user)}
+		Err: fmt.Errorf("the password of user %q on %s has expired, so that its key may do nothing there: it says %q", user, addr, Clip(said)),
+		Hint: Hintf("log in by hand and choose another one: ssh -t -p %s %s@%s; or the admin has it never expire, as root: "+
+			"chage -d \"$(date +%%F)\" -M -1 %s", port, user, host, user)}
 }

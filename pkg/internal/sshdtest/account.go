@@ -66,8 +66,11 @@ func (s *Server) account(o Options) {
 		}
 		s.etc("passwd", fmt.Sprintf("%s:x:%d:%d::%s:%s", s.User, accountID, accountID, home, shell), 0o644)
 		s.etc("shadow", s.User+":"+shadow, 0o600)
-		bind(filepath.Join(s.dir, "passwd"), "/etc/passwd")
-		bind(filepath.Join(s.dir, "shadow"), "/etc/shadow")
+		// Not a mount for each file: one that somebody replaces (useradd of another test) loses it, in all namespaces.
+		mounts += fmt.Sprintf(`mkdir '%[1]s/top'; mount -t tmpfs tmpfs '%[1]s/top'; mkdir '%[1]s/top/etc' '%[1]s/top/work'
+			cp -p '%[1]s/passwd' '%[1]s/shadow' '%[1]s/top/etc'
+			mount -t overlay overlay -o 'lowerdir=/etc,upperdir=%[1]s/top/etc,workdir=%[1]s/top/work' /etc
+			`, s.dir)
 		s.must(os.Chmod(s.dir, 0o711)) // it reads the list of keys as that account
 		home = filepath.Join(s.dir, "home")
 		s.must(os.Mkdir(home, 0o755))
