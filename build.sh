@@ -120,7 +120,7 @@ machines() {
 	[ -e /usr/lib/nginx/modules/ngx_stream_module.so ] || need no-such-program=libnginx-mod-stream
 	[ "$(id -u)" = 0 ] || return 0
 	need useradd=passwd ss=iproute2 # the account of a prepared proxy, and what ends its stale links
-	need fish=fish tcsh=tcsh zsh=zsh git=git busybox=busybox dropbear=dropbear-bin unshare=util-linux # accounts and servers as people have them
+	need fish=fish tcsh=tcsh zsh=zsh git=git busybox=busybox dropbear=dropbear-bin tinysshd=tinysshd unshare=util-linux # accounts and servers as people have them
 	mkdir -p /run/sshd  # where sshd wants to separate its privileges
 }
 

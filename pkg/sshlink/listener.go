@@ -114,6 +114,15 @@ func (l *Link) listenOn(ctx context.Context, port int) (*Listener, error) {
 		return s, nil
 	}
 	undo()
+	if err != nil && ctx.Err() == nil {
+		select { // it may be why there is no answer
+		case <-l.done:
+			if e := fault.From(l.Err()); l.Err() != nil && errors.Is(e, fault.ErrForward) {
+				return nil, e
+			}
+		case <-time.After(execTick):
+		}
+	}
 	if err != nil {
 		return nil, fault.ForwardFailed(port, err)
 	}
@@ -171,11 +180,19 @@ func (l *Link) serve(chans <-chan ssh.NewChannel) {
 		}
 	}
 	err := l.ssh.Wait()
-	if err == nil {
-		err = net.ErrClosed
+	switch {
+	case err == nil:
+		l.fail(fault.LinkLost(net.ErrClosed))
+	case strings.Contains(err.Error(), unimplemented):
+		l.fail(fault.NoForwarding(l.cfg.Addr(), string(l.ssh.ServerVersion())))
+	default:
+		l.fail(fault.LinkLost(err))
 	}
-	l.fail(fault.LinkLost(err))
 }
+
+// unimplemented is how x/crypto says that the server answered SSH_MSG_UNIMPLEMENTED (3; RFC 4253, section 11.4), which ends the
+// link: TinySSH does, to what asks it to listen.
+const unimplemented = "unexpected message type 3 "
 
 // offer queues nc for the slot that it names, which sshd does in the words of the request. It returns the one that
 // is to be refused, if one is, and the reason. Where too many wait that is the one that came first: after a suspend most

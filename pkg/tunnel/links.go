@@ -145,6 +145,10 @@ func (k *reconnector) lost(h *heldLink) {
 		err = fault.LinkLost(errors.New("closed"))
 	}
 	k.link, k.served = nil, true
+	if errors.Is(err, fault.ErrForward) && fault.IsPermanent(err) && !k.s.table.Had() { // the server does not know what it was asked for
+		k.s.fail(fault.From(err))
+		return
+	}
 	k.again(fault.From(err), k.s.retry.Lost(k.index, time.Since(k.upSince), k.s.up()))
 }
 

@@ -99,6 +99,18 @@ func servers() []server {
 	}
 }
 
+// A server that forwards no ports is told at once, though all it does is not to understand.
+func TestServerWithoutForwarding(t *testing.T) {
+	leak.Check(t)
+	c := &chain{Server: sshdtest.StartTinySSH(t)}
+	c.port = c.FreePort()
+	c.url = front(t, c.port)
+	_, err := tunnel.Expose(within(t, 20*time.Second), c.config(app(t, "hello")))
+	if e := tunnel.AsError(err); !errors.Is(err, tunnel.ErrForward) || !e.Permanent || !strings.Contains(e.Error(), "does not know port forwarding") || !strings.Contains(e.Error(), "tinyssh") {
+		t.Errorf("%v", err)
+	}
+}
+
 // permit has the key listen on one address alone; %d is the slot's port.
 func permit(address, more string) func(*testing.T, *chain, *tunnel.Config) {
 	return func(t *testing.T, c *chain, _ *tunnel.Config) {

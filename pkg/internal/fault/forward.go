@@ -19,6 +19,13 @@ func Forbidden(port int) *Error {
 			"another account's or key's program has that one", port)}
 }
 
+// NoForwarding: the server does not understand what asks it to listen.
+func NoForwarding(addr, version string) *Error {
+	return &Error{Op: "forward", Class: ErrForward, Permanent: true,
+		Err:  fmt.Errorf("%s (%q) does not know port forwarding: it does not understand the request", addr, Clip(version)),
+		Hint: "a server that forwards ports is needed there: OpenSSH, or Dropbear (TinySSH forwards none)"}
+}
+
 // IPv6Alone: the server gives the account ports of ::1 and none of 127.0.0.1.
 func IPv6Alone(port int) *Error {
 	return &Error{Op: "forward", Class: ErrForward, Permanent: true,

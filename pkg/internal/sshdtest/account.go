@@ -64,10 +64,14 @@ func (s *Server) account(o Options) {
 		if o.NoHome {
 			home = filepath.Join(s.dir, "away")
 		}
+		if o.homeAt != "" {
+			bind(home, o.homeAt)
+			home = o.homeAt
+		}
 		s.etc("passwd", fmt.Sprintf("%s:x:%d:%d::%s:%s", s.User, accountID, accountID, home, shell), 0o644)
 		s.etc("shadow", s.User+":"+shadow, 0o600)
 		// Not a mount for each file: one that somebody replaces (useradd of another test) loses it, in all namespaces.
-		mounts += fmt.Sprintf(`mkdir '%[1]s/top'; mount -t tmpfs tmpfs '%[1]s/top'; mkdir '%[1]s/top/etc' '%[1]s/top/work'
+		mounts += fmt.Sprintf(`mkdir -p '%[1]s/top'; mount -t tmpfs tmpfs '%[1]s/top'; mkdir '%[1]s/top/etc' '%[1]s/top/work'
 			cp -p '%[1]s/passwd' '%[1]s/shadow' '%[1]s/top/etc'
 			mount -t overlay overlay -o 'lowerdir=/etc,upperdir=%[1]s/top/etc,workdir=%[1]s/top/work' /etc
 			`, s.dir)

@@ -81,6 +81,8 @@ type Options struct {
 	Dropbear bool
 	// IPv6 has it listen on ::1.
 	IPv6 bool
+
+	homeAt string // where the home of an own account is seen; "": where it is
 }
 
 // TenantID returns the number of the account of Options.Tenant.
