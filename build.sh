@@ -305,7 +305,7 @@ roots() {
 	local release dir roots=() attacks=
 	need_languages
 	[ "$(id -u)" = 0 ] || die "roots are made, and entered, as root"
-	need debootstrap=debootstrap unshare=util-linux ip=iproute2 ssh-keygen=openssh-client
+	need debootstrap=debootstrap unshare=util-linux ip=iproute2 ssh-keygen=openssh-client sshd=openssh-server
 	if [ "${CI:-}" != true ] && ! unshare --mount --pid --fork --net true 2>/dev/null; then
 		say "no fresh Debians: this machine gives its root no namespaces (a container?)" && return
 	fi

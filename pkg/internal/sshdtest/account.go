@@ -5,7 +5,9 @@
 package sshdtest
 
 import (
+	"cmp"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"os/exec"
@@ -44,54 +46,51 @@ func (s *Server) account(o Options) {
 		s.inRoot(o.Root)
 		return
 	}
-	mounts := ""
-	bind := func(from, to string) { mounts += fmt.Sprintf("mount --bind '%s' '%s'\n", from, to) }
+	var mounts strings.Builder
 	for file, other := range o.InPlace {
-		bind(other, file)
+		fmt.Fprintf(&mounts, "mount --bind '%s' '%s'\n", other, file)
 	}
 	if o.ownAccount() {
-		s.User = accountName
-		if o.Account != "" {
-			s.User = o.Account
-		}
-		shell, shadow, home := o.Shell, o.Shadow, filepath.Join(s.dir, "home")
-		if shell == "" {
-			shell = "/bin/bash"
-		}
-		if shadow == "" {
-			shadow = "*:20000:0:99999:7:::"
-		}
-		if o.NoHome {
-			home = filepath.Join(s.dir, "away")
-		}
-		if o.homeAt != "" {
-			bind(home, o.homeAt)
-			home = o.homeAt
-		}
-		s.etc("passwd", fmt.Sprintf("%s:x:%d:%d::%s:%s", s.User, accountID, accountID, home, shell), 0o644)
-		s.etc("shadow", s.User+":"+shadow, 0o600)
-		// Not a mount for each file: one that somebody replaces (useradd of another test) loses it, in all namespaces.
-		mounts += fmt.Sprintf(`mkdir -p '%[1]s/top'; mount -t tmpfs tmpfs '%[1]s/top'; mkdir '%[1]s/top/etc' '%[1]s/top/work'
-			cp -p '%[1]s/passwd' '%[1]s/shadow' '%[1]s/top/etc'
-			mount -t overlay overlay -o 'lowerdir=/etc,upperdir=%[1]s/top/etc,workdir=%[1]s/top/work' /etc
-			`, s.dir)
-		s.must(os.Chmod(s.dir, 0o711)) // it reads the list of keys as that account
-		home = filepath.Join(s.dir, "home")
-		s.must(os.Mkdir(home, 0o755))
-		for name, text := range o.Home {
-			path := filepath.Join(home, name)
-			s.must(os.MkdirAll(filepath.Dir(path), 0o755))
-			s.must(os.WriteFile(path, []byte(text), 0o644))
-		}
-		s.must(filepath.WalkDir(home, func(path string, _ os.DirEntry, err error) error {
-			if err != nil {
-				return err
-			}
-			return os.Chown(path, accountID, accountID)
-		}))
+		s.ownAccount(o, &mounts)
 	}
-	s.args = append([]string{"unshare", "--mount", "sh", "-euc", mounts + `exec "$@"`, "sh"}, s.args...)
+	s.args = append([]string{"unshare", "--mount", "sh", "-euc", mounts.String() + `exec "$@"`, "sh"}, s.args...)
 }
+
+// ownAccount makes the account's home, and the files that say of it.
+func (s *Server) ownAccount(o Options, mounts io.Writer) {
+	s.t.Helper()
+	s.User = cmp.Or(o.Account, accountName)
+	at := s.HomeFile("")
+	switch {
+	case o.NoHome:
+		at = filepath.Join(s.dir, "away")
+	case o.homeAt != "":
+		at = o.homeAt
+		_, _ = fmt.Fprintf(mounts, "mount --bind '%s' '%s'\n", s.HomeFile(""), at)
+	}
+	s.etc("passwd", fmt.Sprintf("%s:x:%d:%d::%s:%s", s.User, accountID, accountID, at, cmp.Or(o.Shell, "/bin/bash")), 0o644)
+	s.etc("shadow", s.User+":"+cmp.Or(o.Shadow, "*:20000:0:99999:7:::"), 0o600)
+	// Not a mount for each file: one that somebody replaces (useradd of another test) loses it, in all namespaces.
+	_, _ = fmt.Fprintf(mounts, `mkdir -p '%[1]s/top'; mount -t tmpfs tmpfs '%[1]s/top'; mkdir '%[1]s/top/etc' '%[1]s/top/work'
+		cp -p '%[1]s/passwd' '%[1]s/shadow' '%[1]s/top/etc'
+		mount -t overlay overlay -o 'lowerdir=/etc,upperdir=%[1]s/top/etc,workdir=%[1]s/top/work' /etc
+		`, s.dir)
+	s.must(os.Chmod(s.dir, 0o711)) // it reads the list of keys as that account
+	s.must(os.Mkdir(s.HomeFile(""), 0o755))
+	for name, text := range o.Home {
+		s.must(os.MkdirAll(filepath.Dir(s.HomeFile(name)), 0o755))
+		s.must(os.WriteFile(s.HomeFile(name), []byte(text), 0o644))
+	}
+	s.must(filepath.WalkDir(s.HomeFile(""), func(path string, _ os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		return os.Chown(path, accountID, accountID)
+	}))
+}
+
+// HomeFile is the path of a file in the home of the server's own account; "": of that home.
+func (s *Server) HomeFile(name string) string { return filepath.Join(s.dir, "home", name) }
 
 // Trixie is the path of a Debian 13, for Options.Root: that of ./build.sh roots, which names it. "": there is none.
 func Trixie() string {
@@ -131,9 +130,6 @@ func (s *Server) dropbear(o *Options) {
 	o.Home = home
 	s.args = []string{"/usr/sbin/dropbear", "-F", "-E", "-s", "-r", key, "-P", "", "-p"}
 }
-
-// HomeFile is the path of a file in the home of the server's own account.
-func (s *Server) HomeFile(name string) string { return filepath.Join(s.dir, "home", name) }
 
 // etc writes what /etc has of a name, and one more line.
 func (s *Server) etc(name, line string, mode os.FileMode) {
