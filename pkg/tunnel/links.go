@@ -350,6 +350,19 @@ func (s *supervisor) answered(h *heldLink, i int, err error) {
 	s.show()
 }
 
+// lookPastNginx looks in the background whether the network reaches a port that a link has just taken.
+func (s *supervisor) lookPastNginx(h *heldLink) {
+	if s.hooks.lookPast == nil {
+		return
+	}
+	s.takes, s.waits = "", nil
+	s.hooks.lookAtPort()
+	s.tasks.Go(func() {
+		found := s.hooks.lookPast(s.life, h.Dial)
+		s.tell(func() { s.exposure(found) })
+	})
+}
+
 // passes: a port that this tunnel held before was not forbidden since; an account that may forward no other port looks
 // the same while a stale link holds it.
 func (s *supervisor) passes(err error) bool {

@@ -365,9 +365,7 @@ func askAliases(ctx context.Context, q probe.Question, port string, dial dialer)
 		if found == exposed || surely {
 			return found
 		}
-		if found == untold {
-			all = untold
-		}
+		all = min(all, found)
 	}
 	return all
 }

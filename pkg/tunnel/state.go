@@ -155,19 +155,6 @@ func (s *supervisor) exposure(found exposure) {
 	}
 }
 
-// lookPastNginx looks in the background whether the network reaches a port that a link has just taken.
-func (s *supervisor) lookPastNginx(h *heldLink) {
-	if s.hooks.lookPast == nil {
-		return
-	}
-	s.takes, s.waits = "", nil
-	s.hooks.lookAtPort()
-	s.tasks.Go(func() {
-		found := s.hooks.lookPast(s.life, h.Dial)
-		s.tell(func() { s.exposure(found) })
-	})
-}
-
 type appState int
 
 const (

@@ -177,9 +177,9 @@ def _opened(path: pathlib.Path) -> ctypes.CDLL:
         raise TunnelError(
             f"library: it cannot be loaded: {error}",
             "possible causes, the likeliest first: the package was installed for another processor or system "
-            f"(it is for Linux with glibc 2.17 or newer; this is {plain(machine)}; Alpine has musl); its file is damaged "
-            "or missing (pip install --force-reinstall taipy-tunnel); it is on a file system that runs no programs "
-            f"(noexec: findmnt -T {plain(quote(str(path.parent)))} shows it)",
+            f"(it is for Linux with glibc 2.17 or newer; this is {plain(machine)}; Alpine has musl); its file is "
+            "damaged or missing (pip install --force-reinstall taipy-tunnel); it is on a file system that runs no "
+            f"programs (noexec: findmnt -T {plain(quote(str(path.parent)))} shows it)",
         ) from None
 
 

@@ -317,7 +317,7 @@ func NotOurs(url, answer string, slot net.Addr) *Error {
 // (guarded), or it could not be opened.
 func Unchecked(answer string, guarded bool) string {
 	if guarded {
-		return fmt.Sprintf("it answers %q: a login, a firewall or a rule before the tunnel, which may let visitors pass", clip(answer))
+		return fmt.Sprintf("it answers %q: a login, a firewall or a rule before the tunnel, which may let visitors pass", Clip(answer))
 	}
 	return "it cannot be opened: " + answer
 }
