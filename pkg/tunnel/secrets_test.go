@@ -34,6 +34,8 @@ func fill(t *testing.T, field reflect.Value, text string) bool {
 	switch to := field.Addr().Interface().(type) {
 	case *string:
 		*to = text
+	case *Check:
+		*to = Check(text)
 	case *Servers:
 		*to = Servers{text}
 	case *[]string:

@@ -141,7 +141,7 @@ func settings(t *testing.T, p *proxies) []badRow {
 		{"server with a password", server("me:" + password + "@127.0.0.1"), nil, true, "passwords are not used"},
 		{"server with a bad port", server("me@127.0.0.1:ssh"), nil, true, "not a number from 1 to 65535"},
 		{"server as an option of ssh", server("-oProxyCommand=id@127.0.0.1"), nil, true, "dash"},
-		{"server as a URL", server("ssh://me@127.0.0.1/"), nil, true, "user@host"},
+		{"server as a URL", server("https://me@127.0.0.1/"), nil, true, "is a URL"},
 		{"server with a line break", server("me@127.0.0.1\nx"), nil, true, "no user or host name has"},
 		{"port below 1", set(func(c *tunnel.Config) { c.Remote = -1 }), nil, true, "not a TCP port"},
 		{"port above 65535", set(func(c *tunnel.Config) { c.Remote = 65536 }), nil, true, "not a TCP port"},
@@ -186,10 +186,10 @@ func keys(t *testing.T, p *proxies) []badRow {
 		{"passphrase is wrong", key(secret, wrongPassphrase), nil, true, "does not open"},
 		{"passphrase of a file is wrong", key(p.file(t, "secret", secret), wrongPassphrase), nil, true, "does not open"},
 		{"fingerprint is cut off", hostKey("SHA256:abc"), nil, true, "not a SHA256 fingerprint"},
-		{"fingerprint is MD5", hostKey("MD5:00:11:22"), nil, true, "cannot be read"},
+		{"fingerprint is MD5", hostKey("MD5:00:11:22"), nil, true, "another hash than SHA256"},
 		{"known_hosts file is missing", hostKey(filepath.Join(p.dir, "none")), nil, true, "cannot be read"},
 		{"known_hosts file is empty", hostKey(p.file(t, "no_hosts", "# nothing\n")), nil, true, "no host key"},
-		{"known_hosts line is damaged", hostKey("127.0.0.1 ssh-ed25519 AAAA"), nil, true, "not a known_hosts line"},
+		{"known_hosts line is damaged", hostKey("127.0.0.1 ssh-ed25519 AAAA"), nil, true, "no known_hosts line"},
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/backoff"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/begun"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/relay"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/tunnel"
 )
@@ -220,6 +221,7 @@ func TestPromiseOneSilent(t *testing.T) {
 	const takenOver = 2500 * time.Millisecond
 	patience, usual := promised(4*time.Second), promised(300*time.Millisecond)
 	s := silencedOf(t, nil, "prepared")[0]
+	time.Sleep(begun.Alone + 3*time.Second) // until it knows that no other tunnel begins what nginx sends again
 	for round := range rounds(1, 10) {
 		await(t, s.tun, "its links", s.ready)
 		s.app.fresh()
