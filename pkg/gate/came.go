@@ -28,7 +28,7 @@ const livesWait = 6 * time.Second
 
 // arrival is what the proxy tells of a request, by this machine's clock. The proxy's is known to a round trip, and doubt is
 // for the request: it was first passed to this tunnel, in most cases.
-func (o *once) arrival(r *http.Request, id string) (a begun.Arrival) {
+func (o *once) arrival(r *http.Request) (a begun.Arrival) {
 	passed, told := timeOf(r.Header[passedHeader])
 	a.Again = r.Header[againHeader] != nil
 	if told && o.clock != nil {
@@ -42,7 +42,6 @@ func (o *once) arrival(r *http.Request, id string) (a begun.Arrival) {
 	if !a.Passed.IsZero() && a.Now.Sub(a.Passed) > begun.Fresh {
 		a.Lives = lives(r)
 	}
-	o.awaitLook(r.Context(), id, a)
 	return a
 }
 
@@ -56,19 +55,6 @@ func lives(r *http.Request) bool {
 	ctx, cancel := context.WithTimeout(r.Context(), livesWait)
 	defer cancel()
 	return by.Answers(ctx) == nil
-}
-
-// awaitLook waits until it is clear whether another tunnel may have begun what the proxy sends again, or may not become clear soon.
-func (o *once) awaitLook(ctx context.Context, id string, a begun.Arrival) {
-	ctx, cancel := context.WithTimeout(ctx, begun.Wait)
-	defer cancel()
-	for news := o.begun.Unsure(id, a); news != nil; news = o.begun.Unsure(id, a) {
-		select {
-		case <-news:
-		case <-ctx.Done():
-			return
-		}
-	}
 }
 
 // later is what calls a memory's ticks.

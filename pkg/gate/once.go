@@ -83,7 +83,7 @@ func (o *once) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	known := len(ids) == 1 && isRequestID(ids[0]) && !isUpgrade(r)
 	var came begun.Arrival
 	if known && !isSafe(r) {
-		came = o.arrival(r, ids[0])
+		came = o.arrival(r)
 	}
 	for _, name := range [...]string{requestID, passedHeader, againHeader} {
 		delete(r.Header, name)

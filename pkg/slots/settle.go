@@ -35,7 +35,7 @@ func (t *Table) Settle(now time.Time) (acts []Act) {
 		default:
 			continue
 		}
-		acts = append(acts, Act{Slot: i, Link: s.op.link, Give: s.op.give, Look: (t.held || i > 0) && !s.op.give && !t.exclusive})
+		acts = append(acts, Act{Slot: i, Link: s.op.link, Give: s.op.give, Look: (t.held || i > 0 || len(t.slots) == 1) && !s.op.give && !t.exclusive})
 	}
 	return acts
 }

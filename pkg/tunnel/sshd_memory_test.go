@@ -22,6 +22,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/begun"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/nginxtest"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/tunnel"
@@ -163,19 +164,25 @@ func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 func TestMemoryOfUploadsThatAreRead(t *testing.T) {
 	const many = 250
 	r := newRendered(t)
-	var all sync.WaitGroup
-	all.Add(many)
+	var there atomic.Int64 // uploads that the app has or that were answered
+	all := make(chan struct{})
+	count := func() {
+		if there.Add(1) == many {
+			close(all)
+		}
+	}
 	n := newNotebook(t, r.described("sales", serve(t, func(w http.ResponseWriter, r *http.Request) {
 		n, _ := io.Copy(io.Discard, r.Body)
 		if n > 1000 {
-			all.Done()
-			all.Wait() // so that all are under way at once
+			count()
+			<-all // so that all are under way at once
 		}
 		_, _ = fmt.Fprint(w, n)
 	})))
 	uploads(at(r.http), n.token, 10, 1000, func() {})
+	time.Sleep(begun.Alone + 3*time.Second) // until it knows that no other tunnel begins what nginx sends again, as where there was no room
 	grown := n.growth(func() {
-		if said := uploads(at(r.http), n.token, many, 990_000, func() {}); said["200  990000"] != many {
+		if said := uploads(at(r.http), n.token, many, 990_000, count); said["200  990000"] != many {
 			t.Errorf("not all were taken: %v", said)
 		}
 	})

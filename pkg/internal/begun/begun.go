@@ -45,10 +45,8 @@ const (
 	// Alone is for how long they may when none was seen, and it is not clear that none was there before: one that has lost its slots
 	// has connections that the proxy keeps. It looks within this time, and asks.
 	Alone = 10 * time.Second
-	// Unseen is how long after a look it is not clear any more who was there. There is one each 7 s.
-	Unseen = 10 * time.Second
-	// Wait is how long one that the proxy has sent before may wait for a look. One comes a second after a link has come or gone.
-	Wait = 3 * time.Second
+	// Unseen is how long after a look it is not clear any more who is there. There is one each 7 s, which may take as long.
+	Unseen = 15 * time.Second
 	// ClockStep is how late a proxy may read its clock: nginx does once for all that comes at a time.
 	ClockStep = 100 * time.Millisecond
 )
@@ -60,9 +58,8 @@ type Memory struct {
 	after func(time.Duration, func())
 
 	mu      sync.Mutex
-	shared  time.Time     // what was passed on before may have gone to another tunnel
-	looked  time.Time     // when the last look began that saw no other
-	news    chan struct{} // closed when anything of these changes
+	shared  time.Time // what was passed on before may have gone to another tunnel
+	looked  time.Time // when the last look began that saw no other
 	ids     map[[16]byte]int
 	ticks   int
 	ticking bool
@@ -89,7 +86,7 @@ const (
 // NewMemory returns a memory of what comes since then. Another tunnel may be there until a look tells otherwise. after calls a function
 // after a time, once.
 func NewMemory(since time.Time, after func(time.Duration, func())) *Memory {
-	return &Memory{since: since.Round(0), after: after, news: make(chan struct{})}
+	return &Memory{since: since.Round(0), after: after}
 }
 
 // Looked notes what a look saw that began then: that visitors are led here alone, or that something else has, or has had, a slot.
@@ -102,7 +99,6 @@ func (m *Memory) Looked(began time.Time, alone bool) {
 	}
 	if alone && began.After(m.looked) {
 		m.looked = began
-		m.tell()
 	}
 }
 
@@ -116,29 +112,7 @@ func (m *Memory) Share(now time.Time) {
 func (m *Memory) share(until time.Time) {
 	if until.After(m.shared) {
 		m.shared = until
-		m.tell()
 	}
-}
-
-// tell has those that wait ask again.
-func (m *Memory) tell() {
-	close(m.news)
-	m.news = make(chan struct{})
-}
-
-// Unsure returns what is closed by the next news of other tunnels, if the next look may tell whether a request may begin; nil if it is
-// clear. It is to ask again then, and to wait no longer than Wait.
-func (m *Memory) Unsure(id string, a Arrival) <-chan struct{} {
-	if !a.Again || a.Passed.IsZero() {
-		return nil
-	}
-	key := keyOf(id)
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if _, known := m.ids[key]; known || a.Passed.Before(m.shared) || m.looked.After(a.Passed) {
-		return nil
-	}
-	return m.news
 }
 
 // Enter says whether a request may begin. None is forgotten before its time: when there are too many, further ones have to wait.
@@ -166,7 +140,7 @@ func (m *Memory) elsewhere(a Arrival) bool {
 		return a.Again
 	}
 	age := a.Now.Sub(a.Passed)
-	if a.Again && (a.Passed.Before(m.shared) || !m.looked.After(a.Passed)) {
+	if a.Again && (a.Passed.Before(m.shared) || a.Now.Sub(m.looked) > Unseen) {
 		return true
 	}
 	return a.Passed.Before(m.since.Add(-ClockStep)) || age > Fresh && !a.Lives

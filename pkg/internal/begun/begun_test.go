@@ -55,7 +55,7 @@ func TestElsewhere(t *testing.T) {
 		"sent again, and this tunnel is alone":      {time.Minute, time.Minute + Fresh, true, alone, untold, New},
 		"sent again, late":                          {time.Minute, time.Minute + Fresh + 1, true, alone, untold, Known},
 		"sent again, and nobody has looked":         {time.Minute, time.Minute, true, nil, untold, Known},
-		"sent again, and nobody has looked since":   {time.Minute, time.Minute, true, each(time.Second, time.Minute), untold, Known},
+		"sent again, and nobody has looked lately":  {time.Minute, time.Minute, true, each(time.Second, time.Minute-Unseen), untold, Known},
 		"sent again, early":                         {time.Second + Alone - 1, time.Second + Alone, true, alone, untold, Known},
 		"sent again, early no more":                 {time.Second + Alone, time.Second + Alone, true, alone, untold, New},
 		"nobody looked for as long as may be":       {time.Minute, time.Minute, true, append(each(time.Second, 50*time.Second), each(50*time.Second+Unseen, 2*time.Minute)...), untold, New},
@@ -80,45 +80,6 @@ func TestElsewhere(t *testing.T) {
 		if got := m.Enter("id", a); got != c.want {
 			t.Errorf("%s: %d, want %d", name, got, c.want)
 		}
-	}
-}
-
-// What the proxy sends again waits for the next look, if that can tell.
-func TestUnsure(t *testing.T) {
-	m := remember()
-	m.Looked(start, true)
-	at := func(d time.Duration) Arrival { return Arrival{Passed: start.Add(d), Now: start.Add(d), Again: true} }
-	first := at(20 * time.Second)
-	first.Again = false
-	if m.Enter("known", first) != New {
-		t.Fatal("a first one is not begun")
-	}
-	for name, a := range map[string]Arrival{"a first one": first, "shared": at(time.Second), "no time is told": {Now: start, Again: true}} {
-		if m.Unsure("id", a) != nil {
-			t.Errorf("%s waits", name)
-		}
-	}
-	if m.Unsure("known", at(20*time.Second)) != nil {
-		t.Error("one that is known waits")
-	}
-	a := at(9 * time.Second)
-	a.Passed = start.Add(Alone)
-	looks := m.Unsure("id", a)
-	if looks == nil {
-		t.Fatal("it does not wait for a look")
-	}
-	m.Looked(start.Add(9*time.Second), true)
-	select {
-	case <-looks:
-	default:
-		t.Fatal("it is not told of a look")
-	}
-	if m.Unsure("id", a) == nil {
-		t.Error("it does not wait for one that began later")
-	}
-	m.Looked(start.Add(Alone+1), true)
-	if m.Unsure("id", a) != nil || m.Enter("id", a) != New {
-		t.Error("it is clear, and does not begin")
 	}
 }
 
