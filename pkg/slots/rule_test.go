@@ -71,6 +71,9 @@ func (r *ruled) after(d time.Duration, want string) {
 func served(t *testing.T, slots int) *ruled {
 	r := newRuled(t, 1, slots)
 	want := "1>0"
+	if slots == 1 { // by which alone another tunnel could learn of this one
+		want = "1?0"
+	}
 	for i := 1; i < len(r.slots); i++ {
 		want += fmt.Sprintf(" 1?%d", i)
 	}
@@ -104,7 +107,7 @@ func TestRuleEachLinkHasItsOwnSlots(t *testing.T) {
 
 func TestRuleOneRequestForASlotAtATime(t *testing.T) {
 	r := newRuled(t, 2, 1)
-	r.up(1, 1, "1>0")
+	r.up(1, 1, "1?0")
 	r.up(0, 2, "")         // although the slot is its own
 	r.told(2, 0, Took, "") // it was not asked
 	r.took(1, 0, "2?0")
@@ -191,7 +194,7 @@ func TestRuleLossEndsAPause(t *testing.T) {
 	r.up(0, 2, "2?0")
 
 	r = newRuled(t, 2, 1)
-	r.up(0, 1, "1>0")
+	r.up(0, 1, "1?0")
 	r.took(1, 0, "")
 	r.up(1, 2, "")
 	r.vain()

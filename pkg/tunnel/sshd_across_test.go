@@ -58,7 +58,7 @@ func TestSilentKernelAndTheNext(t *testing.T) {
 	stale := r.Links()
 	way.Mute()
 	next := open(t, cfg)
-	await(t, next, "its links", func(s tunnel.Status) bool { return s.State == tunnel.Up && s.Links == 2 })
+	await(t, next, "its links", func(s tunnel.Status) bool { return s.State == tunnel.Up && s.Links == 2 && s.Slots == 4 })
 	for n := range 20 {
 		if status, said, err := askAs(client, "POST", r.url+fmt.Sprint("new?", n), "", 10); status != 200 || err != nil {
 			t.Errorf("asked of the second: %d %.200q, %v", status, said, err)
