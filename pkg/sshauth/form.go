@@ -14,7 +14,10 @@ import (
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/userfile"
 )
 
-const putty = "PuTTY-User-Key-File"
+const (
+	putty    = "PuTTY-User-Key-File"
+	maxWraps = 16 // that are taken off: each costs a pass over the text, and half a million quotes are no key
+)
 
 // isKeyText reports whether a text holds a key, private or public, whatever was done to it, and is not a path.
 func isKeyText(text []byte) bool {
@@ -62,7 +65,8 @@ func unwrap(text []byte) []byte {
 	if kind := kindOf(text); kind != "" {
 		return bytes.TrimSpace(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: text}))
 	}
-	for {
+	given := text
+	for range maxWraps {
 		s := strings.TrimSpace(newLines.Replace(string(userfile.Text(text))))
 		text = []byte(s)
 		if n := len(s); n > 1 && s[0] == s[n-1] && (s[0] == '"' || s[0] == '\'') {
@@ -77,6 +81,7 @@ func unwrap(text []byte) []byte {
 			return bytes.TrimSpace(text)
 		}
 	}
+	return given
 }
 
 // armour is the first or the last line of a key.

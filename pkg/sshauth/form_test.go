@@ -12,8 +12,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // mangled are the forms in which secret stores and editors hand a key's text on.
@@ -96,6 +98,27 @@ func TestSealedKeys(t *testing.T) {
 	}
 }
 
+// What is around a key is taken off in a few passes: of a file of quotes each pair took one of its own, an hour in all.
+func TestManyWraps(t *testing.T) {
+	began := time.Now()
+	for _, key := range []string{strings.Repeat(`"`, maxKeyFile-1), strings.Repeat(`" `, 100_000) + strings.Repeat(` "`, 100_000)} {
+		if _, err := LoadKeys(file(t, key), ""); err == nil || !strings.Contains(err.Error(), "not a private key") {
+			t.Errorf("%v", err)
+		}
+	}
+	if took := time.Since(began); took > 20*time.Second {
+		t.Errorf("took %s", took)
+	}
+	good := openSSH(t, newKey(t, "ed25519"), "")
+	for _, quotes := range []string{`"`, `"'`, `"'"`} {
+		mirrored := []byte(quotes)
+		slices.Reverse(mirrored)
+		if _, err := LoadKeys(quotes+good+string(mirrored), ""); err != nil {
+			t.Errorf("%s: %v", quotes, err)
+		}
+	}
+}
+
 // Whatever a key's text goes through, reading it neither panics nor quotes it; what was put
 // right once stays as it is.
 func FuzzNormalize(f *testing.F) {
@@ -111,6 +134,7 @@ func FuzzNormalize(f *testing.F) {
 	f.Add([]byte("S\x00S\x00"))
 	f.Add([]byte("-----BEGIN PRIVATE KEY-----b3BlbnNzaC1rZXktdjEA0"))
 	f.Add([]byte(`-----\\n-----`))
+	f.Add(bytes.Repeat([]byte(`"`), 2*maxWraps+2))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		once := normalize(text)
 		if twice := normalize(once); !bytes.Equal(once, twice) {
