@@ -39,18 +39,22 @@ def check() -> None:
 
 def _memory() -> None:
     for which, field, need, what, ulimit in MEMORY:
-        limit = resource.getrlimit(which)[0]
-        with contextlib.suppress(OSError):  # no /proc
-            if limit == resource.RLIM_INFINITY:
-                continue
+        if (left := _left(which, field)) < need:
+            _refuse(
+                f"{max(left, 0)} MB of {what} left ({ulimit}), and the tunnel takes {need} MB",
+                f"raise the limit before Python starts: {ulimit} unlimited; a batch system has a setting for it "
+                "(Grid Engine h_vmem). Most of it is only reserved: a tunnel uses about 30 MB",
+            )
+
+
+def _left(which: int, field: int) -> float:
+    """How many MB a limit leaves."""
+    limit = resource.getrlimit(which)[0]
+    with contextlib.suppress(OSError):  # no /proc
+        if limit != resource.RLIM_INFINITY:
             with open("/proc/self/statm") as f:
-                left = (limit - int(f.read().split()[field]) * resource.getpagesize()) // _MB
-            if left < need:
-                _refuse(
-                    f"{max(left, 0)} MB of {what} left ({ulimit}), and the tunnel takes {need} MB",
-                    f"raise the limit before Python starts: {ulimit} unlimited; a batch system has a setting for it "
-                    "(Grid Engine h_vmem). Most of it is only reserved: a tunnel uses about 30 MB",
-                )
+                return (limit - int(f.read().split()[field]) * resource.getpagesize()) // _MB
+    return float("inf")
 
 
 def _descriptors() -> None:
@@ -88,6 +92,7 @@ def _threads() -> None:
         with deaf():
             while started < need:
                 if libc.pthread_create(ctypes.byref(threads, started * ctypes.sizeof(ctypes.c_ulong)), None, wait, end):
+                    _stacks(need)
                     _refuse(
                         f"{started} threads left, and the tunnel takes {need}",
                         "end other programs of this user, or raise the limit: ulimit -u shows it; in a container, "
@@ -104,6 +109,22 @@ def _threads() -> None:
         patience = time.monotonic() + 1.0
         while _tasks() > before and time.monotonic() < patience:
             time.sleep(0.001)
+
+
+def _stacks(need: int) -> None:
+    """Raise TunnelError if it is for its stack that a thread could not be started."""
+    stack = resource.getrlimit(resource.RLIMIT_STACK)[0]
+    if stack == resource.RLIM_INFINITY:
+        return  # libc has a size of its own, 2 MB on x86
+    for which, field, _, what, ulimit in MEMORY:
+        left = _left(which, field)
+        if left < stack / _MB:
+            _refuse(
+                f"{max(left, 0)} MB of {what} left ({ulimit}) where each thread's stack takes {stack // _MB} MB "
+                f"(ulimit -s), and the tunnel takes {need} threads",
+                "have smaller stacks before Python starts: ulimit -s 8192; a batch system has a setting for it (Grid "
+                f"Engine h_stack). Or raise the other limit: {ulimit} unlimited",
+            )
 
 
 def _tasks() -> int:

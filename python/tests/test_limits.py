@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import pathlib
 import re
+import resource
 import sys
 
 import pytest
@@ -80,6 +81,33 @@ def test_too_little(tried: str, python: str, proxy: Proxy, compat: Row) -> None:
     assert again == "waiting"
     if python == sys.executable:
         compat("platforms", tried, f"refused: {message}")
+
+
+def test_stacks_that_fill_the_address_space(python: str, compat: Row) -> None:
+    """That no thread starts is put down to what it lacks, as where a batch system has a limit of both."""
+    code = """
+    from taipy_tunnel import TunnelError, _limits
+    try:
+        _limits.check()
+    except TunnelError as error:
+        print(error.message)
+        print(error.hint)
+    """
+
+    def limits() -> None:  # libc reads that of stacks when a process begins
+        resource.setrlimit(resource.RLIMIT_STACK, (1024 * MB, resource.getrlimit(resource.RLIMIT_STACK)[1]))
+        resource.setrlimit(resource.RLIMIT_AS, (4096 * MB, resource.getrlimit(resource.RLIMIT_AS)[1]))
+
+    ran = interpreters.run(python, interpreters.script(code), preexec_fn=limits)
+    assert ran.stdout, ran.stderr
+    message, hint = ran.stdout.strip().split("\n")
+    said = (
+        "MB of address space left (ulimit -v) where each thread's stack takes 1024 MB (ulimit -s), and the tunnel takes"
+    )
+    assert said in message, message
+    assert hint.startswith("have smaller stacks before Python starts: ulimit -s 8192")
+    if python == sys.executable:
+        compat("platforms", "stacks of 1 GB in 4 GB of address space (ulimit -s)", f"refused: library: … {said} …")
 
 
 def test_just_enough(python: str, proxy: Proxy, compat: Row) -> None:
