@@ -50,8 +50,8 @@ func parsePlain(name, text string) (Destination, error) {
 	}
 	if host, port, err := net.SplitHostPort(s.Host); err == nil {
 		n, err := strconv.ParseUint(port, 10, 16)
-		if err != nil || n == 0 {
-			return badServer(name, text, "has a port that is not a number from 1 to 65535")
+		if err != nil || n == 0 { // not quoted: it may be a password
+			return badServer(name, strings.TrimSuffix(text, ":"+port), "is followed by a port that is not a number from 1 to 65535")
 		}
 		s.Host, s.Port = host, int(n)
 	} else if inner, ok := strings.CutPrefix(s.Host, "["); ok && strings.HasSuffix(inner, "]") {
@@ -84,8 +84,8 @@ func (s Destination) check(name, text string) (err error) {
 		_, err = badServer(name, text, "names no host")
 	case strings.ContainsFunc(s.User+s.Host, odd), strings.Contains(s.Host, `\`): // DOMAIN\user is an account of winbind's or sssd's
 		_, err = badServer(name, text, "holds a character that no user or host name has")
-	case strings.Contains(s.Host, ":") && net.ParseIP(strings.SplitN(s.Host, "%", 2)[0]) == nil:
-		_, err = badServer(name, text, "names no valid host")
+	case strings.Contains(s.Host, ":") && net.ParseIP(strings.SplitN(s.Host, "%", 2)[0]) == nil: // host:port:password
+		err = fault.Config(written(name)+` or "user@host:port", with an IPv6 address in brackets`, "%s has more than one colon after the user, and no IPv6 address", name)
 	case strings.HasPrefix(s.Host, "-"), strings.HasPrefix(s.User, "-"):
 		_, err = badServer(name, text, "begins a name with a dash")
 	}

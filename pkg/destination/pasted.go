@@ -64,8 +64,18 @@ type command struct {
 
 // isCommand reports whether a text is that of a command, or of words for one: "ssh -R … me@host", "me@host -p 2222".
 func isCommand(text string) bool {
-	words := shellWords(text)
+	words := commandWords(text)
 	return len(words) > 1 && (isSSH(words[0]) || slices.ContainsFunc(words, func(w string) bool { return strings.HasPrefix(w, "-") }))
+}
+
+// commandWords are those of a command line from ssh on, be it run by another program: sudo, nohup, sshpass -p SECRET.
+func commandWords(text string) []string {
+	words := shellWords(text)
+	server := slices.IndexFunc(words, func(w string) bool { return strings.Contains(w, "@") })
+	if at := slices.IndexFunc(words, isSSH); at > 0 && (server < 0 || at < server) {
+		return words[at:]
+	}
+	return words
 }
 
 // shellWords splits a command line as a shell does, without its prompt.
@@ -101,14 +111,17 @@ func shellWords(text string) (words []string) {
 }
 
 func isSSH(word string) bool {
-	return slices.Contains([]string{"ssh", "autossh", "ssh.exe"}, path.Base(word))
+	return !strings.Contains(word, "://") && slices.Contains([]string{"ssh", "autossh", "ssh.exe"}, program(word))
 }
+
+// program is the name of a program in its path, of Windows as well.
+func program(file string) string { return path.Base(strings.ReplaceAll(file, `\`, "/")) }
 
 // parseCommand takes the server out of a command line. -N, -T, -v and whatever says nothing of where to log in is
 // passed over, and so is what would switch the check of the host key off.
 func parseCommand(text string) (Destination, error) {
 	var c command
-	if !c.read(shellWords(text)) {
+	if !c.read(commandWords(text)) {
 		return Destination{}, fault.Config(written("server"), "server is a command with an option that ssh does not have")
 	}
 	d, err := parse("server", c.server)
@@ -142,7 +155,7 @@ func parseCommand(text string) (Destination, error) {
 func (c *command) read(words []string) bool {
 	valued := withValue
 	if isSSH(words[0]) {
-		if path.Base(words[0]) == "autossh" {
+		if program(words[0]) == "autossh" {
 			valued += "M"
 		}
 		words = words[1:]

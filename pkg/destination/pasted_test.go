@@ -39,13 +39,19 @@ func TestPastedServers(t *testing.T) {
 		{"with a prompt, on several lines", "$ ssh -N \\\n    -R 8080:127.0.0.1:5000 \\\n    me@203.0.113.7", "me@203.0.113.7"},
 		{"-o in quotes", `ssh -o "User me" -o 'ServerAliveInterval 60' 203.0.113.7`, "me@203.0.113.7"},
 		{"a command for the other side", "ssh me@203.0.113.7 sudo -u root ls", "me@203.0.113.7"},
+		{"run by sudo", "sudo ssh -N -R 8080:127.0.0.1:5000 me@203.0.113.7", "me@203.0.113.7"},
+		{"run by nohup", "nohup ssh -N -R 8080:127.0.0.1:5000 me@203.0.113.7 &", "me@203.0.113.7"},
+		{"run by sshpass, with a password that might be a port", "sshpass -p 1234 ssh me@203.0.113.7", "me@203.0.113.7"},
+		{"after an assignment", "LC_ALL=C ssh me@203.0.113.7", "me@203.0.113.7"},
+		{"of Windows", `C:\Windows\System32\OpenSSH\ssh.exe -N me@203.0.113.7`, "me@203.0.113.7"},
+		{"an account named ssh", "ssh@203.0.113.7 -p 2222", "ssh@203.0.113.7:2222"},
 		{"ssh and a URL", "ssh ssh://me@203.0.113.7:2222", "me@203.0.113.7:2222"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			if got, err := Canonical(row.server); err != nil || got != row.want {
 				t.Errorf("%s, %v; want %s", got, err, row.want)
 			}
-			if d, err := Resolve(Config{Server: row.server, SSHConfig: "none"}); err != nil || d.User != "me" {
+			if d, err := Resolve(Config{Server: row.server, SSHConfig: "none"}); err != nil || !strings.HasPrefix(row.want, d.User+"@") && !strings.HasPrefix(row.want, tlsScheme+d.User+"@") {
 				t.Errorf("%v, %v", d, err)
 			}
 		})
@@ -67,6 +73,9 @@ func TestPastedServersThatAreRefused(t *testing.T) {
 		{"http://", "http://me@203.0.113.7/", "server is a URL", "Config.URL"},
 		{"https:// with a port", "https://proxy.example.com:8443", "server is a URL", "Config.URL"},
 		{"sftp://", "sftp://me@203.0.113.7", "server is a URL", "user@host"},
+		{"a password in place of a port", "me@203.0.113.7:hunter2", `server "me@203.0.113.7" is followed by a port that is not a number`, "user@host:port"},
+		{"one after the port", "me@203.0.113.7:22:hunter2", "server has more than one colon after the user", "user@host:port"},
+		{"ssh after tls://", "tls://ssh -p 2222 me@203.0.113.7", "names no user", "user@host"},
 		{"a password in ssh://", "ssh://me:hunter2@203.0.113.7", "a colon in the user's name", "passwords are not used"},
 		{"a password in a command", "ssh me:hunter2@203.0.113.7 -p 22", "a colon in the user's name", "passwords are not used"},
 	} {
