@@ -48,12 +48,8 @@ func (h *Known) Fresh(log *slog.Logger) *Known {
 func (f *knownFiles) read() (*Known, error) {
 	texts := make([][]byte, len(f.paths))
 	copy(texts, f.texts)
-	most := maxKnownHosts
-	if f.given {
-		most = maxGiven
-	}
 	for i, path := range f.paths {
-		text, err := userfile.Read(path, most)
+		text, err := userfile.Read(path, maxKnownHosts)
 		if err == nil {
 			texts[i] = userfile.Text(text)
 		} else if f.given {

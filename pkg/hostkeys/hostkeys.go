@@ -67,10 +67,7 @@ func familyOf(key ssh.PublicKey) []string {
 	return []string{key.Type()}
 }
 
-const (
-	maxKnownHosts = 16 << 20 // of a whole organisation
-	maxGiven      = 1 << 20
-)
+const maxKnownHosts = 16 << 20 // of a whole organisation
 
 // New reads what the owner knows of the server's host key: fingerprints ("SHA256:…"), alone or in whatever ssh-keygen -l
 // or ssh prints around them; lines of a .pub file; lines of known_hosts (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT; hashed names

@@ -7,6 +7,7 @@ package hostkeys
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 	"testing"
 
 	"golang.org/x/crypto/ssh"
+	"golang.org/x/crypto/ssh/knownhosts"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 )
@@ -58,7 +60,7 @@ func TestHostKeysThatCannotBeUnderstood(t *testing.T) {
 		"directory":         t.TempDir(),
 		"FIFO":              fifo(t),
 		"device":            link(t, "/dev/zero"),
-		"huge file":         file(t, strings.Repeat("#\n", maxGiven)),
+		"huge file":         file(t, strings.Repeat("#\n", maxKnownHosts)),
 		"empty file":        file(t, "\n# nothing\n"),
 		"binary file":       file(t, "\x00\xff\n"),
 		"damaged key":       "proxy ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI",
@@ -75,6 +77,23 @@ func TestHostKeysThatCannotBeUnderstood(t *testing.T) {
 				t.Errorf("quotes a key: %v", err)
 			}
 		})
+	}
+}
+
+// The known_hosts of an organisation is taken by its path as it is from ~/.ssh.
+func TestLargeFileThatIsNamed(t *testing.T) {
+	var text strings.Builder
+	other := newKey(t)
+	for i := range 20_000 {
+		text.WriteString(line(knownhosts.HashHostname(fmt.Sprint("host", i)), other) + "\n")
+	}
+	key := newKey(t)
+	h, err := New(file(t, text.String()+line("proxy", key)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Check("proxy:22", &net.TCPAddr{}, key); err != nil {
+		t.Error(err)
 	}
 }
 
