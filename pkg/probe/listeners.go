@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -39,6 +40,9 @@ type listener struct {
 // interpreters are the programs of which other processes' sockets are asked: what else a user runs (databases, agents,
 // an sshd) is no app of theirs.
 var interpreters = []string{"python", "pypy", "node", "bun", "deno", "ruby", "R", "julia", "php", "dotnet"}
+
+// debugger is an argument of debugpy's adapter, which a debugger's client talks to, or of pydevd.
+var debugger = regexp.MustCompile(`(^|/)debugpy[./]adapter|(^|/)pydevd(\.py)?$`)
 
 // listeners returns the sockets of this user's processes that may be an app's, the nearest first.
 func listeners(never []int) (found []listener) {
@@ -182,26 +186,30 @@ func (p *process) mayBeApp(near kin) bool {
 	}
 	for i, arg := range p.args {
 		name := filepath.Base(arg)
-		if strings.Contains(arg, "/debugpy/adapter") || strings.HasPrefix(arg, "pyspark.") || i < 3 && (strings.HasPrefix(name, "jupyter") || strings.HasPrefix(name, "pylsp")) {
+		if debugger.MatchString(arg) || strings.HasPrefix(arg, "pyspark.") || i < 3 && (strings.HasPrefix(name, "jupyter") || strings.HasPrefix(name, "pylsp")) {
 			return false
 		}
 	}
 	return near == below || slices.ContainsFunc(interpreters, func(name string) bool { return strings.HasPrefix(p.program, name) })
 }
 
-// kernelPorts are those of a Jupyter kernel, by its connection file (jupyter_client, "Connection files"). It is false if
-// the process is a kernel of which they are not known.
+// kernelPorts are those of a Jupyter kernel, by its connection file (jupyter_client, "Connection files"), which kernels
+// name in ways of their own: -f FILE (Python), --args FILE (R), --conn FILE (Deno), FILE (Julia). It is false if the
+// process is a kernel of which they are not known.
 func (p *process) kernelPorts() (ports []int, known bool) {
 	known = p.pid == os.Getpid() || !slices.ContainsFunc(p.args, func(arg string) bool { return strings.Contains(arg, "ipykernel") })
-	for i, arg := range p.args {
-		path, is := strings.CutPrefix(arg, "-f=")
-		if arg == "-f" && i+1 < len(p.args) {
-			path, is = p.args[i+1], true
+	for _, arg := range p.args {
+		if _, value, is := strings.Cut(arg, "="); is {
+			arg = value
 		}
-		if !is || !strings.HasSuffix(path, ".json") {
+		if !strings.HasSuffix(arg, ".json") {
 			continue
 		}
 		var connection map[string]any
+		path := p.file(arg)
+		if st, err := os.Stat(path); err != nil || !st.Mode().IsRegular() { // to open a FIFO may take for ever
+			continue
+		}
 		file, err := os.Open(path)
 		if err != nil {
 			continue
@@ -218,6 +226,15 @@ func (p *process) kernelPorts() (ports []int, known bool) {
 		}
 	}
 	return ports, known
+}
+
+// file is the path of a file as the process has it, be it in a directory or a container of its own.
+func (p *process) file(path string) string {
+	at := "/proc/" + strconv.Itoa(p.pid)
+	if filepath.IsAbs(path) {
+		return at + "/root" + path
+	}
+	return at + "/cwd/" + path
 }
 
 // sockets are the inodes of the process's sockets.

@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -154,6 +155,7 @@ func TestAppOfAnotherProcess(t *testing.T) {
 	var n Neighbours
 	app, argument := serving(t, "APP"), serving(t, "APP", "-f", "some.json")
 	debugger := serving(t, "APP", "/usr/lib/debugpy/adapter")
+	module := serving(t, "APP", "-m", "debugpy.adapter")
 	worker := serving(t, "APP", "pyspark.daemon")
 	kernel := serving(t, "APP", "-m", "ipykernel_launcher")
 	here := httptest.NewServer(http.NotFoundHandler())
@@ -164,7 +166,7 @@ func TestAppOfAnotherProcess(t *testing.T) {
 			t.Errorf("%+v", got)
 		}
 	}
-	for name, port := range map[string]int{"debugger": debugger, "worker": worker, "kernel": kernel} {
+	for name, port := range map[string]int{"debugger": debugger, "debugger as a module": module, "worker": worker, "kernel": kernel} {
 		if got := nearAt(found, port); got != nil {
 			t.Errorf("%s: %+v", name, got)
 		}
@@ -186,6 +188,62 @@ func TestKernelKeepsItsPorts(t *testing.T) {
 	found := n.Look(t.Context(), nil, spawn)
 	if nearAt(found, one) != nil || nearAt(found, two) == nil {
 		t.Errorf("%d must not be asked, %d may: %+v", one, two, found)
+	}
+}
+
+// Kernels of other languages name their connection file each in a way of its own, and perhaps from their own directory.
+func TestOtherKernelsKeepTheirPorts(t *testing.T) {
+	var n Neighbours
+	dir := t.TempDir()
+	for _, args := range [][]string{{"CONNECTION"}, {"--args", "CONNECTION"}, {"--conn", "CONNECTION"}, {"--connection-file=CONNECTION"}, {"-f", "RELATIVE"}} {
+		connection := filepath.Join(dir, "kernel-1.json")
+		for i, arg := range args {
+			args[i] = strings.Replace(arg, "CONNECTION", connection, 1)
+		}
+		if args[len(args)-1] == "RELATIVE" {
+			args[len(args)-1] = "kernel-2.json"
+		}
+		port := serving(t, append([]string{"APP"}, args...)...)
+		if args[len(args)-1] == "kernel-2.json" {
+			found := n.Look(t.Context(), nil, spawn)
+			at := nearAt(found, port)
+			if at == nil {
+				t.Fatalf("%v", found)
+			}
+			cwd, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", at.PID))
+			if err != nil {
+				t.Fatal(err)
+			}
+			connection = filepath.Join(cwd, "kernel-2.json")
+		}
+		if err := os.WriteFile(connection, fmt.Appendf(nil, `{"hb_port": %d}`, port), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if found := n.Look(t.Context(), nil, spawn); nearAt(found, port) != nil {
+			t.Errorf("%v: %+v", args, found)
+		}
+	}
+}
+
+// What another program calls a file may be a FIFO, which would have the look wait for ever.
+func TestLookOpensNoFIFO(t *testing.T) {
+	fifo := filepath.Join(t.TempDir(), "events.json")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	port := serving(t, "APP", "-f", fifo)
+	found := make(chan []Near, 1)
+	go func() { found <- new(Neighbours).Look(t.Context(), nil, spawn) }()
+	select {
+	case found := <-found:
+		if nearAt(found, port) == nil {
+			t.Errorf("%+v", found)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("waits")
+		if f, err := os.OpenFile(fifo, os.O_RDWR, 0); err == nil { // lets it go on
+			_ = f.Close()
+		}
 	}
 }
 
