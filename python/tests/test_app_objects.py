@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 import wsgiref.simple_server
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -25,7 +26,7 @@ from chain.proxy import Proxy
 from chain.testing import arguments, eventually
 from chain.visits import visit
 from fastapi import FastAPI
-from taipy_tunnel import ConfigError
+from taipy_tunnel import ConfigError, _servers
 from taipy_tunnel._near import proposals
 from taipy_tunnel._servers import Served
 from taipy_tunnel._taipy.app import App
@@ -153,6 +154,45 @@ def test_looking_for_a_server_costs_little() -> None:
     for _ in range(50):
         assert served.address() == ""
     assert time.process_time() - start < 1
+
+
+def test_looking_for_a_server_costs_a_twentieth_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With tens of millions of objects a look takes a second, in which no cell runs."""
+    now, looks = 1000.0, 0
+
+    def look() -> Iterator[tuple[object, object]]:
+        nonlocal now, looks
+        now, looks = now + 1.0, looks + 1
+        yield from ()
+
+    monkeypatch.setattr(_servers, "time", types.SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(_servers, "_servers", look)
+    served = Served(flask_app())
+    for _ in range(500):
+        assert served.address() == ""
+        now += 0.2
+    assert 4 <= looks <= 6
+
+
+class Proxied:
+    """An object that says of its class what only its own time and place know, as werkzeug's LocalProxy does."""
+
+    __slots__ = ("to",)
+
+    def __init__(self, to: object) -> None:
+        self.to = to
+
+    @property
+    def __class__(self) -> type:
+        raise RuntimeError("working outside of a request")
+
+
+def test_an_object_that_computes_its_class_does_no_harm() -> None:
+    there = Proxied(werkzeug.serving.BaseWSGIServer)
+    app = flask_app()
+    with werkzeugs(app):
+        assert Served(app).address()
+    del there
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
