@@ -20,15 +20,15 @@ import (
 // again, or an error of class ErrConfig that does not quote a secret.
 func FuzzConfig(f *testing.F) {
 	for _, s := range []string{"", "{}", `{"server":"me@h","remote":8080}`, `{"server":["a@[::1]:22"],"url":"https://h/"}`,
-		`{"server":"me@h:99999"}`, `{"server":"me:pw@h"}`, `{"key":"PRIVATE KEY","no":1}`, `{"server":"me@h","target":"x"}`, `{"remote":1e99}`,
+		`{"server":"me@h:99999"}`, `{"server":"CORP\\jdoe@h"}`, `{"server":"ssh -p 2222 me@h"}`, `{"server":"me:pw@h"}`, `{"key":"PRIVATE KEY","no":1}`, `{"server":"me@h","target":"x"}`, `{"remote":1e99}`,
 		`{"server":"tls://me@h","via":"http://a:b@c:1"}`, `{"server":"me@h","via":"socks5://[::1]","environment":{"NO_PROXY":"*"}}`} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
 		cfg, err := ParseConfig(text)
+		var r resolved
 		if err == nil {
 			cfg.KeyPassphrase = "PASSPHRASE"
-			var r resolved
 			r, err = cfg.resolve()
 			cfg = r.Config
 		}
@@ -38,7 +38,7 @@ func FuzzConfig(f *testing.F) {
 			}
 			return
 		}
-		if cfg.Remote < 1 || cfg.Remote > 65535 || strings.ContainsAny(cfg.Server[0], " \n\t'\"\\") {
+		if cfg.Remote < 1 || cfg.Remote > 65535 || strings.ContainsAny(r.server.User+r.server.Host, " \n\t'\"/") || strings.Contains(r.server.Host, `\`) {
 			t.Fatalf("%q was taken as %+v", text, cfg)
 		}
 		again, err := json.Marshal(cfg)
