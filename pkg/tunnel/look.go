@@ -76,7 +76,8 @@ func (t *Tunnel) verified(ctx context.Context, f probe.Finding, how string) erro
 	switch f.Kind {
 	case probe.Ours:
 		t.board.edit(func(s *Status) { s.Checked, s.Unchecked = how, "" })
-		t.log.Info("the URL leads here", "url", t.endpoint.Load().url, "checked", how)
+		said := map[string]string{"url": "the URL leads here", "link": "the proxy's own web server leads here"}[how]
+		t.log.Info(said, "url", t.endpoint.Load().url, "checked", how)
 		return nil
 	case probe.Elsewhere, probe.Nobody, probe.Newer, probe.Older, probe.Another:
 		return fault.NotOurs(t.endpoint.Load().url, f.Answer, t.Addr())

@@ -7,6 +7,7 @@ package tunnel_test
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"strings"
 	"testing"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/leak"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/nginxtest"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/proxytest"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/tunnel"
 )
@@ -61,8 +63,13 @@ func TestCheckThatCannotBeMade(t *testing.T) {
 func TestRulesThatLetTheProxyPass(t *testing.T) {
 	_, cfg := guardedBy(t, `if ($server_addr = 127.0.0.2) { return 403; }`)
 	cfg.URL = strings.Replace(cfg.URL, "127.0.0.1", "127.0.0.2", 1)
+	var log proxytest.Log
+	cfg.Log = slog.New(slog.NewJSONHandler(&log, nil))
 	if s := open(t, cfg).Status(); s.Checked != "link" || s.Unchecked != "" {
 		t.Errorf("checked %q, unchecked %q", s.Checked, s.Unchecked)
+	}
+	if said := log.String(); !strings.Contains(said, "the proxy's own web server leads here") || strings.Contains(said, "the URL leads here") {
+		t.Errorf("says more than was seen: %s", said)
 	}
 }
 
