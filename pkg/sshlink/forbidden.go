@@ -16,8 +16,9 @@ import (
 // forbiddenFor bounds the search for the reason of a refusal.
 const forbiddenFor = 10 * time.Second
 
-// passwordExpired is what sshd or PAM has a session of an account say that has to choose another password first.
-var passwordExpired = regexp.MustCompile(`(?i)password (has )?expired|password change required|change your password|expired password`)
+// passwordExpired is what sshd or PAM has a session of an account say that has to choose another password first. A menu in
+// place of a shell may offer to change it.
+var passwordExpired = regexp.MustCompile(`(?i)password (has )?expired|password change required|(must|required to) change your password|expired password`)
 
 // forbidden tells why the server refuses the port, and any free one of 127.0.0.1 as well. The refusals look the same, so other
 // things are asked for that one cause grants and the others do not. What is granted is given back at once.

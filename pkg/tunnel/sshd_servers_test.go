@@ -85,6 +85,10 @@ func servers() []server {
 			class: tunnel.ErrAuth, permanent: true, says: "refused user", hint: "StrictModes", not: "needs this line"},
 		{group: "accounts", name: "an account that AllowUsers does not name", options: config("AllowUsers somebodyelse"),
 			class: tunnel.ErrAuth, permanent: true, says: "refused user", hint: "AllowUsers"},
+		{group: "accounts", name: "root where PermitRootLogin is no", options: config("PermitRootLogin no"),
+			class: tunnel.ErrAuth, permanent: true, says: "refused user", hint: "whether root may log in (PermitRootLogin)"},
+		{group: "accounts", name: "a menu in place of a shell, and AllowTcpForwarding no", options: config("AllowTcpForwarding no", "ForceCommand echo '1) Change your password 2) Quit'"),
+			class: tunnel.ErrForward, permanent: true, says: "forbids", hint: "AllowTcpForwarding yes", not: "expired"},
 		{group: "accounts", name: "nologin as its shell", options: sshdtest.Options{Shell: "/usr/sbin/nologin"}},
 
 		{group: "shells", name: "bash", options: sshdtest.Options{Shell: "/bin/bash"}},

@@ -83,16 +83,20 @@ func LoginRefused(user, addr string, public []string, err error, notes ...string
 		Err: fmt.Errorf("%s refused user %q with %d key(s)%s: %w", addr, user, len(public), strings.Join(append([]string{""}, notes...), "; "), err),
 		Hint: Hintf("sshd does not say why. Look, in this order, whether the user name is right; whether ~%s/.ssh/authorized_keys on the proxy, "+
 			"a prepared one's keys of the tenant, holds this line: %s ; %s. As root on the proxy: sshd -T -C user=%s,host=x,addr=192.0.2.1 | "+
-			"grep -iE 'authorizedkeys|pubkeyacc|requiredrsa|strictmodes|allow|deny', and its log: journalctl -u ssh",
-			user, strings.Join(public, "  or  "), strings.Join(causes(public), "; "), user)}
+			"grep -iE 'authorizedkeys|pubkeyacc|requiredrsa|strictmodes|allow|deny|rootlogin', and its log: journalctl -u ssh",
+			user, strings.Join(public, "  or  "), strings.Join(causes(user, public), "; "), user)}
 }
 
-// causes are why sshd may refuse a key whose line it has.
-func causes(public []string) []string {
+// causes are why sshd may refuse a user a key whose line it has.
+func causes(user string, public []string) []string {
 	modes := "whether somebody else may write to that file, to ~/.ssh or to the home directory (ls -ld; StrictModes refuses the key then)"
 	kind := "whether sshd takes keys of this kind at all (PubkeyAcceptedAlgorithms: in FIPS mode no ed25519)"
 	if slices.ContainsFunc(public, func(line string) bool { return strings.HasPrefix(line, "ssh-rsa ") }) {
 		kind = "whether sshd takes this RSA key (RequiredRSASize may want a longer one, PubkeyAcceptedAlgorithms may want none)"
 	}
-	return []string{modes, kind, "whether the account may log in at all (AllowUsers, AllowGroups, a shell that does not exist, a locked account)"}
+	all := []string{modes, kind, "whether the account may log in at all (AllowUsers, AllowGroups, a shell that does not exist, a locked account)"}
+	if user == "root" {
+		all = append([]string{"whether root may log in (PermitRootLogin)"}, all...)
+	}
+	return all
 }
