@@ -156,10 +156,10 @@ func (l *Link) startShell(ctx context.Context) (*shell, error) {
 		defer s.idle.Stop()
 		select {
 		case <-s.idle.C:
-			s.end()
 		case <-s.stop:
 		case <-l.done:
 		}
+		s.end() // what reads it may wait for a script to take a line
 	})
 	return s, nil
 }

@@ -70,6 +70,28 @@ func TestShellThatStartsSlowly(t *testing.T) {
 	}
 }
 
+// A shell that goes on saying something while no script runs, as programs do that start-up files have started, keeps nobody
+// from closing the link, and no goroutine.
+func TestCloseWhileAShellSaysSomething(t *testing.T) {
+	leak.Check(t)
+	s := sshdtest.Start(t, sshdtest.Options{Shell: "/bin/bash", Home: map[string]string{".bashrc": "while echo tick; do sleep 0.02; done & disown\n"}})
+	for _, ends := range []func(*Link){func(*Link) {}, func(*Link) { s.KillLinks() }} {
+		l := dialLink(t, s)
+		if said, err := l.Script(within(t, 20*time.Second), "sleep 0.1; echo yes"); err != nil || !strings.Contains(string(said), "yes\n") {
+			t.Fatalf("%q, %v", said, err)
+		}
+		time.Sleep(100 * time.Millisecond) // until a line has come that nobody takes
+		ends(l)
+		closed := make(chan struct{})
+		go func() { defer close(closed); _ = l.Close() }()
+		select {
+		case <-closed:
+		case <-time.After(10 * time.Second):
+			t.Fatal("Close waits")
+		}
+	}
+}
+
 // What an account says in place of running a shell is told.
 func TestAccountsThatRunNoShell(t *testing.T) {
 	leak.Check(t)
