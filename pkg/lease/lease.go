@@ -15,7 +15,6 @@
 package lease
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"crypto/rand"
@@ -250,12 +249,15 @@ const parentOf = `sed -n 's/^PPid:[^0-9]*//p'`
 // parseMarks reads what listMarks printed: the time, and the marks for a slot. A mark whose holder
 // is not its parent has outlived its link, and its number may be another process by now.
 func parseMarks(listing []byte, slot net.Addr) (now int64, marks []mark) {
-	first, rest, _ := bytes.Cut(listing, []byte("\n"))
-	now, err := strconv.ParseInt(string(bytes.TrimSpace(first)), 10, 64)
-	if err != nil {
-		return 0, nil
-	}
-	for line := range strings.Lines(string(rest)) {
+	told := false
+	for line := range strings.Lines(string(listing)) {
+		if !told { // what start-up files have started may say something before
+			n, err := strconv.ParseInt(strings.TrimSpace(line), 10, 64)
+			if told = err == nil; told {
+				now = n
+			}
+			continue
+		}
 		head, tail, found := strings.Cut(line, fmt.Sprintf(" sh -c %s %s %s ", waits, markName, word(slot)))
 		f := append(strings.Fields(head), strings.Fields(tail)...) // PID, parent; holder, time, key, name
 		if !found || len(f) != 6 || f[1] != f[2] {
