@@ -42,8 +42,8 @@ func TestRowsBecomeThePage(t *testing.T) {
 	t.Cleanup(func() { rows = "" })
 	Row(t, "servers", "zeta", Taken)
 	Row(t, "keys", "b", Outcome(errors.New("key \"/tmp/x12/001/id_rsa\" fits <nothing>\nat 127.0.0.1:40123, SHA256:uNiVztksCsDhcc0u9e8BrrM5wm71mB4U7dFc4NYnHAg (gave up after 12s)")))
-	Row(t, "keys", "c|d", Taken+": in the end")
-	Row(t, "keys", "c|d", Taken+": in the end") // the test ran twice
+	Row(t, "keys", `c|d\n`, Taken+": in the end")
+	Row(t, "keys", `c|d\n`, Taken+": in the end") // the test ran twice
 	Row(t, "keys", "a", Outcome(errors.New("port 5000 is free")))
 	noted, err := os.ReadFile(rows)
 	if err != nil {
@@ -54,7 +54,7 @@ func TestRowsBecomeThePage(t *testing.T) {
 
 | tried | outcome |
 |---|---|
-| c\|d | taken: in the end |
+| c\|d\\n | taken: in the end |
 | a | refused: port 5000 is free |
 | b | refused: key "…/id_rsa" fits &lt;nothing> at 127.0.0.1:PORT, SHA256:… |
 

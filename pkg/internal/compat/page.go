@@ -22,7 +22,7 @@ var varying = []struct {
 	as string
 }{
 	{regexp.MustCompile(`\s+`), " "},
-	{regexp.MustCompile(`/(?:tmp|var/tmp|dev/shm)/(?:[^\s"'/:;,]+/)*`), "…/"},
+	{regexp.MustCompile(`/(?:tmp|var/tmp|dev/shm)/(?:[^\s"'/:;]+/)*`), "…/"},
 	{regexp.MustCompile(`SHA256:[A-Za-z0-9+/]{43}=?`), "SHA256:…"},
 	{regexp.MustCompile(`(:|\bport )[1-9]\d{4}\b`), "${1}PORT"}, // those of five digits are the test machines'
 	{regexp.MustCompile(` \((?:gave up )?after [^)]*\)`), ""},
@@ -31,7 +31,7 @@ var varying = []struct {
 }
 
 // cell is a text as a cell of a table.
-var cell = strings.NewReplacer("|", `\|`, "<", "&lt;", "*", `\*`)
+var cell = strings.NewReplacer(`\`, `\\`, "|", `\|`, "<", "&lt;", "*", `\*`)
 
 // Page is the page with the tables of the rows that were noted, sorted. before is the page as it is, of which stays
 // what is above Marker. Two rows of the same name that do not say the same are an error.
