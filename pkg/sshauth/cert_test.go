@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/compat"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/leak"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
@@ -55,6 +56,7 @@ func TestCertificates(t *testing.T) {
 				} else if keys.ID() != want {
 					t.Errorf("%s: ID %s, want that of the key, %s", form, keys.ID(), want)
 				}
+				compat.Row(t, "keys", "a key with a certificate: "+form, compat.Outcome(err))
 			}
 			if _, err := with(t, s, KeySource{Key: apart}); err == nil {
 				t.Error("logged in without a certificate")

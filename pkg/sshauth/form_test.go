@@ -16,35 +16,37 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/compat"
 )
 
 // mangled are the forms in which secret stores and editors hand a key's text on.
 func mangled(text string) map[string]string {
 	flat := strings.TrimSpace(text)
 	return map[string]string{
-		"as it is":             text,
-		"CRLF":                 strings.ReplaceAll(text, "\n", "\r\n"),
-		"CR":                   strings.ReplaceAll(text, "\n", "\r"),
-		"no last newline":      flat,
-		`\n in two characters`: strings.ReplaceAll(text, "\n", `\n`),
-		`\r\n in four`:         strings.ReplaceAll(text, "\n", `\r\n`),
-		`\n at both ends`:      `\n` + strings.ReplaceAll(flat, "\n", `\n`) + `\n`,
-		"spaces":               strings.ReplaceAll(flat, "\n", " "),
-		"tabs":                 strings.ReplaceAll(flat, "\n", "\t"),
-		"nothing in between":   strings.ReplaceAll(flat, "\n", ""),
-		"blank lines around":   "\n\n  \n" + text + "\n \n",
-		"indented":             "\n    " + strings.ReplaceAll(flat, "\n", "\n    ") + "\n    ",
-		"spaces at line ends":  strings.ReplaceAll(text, "\n", "  \n"),
-		"quotes":               `"` + text + `"`,
-		"quotes and \\n":       `'` + strings.ReplaceAll(flat, "\n", `\n`) + `'`,
-		"byte order mark":      "\ufeff" + text,
-		"base64":               base64.StdEncoding.EncodeToString([]byte(text)),
-		"base64 for URLs":      base64.RawURLEncoding.EncodeToString([]byte(text)),
-		"base64, wrapped":      regexp.MustCompile(`.{1,76}`).ReplaceAllString(base64.StdEncoding.EncodeToString([]byte(text)), "$0\n"),
-		"body":                 body(flat),
-		"body on one line":     strings.ReplaceAll(body(flat), "\n", ""),
-		"no BEGIN line":        flat[strings.Index(flat, "\n")+1:],
-		"no END line":          flat[:strings.LastIndex(flat, "\n")],
+		"as it is":                                     text,
+		"with CRLF":                                    strings.ReplaceAll(text, "\n", "\r\n"),
+		"with CR":                                      strings.ReplaceAll(text, "\n", "\r"),
+		"without its last newline":                     flat,
+		`with \n for newlines`:                         strings.ReplaceAll(text, "\n", `\n`),
+		`with \r\n for newlines`:                       strings.ReplaceAll(text, "\n", `\r\n`),
+		`with \n for newlines, and at both ends`:       `\n` + strings.ReplaceAll(flat, "\n", `\n`) + `\n`,
+		"with spaces for newlines":                     strings.ReplaceAll(flat, "\n", " "),
+		"with tabs for newlines":                       strings.ReplaceAll(flat, "\n", "\t"),
+		"with nothing for newlines":                    strings.ReplaceAll(flat, "\n", ""),
+		"between blank lines":                          "\n\n  \n" + text + "\n \n",
+		"indented":                                     "\n    " + strings.ReplaceAll(flat, "\n", "\n    ") + "\n    ",
+		"with spaces at line ends":                     strings.ReplaceAll(text, "\n", "  \n"),
+		"in quotes":                                    `"` + text + `"`,
+		`in quotes, with \n for newlines`:              `'` + strings.ReplaceAll(flat, "\n", `\n`) + `'`,
+		"with a byte order mark":                       "\ufeff" + text,
+		"as base64":                                    base64.StdEncoding.EncodeToString([]byte(text)),
+		"as base64 for URLs":                           base64.RawURLEncoding.EncodeToString([]byte(text)),
+		"as base64, wrapped":                           regexp.MustCompile(`.{1,76}`).ReplaceAllString(base64.StdEncoding.EncodeToString([]byte(text)), "$0\n"),
+		"without its BEGIN and END lines":              body(flat),
+		"without its BEGIN and END lines, on one line": strings.ReplaceAll(body(flat), "\n", ""),
+		"without its BEGIN line":                       flat[strings.Index(flat, "\n")+1:],
+		"without its END line":                         flat[:strings.LastIndex(flat, "\n")],
 	}
 }
 
@@ -60,9 +62,11 @@ func TestUTF16(t *testing.T) {
 		for _, r := range openSSH(t, newKey(t, "ed25519"), "") {
 			text = order.AppendUint16(text, uint16(r))
 		}
-		if _, err := LoadKeys(file(t, string(text)), ""); err != nil {
+		_, err := LoadKeys(file(t, string(text)), "")
+		if err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
+		compat.Row(t, "keys", "a file in UTF-16 (PowerShell's >, Notepad)", compat.Outcome(err))
 	}
 }
 

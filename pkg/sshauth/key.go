@@ -37,6 +37,8 @@ func parseKey(text []byte, name, passphrase string) (signer ssh.Signer, public s
 		return parseSealed(block.Bytes, name, passphrase)
 	case block.Type == "DSA PRIVATE KEY":
 		return nil, nil, isDSA(name)
+	case block.Type == "CERTIFICATE":
+		return nil, nil, fault.Config("name the file of its private key, or make a key: ssh-keygen -t ed25519", "%s is a certificate of X.509 without a private key", name)
 	case block.Type == "OPENSSH PRIVATE KEY":
 		if public, err = outside(block.Bytes, name); err != nil {
 			return nil, public, err

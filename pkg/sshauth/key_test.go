@@ -27,6 +27,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/compat"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/leak"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
@@ -56,6 +57,7 @@ func TestKeysInTheirForms(t *testing.T) {
 				if err := again(t, s, keys); err != nil {
 					t.Fatal(err)
 				}
+				compat.Row(t, "keys", "the text of a key "+form, compat.Taken)
 			})
 		}
 	}
@@ -154,6 +156,9 @@ func TestPassphrases(t *testing.T) {
 					t.Errorf("%s: hint %q", name, e.Hint)
 				}
 				wantNoKey(t, text, fmt.Sprintf("%+v %s", err, e.Hint))
+				if form == "file" {
+					compat.Row(t, "keys", "a key with a passphrase, which is "+name, compat.Outcome(err))
+				}
 			}
 		})
 	}
@@ -184,27 +189,27 @@ func TestKeysThatAreNone(t *testing.T) {
 	}
 	public := authorizedKey(half)
 	for form, c := range map[string]struct{ key, says string }{
-		"missing file":      {filepath.Join(t.TempDir(), "none"), "cannot be read"},
-		"directory":         {t.TempDir(), "cannot be read"},
-		"empty file":        {file(t, ""), "not a private key"},
-		"some text":         {"a line\nand another", "neither a path nor"},
-		"long text":         {strings.Repeat("x", 5000), "neither a path nor"},
-		"half a body":       {strings.Join(strings.Split(good, "\n")[1:4], "\n"), "not a private key"},
-		"base64 of a text":  {base64.StdEncoding.EncodeToString([]byte("a text that is not a key, of any kind")), "is a text of 52 characters that is neither a path nor"},
-		"path that is long": {"/etc/" + strings.Repeat("x", 50), `(a path of 55 characters, of which "/etc" exists) cannot be read: no such file`},
-		"damaged":           {damaged, "not a private key"},
-		"damaged file":      {file(t, damaged), "not a private key"},
-		"cut off":           {good[:len(good)/2], "not a private key"},
-		"first line alone":  {"-----BEGIN OPENSSH PRIVATE KEY-----", "not a private key"},
-		"public key file":   {file(t, public), "public key"},
-		"binary file":       {file(t, "\x00\x01\xff"), "not a private key"},
-		"PuTTY":             {file(t, "PuTTY-User-Key-File-3: ssh-ed25519\nEncryption: none\n"), "PuTTY"},
-		"PuTTY's text":      {"PuTTY-User-Key-File-3: ssh-ed25519\nEncryption: none\n", "PuTTY"},
-		"FIFO":              {fifo(t), "not a regular file"},
-		"device":            {"/dev/zero", "not a regular file"},
-		"link to a device":  {link(t, "/dev/zero"), "not a regular file"},
-		"huge file":         {file(t, strings.Repeat("x", maxKeyFile+1)), "holds more than"},
-		"certificate":       {file(t, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"), "not a private key"},
+		"the path of a file that is not there": {"/nonexistent/id_ed25519", "cannot be read"},
+		"the path of a directory":              {t.TempDir(), "cannot be read"},
+		"an empty file":                        {file(t, ""), "not a private key"},
+		"two lines of text":                    {"a line\nand another", "neither a path nor"},
+		"a text of 5000 characters":            {strings.Repeat("x", 5000), "neither a path nor"},
+		"three lines from the middle of a key": {strings.Join(strings.Split(good, "\n")[1:4], "\n"), "not a private key"},
+		"base64 of a text that is no key":      {base64.StdEncoding.EncodeToString([]byte("a text that is not a key, of any kind")), "is a text of 52 characters that is neither a path nor"},
+		"a long path that is not there":        {"/etc/" + strings.Repeat("x", 50), `(a path of 55 characters, of which "/etc" exists) cannot be read: no such file`},
+		"the text of a key that is damaged":    {damaged, "not a private key"},
+		"a key file that is damaged":           {file(t, damaged), "not a private key"},
+		"the text of a key that is cut off":    {good[:len(good)/2], "not a private key"},
+		"the first line of a key alone":        {"-----BEGIN OPENSSH PRIVATE KEY-----", "not a private key"},
+		"a .pub file":                          {file(t, public), "public key"},
+		"a binary file that is no key":         {file(t, "\x00\x01\xff"), "not a private key"},
+		"a .ppk file":                          {file(t, "PuTTY-User-Key-File-3: ssh-ed25519\nEncryption: none\n"), "PuTTY"},
+		"the text of a .ppk file":              {"PuTTY-User-Key-File-3: ssh-ed25519\nEncryption: none\n", "PuTTY"},
+		"a FIFO":                               {fifo(t), "not a regular file"},
+		"a device":                             {"/dev/zero", "not a regular file"},
+		"a link to a device":                   {link(t, "/dev/zero"), "not a regular file"},
+		"a file that is too large":             {file(t, strings.Repeat("x", maxKeyFile+1)), "holds more than"},
+		"a certificate of X.509 alone":         {file(t, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"), "without a private key"},
 	} {
 		t.Run(form, func(t *testing.T) {
 			_, err := LoadKeys(c.key, "")
@@ -215,6 +220,7 @@ func TestKeysThatAreNone(t *testing.T) {
 			if strings.ContainsAny(c.key, "\n ") || len(c.key) > 1024 {
 				wantNoKey(t, c.key, fmt.Sprintf("%+v %s", err, e.Hint))
 			}
+			compat.Row(t, "keys", form, compat.Outcome(err))
 		})
 	}
 }
@@ -252,6 +258,7 @@ func TestKeysThatAreExpensive(t *testing.T) {
 	if e := wantFault(t, err, fault.ErrConfig, true); !strings.Contains(e.Error(), "cannot be opened") || !strings.Contains(e.Hint.String(), "ssh-keygen -p") {
 		t.Errorf("%v, hint %s", e, e.Hint)
 	}
+	compat.Row(t, "keys", "a key that takes months to open: its file says 1 073 741 824 rounds", compat.Outcome(err))
 	for form, key := range map[string]string{"text": text, "file": file(t, text)} {
 		keys, err := LoadKeys(key, passphrase)
 		if err != nil {

@@ -21,6 +21,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/compat"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/leak"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
@@ -219,6 +220,7 @@ func TestKeysAreNotEnough(t *testing.T) {
 		if !strings.Contains(e.Error(), want) || strings.Contains(e.Hint.String(), "authorized_keys") || !strings.Contains(e.Hint.String(), "AuthenticationMethods") {
 			t.Errorf("%s: %v, hint %s", want, e, e.Hint)
 		}
+		compat.Row(t, "accounts", "an sshd with "+strings.Join(config, ", "), compat.Outcome(err))
 	}
 }
 
@@ -314,9 +316,11 @@ func TestEncryptedKeyInTheAgent(t *testing.T) {
 		t.Fatal(err)
 	}
 	sealed := file(t, openSSH(t, *private.(*ed25519.PrivateKey), passphrase))
-	if _, err := with(t, s, KeySource{Key: sealed, Agent: agent.Socket}); err != nil {
+	_, err = with(t, s, KeySource{Key: sealed, Agent: agent.Socket})
+	if err != nil {
 		t.Error(err)
 	}
+	compat.Row(t, "keys", "a key with a passphrase that is not given, which ssh-agent holds", compat.Outcome(err))
 	_, err = with(t, s, KeySource{Key: sealed})
 	if e := wantFault(t, err, fault.ErrConfig, true); !strings.Contains(e.Hint.String(), "Config.KeyPassphrase") {
 		t.Errorf("%v", e)

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/compat"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 )
 
@@ -85,14 +86,14 @@ func TestKeysOfPrograms(t *testing.T) {
 		{name: "openssl genrsa -traditional -des3", script: `openssl genrsa -traditional -des3 -passout "pass:$P" -out key 2048`},
 		{name: "openssl ecparam -genkey, with EC PARAMETERS before the key", script: "openssl ecparam -name prime256v1 -genkey -out key"},
 		{name: "openssl ecparam -param_enc explicit, as macOS' ssh-keygen -m PEM", script: "openssl ecparam -name prime256v1 -param_enc explicit -genkey -noout -out key"},
-		{name: "the same with P-521", script: "openssl ecparam -name secp521r1 -param_enc explicit -genkey -noout -out key"},
+		{name: "openssl ecparam -param_enc explicit, with P-521", script: "openssl ecparam -name secp521r1 -param_enc explicit -genkey -noout -out key"},
 		{"an explicit curve that is none of NIST's", "openssl ecparam -name secp256k1 -param_enc explicit -genkey -noout -out key", damagedOrOther, "ssh-keygen -t ed25519"},
 		{name: "PKCS#8 under EC PRIVATE KEY, as OpenSSH wrote in FIPS mode", script: "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 | sed 's/ PRIVATE/ EC PRIVATE/' >key"},
 		{name: "PKCS#8 under RSA PRIVATE KEY, as OpenSSH wrote in FIPS mode", script: "openssl genrsa 2048 | sed 's/ PRIVATE/ RSA PRIVATE/' >key"},
-		{name: "a certificate and its key in one file", script: "openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=x -keyout k -out c; cat c k >key"},
+		{name: "a certificate of X.509 and its key in one file", script: "openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=x -keyout k -out c; cat c k >key"},
 		{name: "openssl pkcs12 -nodes, with Bag Attributes", script: "openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=x -keyout k -out c; openssl pkcs12 -export -inkey k -in c -passout pass: -out p; openssl pkcs12 -in p -passin pass: -nodes -out key"},
 		{"a PKCS#12 file", "openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=x -keyout k -out c; openssl pkcs12 -export -inkey k -in c -passout pass: -out key", "is a PKCS#12 file", "openssl pkcs12 -in FILE"},
-		{"a certificate of X.509 alone", "openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=x -keyout k -out key", "is not a private key", "ssh-keygen"},
+		{"a certificate of X.509 alone", "openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=x -keyout k -out key", "is a certificate of X.509 without a private key", "ssh-keygen"},
 		{"openssl rsa -pubout", "openssl genrsa 2048 | openssl rsa -pubout -out key", "is a public key", ".pub"},
 		{"openssl genpkey -algorithm ED448", "openssl genpkey -algorithm ED448 -out key", damagedOrOther, "ssh-keygen -t ed25519"},
 		{"openssl ecparam -name secp256k1", "openssl ecparam -name secp256k1 -genkey -noout -out key", damagedOrOther, "ssh-keygen -t ed25519"},
@@ -100,7 +101,7 @@ func TestKeysOfPrograms(t *testing.T) {
 		{"openssl pkcs8 -v1 PBE-SHA1-3DES", `openssl genpkey -algorithm ED25519 | openssl pkcs8 -topk8 -v1 PBE-SHA1-3DES -passout "pass:$P" -out key`, otherwise, "ssh-keygen -p"},
 		{"puttygen -O private, its .ppk", ppk + "mv k.ppk key", "is in PuTTY's format", "puttygen key.ppk -O private-openssh -o id_key"},
 		{"puttygen -O private, with a passphrase", strings.Replace(ppk, "/dev/null", "word", 1) + "mv k.ppk key", "is in PuTTY's format", "puttygen key.ppk"},
-		{name: "puttygen -O private-openssh, as we say", script: ppk + "mv k.ppk key.ppk; puttygen key.ppk -O private-openssh -o id_key; mv id_key key"},
+		{name: "puttygen -O private-openssh, as the error says", script: ppk + "mv k.ppk key.ppk; puttygen key.ppk -O private-openssh -o id_key; mv id_key key"},
 		{"puttygen -O private-sshcom", strings.Replace(ppk, "ed25519", "rsa", 1) + "puttygen k.ppk -O private-sshcom -o key", "is in ssh.com's format", "puttygen KEY -O private-openssh"},
 	}...)
 	read := func(t *testing.T, text string) string { // by ssh-keygen; "": it does not read it
@@ -134,10 +135,14 @@ func TestKeysOfPrograms(t *testing.T) {
 					} else if want := read(t, text); want != "" && keys.ID() != want {
 						t.Errorf("%s: key %s, for ssh-keygen it is %s", form, keys.ID(), want)
 					}
+					compat.Row(t, "keys", row.name, compat.Taken)
 					continue
 				}
 				if e := wantFault(t, err, fault.ErrConfig, true); !strings.Contains(e.Error(), row.refused) || !strings.Contains(e.Hint.String(), row.hint) {
 					t.Errorf("%s: %v, hint %s; want %q, %q", form, e, e.Hint, row.refused, row.hint)
+				}
+				if form == "file" {
+					compat.Row(t, "keys", row.name, compat.Outcome(err))
 				}
 			}
 		})
@@ -159,15 +164,15 @@ func TestKeysOfStores(t *testing.T) {
 	path := file(t, text)
 	for _, row := range []struct{ name, key string }{
 		{"a line of an .env file", `TAIPY_TUNNEL_KEY="` + escaped + `"`},
-		{"export of a shell", "export KEY='" + text + "'"},
-		{"JSON of a secret store", `{"username": "me", "key": "` + escaped + `\n"}`},
+		{"a shell's line, export KEY='…'", "export KEY='" + text + "'"},
+		{"JSON of a secret store, with the key in it", `{"username": "me", "key": "` + escaped + `\n"}`},
 		{"JSON as PHP writes it", `{"key": "` + strings.ReplaceAll(escaped, "/", `\/`) + `"}`},
 		{"a block of YAML", "key: |\n  " + strings.ReplaceAll(flat, "\n", "\n  ") + "\n"},
 		{"base64 of base64, as of a secret of Kubernetes that was one before", base64.StdEncoding.EncodeToString([]byte(file64))},
 		{"base64 of UTF-16, as PowerShell's [Text.Encoding]::Unicode makes it", base64.StdEncoding.EncodeToString(wide)},
 		{"base64 of a file with CRLF", base64.StdEncoding.EncodeToString([]byte(strings.ReplaceAll(text, "\n", "\r\n")))},
 		{"a file in UTF-16 without a byte order mark", file(t, string(wide))},
-		{"a blank line before END", strings.Replace(text, "-----END", "\n-----END", 1)},
+		{"the text of a key with a blank line before END", strings.Replace(text, "-----END", "\n-----END", 1)},
 		{"a file that was mailed, with words around the key", file(t, "Here it is:\n\n"+text+"\nRegards\n")},
 		{"a path in quotes, as docker --env-file keeps them", `"` + path + `"`},
 		{"a path with a line end", path + "\n"},
@@ -175,9 +180,11 @@ func TestKeysOfStores(t *testing.T) {
 		{"a path as file://", "file://" + path},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			if _, err := LoadKeys(row.key, ""); err != nil {
+			_, err := LoadKeys(row.key, "")
+			if err != nil {
 				t.Error(err)
 			}
+			compat.Row(t, "keys", row.name, compat.Outcome(err))
 		})
 	}
 }
@@ -190,11 +197,15 @@ func TestSealedPEMOnOneLine(t *testing.T) {
 		`ssh-keygen -q -t ecdsa -m PEM -N "$P" -f key`,
 	} {
 		for form, key := range mangled(made(t, script)) {
-			if strings.HasPrefix(form, "body") || strings.HasPrefix(form, "no ") {
+			if strings.Contains(form, "BEGIN") || strings.Contains(form, "END") {
 				continue // these are base64 alone
 			}
-			if _, err := LoadKeys(key, passphrase); err != nil {
+			_, err := LoadKeys(key, passphrase)
+			if err != nil {
 				t.Errorf("%s, %s: %v", script, form, err)
+			}
+			if strings.HasSuffix(form, "for newlines") {
+				compat.Row(t, "keys", "the text of an encrypted key of PEM "+form, compat.Outcome(err))
 			}
 		}
 	}
@@ -203,19 +214,20 @@ func TestSealedPEMOnOneLine(t *testing.T) {
 func TestPathsThatAreNoKeys(t *testing.T) {
 	cert := "ssh-ed25519-cert-v01@openssh.com AAAAIHNzaC1lZDI1NTE5LWNlcnQtdjAxQG9wZW5zc2guY29t"
 	for _, row := range []struct{ name, key, says, hint string }{
-		{"dbfs:/ that is not there", "dbfs:/FileStore/keys/id", "cannot be read: no such file", "/Volumes or /Workspace"},
-		{"dbfs:/Volumes that is not there", "dbfs:/Volumes/main/keys/id", "cannot be read: no such file", "/Volumes or /Workspace"},
-		{"file:/ that is not there", "file:/Workspace/keys/id", "cannot be read: no such file", "path of a private key"},
-		{"/Volumes that is not there", "/Volumes/main/keys/id", "cannot be read: no such file", "path of a private key"},
-		{"s3://", "s3://bucket/id", "key is a URL", "/Volumes or /Workspace"},
-		{"abfss://", "abfss://c@account.dfs.core.windows.net/id", "key is a URL", "/Volumes or /Workspace"},
-		{"a certificate without its key", cert, "key is a certificate alone", "private key before it"},
+		{"a path of dbfs:/ that is not there", "dbfs:/FileStore/keys/id", "cannot be read: no such file", "/Volumes or /Workspace"},
+		{"a path of dbfs:/Volumes that is not there", "dbfs:/Volumes/main/keys/id", "cannot be read: no such file", "/Volumes or /Workspace"},
+		{"a path of file:/ that is not there", "file:/Workspace/keys/id", "cannot be read: no such file", "path of a private key"},
+		{"a path of /Volumes that is not there", "/Volumes/main/keys/id", "cannot be read: no such file", "path of a private key"},
+		{"a URL of s3://", "s3://bucket/id", "key is a URL", "/Volumes or /Workspace"},
+		{"a URL of abfss://", "abfss://c@account.dfs.core.windows.net/id", "key is a URL", "/Volumes or /Workspace"},
+		{"a certificate of ssh-keygen -s without its key", cert, "key is a certificate alone", "private key before it"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			_, err := LoadKeys(row.key, "")
 			if e := wantFault(t, err, fault.ErrConfig, true); !strings.Contains(e.Error(), row.says) || !strings.Contains(e.Hint.String(), row.hint) {
 				t.Errorf("%v, hint %s; want %q, %q", e, e.Hint, row.says, row.hint)
 			}
+			compat.Row(t, "keys", row.name, compat.Outcome(err))
 		})
 	}
 }

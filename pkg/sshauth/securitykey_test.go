@@ -19,6 +19,7 @@ import (
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/agent"
 
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/compat"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/leak"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
@@ -180,6 +181,7 @@ func TestSecurityKeysInAnAgent(t *testing.T) {
 					t.Errorf("a secret of it: %v", err)
 				}
 			}
+			compat.Row(t, "keys", "a security key (FIDO): "+row.name, compat.Outcome(err))
 		})
 	}
 }
