@@ -6,6 +6,7 @@ package destination
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"strings"
@@ -13,6 +14,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/compat"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
 )
@@ -54,6 +56,11 @@ func TestPastedServers(t *testing.T) {
 			if d, err := Resolve(Config{Server: row.server, SSHConfig: "none"}); err != nil || !strings.HasPrefix(row.want, d.User+"@") && !strings.HasPrefix(row.want, tlsScheme+d.User+"@") {
 				t.Errorf("%v, %v", d, err)
 			}
+			outcome := compat.Taken
+			if row.server != row.want {
+				outcome += ": as " + row.want
+			}
+			compat.Row(t, "servers", fmt.Sprintf("server=%q", row.server), outcome)
 		})
 	}
 }
@@ -87,6 +94,7 @@ func TestPastedServersThatAreRefused(t *testing.T) {
 			if strings.Contains(err.Error(), "hunter2") {
 				t.Error(err)
 			}
+			compat.Row(t, "servers", fmt.Sprintf("server=%q", strings.ReplaceAll(row.server, "hunter2", "PASSWORD")), compat.Outcome(err))
 		})
 	}
 }

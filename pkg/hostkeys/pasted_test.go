@@ -20,6 +20,7 @@ import (
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/knownhosts"
 
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/compat"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 )
 
@@ -96,6 +97,7 @@ func TestPastedHostKeys(t *testing.T) {
 			if err := h.Check(proxy, &net.TCPAddr{}, newKey(t)); !errors.Is(err, fault.ErrHostKey) {
 				t.Errorf("trusts another key: %v", err)
 			}
+			compat.Row(t, "host keys", row.name, compat.Taken)
 		})
 	}
 }
@@ -124,6 +126,7 @@ func TestPastedTextsThatAreRefused(t *testing.T) {
 			if !errors.Is(err, fault.ErrConfig) || !strings.Contains(err.Error(), row.says) || fault.From(err).Hint == "" {
 				t.Errorf("%v, want %q", err, row.says)
 			}
+			compat.Row(t, "host keys", row.name, compat.Outcome(err))
 		})
 	}
 }
@@ -178,6 +181,7 @@ func TestIPv6InKnownHosts(t *testing.T) {
 		if err != nil {
 			t.Errorf("%s: %v", row.name, err)
 		}
+		compat.Row(t, "host keys", "an IPv6 address in known_hosts, "+row.name, compat.Outcome(err))
 	}
 }
 
@@ -208,6 +212,7 @@ func TestKnownHostsOfAnOrganisation(t *testing.T) {
 	if read > 3*wrote {
 		t.Errorf("to read it took %v, to write it %v", read, wrote)
 	}
+	compat.Row(t, "host keys", "known_hosts of 20 000 hosts whose names are hashed", compat.Taken)
 }
 
 // busy is the processor's time that this process had: on a busy machine the clock says little.

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/knownhosts"
 
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/compat"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 )
 
@@ -113,12 +114,15 @@ func TestUTF16(t *testing.T) {
 		for _, r := range known {
 			text = order.AppendUint16(text, uint16(r))
 		}
-		if _, err := New(file(t, string(text))); err != nil {
+		_, err := New(file(t, string(text)))
+		if err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
+		compat.Row(t, "host keys", "known_hosts in UTF-16 (PowerShell's >, Notepad)", compat.Outcome(err))
 	}
 	h, err := New(file(t, "\ufeff127.0.0.1 "+string(ssh.MarshalAuthorizedKey(key))))
 	if err != nil || h.Check("127.0.0.1:22", &net.TCPAddr{}, key) != nil {
 		t.Errorf("the first line after a byte order mark is lost: %v", err)
 	}
+	compat.Row(t, "host keys", "known_hosts with a byte order mark", compat.Outcome(err))
 }

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/compat"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/leak"
 )
@@ -227,6 +228,7 @@ func TestSSHConfigOfAgentsAndNone(t *testing.T) {
 			t.Errorf("%s: %+v", text, got)
 		}
 	}
+	compat.Row(t, "keys", "IdentityFile ${NAME}/id in ssh's configuration", compat.Taken)
 }
 
 func TestSSHConfigIsBounded(t *testing.T) {
