@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/compat"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/leak"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
@@ -61,6 +62,7 @@ func TestTakenFromAFrozenTunnel(t *testing.T) {
 			}
 			t.Logf("taken after %v", time.Since(begin).Round(time.Millisecond))
 			<-frozen.Done()
+			compat.Row(t, "shells", name+", and a tunnel in the place of one that is frozen", compat.Taken)
 		})
 	}
 }
@@ -99,6 +101,7 @@ func TestNoMarksIsLearnt(t *testing.T) {
 					t.Errorf("%s: %v, hint %s", when, e, e.Hint)
 				}
 			}
+			compat.Row(t, "shells", name+", and a tunnel in the place of one that is frozen", compat.Taken+": but not in its place, which a warning says at once: "+me.Unread().Error())
 		})
 	}
 }

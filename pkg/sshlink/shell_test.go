@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/compat"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/leak"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
 )
@@ -39,6 +40,7 @@ func TestScriptInEveryShell(t *testing.T) {
 					t.Errorf("the %s time: %q, %v", twice, said, err)
 				}
 			}
+			compat.Row(t, "shells", name+", and a script that the tunnel has run there", compat.Taken)
 		})
 	}
 }
