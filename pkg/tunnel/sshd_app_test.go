@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/compat"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/tunnel"
 )
@@ -58,6 +59,7 @@ func TestAppOfLocalhost(t *testing.T) {
 				if row := rowOf(t, tun, "app"); !row.OK {
 					t.Errorf("%+v", row)
 				}
+				compat.Row(t, "apps", fmt.Sprintf("an app that listens %s%s", name, map[bool]string{true: ", with raw=True"}[raw]), compat.Taken)
 			})
 		}
 	}
@@ -84,6 +86,7 @@ func TestAppThatSpeaksTLS(t *testing.T) {
 	if row := rowOf(t, tun, "app"); row.OK || !strings.Contains(row.Seen, "speaks TLS") {
 		t.Errorf("%+v", row)
 	}
+	compat.Row(t, "apps", "an app that speaks TLS", compat.Outcome(s.LastError))
 	secure.Close()
 	listening(t, addr, false)
 	await(t, tun, "the app", inState(tunnel.Up))
@@ -95,8 +98,10 @@ func TestAppThatSpeaksTLS(t *testing.T) {
 	if s := open(t, raw).Status(); s.State != tunnel.Up {
 		t.Errorf("raw: %s: %v", s.State, s.LastError)
 	}
+	compat.Row(t, "apps", "an app that speaks TLS, with raw=True", compat.Taken)
 	cfg.Target = "https://127.0.0.1:8443"
-	if _, err := tunnel.Expose(within(t, time.Second), cfg); !errors.Is(err, tunnel.ErrConfig) || !strings.Contains(err.Error(), "speaks TLS") {
+	_, err := tunnel.Expose(within(t, time.Second), cfg)
+	if !errors.Is(err, tunnel.ErrConfig) || !strings.Contains(err.Error(), "speaks TLS") {
 		t.Errorf("%v", err)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/compat"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/leak"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/nginxtest"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/proxytest"
@@ -55,6 +56,7 @@ func TestCheckThatCannotBeMade(t *testing.T) {
 			if row := rowOf(t, tun, "url"); !row.OK || !strings.Contains(row.Seen, "could not be checked") {
 				t.Errorf("%+v", row)
 			}
+			compat.Row(t, "servers", c.name+", before the tunnel in nginx", compat.Taken+": the URL could not be checked: "+s.Unchecked)
 		})
 	}
 }
@@ -71,6 +73,7 @@ func TestRulesThatLetTheProxyPass(t *testing.T) {
 	if said := log.String(); !strings.Contains(said, "the proxy's own web server leads here") || strings.Contains(said, "the URL leads here") {
 		t.Errorf("says more than was seen: %s", said)
 	}
+	compat.Row(t, "servers", "a rule for addresses that lets the proxy itself pass, before the tunnel in nginx", compat.Taken)
 }
 
 // The owner decides who asks; only "off" lets an address pass that answers but leads elsewhere.
@@ -105,6 +108,11 @@ func TestOwnerDecidesWhoChecks(t *testing.T) {
 			tun, err := tunnel.Expose(within(t, 3*time.Second), cfg)
 			if !errors.Is(err, c.refuses) {
 				t.Fatalf("%v, want %v", err, c.refuses)
+			}
+			if c.check != "" && c.refuses != tunnel.ErrConfig {
+				defer func() {
+					compat.Row(t, "servers", fmt.Sprintf("check=%q, so that the URL is asked by %s", c.check, c.name), compat.Outcome(err))
+				}()
 			}
 			if err != nil {
 				return

@@ -7,12 +7,14 @@ package tunnel_test
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/compat"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/leak"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/tunnel"
@@ -37,8 +39,29 @@ func TestTheDocumentsNarrowedKey(t *testing.T) {
 	cfg.HostKey = "256 " + c.Fingerprint() + " root@proxy (ED25519)"                                                 // as the README has it printed
 	open(t, cfg)
 	wantBody(t, c.url, "hello")
+	compat.Row(t, "accounts", "the options of docs/proxy.md before the key", compat.Taken)
 	cfg.Remote = c.FreePort()
 	if _, err = tunnel.Expose(within(t, 20*time.Second), cfg); !errors.Is(err, tunnel.ErrForward) {
 		t.Errorf("another port than the line's: %v", err)
 	}
+}
+
+// The page's own nginx lets visitors in who open it by another name and port than the URL has: by a tunnel of ssh, a port
+// that Docker maps, or a load balancer.
+func TestTheDocumentsNginxByAnotherName(t *testing.T) {
+	c := newPlain(t)
+	tun := c.gated(t, nil)
+	for _, host := range []string{"apps.corp:8443", "localhost:8888", strings.Split(c.url, "/")[2]} {
+		req, err := http.NewRequest(http.MethodPost, c.url+".well-known/taipy-tunnel", strings.NewReader("token="+tokenOf(tun)))
+		must(t, err)
+		req.Host = host
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		req.Header.Set("Origin", "http://"+host)
+		resp, err := http.DefaultClient.Do(req)
+		must(t, err)
+		if _ = resp.Body.Close(); resp.StatusCode != http.StatusNoContent {
+			t.Errorf("%s: %s", host, resp.Status)
+		}
+	}
+	compat.Row(t, "servers", "nginx as docs/proxy.md has it, opened by another name and port than the URL has", compat.Taken)
 }

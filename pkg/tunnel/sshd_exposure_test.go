@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/compat"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/tunnel"
 )
@@ -44,6 +45,7 @@ func TestSlotThatTheNetworkReaches(t *testing.T) {
 		if got := c.past(""); got != "" {
 			t.Errorf("%s: a visitor past nginx gets %q", name, got)
 		}
+		compat.Row(t, "servers", map[string]string{"public": `GatewayPorts yes, with access="public"`, "raw": "GatewayPorts yes, with raw=True"}[name], compat.Outcome(err))
 	}
 	tun := c.gated(t, nil)
 	for deadline := time.Now().Add(10 * time.Second); !strings.Contains(c.log.String(), "comes past nginx"); time.Sleep(time.Millisecond) {
@@ -58,9 +60,11 @@ func TestSlotThatTheNetworkReaches(t *testing.T) {
 	if !row.OK || !row.Warn || !strings.Contains(row.Seen, fmt.Sprint(c.port)) || !strings.Contains(row.Hint.String(), "GatewayPorts no") {
 		t.Errorf("%+v", row)
 	}
-	if s := tun.Status(); s.State != tunnel.Up || s.Requests != 1 || s.Warning == nil || s.Warning.Error() != "forward: "+row.Seen {
-		t.Errorf("%+v", s)
+	s := tun.Status()
+	if s.State != tunnel.Up || s.Requests != 1 || s.Warning == nil || s.Warning.Error() != "forward: "+row.Seen {
+		t.Fatalf("%+v", s)
 	}
+	compat.Row(t, "servers", "GatewayPorts yes, where visitors need the link", compat.Taken+": with a warning: "+s.Warning.Error())
 }
 
 // What sshd binds as it was asked to is not complained about, whatever account it is; where the account may not look, that is
@@ -81,6 +85,7 @@ func TestSlotThatTheNetworkDoesNotReach(t *testing.T) {
 		if strings.Contains(c.log.String(), "comes past nginx") {
 			t.Errorf("%s: warned about", config)
 		}
+		compat.Row(t, "servers", config, compat.Taken)
 		_ = tun.Close()
 	}
 }

@@ -5,15 +5,18 @@
 package tunnel_test
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/compat"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/leak"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/tunnel"
@@ -113,6 +116,21 @@ func TestServerWithoutForwarding(t *testing.T) {
 	if e := tunnel.AsError(err); !errors.Is(err, tunnel.ErrForward) || !e.Permanent || !strings.Contains(e.Error(), "does not know port forwarding") || !strings.Contains(e.Error(), "tinyssh") {
 		t.Errorf("%v", err)
 	}
+	compat.Row(t, "servers", "TinySSH", compat.Outcome(err))
+}
+
+// program is what a server says it is: "OpenSSH 9.2".
+func program(t *testing.T, addr string) string {
+	conn, err := net.Dial("tcp", addr)
+	must(t, err)
+	defer conn.Close()
+	said, err := bufio.NewReader(conn).ReadString('\n')
+	must(t, err)
+	found := regexp.MustCompile(`^SSH-2\.0-(\w+)_([\d.]+)`).FindStringSubmatch(said)
+	if found == nil {
+		t.Fatalf("says %q", said)
+	}
+	return found[1] + " " + found[2]
 }
 
 // permit has the key listen on one address alone; %d is the slot's port.
@@ -180,6 +198,11 @@ func TestServersAndAccounts(t *testing.T) {
 				}
 				defer func() { _ = tun.Close() }()
 				wantBody(t, c.url, "hello")
+				tried := row.name
+				if tried == "OpenSSH of this machine" || tried == "Dropbear" {
+					tried = program(t, c.Addr())
+				}
+				compat.Row(t, row.group, tried, compat.Taken)
 				return
 			}
 			if err == nil {
@@ -194,6 +217,7 @@ func TestServersAndAccounts(t *testing.T) {
 			if row.not != "" && strings.Contains(said, row.not) {
 				t.Errorf("%q is not the cause: %s", row.not, said)
 			}
+			compat.Row(t, row.group, row.name, compat.Outcome(err))
 		})
 	}
 }
