@@ -150,7 +150,7 @@ def test_app(name: str, proxy: Proxy, tmp_path: pathlib.Path, compat: Row) -> No
 
 
 @pytest.mark.parametrize("code", [DASH_OBJECT, GRADIO_OBJECT], ids=["dash", "gradio"])
-def test_object(code: str, proxy: Proxy, tmp_path: pathlib.Path) -> None:
+def test_object(code: str, proxy: Proxy, tmp_path: pathlib.Path, compat: Row) -> None:
     told = (
         "import taipy_tunnel\n"
         + filled(code, proxy)
@@ -169,13 +169,14 @@ def test_object(code: str, proxy: Proxy, tmp_path: pathlib.Path) -> None:
             assert process.stdout is not None
             url = next(line for line in process.stdout if "#token=" in line).strip()
             with Browser() as browser:
-                title = "Dash sells" if "dash" in code else "Gradio sells"
-                browser.open(url).wait_text("h1", title, timeout=60)
+                framework = "Dash" if "dash" in code else "Gradio"
+                browser.open(url).wait_text("h1", f"{framework} sells", timeout=60)
         finally:
             process.kill()
+    compat("apps", f"{framework} {importlib.metadata.version(framework.lower())}, expose(app)", TAKEN)
 
 
-def test_streamlit_within_its_app(proxy: Proxy, tmp_path: pathlib.Path) -> None:
+def test_streamlit_within_its_app(proxy: Proxy, tmp_path: pathlib.Path, compat: Row) -> None:
     app, port = APPS["streamlit"], processes.free_port()
     (tmp_path / "app.py").write_text(filled(STREAMLIT_OBJECT, proxy))
     argv = [sys.executable, *(part.replace("%d", str(port)) for part in app.argv)]
@@ -183,6 +184,7 @@ def test_streamlit_within_its_app(proxy: Proxy, tmp_path: pathlib.Path) -> None:
         page = browser.open(f"http://{address}/")
         page.wait_text("code", "#token=", timeout=60, exactly=False)
         browser.open(page.evaluate("document.querySelector('code').innerText")).wait_text("h1", app.title, timeout=60)
+    compat("apps", f"Streamlit {importlib.metadata.version('streamlit')}, expose(streamlit) in its script", TAKEN)
 
 
 def filled(code: str, proxy: Proxy) -> str:

@@ -69,6 +69,14 @@ def app() -> Iterator[str]:
         yield address
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where rows are wanted, those that note none are left out."""
+    if rows.WANTED:
+        none = [item for item in items if "compat" not in getattr(item, "fixturenames", ())]
+        config.hook.pytest_deselected(items=none)
+        items[:] = [item for item in items if item not in none]
+
+
 @pytest.fixture
 def compat() -> rows.Row:
     """Notes a row of docs/compatibility.md; called last, so that what has failed is not noted."""

@@ -22,6 +22,7 @@ import taipy_tunnel
 import uvicorn
 import werkzeug.serving
 from chain.apps import web_app
+from chain.compat import TAKEN, Row
 from chain.proxy import Proxy
 from chain.testing import arguments, eventually
 from chain.visits import visit
@@ -48,14 +49,17 @@ ADDRESSES = {
 
 
 @pytest.mark.parametrize("given", ADDRESSES)
-def test_addresses_as_frameworks_print_them(given: object) -> None:
+def test_addresses_as_frameworks_print_them(given: object, compat: Row) -> None:
     assert App(given).address() == ADDRESSES[given]  # type: ignore[index]
+    said = f"expose({given!r})".replace("'", '"')
+    compat("apps", said, f"taken: the app at {ADDRESSES[given]}")  # type: ignore[index]
 
 
-def test_an_app_that_speaks_tls_is_told() -> None:
+def test_an_app_that_speaks_tls_is_told(compat: Row) -> None:
     with pytest.raises(ConfigError, match="https address") as raised:
         App("https://127.0.0.1:8443")
     assert "without its certificate" in raised.value.hint
+    compat("apps", 'expose("https://127.0.0.1:8443")', raised.value)
 
 
 @contextlib.contextmanager
@@ -127,7 +131,7 @@ SERVED: dict[str, tuple[Callable[[], Any], Callable[[Any], Any], Callable[[Any],
 
 
 @pytest.mark.parametrize("name", SERVED)
-def test_the_object_of_an_app_is_found(name: str, proxy: Proxy) -> None:
+def test_the_object_of_an_app_is_found(name: str, proxy: Proxy, compat: Row) -> None:
     make, served, server, says = SERVED[name]
     app = make()
     tunnel = taipy_tunnel.expose(app, **arguments(proxy))
@@ -140,6 +144,8 @@ def test_the_object_of_an_app_is_found(name: str, proxy: Proxy) -> None:
     with server(served(app)):  # on another port
         assert tunnel.wait_ready(10)
         assert tunnel.status.target != first
+    if name != "Dash":  # compat_apps.py has the real one
+        compat("apps", f"{name}, expose(app)", TAKEN)
 
 
 @pytest.mark.parametrize("given", [flask.Flask, flask_app, print, flask_app().run, object(), 1.5, [5000]])
@@ -196,7 +202,7 @@ def test_an_object_that_computes_its_class_does_no_harm() -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
-def test_a_port_is_that_of_either_loopback(host: str, proxy: Proxy) -> None:
+def test_a_port_is_that_of_either_loopback(host: str, proxy: Proxy, compat: Row) -> None:
     class Server(http.server.ThreadingHTTPServer):
         address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
 
@@ -214,9 +220,10 @@ def test_a_port_is_that_of_either_loopback(host: str, proxy: Proxy) -> None:
         assert tunnel.wait_ready(10)
         assert visit(tunnel.url) == ""
         tunnel.close(0)
+    compat("apps", f"expose(PORT) of an app that listens on {host} alone", TAKEN)
 
 
-def test_an_app_of_this_process_is_proposed(proxy: Proxy) -> None:
+def test_an_app_of_this_process_is_proposed(proxy: Proxy, compat: Row) -> None:
     tunnel = taipy_tunnel.expose(**arguments(proxy))
     with web_app("hello") as address:
         port = address.rpartition(":")[2]
@@ -229,9 +236,15 @@ def test_an_app_of_this_process_is_proposed(proxy: Proxy) -> None:
         assert tunnel.wait_ready(10)
         assert "To show it" not in str(tunnel)
         tunnel.close(0)
+    said = said.replace(port, "PORT")
+    compat(
+        "apps",
+        "an app of another framework in the notebook's own process, expose()",
+        f"taken: it waits, and says: {said}",
+    )
 
 
-def test_an_app_of_another_process_is_proposed() -> None:
+def test_an_app_of_another_process_is_proposed(compat: Row) -> None:
     argv = [sys.executable, "-u", "-m", "http.server", "--bind", "127.0.0.1", "0"]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, stderr=subprocess.DEVNULL) as process:
         try:
@@ -242,6 +255,9 @@ def test_an_app_of_another_process_is_proposed() -> None:
             assert f"in process {process.pid} (python" in found[0]
             assert "which this one has started" in found[0]
             assert [line for line in proposals(f"localhost:{port}") if f"expose({port})" in line] == []
+            said = found[0].replace(port, "PORT").replace(f"process {process.pid}", "process N")
+            name = "an app that a program runs which the notebook has started, expose()"
+            compat("apps", name, f"taken: it waits, and says: {said}")
         finally:
             process.kill()
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import taipy_tunnel
 from chain import databricks, processes
+from chain.compat import TAKEN, Row
 from chain.databricks import BROKEN, MODES, SCOPE, SENTENCE, STRAY, Workspace
 from chain.notebook import Cell, Notebook
 from chain.proxy import Proxy
@@ -176,7 +177,7 @@ def test_forms(mode: str, notebook: MakeNotebook, workspace: Workspace, proxy: P
 
 
 @pytest.mark.parametrize("mode", ["serverless", "bare"])
-def test_a_key_by_the_name_of_its_secret(mode: str, notebook: MakeNotebook, workspace: Workspace) -> None:
+def test_a_key_by_the_name_of_its_secret(mode: str, notebook: MakeNotebook, workspace: Workspace, compat: Row) -> None:
     workspace.secrets["team.keys"] = {"login": workspace.secrets[SCOPE].pop("key")}
     with notebook(mode, workspace) as cells:
         cells.run("import taipy_tunnel; tunnel = taipy_tunnel.expose(key='secret:team.keys/login')").ok()
@@ -190,6 +191,8 @@ def test_a_key_by_the_name_of_its_secret(mode: str, notebook: MakeNotebook, work
         assert "'nobody'" in failure(cells, "taipy_tunnel.expose(key='secret:team.keys/nobody')")[1]
         kind, words = failure(cells, "taipy_tunnel.expose(key='secret:hunter2')")
         assert (kind, "hunter2" in words) == ("ConfigError", False)
+    for spelling in ("secret:scope/name", "{{secrets/scope/name}}", "secret://scope/name"):
+        compat("keys", f'key="{spelling}", of a secret scope of Databricks', TAKEN)
 
 
 def test_a_token_is_asked_for_at_each_use(notebook: MakeNotebook, workspace: Workspace) -> None:

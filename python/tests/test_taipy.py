@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 from chain import processes
+from chain.compat import TAKEN, Row
 from chain.notebook import Notebook
 from chain.proxy import Proxy
 from chain.testing import arguments, eventually
@@ -123,7 +124,7 @@ def test_restarting_the_kernel_frees_the_slot(notebook: Notebook, proxy: Proxy) 
     assert title(proxy.url) == "after"
 
 
-def test_a_server_that_died_at_bind_is_told(notebook: Notebook, proxy: Proxy) -> None:
+def test_a_server_that_died_at_bind_is_told(notebook: Notebook, proxy: Proxy, compat: Row) -> None:
     """Taipy draws the port of its real server by chance, and its thread dies if that is taken."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         notebook.run(
@@ -138,9 +139,10 @@ def test_a_server_that_died_at_bind_is_told(notebook: Notebook, proxy: Proxy) ->
         assert "run the app's cell again" in error.evalue
     notebook.run(f"_Server._get_random_port = draw\ngui = start('alive', {A})\ntaipy_tunnel.expose()").ok()
     assert title(proxy.url) == "alive"
+    compat("apps", "Taipy, whose own server found its port taken", refusal(error.evalue))
 
 
-def test_an_app_that_its_owner_stopped_is_no_app_yet(notebook: Notebook, proxy: Proxy) -> None:
+def test_an_app_that_its_owner_stopped_is_no_app_yet(notebook: Notebook, proxy: Proxy, compat: Row) -> None:
     port = int(notebook.run(f"gui = start('app', {A})\ngui._server._port").ok().text)
     eventually(lambda: processes.listening(port))
     notebook.run("gui.stop()").ok()
@@ -149,18 +151,20 @@ def test_an_app_that_its_owner_stopped_is_no_app_yet(notebook: Notebook, proxy: 
     notebook.run(f"gui = start('again', {A})").ok()
     notebook.run("tunnel.wait_ready(20)").ok()
     assert title(proxy.url) == "again"
+    compat("apps", "Taipy, after gui.stop()", "taken: expose() waits for the next gui.run()")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.2", "0.0.0.0", "localhost"])
-def test_the_address_on_which_it_listens(notebook: Notebook, proxy: Proxy, host: str) -> None:
+def test_the_address_on_which_it_listens(notebook: Notebook, proxy: Proxy, host: str, compat: Row) -> None:
     notebook.run(
         f"gui = Gui('# here')\ngui.run(title='here', port={A}, host={host!r})\ntunnel = taipy_tunnel.expose()"
     ).ok()
     assert notebook.run("tunnel.wait_ready(20)").ok().text == "True"
     assert title(proxy.url) == "here"
+    compat("apps", f'Taipy, gui.run(host="{host}")', TAKEN)
 
 
-def test_a_mode_that_its_server_refuses_is_no_port_that_was_taken(notebook: Notebook) -> None:
+def test_a_mode_that_its_server_refuses_is_no_port_that_was_taken(notebook: Notebook, compat: Row) -> None:
     notebook.run(f"gui = Gui('# x')\ngui.run(port={A}, async_mode='threading')\ngui._server._thread.join(10)").ok()
     error = notebook.run("taipy_tunnel.expose()").error
     assert error is not None
@@ -168,9 +172,10 @@ def test_a_mode_that_its_server_refuses_is_no_port_that_was_taken(notebook: Note
     assert "thread of Taipy's server has ended" in error.evalue
     assert "port was taken" not in error.evalue.split("\n")[0]
     assert "below the cell that started it" in error.evalue
+    compat("apps", 'Taipy, gui.run(async_mode="threading")', refusal(error.evalue))
 
 
-def test_an_app_whose_cell_has_failed_is_told(notebook: Notebook) -> None:
+def test_an_app_whose_cell_has_failed_is_told(notebook: Notebook, compat: Row) -> None:
     failed = notebook.run(f"gui = Gui('# x')\ngui.run(port={A}, debug=True)").error
     assert failed is not None
     assert failed.ename == "ConnectionError"
@@ -178,9 +183,10 @@ def test_an_app_whose_cell_has_failed_is_told(notebook: Notebook) -> None:
     assert error is not None
     assert error.ename == "AppNotFoundError"
     assert "server was not started" in error.evalue
+    compat("apps", "Taipy, gui.run(debug=True), whose cell fails", refusal(error.evalue))
 
 
-def test_a_server_of_ones_own_is_proposed(notebook: Notebook, proxy: Proxy) -> None:
+def test_a_server_of_ones_own_is_proposed(notebook: Notebook, proxy: Proxy, compat: Row) -> None:
     notebook.run(
         "import threading, werkzeug.serving\n"
         f"gui = Gui('# own')\napp = gui.run(title='own', run_server=False, port={A})\n"
@@ -196,9 +202,12 @@ def test_a_server_of_ones_own_is_proposed(notebook: Notebook, proxy: Proxy) -> N
     # The object says the same.
     assert notebook.run("tunnel = taipy_tunnel.expose(app)\ntunnel.status.target").ok().text == f"'127.0.0.1:{A}'"
     assert title(proxy.url) == "own"
+    name = "Taipy, gui.run(run_server=False) with a server of one's own"
+    compat("apps", f"{name}, expose()", f"taken: it waits, and says: {said.replace(str(A), 'PORT')}")
+    compat("apps", f"{name}, expose(app)", TAKEN)
 
 
-def test_rest_alone(notebook: Notebook, proxy: Proxy) -> None:
+def test_rest_alone(notebook: Notebook, proxy: Proxy, compat: Row) -> None:
     """It blocks its cell and is in no registry; port 5000 is its, if this very process listens there."""
     with socket.create_server(("127.0.0.1", 5000)):
         waiting = notebook.run("from taipy import Rest\ntunnel = taipy_tunnel.expose()\ntunnel.state").ok()
@@ -207,6 +216,12 @@ def test_rest_alone(notebook: Notebook, proxy: Proxy) -> None:
     eventually(lambda: answers(proxy.url + "api/v1/scenarios/"), 30)
     notebook.interrupt()
     running.wait()
+    compat("apps", "Taipy, Rest().run()", TAKEN)
+
+
+def refusal(said: str) -> str:
+    """What an error says, without its hint."""
+    return "refused: " + said.split("\n", 1)[0]
 
 
 def answers(url: str) -> bool:
