@@ -299,12 +299,10 @@ test_python() {
 	"$NOTEBOOK/bin/pytest" -c python/pyproject.toml "$@"
 }
 
-# roots [attacks]: two Debians that nothing was done to. They are entered by way of an overlay and stay
-# as they are, so all checkouts share them.
-roots() {
-	local release dir roots=() attacks=
-	need_languages
-	[ "$(id -u)" = 0 ] || die "roots are made, and entered, as root"
+# debians: two that nothing was done to, which TAIPY_TUNNEL_ROOTS names. They are entered by way of an overlay and stay
+# as they are, so all checkouts share them. Where they cannot be entered it names none.
+debians() {
+	local release dir roots=()
 	need debootstrap=debootstrap unshare=util-linux ip=iproute2 ssh-keygen=openssh-client sshd=openssh-server
 	if [ "${CI:-}" != true ] && ! unshare --mount --pid --fork --net true 2>/dev/null; then
 		say "no fresh Debians: this machine gives its root no namespaces (a container?)" && return
@@ -319,14 +317,25 @@ roots() {
 		fi
 		roots+=("$dir")
 	done
+	TAIPY_TUNNEL_ROOTS=$(IFS=: && echo "${roots[*]}")
+	export TAIPY_TUNNEL_ROOTS
+}
+
+# roots [attacks]
+roots() {
+	local attacks=
+	need_languages
+	[ "$(id -u)" = 0 ] || die "roots are made, and entered, as root"
+	debians
+	[ -n "${TAIPY_TUNNEL_ROOTS:-}" ] || return 0
 	if [ "${1:-}" = attacks ]; then
 		attacks=$PWD/.venv/attacks.test
 		CGO_ENABLED=0 go test -c -o "$attacks" ./pkg/proxyhost/attacks
 	fi
 	say "OpenSSH 10"
-	TAIPY_TUNNEL_ROOTS=$(IFS=: && echo "${roots[*]}") go test -count=1 -run '^(TestServersAndAccounts|TestTakenFromAFrozenTunnel)$/.*OpenSSH_10' ./pkg/tunnel ./pkg/lease
-	say "the script in ${roots[*]}"
-	CI=true TAIPY_TUNNEL_ATTACKS=$attacks TAIPY_TUNNEL_ROOTS=$(IFS=: && echo "${roots[*]}") go test -count=1 -tags roots -run TestRoots ./pkg/internal/roottest
+	go test -count=1 -run '^(TestServersAndAccounts|TestTakenFromAFrozenTunnel)$/.*OpenSSH_10' ./pkg/tunnel ./pkg/lease
+	say "the script in ${TAIPY_TUNNEL_ROOTS//:/ }"
+	CI=true TAIPY_TUNNEL_ATTACKS=$attacks go test -count=1 -tags roots -run TestRoots ./pkg/internal/roottest
 }
 
 # compat: other versions of Taipy, and other Pythons (in PATH, or pyenv's).
@@ -387,21 +396,21 @@ frameworks() {
 	say "${pins[*]}"
 }
 
-# compat_table: what the tests note that call compat.Row, or have the fixture of this name.
+# compat_table: what the tests note that call compat.Row, or have the fixture of this name. As root the Debian of OpenSSH
+# 10 is among the servers.
 compat_table() {
 	local go python tests
 	notebook
 	frameworks
+	[ "$(id -u)" != 0 ] || debians
 	rm -f .venv/rows
 	export TAIPY_TUNNEL_COMPAT=$PWD/.venv/rows
 	mapfile -t go < <(grep -rl --include='*_test.go' '\bcompat\.Row(' pkg cshared)
 	mapfile -t python < <(grep -rlE 'compat: (compat\.)?Row\b' python/tests/test_*.py)
 	say "what people have"
-	if [ ${#go[@]} -gt 0 ]; then
-		tests=$(grep -hoE '^func Test\w+' "${go[@]}" | sed 's/^func //' | paste -sd '|')
-		printf './%s\n' "${go[@]%/*}" | sort -u | xargs go test -count=1 -timeout 30m -run "^($tests)\$"
-	fi
-	[ ${#python[@]} = 0 ] || "$NOTEBOOK/bin/pytest" -c python/pyproject.toml "${python[@]}"
+	tests=$(awk '/^func Test/ { test = $2; sub(/\(.*/, "", test) } /^}/ { test = "" } test && /compat\.Row\(/ { print test }' "${go[@]}" | sort -u | paste -sd '|')
+	printf './%s\n' "${go[@]%/*}" | sort -u | xargs go test -count=1 -timeout 30m -run "^($tests)\$"
+	"$NOTEBOOK/bin/pytest" -c python/pyproject.toml --numprocesses 3 --dist worksteal "${python[@]}"
 	.venv/apps/bin/pytest -c python/pyproject.toml python/tests/compat_apps.py
 	go test -count=1 -run TestWrite ./pkg/internal/compat -write "$TAIPY_TUNNEL_COMPAT"
 }
