@@ -74,14 +74,14 @@ func TestNoMarksIsLearnt(t *testing.T) {
 		options sshdtest.Options
 		says    string
 	}{
-		"no session":             {sshdtest.Options{Config: []string{"MaxSessions 0"}}, "runs no commands"},
-		"one session":            {sshdtest.Options{Config: []string{"MaxSessions 1"}}, "runs no commands"},
-		"SFTP alone":             {sshdtest.Options{Config: []string{"ForceCommand internal-sftp"}}, "runs no commands"},
-		"Dropbear":               {sshdtest.Options{Dropbear: true}, "is not this account's"},
-		"git-shell":              {sshdtest.Options{Shell: "/usr/bin/git-shell"}, "unrecognized command"},
-		"rbash":                  {sshdtest.Options{Shell: "/bin/rbash"}, "restricted"},
-		"nologin":                {sshdtest.Options{Shell: "/usr/sbin/nologin"}, "not available"},
-		"a ps that shows nobody": {sshdtest.Options{Shell: "/bin/sh", InPlace: map[string]string{"/usr/bin/ps": "/bin/true"}}, "do not show"},
+		"MaxSessions 0":              {sshdtest.Options{Config: []string{"MaxSessions 0"}}, "runs no commands"},
+		"MaxSessions 1":              {sshdtest.Options{Config: []string{"MaxSessions 1"}}, "runs no commands"},
+		"ForceCommand internal-sftp": {sshdtest.Options{Config: []string{"ForceCommand internal-sftp"}}, "runs no commands"},
+		"Dropbear":                   {sshdtest.Options{Dropbear: true}, "is not this account's"},
+		"git-shell":                  {sshdtest.Options{Shell: "/usr/bin/git-shell"}, "unrecognized command"},
+		"rbash":                      {sshdtest.Options{Shell: "/bin/rbash"}, "restricted"},
+		"nologin":                    {sshdtest.Options{Shell: "/usr/sbin/nologin"}, "not available"},
+		"a ps that shows nobody":     {sshdtest.Options{Shell: "/bin/sh", InPlace: map[string]string{"/usr/bin/ps": "/bin/true"}}, "do not show"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -26,6 +26,7 @@ var varying = []struct {
 	{regexp.MustCompile(`SHA256:[A-Za-z0-9+/]{43}=?`), "SHA256:…"},
 	{regexp.MustCompile(`(:|\bport )[1-9]\d{4}\b`), "${1}PORT"}, // those of five digits are the test machines'
 	{regexp.MustCompile(`"(SSH-2\.0-[^" ]+) [^"]*"`), `"$1"`},   // TinySSH draws by lot what it says after its version
+	{regexp.MustCompile(`\b[A-Z2-7]{26}\b`), "…"},               // crypto/rand.Text
 	{regexp.MustCompile(` \((?:gave up )?after [^)]*\)`), ""},
 	{regexp.MustCompile(`\b(after|within) \d+(?:\.\d+)? ?(?:ms|s)\b`), "$1 … s"},
 	{regexp.MustCompile(`\b(pid|process) \d+\b`), "$1 N"},
