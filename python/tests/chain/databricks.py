@@ -70,8 +70,9 @@ class Workspace(fake.Workspace):
 
     @property
     def rest(self) -> list[str]:
-        """The paths by which the workspace was asked, without "/api/"."""
-        return [r.path.removeprefix("/api/") for r in self.asked() if not r.path.startswith(DRIVER)]
+        """The paths by which the workspace was asked, without "/api/". A look for apps that are near asks for "/"."""
+        asked = (r.path for r in self.asked() if not r.path.startswith(DRIVER))
+        return [path.removeprefix("/api/") for path in asked if path.startswith("/api/")]
 
     @property
     def gets(self) -> list[str]:
