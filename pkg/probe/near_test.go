@@ -19,6 +19,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/missing"
 )
 
 func spawn(f func()) bool { go f(); return true }
@@ -36,7 +38,7 @@ func nearAt(found []Near, port int) *Near {
 func portOf(t *testing.T, l net.Listener, err error) int {
 	t.Helper()
 	if err != nil {
-		t.Skip(err)
+		missing.Skip(t, "%v", err)
 	}
 	return l.Addr().(*net.TCPAddr).Port
 }
@@ -118,7 +120,7 @@ func serving(t *testing.T, argv ...string) int {
 	t.Helper()
 	python, err := exec.LookPath("python3")
 	if err != nil {
-		t.Skip(err)
+		missing.Skip(t, "%v", err)
 	}
 	dir := t.TempDir()
 	script := filepath.Join(dir, "app.py")

@@ -45,8 +45,8 @@ func replaced(doc any, n int, value any) (any, bool) {
 	return out, n < 0
 }
 
-// missing are the fields of a type that a document does not have.
-func missing(of reflect.Type, doc, path string) (names []string) {
+// absent are the fields of a type that a document does not have.
+func absent(of reflect.Type, doc, path string) (names []string) {
 	for of.Kind() == reflect.Pointer || of.Kind() == reflect.Slice {
 		of = of.Elem()
 	}
@@ -58,7 +58,7 @@ func missing(of reflect.Type, doc, path string) (names []string) {
 		if !strings.Contains(doc, `"`+name+`"`) {
 			names = append(names, path+"."+name)
 		}
-		names = append(names, missing(of.Field(i).Type, doc, path+"."+name)...)
+		names = append(names, absent(of.Field(i).Type, doc, path+"."+name)...)
 	}
 	return names
 }
@@ -73,7 +73,7 @@ func TestNoArgumentIsEchoed(t *testing.T) {
 	if _, err := proxyhost.Script(h); err != nil {
 		t.Fatal(err)
 	}
-	if names := missing(reflect.TypeFor[proxyhost.Host](), string(text), ""); names != nil {
+	if names := absent(reflect.TypeFor[proxyhost.Host](), string(text), ""); names != nil {
 		t.Fatalf("the document has no %s", names)
 	}
 	var doc any

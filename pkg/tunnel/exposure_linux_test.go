@@ -14,6 +14,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/missing"
 )
 
 // Where the account may open no connection from the proxy, this machine asks the port itself.
@@ -81,10 +83,7 @@ func address(t *testing.T) string {
 			return ip.String()
 		}
 	}
-	if os.Getenv("CI") == "true" {
-		t.Fatal("this machine has no address but its loopback")
-	}
-	t.Skip("this machine has no address but its loopback")
+	missing.Skip(t, "this machine has no address but its loopback")
 	return ""
 }
 

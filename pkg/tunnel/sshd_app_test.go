@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/compat"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/missing"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/tunnel"
 )
@@ -26,7 +27,7 @@ func listening(t *testing.T, addr string, tls bool) *httptest.Server {
 	t.Helper()
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
-		t.Skipf("%s: %v", addr, err)
+		missing.Skip(t, "%s: %v", addr, err)
 	}
 	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") }))
 	_ = s.Listener.Close()

@@ -18,6 +18,7 @@ import (
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/compat"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/leak"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/missing"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/tunnel"
 )
@@ -159,7 +160,7 @@ func groupWritable(t *testing.T, c *chain, _ *tunnel.Config) {
 func undescribed(t *testing.T, c *chain, cfg *tunnel.Config) {
 	l, err := net.Listen("tcp", "127.0.0.1:8080")
 	if err != nil {
-		t.Skip("this machine's port 8080 is taken")
+		missing.Skip(t, "this machine's port 8080 is taken")
 	}
 	_ = l.Close()
 	c.url = front(t, 8080)

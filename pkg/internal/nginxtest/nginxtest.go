@@ -21,6 +21,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/missing"
 )
 
 const readyTimeout = 20 * time.Second
@@ -94,7 +96,7 @@ func Start(t testing.TB, http string, ports ...int) *Server {
 	nginx, err := exec.LookPath("nginx")
 	if err != nil {
 		if nginx, err = exec.LookPath("/usr/sbin/nginx"); err != nil {
-			missing(t)
+			missing.Skip(t, "no nginx is installed")
 		}
 	}
 	dir, err := os.MkdirTemp("", "nginxtest-")
@@ -120,14 +122,6 @@ func Start(t testing.TB, http string, ports ...int) *Server {
 	})
 	s.Again()
 	return s
-}
-
-func missing(t testing.TB) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatal("no nginx is installed")
-	}
-	t.Skip("no nginx is installed")
 }
 
 func must(t testing.TB, err error) {

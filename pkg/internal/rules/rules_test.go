@@ -24,8 +24,9 @@ var may = map[string][]string{
 	"pkg/internal/compat":     {},
 	"pkg/internal/leak":       {},
 	"pkg/internal/rules":      {},
-	"pkg/internal/sshdtest":   {"golang.org/x/crypto/ssh"},
-	"pkg/internal/nginxtest":  {},
+	"pkg/internal/sshdtest":   {"pkg/internal/missing", "golang.org/x/crypto/ssh"},
+	"pkg/internal/missing":    {},
+	"pkg/internal/nginxtest":  {"pkg/internal/missing"},
 	"pkg/internal/proxytest":  {"pkg/internal/leak", "pkg/internal/nginxtest", "pkg/internal/sshdtest", "pkg/proxyhost"},
 	"pkg/internal/pump":       {},
 	"pkg/internal/relay":      {"golang.org/x/sys/unix"},
@@ -56,7 +57,7 @@ var may = map[string][]string{
 }
 
 // forTests are packages that only tests import.
-var forTests = []string{"pkg/internal/sshdtest", "pkg/internal/nginxtest", "pkg/internal/proxytest", "pkg/internal/relay", "pkg/internal/leak", "pkg/internal/secrettest", "pkg/internal/compat"}
+var forTests = []string{"pkg/internal/sshdtest", "pkg/internal/nginxtest", "pkg/internal/proxytest", "pkg/internal/relay", "pkg/internal/leak", "pkg/internal/secrettest", "pkg/internal/compat", "pkg/internal/missing"}
 
 func TestImportsPointOneWay(t *testing.T) {
 	for _, s := range sources(t) {

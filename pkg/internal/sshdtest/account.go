@@ -13,6 +13,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/missing"
 )
 
 // The account of Options.Shell, Home, Account and Shadow. This machine does not have it: the server sees files of its own
@@ -37,10 +39,10 @@ func (s *Server) account(o Options) {
 		return
 	}
 	if _, err := os.Stat(o.Shell); o.Shell != "" && err != nil {
-		missing(s.t, "no "+o.Shell+" is installed")
+		missing.Skip(s.t, "no %s is installed", o.Shell)
 	}
 	if os.Getuid() != 0 || exec.Command("unshare", "--mount", "true").Run() != nil {
-		missing(s.t, "an account of the server's own needs root and namespaces")
+		missing.Skip(s.t, "an account of the server's own needs root and namespaces")
 	}
 	if o.Root != "" {
 		s.inRoot(o.Root)
@@ -117,7 +119,7 @@ func (s *Server) dropbear(o *Options) {
 	s.t.Helper()
 	convert, err := exec.LookPath("dropbearconvert")
 	if err != nil {
-		missing(s.t, "no dropbear is installed (Debian: dropbear-bin)")
+		missing.Skip(s.t, "no dropbear is installed (Debian: dropbear-bin)")
 	}
 	key := filepath.Join(s.dir, "host_dropbear")
 	if said, err := exec.Command(convert, "openssh", "dropbear", filepath.Join(s.dir, "host_"+hostKeyKinds(*o)[0]), key).CombinedOutput(); err != nil {
@@ -144,7 +146,7 @@ func (s *Server) busyBox() map[string]string {
 	s.t.Helper()
 	busybox, err := exec.LookPath("busybox")
 	if err != nil {
-		missing(s.t, "no busybox is installed (Debian: busybox)")
+		missing.Skip(s.t, "no busybox is installed (Debian: busybox)")
 	}
 	places := map[string]string{}
 	for _, name := range []string{"sh", "ps", "id", "date", "sed", "tr", "cut", "kill", "sleep", "env", "cat", "grep"} {

@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/missing"
 )
 
 // Egress is a running program by way of which connections leave a network, or enter one: a proxy, or
@@ -59,7 +61,7 @@ func StartTLS(t testing.TB, cert Certificate, to string) *Egress {
 	path := daemon(t, "nginx", "nginx-light")
 	module := "/usr/lib/nginx/modules/ngx_stream_module.so"
 	if _, err := os.Stat(module); err != nil {
-		missing(t, "nginx has no stream module (Debian: libnginx-mod-stream)")
+		missing.Skip(t, "nginx has no stream module (Debian: libnginx-mod-stream)")
 	}
 	return startEgress(t, func(e *Egress) []string {
 		e.write("cert.pem", cert.Chain)
@@ -90,7 +92,7 @@ func daemon(t testing.TB, name, pkg string) string {
 			return filepath.Join(dir, name)
 		}
 	}
-	missing(t, "no "+name+" is installed (Debian: "+pkg+")")
+	missing.Skip(t, "no %s is installed (Debian: %s)", name, pkg)
 	return ""
 }
 

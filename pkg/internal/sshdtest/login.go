@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/missing"
 )
 
 // NewKey makes a private key that no server knows, its public half beside it, and returns its path.
@@ -95,7 +97,7 @@ func program(t testing.TB, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
 	if err != nil {
-		missing(t, "no "+name+" is installed (Debian: openssh-client)")
+		missing.Skip(t, "no %s is installed (Debian: openssh-client)", name)
 	}
 	return path
 }

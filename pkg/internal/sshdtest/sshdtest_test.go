@@ -16,6 +16,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/leak"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/missing"
 )
 
 func login(t *testing.T, s *Server) *ssh.Client {
@@ -116,7 +117,7 @@ func TestProcessesHaveTheirOwnPorts(t *testing.T) {
 	for range 5 { // as five more processes would
 		first, claim := claimPorts()
 		if claim == nil {
-			missing(t, "more processes run than there are ports for")
+			missing.Skip(t, "more processes run than there are ports for")
 		}
 		defer func() { _ = claim.Close() }()
 		if begins[first] {

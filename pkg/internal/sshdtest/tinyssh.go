@@ -15,6 +15,8 @@ import (
 	"testing"
 
 	"golang.org/x/crypto/ssh"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/missing"
 )
 
 // StartTinySSH starts a TinySSH, which forwards no ports, with an account of its own. Of the Server's methods those that
@@ -24,7 +26,7 @@ func StartTinySSH(t testing.TB) *Server {
 	s := &Server{t: t, Host: "127.0.0.1", Port: FreePort(), dir: directory(t)}
 	t.Cleanup(func() { _ = os.RemoveAll(s.dir) })
 	if _, err := exec.LookPath("tinysshd"); err != nil {
-		missing(t, "no tinysshd is installed (Debian: tinysshd)")
+		missing.Skip(t, "no tinysshd is installed (Debian: tinysshd)")
 	}
 	s.keys(Options{})
 	keys := filepath.Join(s.dir, "keys")
