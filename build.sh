@@ -412,7 +412,7 @@ compat_table() {
 	printf './%s\n' "${go[@]%/*}" | sort -u | xargs go test -count=1 -timeout 30m -run "^($tests)\$"
 	"$NOTEBOOK/bin/pytest" -c python/pyproject.toml --numprocesses 3 --dist worksteal "${python[@]}"
 	.venv/apps/bin/pytest -c python/pyproject.toml python/tests/compat_apps.py
-	go test -count=1 -run TestWrite ./pkg/internal/compat -write "$TAIPY_TUNNEL_COMPAT"
+	go test -count=1 ./pkg/internal/compat -write "$TAIPY_TUNNEL_COMPAT"
 }
 
 bench() {

@@ -156,13 +156,19 @@ func (c *checker) end(ask string) {
 	delete(c.open, ask)
 }
 
-// askAt asks at an address of the proxy's who answers. dial and patience are a link's Dial and Ask.
+// questionAt is a question at an address of the proxy's, to which dial connects from there. It is answered until end is called.
+func (c *checker) questionAt(addr string, dial func(context.Context, string) (net.Conn, error)) (q probe.Question, end func()) {
+	ask, reply := c.begin()
+	return probe.Question{URL: "http://" + addr + gate.Path, Ask: ask, Reply: reply, Exposed: c.order(), Once: true,
+		Dial: func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx, addr) }}, func() { c.end(ask) }
+}
+
+// askAt asks it, with a link's Dial and Ask, however full that is.
 func (c *checker) askAt(ctx context.Context, addr string, dial func(context.Context, string) (net.Conn, error),
 	patience func(context.Context, func(context.Context) probe.Finding) probe.Finding) probe.Finding {
-	ask, reply := c.begin()
-	defer c.end(ask)
-	q := probe.Question{URL: "http://" + addr + gate.Path, Ask: ask, Reply: reply, Exposed: c.order(), Once: true, Timeout: checkFor,
-		Dial: func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx, addr) }}
+	q, end := c.questionAt(addr, dial)
+	defer end()
+	q.Timeout = checkFor
 	return patience(ctx, func(ctx context.Context) probe.Finding { return probe.URL(ctx, q) })
 }
 

@@ -249,13 +249,11 @@ func (t *Tunnel) askURL(ctx context.Context, over link, wait time.Duration) prob
 // askPort asks who answers at a plain proxy's port, past nginx and what it may want to know; at the URL where the account may
 // not connect to the port, or it is a socket.
 func (t *Tunnel) askPort(ctx context.Context, over link) probe.Finding {
-	q, end := t.question()
-	defer end()
 	if t.slotPort() == 0 {
 		return t.askURL(ctx, over, 3*time.Second)
 	}
-	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(t.slotPort()))
-	q.URL, q.Once, q.Dial = "http://"+addr+gate.Path, true, func(ctx context.Context, _, _ string) (net.Conn, error) { return over.Dial(ctx, addr) }
+	q, end := t.check.questionAt(net.JoinHostPort("127.0.0.1", strconv.Itoa(t.slotPort())), over.Dial)
+	defer end()
 	if f := probe.URL(ctx, q); f.Kind != probe.Unreachable || sshlink.Unconnected(f.Err) {
 		return f
 	}

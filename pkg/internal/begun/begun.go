@@ -7,7 +7,7 @@
 // than the first time, which knows nothing of it. What that one may have begun is told by when the proxy first passed the
 // request on, and whether it has sent it before.
 //
-//	m := begun.New(time.Now(), func(d time.Duration, f func()) { time.AfterFunc(d, f) })
+//	m := begun.NewMemory(time.Now(), func(d time.Duration, f func()) { time.AfterFunc(d, f) })
 //	if m.Enter(id, begun.Arrival{Passed: passed, Now: time.Now()}) == begun.New {
 //		…
 //		m.End(id)

@@ -9,7 +9,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -17,6 +16,7 @@ import (
 	"time"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/relay"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
 )
 
 // more are faults that take more than a line.
@@ -120,36 +120,10 @@ func withoutDescriptors(f *field) {
 
 // starve has processes open nothing more for 10 s.
 func (f *field) starve(pids []int) {
-	f.do(func() {
-		for _, pid := range pids {
-			held, _ := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
-			f.limit(pid, len(held))
-		}
-	})
+	feed := func() {}
+	f.do(func() { feed = sshdtest.Starve(f.t, pids) })
 	time.Sleep(10 * time.Second)
-	f.do(func() {
-		for _, pid := range pids {
-			if syscall.Kill(pid, 0) == nil {
-				f.limit(pid, 1024)
-			}
-		}
-	})
-}
-
-// limit is done by the account that the process belongs to: not every root may do it to others (CAP_SYS_RESOURCE).
-func (f *field) limit(pid, most int) {
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	must(f.t, err)
-	var uid, gid uint32
-	for line := range strings.Lines(string(status)) {
-		_, _ = fmt.Sscanf(line, "Uid:\t%d", &uid)
-		_, _ = fmt.Sscanf(line, "Gid:\t%d", &gid)
-	}
-	c := exec.Command("prlimit", "--pid", fmt.Sprint(pid), fmt.Sprintf("--nofile=%d:", most))
-	c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: gid}}
-	if said, err := c.CombinedOutput(); err != nil {
-		f.t.Errorf("process %d of account %d: %s", pid, uid, said)
-	}
+	feed()
 }
 
 func rekeyed(f *field) { time.Sleep(20 * time.Second) }

@@ -13,11 +13,16 @@ import (
 	"testing"
 )
 
-// StarveLinks has the processes that handle connections open no file and no socket any more, and take none, until feed is called:
-// EMFILE (errno(3)), as on a machine whose limit is too low for its visitors. What they have open stays.
+// StarveLinks has the processes that handle connections starve, as on a machine whose limit is too low for its visitors.
 func (s *Server) StarveLinks(t testing.TB) (feed func()) {
 	t.Helper()
-	pids := s.Children()
+	return Starve(t, s.Children())
+}
+
+// Starve has processes open no file and no socket any more, and take none, until feed is called: EMFILE (errno(3)). What they
+// have open stays.
+func Starve(t testing.TB, pids []int) (feed func()) {
+	t.Helper()
 	for _, pid := range pids {
 		free := 0 // the limit is on a descriptor's number, and there are gaps
 		for zero := error(nil); zero == nil; free++ {
