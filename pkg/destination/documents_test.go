@@ -56,15 +56,7 @@ var (
 // in calls and commands, with the dots of "SHA256:…" filled in.
 func TestDocumentsWriteWhatIsTaken(t *testing.T) {
 	t.Setenv("HOME", t.TempDir())
-	key := sshdtest.NewKey(t, "ed25519")
-	pub, err := os.ReadFile(key + ".pub")
-	if err != nil {
-		t.Fatal(err)
-	}
-	public, _, _, _, err := ssh.ParseAuthorizedKey(pub)
-	if err != nil {
-		t.Fatal(err)
-	}
+	key, _, public := newKey(t)
 	fill := strings.NewReplacer("SHA256:…", ssh.FingerprintSHA256(public), "user:password@", "me:pw@", "USER@HOST", "me@proxy", ":port", ":2222")
 	tried := map[string]int{}
 	for path, text := range documents(t) {

@@ -99,19 +99,25 @@ func TestPastedServersThatAreRefused(t *testing.T) {
 	}
 }
 
+// newKey is the path of a key, the line of its .pub file, and that as it is parsed.
+func newKey(t *testing.T) (path string, line []byte, public ssh.PublicKey) {
+	t.Helper()
+	path = sshdtest.NewKey(t, "ed25519")
+	line, err := os.ReadFile(path + ".pub")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if public, _, _, _, err = ssh.ParseAuthorizedKey(line); err != nil {
+		t.Fatal(err)
+	}
+	return path, line, public
+}
+
 // A key that counts whatever the host's name is none for the machines on the way: a bastion that has it could pass itself
 // off as the server.
 func TestPinsAreNotForMachinesOnTheWay(t *testing.T) {
 	t.Setenv("HOME", t.TempDir())
-	key := sshdtest.NewKey(t, "ed25519")
-	pub, err := os.ReadFile(key + ".pub")
-	if err != nil {
-		t.Fatal(err)
-	}
-	public, _, _, _, err := ssh.ParseAuthorizedKey(pub)
-	if err != nil {
-		t.Fatal(err)
-	}
+	key, pub, public := newKey(t)
 	pin := ssh.FingerprintSHA256(public)
 	for name, given := range map[string]string{
 		"a fingerprint": pin, "one without SHA256:": strings.TrimPrefix(pin, "SHA256:"), "the line of ssh-keygen -lf": "256 " + pin + " root@proxy (ED25519)",

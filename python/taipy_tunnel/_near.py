@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Apps that are near, for who waits for one: they are proposed, and exposed by nobody but the owner."""
+"""Web apps near this process, to propose while a tunnel waits for one. Only the owner exposes them."""
 
 from __future__ import annotations
 

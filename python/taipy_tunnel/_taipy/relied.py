@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What of Taipy is relied on that Taipy has promised nobody, in one table, and what does not work without it.
+"""The private attributes of Taipy that we rely on, in one table, and what does not work without each.
 
 It is the same in Taipy 3.1, 4.0 and 4.1. A later one may move it; what needs it is then left undone, and the owner is
 told so when the app is opened, not by a page that stays stale after an outage.
