@@ -5,6 +5,7 @@
 package sshdtest
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -43,6 +44,9 @@ func Starve(t testing.TB, pids []int) (feed func()) {
 func limit(t testing.TB, pid, most int) {
 	t.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if errors.Is(err, os.ErrNotExist) { // it has ended meanwhile, as those of a login do
+		return
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
