@@ -124,6 +124,9 @@ func parseCommand(text string) (Destination, error) {
 	if !c.read(commandWords(text)) {
 		return Destination{}, fault.Config(written("server"), "server is a command with an option that ssh does not have")
 	}
+	if c.server == "" {
+		return Destination{}, fault.Config(written("server"), "server is an ssh command that names no host")
+	}
 	d, err := parse("server", c.server)
 	if err != nil {
 		return d, err

@@ -74,7 +74,7 @@ func TestPastedServersThatAreRefused(t *testing.T) {
 		{"-J", "ssh -J you@bastion me@203.0.113.7", command, `Config.Jump = "user@host"`},
 		{"-o ProxyCommand", "ssh -o 'ProxyCommand nc %h %p' me@203.0.113.7", command, "Config.Via"},
 		{"-R of a socket", "ssh -R /run/app.sock:127.0.0.1:5000 me@203.0.113.7", command, "Config.Remote"},
-		{"no host", "ssh -N -R 8080:127.0.0.1:5000", "names no host", "user@host"},
+		{"no host", "ssh -N -R 8080:127.0.0.1:5000", "server is an ssh command that names no host", "user@host"},
 		{"an option that ssh has not", "ssh --help me@203.0.113.7", "an option that ssh does not have", "user@host"},
 		{"a port that is none", "ssh -p x me@203.0.113.7", "not a number from 1 to 65535", "user@host:port"},
 		{"http://", "http://me@203.0.113.7/", "server is a URL", "Config.URL"},
