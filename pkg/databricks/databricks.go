@@ -122,7 +122,7 @@ func Open(cfg Config) (*Workspace, error) {
 		return nil, fault.NoWorkspace(cfg.Profile)
 	}
 	w.client, w.name = c, "the workspace"
-	if u, err := url.Parse(w.cfg.Host); err == nil && u.Host != "" {
+	if u, err := url.Parse(w.cfg.Host); err == nil && strings.ContainsAny(u.Host, ".:") && fault.Showable(u.Host) { // without either it may be what a token has before its slash
 		w.name = u.Host
 	}
 	return w, nil
@@ -153,7 +153,7 @@ func address(host string) (string, error) {
 		loopback = ip.IsLoopback()
 	}
 	if u.Scheme != "https" && !(u.Scheme == "http" && loopback) {
-		return "", fault.Config(hint, "the workspace's host %s has no https: the token would cross the network in the clear", fault.Quote(u.Host))
+		return "", fault.Config(hint, "the workspace's host %s has no https: the token would cross the network in the clear", fault.Quote(host))
 	}
 	return text, nil
 }

@@ -75,6 +75,11 @@ func TestNoArgumentIsEchoed(t *testing.T) {
 		look("host", form, secret, err)
 		_, err = Open(Config{Host: "http://" + secret, Token: fixed(token)})
 		look("host", form, secret, err)
+		w, err := Open(Config{Host: "https://" + secret, Token: fixed(token)})
+		if err == nil {
+			err = errors.New(w.String())
+		}
+		look("name", form, secret, err)
 	}
 	t.Logf("%d tries, %d of them came to the workspace", tried, refused)
 	if refused == 0 {

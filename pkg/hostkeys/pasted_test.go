@@ -114,7 +114,7 @@ func TestPastedTextsThatAreRefused(t *testing.T) {
 		{"an MD5 fingerprint", keygen(t, "-l", "-E", "md5", "-f", path), "another hash than SHA256"},
 		{"an MD5 fingerprint without MD5:", "16:27:ac:a5:76:28:2d:36:63:1b:56:4d:eb:df:a6:48", "another hash than SHA256"},
 		{"a SHA512 fingerprint", keygen(t, "-l", "-E", "sha512", "-f", path), "another hash than SHA256"},
-		{"the README's own dots", "SHA256:…", `host_key "SHA256:" is not a SHA256 fingerprint`},
+		{"the README's own dots", "SHA256:…", `host_key "SHA256:…" is not a SHA256 fingerprint`},
 		{"a fingerprint that is cut off", ssh.FingerprintSHA256(key)[:30], "is not a SHA256 fingerprint"},
 		{"a known_hosts line that is cut off", "proxy ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI", "host_key is no known_hosts line, nor is there a fingerprint in it"},
 		{"a known_hosts line of a kind that is not known yet", "proxy ssh-mldsa44@openssh.com " + blob("ssh-mldsa44@openssh.com", 1312), "is no known_hosts line"},

@@ -35,7 +35,7 @@ func findPins(text string) (pins []string, quiet bool, err error) {
 		}
 		for _, found := range labelled.FindAllStringSubmatch(row, -1) {
 			if len(found[1]) != 43 {
-				return nil, false, fault.Config(howToPrint, "host_key %s is not a SHA256 fingerprint (43 characters after \"SHA256:\")", fault.Quote(found[0]))
+				return nil, false, fault.Config(howToPrint, "host_key %s is not a SHA256 fingerprint (43 characters after \"SHA256:\")", fault.Quote(strings.TrimSpace(row)))
 			}
 			pins = append(pins, "SHA256:"+found[1])
 		}

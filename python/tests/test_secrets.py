@@ -71,6 +71,7 @@ def forms(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "secret": f"{{{{secrets/scope/{secrets.token_urlsafe(33)}}}}}",
         "long token": base64.b64encode(secrets.token_bytes(32)).decode().rstrip("="),  # as long as a fingerprint
         "token": secrets.token_urlsafe(18),
+        "slashed token": "/".join(secrets.token_urlsafe(11) for _ in range(3)),  # each of its parts could be a name
         "password": secrets.token_urlsafe(15) + "!",
     }
 

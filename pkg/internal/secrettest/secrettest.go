@@ -25,8 +25,7 @@ import (
 const least = 12
 
 // Forms are a new private key in many forms, a token, one that could be a fingerprint, and a password, by the names of
-// the forms. All are of
-// a kind that may be told by its looks.
+// the forms. All are of a kind that may be told by its looks.
 func Forms(t testing.TB) map[string]string {
 	t.Helper()
 	_, key, err := ed25519.GenerateKey(rand.Reader)
@@ -63,6 +62,8 @@ func Forms(t testing.TB) map[string]string {
 		"secret":           "{{secrets/scope/" + base64.RawURLEncoding.EncodeToString(key.Seed()) + "}}",
 		"long token":       base64.RawStdEncoding.EncodeToString(key.Seed()), // with as many characters as a fingerprint
 		"token":            base64.RawURLEncoding.EncodeToString(key.Seed()[:18]),
+		"slashed token":    slashed(key.Seed()), // each of whose parts could be a name
+		"URL of a token":   "http://" + slashed(key.Seed()),
 		"password":         rand.Text() + "!",
 	}
 }
@@ -73,6 +74,12 @@ func wide(text string) (out []byte) {
 		out = append(out, byte(r), 0)
 	}
 	return out
+}
+
+// slashed is a token with a "/" after every 15 characters.
+func slashed(seed []byte) string {
+	text := base64.RawURLEncoding.EncodeToString(seed)
+	return text[:15] + "/" + text[15:30] + "/" + text[30:]
 }
 
 func wrap(text string) string {
