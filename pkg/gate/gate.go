@@ -90,8 +90,9 @@ type Config struct {
 	// Dialled is told how each attempt to reach the app ended (nil: it answered). It must not
 	// block. Nil: nobody is told.
 	Dialled func(addr string, err error)
-	// WebsocketRefused is told of each websocket that the app has refused by a 403. It must not block. Nil: nobody is told.
-	WebsocketRefused func()
+	// Websocket is told of each websocket that the app has taken (101) or refused by a 403. It must not block. Nil: nobody is
+	// told.
+	Websocket func(taken bool)
 	// Log takes what goes wrong in single requests, at level debug. Nil: nothing is logged.
 	Log *slog.Logger
 	// Panicked is told of a defect in a goroutine; only that request ends.

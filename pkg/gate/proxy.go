@@ -114,8 +114,9 @@ func (g *Gate) modify(resp *http.Response) error {
 	t := tripOf(resp.Request)
 	h := resp.Header
 	t.encoded = h.Get("Content-Encoding") != ""
-	if resp.StatusCode == http.StatusForbidden && g.cfg.WebsocketRefused != nil && isUpgrade(resp.Request) {
-		g.cfg.WebsocketRefused()
+	if taken := resp.StatusCode == http.StatusSwitchingProtocols; (taken || resp.StatusCode == http.StatusForbidden) &&
+		g.cfg.Websocket != nil && isUpgrade(resp.Request) {
+		g.cfg.Websocket(taken)
 	}
 	if t.cookie != "" {
 		h.Add("Set-Cookie", t.cookie)

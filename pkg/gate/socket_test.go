@@ -191,10 +191,23 @@ func TestStuckVisitorIsShutOut(t *testing.T) {
 func TestAnAppThatRefusesWebsockets(t *testing.T) {
 	check(t)
 	status := http.StatusForbidden
-	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) }))
+	took := 0
+	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if status == http.StatusSwitchingProtocols {
+			w.Header().Set("Connection", "Upgrade")
+			w.Header().Set("Upgrade", "websocket")
+		}
+		w.WriteHeader(status)
+	}))
 	t.Cleanup(app.Close)
 	told := 0
-	g, addr := open(t, Config{Target: at(app.Listener.Addr().String()), Access: Access{Public: true}, WebsocketRefused: func() { told++ }})
+	g, addr := open(t, Config{Target: at(app.Listener.Addr().String()), Access: Access{Public: true}, Websocket: func(taken bool) {
+		if taken {
+			took++
+		} else {
+			told++
+		}
+	}})
 	socket := func(status int, want int) {
 		t.Helper()
 		if got := ask(t, addr, "GET", "/ws", "", upgrade...); got.StatusCode != status || told != want {
@@ -213,4 +226,9 @@ func TestAnAppThatRefusesWebsockets(t *testing.T) {
 	}
 	status = http.StatusNotFound
 	socket(http.StatusNotFound, 1)
+	status = http.StatusSwitchingProtocols
+	socket(http.StatusSwitchingProtocols, 1)
+	if took != 1 {
+		t.Errorf("told of %d websockets that were taken, want 1", took)
+	}
 }

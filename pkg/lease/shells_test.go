@@ -74,8 +74,8 @@ func TestNoMarksIsLearnt(t *testing.T) {
 		options sshdtest.Options
 		says    string
 	}{
-		"MaxSessions 0":              {sshdtest.Options{Config: []string{"MaxSessions 0"}}, "runs no commands"},
-		"MaxSessions 1":              {sshdtest.Options{Config: []string{"MaxSessions 1"}}, "runs no commands"},
+		"MaxSessions 0":              {sshdtest.Options{Config: []string{"MaxSessions 0"}}, "opens no session"},
+		"MaxSessions 1":              {sshdtest.Options{Config: []string{"MaxSessions 1"}}, "opens no second session"},
 		"ForceCommand internal-sftp": {sshdtest.Options{Config: []string{"ForceCommand internal-sftp"}}, "runs no commands"},
 		"Dropbear":                   {sshdtest.Options{Dropbear: true}, "is not this account's"},
 		"git-shell":                  {sshdtest.Options{Shell: "/usr/bin/git-shell"}, "unrecognized command"},

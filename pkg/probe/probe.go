@@ -88,6 +88,8 @@ type Finding struct {
 	Server string
 	// Opening: the other tunnel that answered is being opened, and may fail.
 	Opening bool
+	// Stopped is what answered this machine, where the proxy was let pass and it is Ours; "": nothing did.
+	Stopped string
 	// Unknown: nginx itself says that it has no such page.
 	Unknown bool
 	// Late: it is Nobody because what nginx reached there did not answer in nginx's time (504).

@@ -55,6 +55,7 @@ func (w Ways) Ask(ctx context.Context, spawn func(func()) bool) (f Finding, ther
 				again := *w.There
 				again.Once = true
 				if past := URL(ctx, again); past.Kind == Ours { // what else it is told says nothing of where visitors are led who pass
+					past.Stopped = f.Answer
 					return past, true
 				}
 				return f, false

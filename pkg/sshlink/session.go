@@ -21,6 +21,21 @@ const maxOutput = 1 << 20
 // ErrNoSession is returned by Run where the server permits no session or runs no command in it.
 var ErrNoSession = errors.New("the server runs no commands for this account")
 
+// A refusedSession is an ErrNoSession: the server opens none (further: beside an earlier one), whatever it would run.
+type refusedSession struct {
+	further bool
+	err     error
+}
+
+func (e *refusedSession) Error() string {
+	if e.further {
+		return fmt.Sprintf("the server opens no second session for this account, as with MaxSessions 1: %v", e.err)
+	}
+	return fmt.Sprintf("the server opens no session for this account: %v", e.err)
+}
+
+func (e *refusedSession) Unwrap() []error { return []error{ErrNoSession, e.err} }
+
 // execPayload is the payload of an exec request (RFC 4254, section 6.5).
 type execPayload struct{ Command string }
 
@@ -118,12 +133,12 @@ func (l *Link) session(ctx context.Context) (ch ssh.Channel, reqs <-chan *ssh.Re
 		case !ok: // in x/crypto's words an unexpected packet, <nil>
 			return nil, nil, fault.LinkLost(io.EOF)
 		case try == len(sessionWaits) || !l.hadSession.Load():
-			return nil, nil, fmt.Errorf("%w: %w", ErrNoSession, refused)
+			return nil, nil, &refusedSession{l.hadSession.Load(), refused}
 		}
 		select {
 		case <-time.After(sessionWaits[try]):
 		case <-ctx.Done():
-			return nil, nil, fmt.Errorf("%w: %w", ErrNoSession, refused)
+			return nil, nil, &refusedSession{l.hadSession.Load(), refused}
 		}
 	}
 }

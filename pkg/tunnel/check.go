@@ -172,6 +172,16 @@ func (c *checker) askAt(ctx context.Context, addr string, dial func(context.Cont
 	return patience(ctx, func(ctx context.Context) probe.Finding { return probe.URL(ctx, q) })
 }
 
+// questionURL is where the gate of an app answers questions. Without a gate any address would do.
+func questionURL(app string) string {
+	u, err := url.Parse(app)
+	if err != nil {
+		return app
+	}
+	u.RawQuery, u.Fragment = "", ""
+	return u.JoinPath(gate.Path).String()
+}
+
 // nginxOf is where the proxy itself reaches the web server of a URL.
 func nginxOf(app string) string {
 	u, err := url.Parse(app)

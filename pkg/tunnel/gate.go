@@ -77,10 +77,7 @@ func (d *visitorGate) open(ctx context.Context, keys *sshauth.Keys) error {
 	}
 	cfg, p := d.config, d.endpoint()
 	cfg.URL, cfg.Identity, cfg.Access, cfg.Allow, cfg.TrustProxy, cfg.Before = p.url, d.identity(), gate.Access(d.visitors.access), allowed, p.prepared, d.before
-	cfg.WebsocketRefused = sync.OnceFunc(func() {
-		why := fault.WebsocketRefused(p.url)
-		d.log.Warn(why.Error(), "hint", why.Hint)
-	})
+	cfg.Websocket = d.websockets(fault.WebsocketRefused(p.url))
 	g, err := gate.New(cfg)
 	if err != nil {
 		return fault.Config("", "%w", err)
@@ -92,6 +89,32 @@ func (d *visitorGate) open(ctx context.Context, keys *sshauth.Keys) error {
 	d.before = nil
 	d.serve(g)
 	return nil
+}
+
+// websockets returns what warns of an app that refuses them, as those do that know few addresses, until it has taken one: then
+// it refuses others for reasons of its own.
+func (d *visitorGate) websockets(why *Error) func(taken bool) {
+	var takes atomic.Bool
+	warn := sync.OnceFunc(func() {
+		d.log.Warn(why.Error(), "hint", why.Hint)
+		d.board.edit(func(s *Status) {
+			if s.Warning == nil && !takes.Load() {
+				s.Warning = why
+			}
+		})
+	})
+	return func(taken bool) {
+		switch {
+		case taken && takes.CompareAndSwap(false, true):
+			d.board.edit(func(s *Status) {
+				if s.Warning == why {
+					s.Warning = nil
+				}
+			})
+		case !taken && !takes.Load():
+			warn()
+		}
+	}
 }
 
 func (d *visitorGate) identity() string {

@@ -72,19 +72,31 @@ func (t *Tunnel) verify(ctx context.Context) error {
 
 // verified takes the finding of a check.
 func (t *Tunnel) verified(ctx context.Context, f probe.Finding, how string) error {
-	t.check.learn(f.Time) // an older tunnel asks whether this one is newer
+	t.check.learn(f.Time)                                      // an older tunnel asks whether this one is newer
+	if ctx.Err() == context.Canceled && f.Kind != probe.Ours { // who asked does not want to know any more
+		return ctx.Err()
+	}
 	switch f.Kind {
 	case probe.Ours:
-		t.board.edit(func(s *Status) { s.Checked, s.Unchecked = how, "" })
+		why := ""
+		if f.Stopped != "" {
+			why = fault.Unchecked(f.Stopped, true)
+		}
+		t.board.edit(func(s *Status) {
+			s.Checked = how
+			if t.cfg.Check != CheckOff {
+				s.Unchecked = why
+			}
+		})
 		said := map[string]string{"url": "the URL leads here", "link": "the proxy's own web server leads here"}[how]
 		t.log.Info(said, "url", t.endpoint.Load().url, "checked", how)
+		if why != "" {
+			t.log.Warn("the URL itself could not be checked", "url", t.endpoint.Load().url, "reason", why)
+		}
 		return nil
 	case probe.Elsewhere, probe.Nobody, probe.Newer, probe.Older, probe.Another:
 		return fault.NotOurs(t.endpoint.Load().url, f.Answer, t.Addr())
 	default:
-		if ctx.Err() == context.Canceled { // who asked does not want to know any more
-			return ctx.Err()
-		}
 		t.unasked.Store(f.Kind == probe.Unreachable) // each look asks again
 		why := fault.Unchecked(f.Answer, f.Kind == probe.Guarded)
 		t.board.edit(func(s *Status) { s.Unchecked = why })
@@ -98,16 +110,6 @@ func (t *Tunnel) question() (q probe.Question, end func()) {
 	ask, reply := t.check.begin()
 	p := t.endpoint.Load()
 	return probe.Question{URL: questionURL(p.url), Ask: ask, Reply: reply, Exposed: t.check.order(), Ahead: p.ahead}, func() { t.check.end(ask) }
-}
-
-// questionURL is where the gate of an app answers questions. Without a gate any address would do.
-func questionURL(app string) string {
-	u, err := url.Parse(app)
-	if err != nil {
-		return app
-	}
-	u.RawQuery, u.Fragment = "", ""
-	return u.JoinPath(gate.Path).String()
 }
 
 // fromProxy is a question that is asked on the proxy itself, whatever host the URL names: of its nginx,

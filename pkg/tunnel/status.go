@@ -57,6 +57,7 @@ type Status struct {
 	// (through the link to the proxy's own port), or "" (it could not be checked).
 	Checked string `json:"checked"`
 	// Unchecked is why it could not be checked, or was not to be (Config.Check), in a few words; "" where it was.
+	// Beside Checked "link": what stops this machine, and lets the proxy pass, may lead visitors elsewhere.
 	Unchecked string `json:"unchecked"`
 	// Links and Slots count the SSH connections that are up and the listening ends on the proxy.
 	Links int `json:"links"`
@@ -85,8 +86,8 @@ type Status struct {
 	RetryAt time.Time `json:"retry_at"`
 	// LastError is the newest error, nil once all is well again, or after Reconnect until something fails.
 	LastError *Error `json:"last_error"`
-	// Warning is what the proxy's admin should mend although visitors are served, nil if nothing is known: an older version has
-	// prepared the proxy, or a plain one opens the slot to its network.
+	// Warning is what should be mended although visitors are served, nil if nothing is known: an older version has
+	// prepared the proxy, a plain one opens the slot to its network, or the app refuses the websockets of its page.
 	Warning *Error `json:"warning"`
 }
 

@@ -77,7 +77,7 @@ def _notes(status: Status) -> list[str]:
     if status.retry_at:
         wait = status.retry_at - datetime.datetime.now(datetime.timezone.utc)
         notes.append(f"Next attempt in {_age(max(wait, datetime.timedelta()))}.")
-    if status.state in ("up", "degraded", "waiting") and not status.checked:
+    if status.state in ("up", "degraded", "waiting") and (status.unchecked or not status.checked):
         why = f": {status.unchecked}" if status.unchecked else ""
         notes.append(f"The address could not be checked{why}. Open it to see that it leads to the app.")
     if status.state not in ENDED:

@@ -54,7 +54,7 @@ class Status:
     name: str  # the app's on a prepared proxy, "" on a plain one
     target: str  # where the app listens, "" if nowhere
     checked: str  # how url was seen to lead here: "url", "link" (from the proxy) or "" (not possible)
-    unchecked: str  # why it could not be checked, or was not to be; "" where it was
+    unchecked: str  # why it could not be checked, or was not to be (from here, if checked is "link"); "" where it was
     links: int  # SSH connections that are up
     slots: int  # listening ends on the proxy
     access: str  # whom it admits: "token", "password", "public"; "" if nobody is asked (raw)
@@ -71,7 +71,7 @@ class Status:
     since: datetime.datetime  # when the state began, UTC
     retry_at: datetime.datetime | None  # when the next attempt is made, None unless one is due
     last_error: TunnelError | None  # the newest, None once all is well again
-    warning: TunnelError | None  # what the proxy's admin should mend although visitors are served
+    warning: TunnelError | None  # what should be mended although visitors are served
     cluster: Cluster | None = None  # on Databricks, once it is known
 
     @classmethod

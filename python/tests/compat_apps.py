@@ -211,6 +211,8 @@ def test_bokeh(allowed: bool, proxy: Proxy, tmp_path: pathlib.Path, compat: Row)
         assert len(told) == (not allowed)
         assert all(f"BOKEH_ALLOW_WS_ORIGIN={host} in its environment" in line for line in told)
         assert tunnel.status.refused == 0
+        assert (tunnel.status.warning is None) == allowed
+        assert allowed or said in tunnel.status.warning.message
     name = f"Bokeh {importlib.metadata.version('bokeh')} on Tornado 6.5 (Panel has the same server)"
     if allowed:
         compat("apps", f"{name}, with BOKEH_ALLOW_WS_ORIGIN=HOST of the URL", TAKEN)

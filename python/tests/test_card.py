@@ -101,6 +101,8 @@ def test_an_address_that_could_not_be_checked() -> None:
         shown, "http://h/"
     )
     assert "could not be checked. Open it" in _card.text(status(checked=""), "http://h/")
+    assert "could not be checked: a login" in _card.text(status(checked="link", unchecked="a login"), "http://h/")
+    assert "checked" not in _card.text(status(checked="link"), "http://h/")
     assert "<script>" not in _card.html(status(checked="", unchecked=EVIL), "http://h/")
 
 

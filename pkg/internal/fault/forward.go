@@ -47,6 +47,6 @@ func PasswordExpired(user, addr, said string) *Error {
 	host, port, _ := net.SplitHostPort(addr)
 	return &Error{Op: "forward", Class: ErrForward, Permanent: true,
 		Err: fmt.Errorf("the password of user %q on %s has expired, so that its key may do nothing there: it says %q", user, addr, Clip(said)),
-		Hint: Hintf("log in by hand and choose another one: ssh -t -p %s %s@%s; or the admin has it never expire, as root: "+
-			"chage -d \"$(date +%%F)\" -M -1 %s", port, user, host, user)}
+		Hint: Hintf("log in by hand and choose another one: ssh -t -p %s %s; or the admin has it never expire, as root: "+
+			"chage -d \"$(date +%%F)\" -M -1 %s", port, shellWord(user+"@"+host), shellWord(user))}
 }

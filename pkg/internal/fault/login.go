@@ -84,7 +84,7 @@ func LoginRefused(user, addr string, public []string, err error, notes ...string
 		Hint: Hintf("sshd does not say why. Look, in this order, whether the user name is right; whether ~%s/.ssh/authorized_keys on the proxy, "+
 			"a prepared one's keys of the tenant, holds this line: %s ; %s. As root on the proxy: sshd -T -C user=%s,host=x,addr=192.0.2.1 | "+
 			"grep -iE 'authorizedkeys|pubkeyacc|requiredrsa|strictmodes|allow|deny|rootlogin', and its log: journalctl -u ssh",
-			user, strings.Join(public, "  or  "), strings.Join(causes(user, public), "; "), user)}
+			user, strings.Join(public, "  or  "), strings.Join(causes(user, public), "; "), shellWord(user))}
 }
 
 // causes are why sshd may refuse a user a key whose line it has.

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -43,6 +44,16 @@ func word(value, otherwise string) string {
 	}
 	return otherwise
 }
+
+// shellWord is a value as one word for a shell: a user of winbind's has a backslash in its name, DOMAIN\user.
+func shellWord(value string) string {
+	if safe.MatchString(value) {
+		return value
+	}
+	return "'" + strings.ReplaceAll(value, "'", `'\''`) + "'"
+}
+
+var safe = regexp.MustCompile(`^[\w@%+=:,./-]+$`)
 
 // Path is Quote for a value that should be a path: of one that is not there it shows how much of it is.
 func Path(value string) string {

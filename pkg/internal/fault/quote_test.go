@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -107,6 +108,18 @@ func TestJSONHasNoValueInIt(t *testing.T) {
 		var into inner
 		if got := JSON(d.Decode(&into)).Error(); !strings.Contains(got, says) || strings.Contains(got, secret) {
 			t.Errorf("%s: %s, want %s", text, got, says)
+		}
+	}
+}
+
+// What is pasted into a shell arrives there as it was meant.
+func TestWordsForAShell(t *testing.T) {
+	for _, user := range []string{"me", `CORP\me`, "it's me", "$(reboot)", "me@corp.example", ""} {
+		err := LoginRefused(user, "203.0.113.7:22", []string{"ssh-ed25519 AAAA"}, errors.New("no"))
+		_, word, _ := strings.Cut(err.Hint.String(), "-C user=")
+		word, _, _ = strings.Cut(word, ",host=")
+		if said, err := exec.Command("sh", "-c", "printf %s "+word).Output(); err != nil || string(said) != user {
+			t.Errorf("%q: %q (%v) arrives of %s", user, said, err, word)
 		}
 	}
 }

@@ -27,7 +27,7 @@ func NoCommands(user, host string, port int, err error) *Error {
 
 // byHand is for a shell; sudo asks for its password at the second ssh's terminal.
 func byHand(user, host string, port int) string {
-	to := user + "@" + host
+	to := shellWord(user + "@" + host)
 	if port != 22 {
 		to = "-p " + strconv.Itoa(port) + " " + to
 	}
