@@ -45,8 +45,8 @@ func parsePlain(name, text string) (Destination, error) {
 		return badServer(name, text, "names no user")
 	}
 	s := Destination{User: text[:max(at, 0)], Host: text[at+1:]}
-	if strings.Contains(s.User, ":") { // not quoted: what follows may be a password
-		return Destination{}, fault.Config(written(name)+` and log in with a key; passwords are not used`, "%s holds a colon in the user's name", name)
+	if strings.Contains(s.User, ":") {
+		return Destination{}, s.check(name, text)
 	}
 	if host, port, err := net.SplitHostPort(s.Host); err == nil {
 		n, err := strconv.ParseUint(port, 10, 16)
@@ -80,10 +80,12 @@ func (s Destination) check(name, text string) (err error) {
 		return unicode.IsSpace(r) || unicode.IsControl(r) || strings.ContainsRune(`/"'`, r)
 	}
 	switch {
+	case strings.Contains(s.User, ":"): // not quoted: what follows may be a password
+		err = fault.Config(written(name)+` and log in with a key; passwords are not used`, "%s holds a colon in the user's name", name)
 	case s.Host == "":
 		_, err = badServer(name, text, "names no host")
-	case strings.ContainsFunc(s.User+s.Host, odd), strings.Contains(s.Host, `\`): // DOMAIN\user is an account of winbind's or sssd's
-		_, err = badServer(name, text, "holds a character that no user or host name has")
+	case strings.ContainsFunc(s.User+s.Host, odd), strings.Contains(s.Host, `\`): // DOMAIN\user is an account of winbind's or sssd's. Not quoted: what follows a blank may be a password
+		err = fault.Config(written(name)+` or "user@host:port", with an IPv6 address in brackets`, "%s holds a character that no user or host name has", name)
 	case strings.Contains(s.Host, ":") && net.ParseIP(strings.SplitN(s.Host, "%", 2)[0]) == nil: // host:port:password
 		err = fault.Config(written(name)+` or "user@host:port", with an IPv6 address in brackets`, "%s has more than one colon after the user, and no IPv6 address", name)
 	case strings.HasPrefix(s.Host, "-"), strings.HasPrefix(s.User, "-"):

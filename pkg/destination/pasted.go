@@ -68,11 +68,19 @@ func isCommand(text string) bool {
 	return len(words) > 1 && (isSSH(words[0]) || slices.ContainsFunc(words, func(w string) bool { return strings.HasPrefix(w, "-") }))
 }
 
-// commandWords are those of a command line from ssh on, be it run by another program: sudo, nohup, sshpass -p SECRET.
+// assignment is a variable that is given to a command: SSHPASS=SECRET ssh ….
+var assignment = regexp.MustCompile(`^[A-Za-z_]\w*=`)
+
+// commandWords are those of a command line from ssh on, be it run by another program: sudo, nohup, sshpass -p SECRET. A secret before it
+// may have an "@" in it.
 func commandWords(text string) []string {
 	words := shellWords(text)
-	server := slices.IndexFunc(words, func(w string) bool { return strings.Contains(w, "@") })
-	if at := slices.IndexFunc(words, isSSH); at > 0 && (server < 0 || at < server) {
+	for len(words) > 1 && assignment.MatchString(words[0]) {
+		words = words[1:]
+	}
+	names := func(w string) bool { return strings.Contains(w, "@") }
+	server := slices.IndexFunc(words, names)
+	if at := slices.IndexFunc(words, isSSH); at > 0 && (server < 0 || at < server || slices.ContainsFunc(words[at:], names)) {
 		return words[at:]
 	}
 	return words

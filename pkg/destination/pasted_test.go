@@ -45,6 +45,9 @@ func TestPastedServers(t *testing.T) {
 		{"run by nohup", "nohup ssh -N -R 8080:127.0.0.1:5000 me@203.0.113.7 &", "me@203.0.113.7"},
 		{"run by sshpass, with a password that might be a port", "sshpass -p 1234 ssh me@203.0.113.7", "me@203.0.113.7"},
 		{"after an assignment", "LC_ALL=C ssh me@203.0.113.7", "me@203.0.113.7"},
+		{"after a variable with an @ in it", "X=p@ss ssh me@203.0.113.7", "me@203.0.113.7"},
+		{"run by sshpass, after a password with an @", "SSHPASS=p@ss sshpass -e ssh me@203.0.113.7", "me@203.0.113.7"},
+		{"run by sshpass, with a password with an @", "sshpass -p 'p@ss' ssh me@203.0.113.7", "me@203.0.113.7"},
 		{"of Windows", `C:\Windows\System32\OpenSSH\ssh.exe -N me@203.0.113.7`, "me@203.0.113.7"},
 		{"an account named ssh", "ssh@203.0.113.7 -p 2222", "ssh@203.0.113.7:2222"},
 		{"ssh and a URL", "ssh ssh://me@203.0.113.7:2222", "me@203.0.113.7:2222"},
@@ -84,6 +87,8 @@ func TestPastedServersThatAreRefused(t *testing.T) {
 		{"one after the port", "me@203.0.113.7:22:hunter2", "server has more than one colon after the user", "user@host:port"},
 		{"ssh after tls://", "tls://ssh -p 2222 me@203.0.113.7", "names no user", "user@host"},
 		{"a password in ssh://", "ssh://me:hunter2@203.0.113.7", "a colon in the user's name", "passwords are not used"},
+		{"a password after -l", "ssh -l me:hunter2 203.0.113.7", "a colon in the user's name", "passwords are not used"},
+		{"a password after a blank", "me@203.0.113.7 hunter2", "no user or host name has", "user@host"},
 		{"a password in a command", "ssh me:hunter2@203.0.113.7 -p 22", "a colon in the user's name", "passwords are not used"},
 	} {
 		t.Run(row.name, func(t *testing.T) {

@@ -26,23 +26,55 @@ const clockWait = 2 * time.Second
 // livesWait bounds the wait for a link's answer, of one that may be full.
 const livesWait = 6 * time.Second
 
-// arrival is what the proxy tells of a request, by this machine's clock. The proxy's is known to a round trip, and doubt is
-// for the request: it was first passed to this tunnel, in most cases.
-func (o *once) arrival(r *http.Request) (a begun.Arrival) {
-	passed, told := timeOf(r.Header[passedHeader])
-	a.Again = r.Header[againHeader] != nil
-	if told && o.clock != nil {
-		ctx, cancel := context.WithTimeout(r.Context(), clockWait)
-		defer cancel()
-		if ahead, known := o.clock(ctx); known {
-			a.Passed = passed.Add(-ahead)
+// marks are what the proxy tells of a request, by its own clock.
+type marks struct {
+	passed time.Time
+	told   bool
+	again  bool
+}
+
+// marksOf takes them out of a request: they are none of the app's business.
+func marksOf(r *http.Request) (m marks) {
+	m.passed, m.told = timeOf(r.Header[passedHeader])
+	m.again = r.Header[againHeader] != nil
+	for _, name := range [...]string{requestID, passedHeader, againHeader} {
+		delete(r.Header, name)
+	}
+	return m
+}
+
+// arrival is what is told of an unsafe request that has come, by this machine's clock. The proxy's is known to a round trip, and
+// doubt is for the request: it was first passed to this tunnel, in most cases.
+func (o *once) arrival(r *http.Request, m marks) (a begun.Arrival) {
+	if isSafe(r) {
+		return a
+	}
+	a.Again = m.again
+	if m.told && o.clock != nil {
+		if ahead, known := o.ahead(r.Context()); known {
+			a.Passed = m.passed.Add(-ahead)
 		}
 	}
-	a.Now = time.Now().Round(0)
+	a.Now = o.now()
 	if !a.Passed.IsZero() && a.Now.Sub(a.Passed) > begun.Fresh {
 		a.Lives = lives(r)
 	}
 	return a
+}
+
+// ahead is how far the proxy's clock is. It is waited for once: where the proxy tells no time, as when sshd forbids the check
+// port, each request would wait.
+func (o *once) ahead(ctx context.Context) (ahead time.Duration, known bool) {
+	wait := clockWait
+	if o.vain.Load() {
+		wait = 0
+	}
+	within, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	if ahead, known = o.clock(within); !known && ctx.Err() == nil {
+		o.vain.Store(true)
+	}
+	return ahead, known
 }
 
 // lives reports whether the link by which a request came is there still. The proxy sends a request to another tunnel when sshd has ended

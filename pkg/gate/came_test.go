@@ -129,3 +129,43 @@ func TestAnOldRequestByALinkThatLives(t *testing.T) {
 		})
 	}
 }
+
+// What may be done with one is judged when it has come whole: this process may stand still while its body is under way.
+func TestABodyThatComesLate(t *testing.T) {
+	behind(t, func(d *door) {
+		d.app = func(http.ResponseWriter, *http.Request) {}
+		d.clock = func(context.Context) (time.Duration, bool) { return 0, true }
+		at := time.Now().UnixMilli()
+		here, there := net.Pipe()
+		d.conns <- linked{there, net.ErrClosed}
+		v := visitOn(t, here, "POST", "/", onceID, "", fmt.Sprintf("%s: %d.%03d", passedHeader, at/1000, at%1000), "Content-Length: 1")
+		time.Sleep(begun.Fresh + time.Second)
+		_, _ = here.Write([]byte("x"))
+		d.wants("late", v.answer(), http.StatusBadGateway, says(pageRepeated))
+		d.wantsRuns("late", 0)
+	})
+}
+
+// The proxy's time is waited for once: where it is never told, each request would wait.
+func TestAClockThatNeverTells(t *testing.T) {
+	behind(t, func(d *door) {
+		d.app = func(http.ResponseWriter, *http.Request) {}
+		told := false
+		d.clock = func(ctx context.Context) (time.Duration, bool) {
+			if !told {
+				<-ctx.Done()
+			}
+			return time.Hour, told
+		}
+		for i, want := range []time.Duration{clockWait, 0, 0} {
+			began, at := time.Now(), time.Now().UnixMilli()
+			d.wants("POST", d.visit("POST", fmt.Sprintf("%032x", i), "x", fmt.Sprintf("%s: %d.%03d", passedHeader, at/1000, at%1000)).answer(), 200, "")
+			if took := time.Since(began); took != want {
+				t.Errorf("request %d waited %v, want %v", i, took, want)
+			}
+		}
+		told = true // by an hour, so that this one was passed on long ago
+		at := time.Now().UnixMilli()
+		d.wants("told", d.visit("POST", onceID, "x", fmt.Sprintf("%s: %d.%03d", passedHeader, at/1000, at%1000)).answer(), http.StatusBadGateway, says(pageRepeated))
+	})
+}

@@ -75,9 +75,11 @@ type Config struct {
 	// TrustProxy says that the proxy overwrites X-Forwarded-For, X-Forwarded-Prefix and
 	// X-Taipy-Tunnel-Request and X-Taipy-Tunnel-Passed, which a visitor could forge otherwise: they are dropped then.
 	TrustProxy bool
-	// Clock is how far the proxy's clock is ahead of this machine's, at least: it waits until that is known, or ctx ends. Nil:
+	// Clock is how far the proxy's clock is ahead of Now's, at least: it waits until that is known, or ctx ends. Nil:
 	// it is never known.
 	Clock func(ctx context.Context) (ahead time.Duration, known bool)
+	// Now is this machine's clock, which goes on while it sleeps. Nil: the one on the wall, which may be set.
+	Now func() time.Time
 	// Before is the gate in whose place this one is; its proxy may send here again what that one was asked. Nil: none.
 	Before *Gate
 	// WellKnown answers GETs of Path, for anybody. Nil: 404.
@@ -160,7 +162,7 @@ func New(cfg Config) (*Gate, error) {
 		BufferPool: buffers{}, ErrorLog: slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug)}
 	g.upgrades, g.proxy = proxy, tellsBreaks(compress(proxy))
 	if cfg.TrustProxy {
-		g.once = newOnce(g.proxy, g.tasks.Go)
+		g.once = newOnce(g.proxy, g.tasks.Go, cfg.Now)
 		g.once.clock = cfg.Clock
 		if before != nil && before.once != nil {
 			g.once.begun = before.once.begun
@@ -183,7 +185,7 @@ func (g *Gate) Looked(began time.Time, alone bool) {
 // Share notes that another tunnel is there: what the proxy sends again from now on, and soon, may have begun there.
 func (g *Gate) Share() {
 	if g.once != nil {
-		g.once.begun.Share(time.Now())
+		g.once.begun.Share(g.once.now())
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/begun"
@@ -38,6 +39,8 @@ type once struct {
 	next  http.Handler
 	start func(func()) bool
 	clock func(context.Context) (ahead time.Duration, known bool) // Config.Clock
+	now   func() time.Time                                        // Config.Now
+	vain  atomic.Bool                                             // the clock was waited for in vain, once
 
 	mu           sync.Mutex
 	closed       bool
@@ -59,8 +62,11 @@ func (q *queue) pop() *run {
 }
 
 // newOnce returns a once. start runs a function in a goroutine of its own, or reports false.
-func newOnce(next http.Handler, start func(func()) bool) *once {
-	return &once{next: next, start: start, runs: map[string]*run{}, begun: begun.NewMemory(time.Now(), later)}
+func newOnce(next http.Handler, start func(func()) bool, now func() time.Time) *once {
+	if now == nil {
+		now = func() time.Time { return time.Now().Round(0) }
+	}
+	return &once{next: next, start: start, now: now, runs: map[string]*run{}, begun: begun.NewMemory(now(), later)}
 }
 
 // close cancels what is under way and forgets the rest.
@@ -81,21 +87,15 @@ func (o *once) close() {
 func (o *once) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ids := r.Header[requestID]
 	known := len(ids) == 1 && isRequestID(ids[0]) && !isUpgrade(r)
-	var came begun.Arrival
-	if known && !isSafe(r) {
-		came = o.arrival(r)
-	}
-	for _, name := range [...]string{requestID, passedHeader, againHeader} {
-		delete(r.Header, name)
-	}
+	m := marksOf(r)
 	switch {
 	case !known:
 		o.next.ServeHTTP(w, r)
 	case r.ContentLength < 0 || r.ContentLength > onceAsked || !bodies.take(r.ContentLength):
-		o.stream(w, r, ids[0], came)
+		o.stream(w, r, ids[0], o.arrival(r, m))
 	default:
-		if body, whole := asked(r); whole {
-			o.serve(w, r, ids[0], body, came)
+		if body, whole := asked(r); whole { // it may have taken long, or this process stood still meanwhile
+			o.serve(w, r, ids[0], body, o.arrival(r, m))
 			return
 		}
 		panic(http.ErrAbortHandler) // the connection has died, so nobody is there to answer

@@ -41,7 +41,7 @@ func newDoor(t *testing.T) *door {
 	d.once = newOnce(tellsBreaks(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		d.ran.Add(1)
 		d.app(w, r)
-	})), d.tasks.Go)
+	})), d.tasks.Go, nil)
 	return d
 }
 
@@ -351,7 +351,7 @@ func BenchmarkOnce(b *testing.B) {
 				for n := 0; n < c.size; n += len(text) {
 					_, _ = w.Write(text)
 				}
-			}), tasks.Go)
+			}), tasks.Go, nil)
 			w, i := &nowhere{h: http.Header{}}, 0
 			r := httptest.NewRequest(map[bool]string{true: "POST", false: "GET"}[c.asks > 0], "/", bytes.NewReader(body))
 			b.ReportAllocs()

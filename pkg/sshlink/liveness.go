@@ -4,6 +4,7 @@ package sshlink
 
 import (
 	"context"
+	"net"
 	"time"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
@@ -95,6 +96,8 @@ func (l *Link) Answers(ctx context.Context) error {
 	select {
 	case err := <-l.keepalive():
 		return err
+	case <-l.done: // before the question was on its way, perhaps
+		return net.ErrClosed
 	case <-ctx.Done():
 		return ctx.Err()
 	}

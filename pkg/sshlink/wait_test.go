@@ -154,3 +154,14 @@ func TestListenThatIsNotAnswered(t *testing.T) {
 		wantFault(t, l.Err(), fault.ErrUnreachable, false)
 	})
 }
+
+// A link that has ended is asked nothing any more, however long its caller would wait.
+func TestAnswersOfALinkThatHasEnded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, _ := talking(t)
+		l.Close()
+		if err := l.Answers(context.Background()); !errors.Is(err, net.ErrClosed) {
+			t.Error(err)
+		}
+	})
+}

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/gate"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/steady"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/probe"
 )
 
@@ -41,7 +42,7 @@ type checker struct {
 	mu      sync.Mutex
 	open    map[string]string // question: answer
 	exposed probe.Exposed
-	ahead   time.Duration // how far the proxy's clock is ahead of this machine's, at least
+	ahead   time.Duration // how far the proxy's clock is ahead of steady's, at least
 	stands  bool          // the tunnel was seen to serve its visitors
 	left    bool
 }
@@ -66,7 +67,7 @@ func (c *checker) learn(now time.Time) {
 		c.exposed.At = now.Add(-time.Since(c.began)).UnixMilli()
 	}
 	if !whole {
-		c.ahead = now.Sub(mine.Round(0)) // both by the clock on the wall: the other stands still while this machine sleeps
+		c.ahead = now.Sub(steady.Now())
 		if !c.timed() {
 			close(c.told)
 		}
@@ -75,10 +76,12 @@ func (c *checker) learn(now time.Time) {
 
 // clock implements gate.Config's Clock.
 func (c *checker) clock(ctx context.Context) (ahead time.Duration, known bool) {
-	select {
-	case <-c.told:
-	case <-ctx.Done():
-		return 0, false
+	if !c.timed() {
+		select {
+		case <-c.told:
+		case <-ctx.Done():
+			return 0, false
+		}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -13,6 +13,7 @@ import (
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/guard"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/steady"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/lease"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/probe"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/slots"
@@ -190,11 +191,11 @@ const (
 // Take implements link.
 func (p *slotLink) Take(ctx context.Context, slot int, look bool) error {
 	for wait := max(leastLook, lookTrips*p.RoundTrip()); look; {
-		asked := time.Now().Round(0)
+		asked := steady.Now()
 		if p.look(ctx, p, slot, wait) == slots.Newer {
 			return errNewer
 		}
-		look = time.Now().Round(0).Sub(asked) > 2*wait && ctx.Err() == nil // this process stood still: another tunnel may have come
+		look = steady.Now().Sub(asked) > 2*wait && ctx.Err() == nil // this process stood still: another tunnel may have come
 	}
 	l, err := p.take(ctx, slot)
 	if err != nil {

@@ -96,6 +96,9 @@ func (t *Tunnel) checkURL(ctx context.Context) (Checked, approach) {
 	question.Once = true
 	how, f := "from this machine", probe.URL(ctx, question)
 	a := t.approach(how, f, nil)
+	if s, _ := t.board.read(); f.Kind == probe.Ours && s.Unchecked != "" { // what stopped this machine has gone
+		_ = t.verified(ctx, f, "url")
+	}
 	if f.Kind == probe.Unreachable {
 		fromProxy := t.fromProxy(question, t.sup.dial)
 		if within := probe.URL(ctx, fromProxy); within.Kind != probe.Unreachable {

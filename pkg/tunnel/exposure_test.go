@@ -5,6 +5,7 @@ package tunnel
 import (
 	"context"
 	"net"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -34,6 +35,41 @@ func TestSilenceCostsASecond(t *testing.T) {
 		tun.tasks.Wait()
 		if took := time.Since(began); took != exposureWait {
 			t.Errorf("it took %v", took)
+		}
+	})
+}
+
+// A warning stands until what it tells of is over. One of another kind takes none away, and where nothing could be told of
+// the port, what was seen before stands.
+func TestWarnings(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tun := plainAt("127.0.0.1", 8080)
+		defer tun.end()
+		d := newVisitorGate(tun)
+		tun.useGate(d)
+		for i, step := range []struct {
+			do   func()
+			says string
+		}{
+			{func() { d.websocket(false) }, "websockets"},
+			{func() { tun.sup.exposure(exposed) }, "port 8080"},
+			{func() { tun.sup.exposure(untold) }, "port 8080"},
+			{func() { tun.sup.exposure(enclosed) }, "websockets"},
+			{d.moved, ""},
+			{func() { d.websocket(true) }, ""},
+			{func() { d.websocket(false) }, ""}, // for reasons of its own
+			{d.moved, ""},
+			{func() { d.websocket(false) }, "websockets"},
+			{func() { d.websocket(true) }, ""},
+		} {
+			step.do()
+			switch w := tun.Status().Warning; {
+			case w == nil && step.says != "", w != nil && (step.says == "" || !strings.Contains(w.Error(), step.says)):
+				t.Errorf("step %d: %v, want %q", i, w, step.says)
+			}
+		}
+		if tun.sup.exposed.Load() {
+			t.Error("it is exposed")
 		}
 	})
 }

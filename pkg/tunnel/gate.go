@@ -17,6 +17,7 @@ import (
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/gate"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/steady"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshauth"
 )
 
@@ -30,7 +31,9 @@ type visitorGate struct {
 	gate     atomic.Pointer[gate.Gate]
 	config   gate.Config // but what the first link tells
 	serve    func(*gate.Gate)
-	changed  func() // the token may have another end
+	changed  func()      // the token may have another end
+	takes    atomic.Bool // the app has taken a websocket
+	warned   atomic.Bool // it has refused one before
 
 	mu       sync.Mutex
 	secret   []byte // of the key that logged in, for tokens
@@ -77,7 +80,7 @@ func (d *visitorGate) open(ctx context.Context, keys *sshauth.Keys) error {
 	}
 	cfg, p := d.config, d.endpoint()
 	cfg.URL, cfg.Identity, cfg.Access, cfg.Allow, cfg.TrustProxy, cfg.Before = p.url, d.identity(), gate.Access(d.visitors.access), allowed, p.prepared, d.before
-	cfg.Websocket = d.websockets(fault.WebsocketRefused(p.url))
+	cfg.Websocket, cfg.Now = d.websocket, steady.Now
 	g, err := gate.New(cfg)
 	if err != nil {
 		return fault.Config("", "%w", err)
@@ -91,29 +94,16 @@ func (d *visitorGate) open(ctx context.Context, keys *sshauth.Keys) error {
 	return nil
 }
 
-// websockets returns what warns of an app that refuses them, as those do that know few addresses, until it has taken one: then
-// it refuses others for reasons of its own.
-func (d *visitorGate) websockets(why *Error) func(taken bool) {
-	var takes atomic.Bool
-	warn := sync.OnceFunc(func() {
+// websocket warns of an app that refuses them, as those do that know few addresses, until it has taken one: then it refuses
+// others for reasons of its own.
+func (d *visitorGate) websocket(taken bool) {
+	switch {
+	case taken && !d.takes.Swap(true) && d.warned.Swap(false):
+		d.board.warn(noWebsockets, nil)
+	case !taken && !d.takes.Load() && !d.warned.Swap(true):
+		why := fault.WebsocketRefused(d.endpoint().url)
 		d.log.Warn(why.Error(), "hint", why.Hint)
-		d.board.edit(func(s *Status) {
-			if s.Warning == nil && !takes.Load() {
-				s.Warning = why
-			}
-		})
-	})
-	return func(taken bool) {
-		switch {
-		case taken && takes.CompareAndSwap(false, true):
-			d.board.edit(func(s *Status) {
-				if s.Warning == why {
-					s.Warning = nil
-				}
-			})
-		case !taken && !takes.Load():
-			warn()
-		}
+		d.board.warn(noWebsockets, why)
 	}
 }
 
@@ -308,6 +298,10 @@ func (d *visitorGate) count(s *Status) {
 func (d *visitorGate) moved() {
 	if g := d.gate.Load(); g != nil {
 		g.Moved()
+	}
+	d.takes.Store(false) // it may be another app
+	if d.warned.Swap(false) {
+		d.board.warn(noWebsockets, nil)
 	}
 }
 

@@ -181,8 +181,8 @@ func (t *Tunnel) arriveAt(p *endpoint) {
 		if p.prepared {
 			s.Remote, s.RemoteSocket = 0, p.slots[0].String()
 		}
-		s.Warning = p.outdated
 	})
+	t.board.warn(machineOld, p.outdated)
 	if p.outdated != nil {
 		t.log.Warn(p.outdated.Error(), "hint", p.outdated.Hint)
 	}

@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -63,15 +65,27 @@ func TestCheckThatCannotBeMade(t *testing.T) {
 
 // Rules that let the proxy itself pass are no obstacle: it asks. Where the address leads visitors was not seen.
 func TestRulesThatLetTheProxyPass(t *testing.T) {
-	_, cfg := guardedBy(t, `if ($server_addr = 127.0.0.2) { return 403; }`)
+	rule := filepath.Join(t.TempDir(), "rule")
+	if err := os.WriteFile(rule, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, cfg := guardedBy(t, `set $from ""; if (-f `+rule+`) { set $from $server_addr; } if ($from = 127.0.0.2) { return 403; }`)
 	cfg.URL = strings.Replace(cfg.URL, "127.0.0.1", "127.0.0.2", 1)
 	var log proxytest.Log
 	cfg.Log = slog.New(slog.NewJSONHandler(&log, nil))
-	if s := open(t, cfg).Status(); s.Checked != "link" || !strings.Contains(s.Unchecked, `"403 Forbidden": a login`) {
+	tun := open(t, cfg)
+	if s := tun.Status(); s.Checked != "link" || !strings.Contains(s.Unchecked, `"403 Forbidden": a login`) {
 		t.Errorf("checked %q, unchecked %q", s.Checked, s.Unchecked)
 	}
 	if said := log.String(); !strings.Contains(said, "the proxy's own web server leads here") || strings.Contains(said, "the URL leads here") {
 		t.Errorf("says more than was seen: %s", said)
+	}
+	if err := os.Remove(rule); err != nil {
+		t.Fatal(err)
+	}
+	tun.Doctor(t.Context())
+	if s := tun.Status(); s.Checked != "url" || s.Unchecked != "" {
+		t.Errorf("without the rule: checked %q, unchecked %q", s.Checked, s.Unchecked)
 	}
 	compat.Row(t, "servers", "a rule for addresses that lets the proxy itself pass, before the tunnel in nginx", compat.Taken)
 }

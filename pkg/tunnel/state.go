@@ -11,6 +11,7 @@ import (
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/forward"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/steady"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/probe"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/slots"
 )
@@ -102,16 +103,19 @@ func (s *supervisor) elsewhere() *Error {
 
 // lookAround asks in the background who answers at the slots.
 func (s *supervisor) lookAround() {
-	now := time.Now()
-	if s.failed != nil || s.draining || !s.table.Looks(now) {
-		s.apply(nil)
-		return
-	}
 	var over link
 	for _, k := range s.reconnectors {
 		if k.link != nil {
 			over = k.link.link
 		}
+	}
+	if over == nil { // it fell, of which the table has yet to hear
+		return
+	}
+	now, began := time.Now(), steady.Now()
+	if s.failed != nil || s.draining || !s.table.Looks(now) {
+		s.apply(nil)
+		return
 	}
 	n := s.table.Len()
 	s.tasks.Go(func() {
@@ -122,7 +126,7 @@ func (s *supervisor) lookAround() {
 				acts := s.table.Looked(now, seen, time.Now())
 				_, astray := s.table.Holding()
 				if s.gate != nil && (astray > 0 || slices.Contains(seen, slots.Ours)) {
-					s.gate.looked(now, astray == 0)
+					s.gate.looked(began, astray == 0)
 				}
 				s.apply(acts)
 				s.show()
@@ -136,13 +140,16 @@ func (s *supervisor) lookAround() {
 
 // exposure takes what was seen after a link came up.
 func (s *supervisor) exposure(found exposure) {
+	if found == untold { // a slow line may be why: what was seen before stands
+		return
+	}
 	was := s.exposed.Swap(found == exposed)
 	if was && found != exposed {
-		s.board.edit(func(st *Status) { st.Warning = nil })
+		s.board.warn(portOpen, nil)
 	}
 	if found == exposed && s.failed == nil {
 		told := fault.Exposed(s.hooks.addr().(*net.TCPAddr).Port)
-		s.board.edit(func(st *Status) { st.Warning = told })
+		s.board.warn(portOpen, told)
 		if s.hooks.public() {
 			s.fail(told)
 		} else if !was {

@@ -115,6 +115,29 @@ type board struct {
 	mu      sync.Mutex
 	status  Status
 	changed chan struct{} // closed at the next change
+	warned  [warnings]*Error
+}
+
+// warning is a kind of what Status.Warning tells, the gravest first.
+type warning int
+
+const (
+	portOpen     warning = iota // a plain proxy's, to its network
+	machineOld                  // an older version has prepared it
+	noWebsockets                // the app refuses those of its page
+	warnings
+)
+
+// warn says why, or with nil that it is over. The first of all that there is stands in the status.
+func (b *board) warn(kind warning, why *Error) {
+	b.edit(func(s *Status) {
+		b.warned[kind], s.Warning = why, nil
+		for _, w := range b.warned {
+			if s.Warning == nil {
+				s.Warning = w
+			}
+		}
+	})
 }
 
 func newBoard(first Status) *board {

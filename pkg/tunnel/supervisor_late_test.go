@@ -299,3 +299,29 @@ func TestReconnectIsTriedAgain(t *testing.T) {
 		}
 	})
 }
+
+// A look that is due in the instant in which the link has fallen, and the table has yet to hear of it, asks nobody.
+func TestALookWithoutALink(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tun := startFake(t, &proxy{})
+		defer tun.Close()
+		time.Sleep(time.Minute)
+		var asked atomic.Bool
+		var held *heldLink
+		k := tun.sup.reconnectors[0]
+		tun.sup.tell(func() {
+			tun.sup.hooks.look = func(context.Context, link, int) []slots.Sight { asked.Store(true); return nil }
+			held, k.link = k.link, nil
+		})
+		time.Sleep(time.Minute)
+		tun.sup.tell(func() { k.link = held; tun.sup.apply(nil) })
+		wantState(t, tun, Up)
+		if asked.Load() {
+			t.Error("something was asked")
+		}
+		time.Sleep(time.Minute)
+		if synctest.Wait(); !asked.Load() {
+			t.Error("no look comes any more")
+		}
+	})
+}
