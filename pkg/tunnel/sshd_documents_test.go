@@ -8,7 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -43,6 +45,40 @@ func TestTheDocumentsNarrowedKey(t *testing.T) {
 	cfg.Remote = c.FreePort()
 	if _, err = tunnel.Expose(within(t, 20*time.Second), cfg); !errors.Is(err, tunnel.ErrForward) {
 		t.Errorf("another port than the line's: %v", err)
+	}
+}
+
+// What the page says for a login in front lets the check and the token's POST through, and nothing else.
+func TestTheDocumentsNginxBehindALogin(t *testing.T) {
+	leak.Check(t)
+	page, err := os.ReadFile("../../docs/proxy.md")
+	must(t, err)
+	_, without, found := strings.Cut(string(page), "```nginx\nlocation = ")
+	if !found {
+		t.Fatal("docs/proxy.md has no such location")
+	}
+	without, _, _ = strings.Cut("location = "+without, "```")
+	users := filepath.Join(t.TempDir(), "users")
+	must(t, os.WriteFile(users, nil, 0o644))
+	login := "    listen 80;\n    auth_basic login;\n    auth_basic_user_file " + users + ";\n" + without
+	c := &chain{Server: sshdtest.Start(t, sshdtest.Options{})}
+	c.port = c.FreePort()
+	c.serveSite(t, strings.Replace(string(page), "    listen 80;\n", login, 1), c.FreePort())
+	cfg := c.config(app(t, "hello"))
+	cfg.Raw, cfg.Access, cfg.Check = false, tunnel.Access{}, tunnel.CheckURL
+	tun := open(t, cfg)
+	if s := tun.Status(); s.Unchecked != "" {
+		t.Errorf("the check: %s", s.Unchecked)
+	}
+	resp, err := http.PostForm(c.url+".well-known/taipy-tunnel", url.Values{"token": {tokenOf(tun)}})
+	must(t, err)
+	if _ = resp.Body.Close(); resp.StatusCode != http.StatusNoContent {
+		t.Errorf("the token: %s", resp.Status)
+	}
+	resp, err = http.Get(c.url)
+	must(t, err)
+	if _ = resp.Body.Close(); resp.StatusCode != http.StatusUnauthorized {
+		t.Errorf("the app: %s", resp.Status)
 	}
 }
 

@@ -73,8 +73,8 @@ def expose(
     remote          TCP port to take on the 127.0.0.1 of a plain proxy, or the path of a unix socket there.
                     None: what a prepared proxy says of itself, else 8080.
     url             What visitors open. None: what a prepared proxy says, else http://HOST/ of the server.
-    check           Who asks, before this returns, whether the URL leads here: "url", this machine alone; "link", the
-                    proxy alone; "off", nobody. None: this machine, and where it does not get there, the proxy.
+    check           Who tests, before this returns, that the URL leads here. "url": only this machine; "link": only
+                    the proxy; "off": nobody. None: this machine, and where it does not get there, the proxy.
     access          Whom to admit: "token" (default), who has the link `tunnel.url`; ("user", "password")
                     or a mapping of several; "public", everybody.
     token           Admits visitors, 22 random letters and digits or more. None: one that is derived
