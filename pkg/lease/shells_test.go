@@ -76,7 +76,7 @@ func TestNoMarksIsLearnt(t *testing.T) {
 	}{
 		"MaxSessions 0":              {sshdtest.Options{Config: []string{"MaxSessions 0"}}, "opens no session"},
 		"MaxSessions 1":              {sshdtest.Options{Config: []string{"MaxSessions 1"}}, "opens no second session"},
-		"ForceCommand internal-sftp": {sshdtest.Options{Config: []string{"ForceCommand internal-sftp"}}, "runs no commands"},
+		"ForceCommand internal-sftp": {sshdtest.Options{Config: []string{"ForceCommand internal-sftp"}}, "does not run what is needed"},
 		"Dropbear":                   {sshdtest.Options{Dropbear: true}, "is not this account's"},
 		"git-shell":                  {sshdtest.Options{Shell: "/usr/bin/git-shell"}, "unrecognized command"},
 		"rbash":                      {sshdtest.Options{Shell: "/bin/rbash"}, "restricted"},

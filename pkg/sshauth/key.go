@@ -97,7 +97,7 @@ func wrongPassphrase(name string) error {
 
 func isDSA(name string) error {
 	return fault.Config("make one, and have its public half put on the proxy: ssh-keygen -t ed25519",
-		"%s is a DSA key, which sshd takes no more (since OpenSSH 7.0)", name)
+		"%s is a DSA key, which is not supported: OpenSSH turned these off in 7.0 and has removed them since", name)
 }
 
 func cannotOpen(name string) error {

@@ -161,7 +161,7 @@ func (f *keyFile) read(passphrase string, log *slog.Logger) error {
 	text, err := f.text, error(nil)
 	if f.path != "" {
 		if text, err = userfile.Read(f.path, maxKeyFile); err != nil {
-			hint := fault.Hint("give the path of a private key that this process may read, or its text")
+			hint := fault.Hint("check that the path exists on this machine (on Databricks: on the driver) and that this process may read it, or give the key's text")
 			if strings.HasPrefix(f.path, "dbfs:") {
 				hint += "; not all of Databricks' compute has /dbfs: put it below /Volumes or /Workspace, or into a secret, secret:SCOPE/KEY"
 			}

@@ -23,9 +23,11 @@ import (
 func foreign(text []byte, name string) error {
 	switch {
 	case bytes.Contains(text, []byte(putty)):
-		return fault.Config("convert it: puttygen key.ppk -O private-openssh -o id_key", "%s is in PuTTY's format", name)
+		return fault.Config("convert it: puttygen key.ppk -O private-openssh -o id_key (on Windows, in PuTTYgen: Load, then Conversions > Export OpenSSH key)",
+			"%s is in PuTTY's format", name)
 	case bytes.Contains(text, []byte("---- BEGIN SSH2 ENCRYPTED PRIVATE KEY ----")):
-		return fault.Config("convert it: puttygen KEY -O private-openssh -o id_key", "%s is in ssh.com's format", name)
+		return fault.Config("convert it: puttygen KEY -O private-openssh -o id_key (on Windows, in PuTTYgen: Conversions > Import key, then Export OpenSSH key)",
+			"%s is in ssh.com's format", name)
 	case bytes.Contains(text[:min(len(text), 64)], pkcs12):
 		return fault.Config("take the key out of it: openssl pkcs12 -in FILE -nocerts -nodes -out id_key", "%s is a PKCS#12 file", name)
 	}

@@ -217,8 +217,8 @@ func TestPathsThatAreNoKeys(t *testing.T) {
 	for _, row := range []struct{ name, key, says, hint string }{
 		{"a path of dbfs:/ that is not there", "dbfs:/FileStore/keys/id", "cannot be read: no such file", "/Volumes or /Workspace"},
 		{"a path of dbfs:/Volumes that is not there", "dbfs:/Volumes/main/keys/id", "cannot be read: no such file", "/Volumes or /Workspace"},
-		{"a path of file:/ that is not there", "file:/Workspace/keys/id", "cannot be read: no such file", "path of a private key"},
-		{"a path of /Volumes that is not there", "/Volumes/main/keys/id", "cannot be read: no such file", "path of a private key"},
+		{"a path of file:/ that is not there", "file:/Workspace/keys/id", "cannot be read: no such file", "path exists on this machine"},
+		{"a path of /Volumes that is not there", "/Volumes/main/keys/id", "cannot be read: no such file", "path exists on this machine"},
 		{"a URL of s3://", "s3://bucket/id", "key is a URL", "/Volumes or /Workspace"},
 		{"a URL of abfss://", "abfss://c@account.dfs.core.windows.net/id", "key is a URL", "/Volumes or /Workspace"},
 		{"a certificate of ssh-keygen -s without its key", cert, "key is a certificate alone", "private key before it"},

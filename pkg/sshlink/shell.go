@@ -51,13 +51,13 @@ type NoShellError struct {
 	Said string
 }
 
-// Error is ErrNoSession's, with the first line of what was said.
+// Error has the first line of what was said: a shell that refuses does run commands, so it is not ErrNoSession's text then.
 func (e *NoShellError) Error() string {
 	if e.Said == "" {
 		return ErrNoSession.Error()
 	}
 	line, _, _ := strings.Cut(e.Said, "\n")
-	return fmt.Sprintf("%v: it says %.100q", ErrNoSession, strings.TrimSpace(line))
+	return fmt.Sprintf("the account does not run what is needed: it says %.100q", strings.TrimSpace(line))
 }
 
 // Unwrap returns ErrNoSession.

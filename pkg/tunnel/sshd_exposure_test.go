@@ -48,7 +48,7 @@ func TestSlotThatTheNetworkReaches(t *testing.T) {
 		compat.Row(t, "servers", map[string]string{"public": `GatewayPorts yes, with access="public"`, "raw": "GatewayPorts yes, with raw=True"}[name], compat.Outcome(err))
 	}
 	tun := c.gated(t, nil)
-	for deadline := time.Now().Add(10 * time.Second); !strings.Contains(c.log.String(), "comes past nginx"); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(10 * time.Second); !strings.Contains(c.log.String(), "bypasses nginx"); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("nothing is logged")
 		}
@@ -82,7 +82,7 @@ func TestSlotThatTheNetworkDoesNotReach(t *testing.T) {
 		if row := rowOf(t, tun, "exposure"); !row.OK || row.Warn || !strings.Contains(row.Seen, seen) {
 			t.Errorf("%s: %+v", config, row)
 		}
-		if strings.Contains(c.log.String(), "comes past nginx") {
+		if strings.Contains(c.log.String(), "bypasses nginx") {
 			t.Errorf("%s: warned about", config)
 		}
 		compat.Row(t, "servers", config, compat.Taken)

@@ -41,7 +41,7 @@ def _memory() -> None:
     for which, field, need, what, ulimit in MEMORY:
         if (left := _left(which, field)) < need:
             _refuse(
-                f"{max(left, 0)} MB of {what} left ({ulimit}), and the tunnel takes {need} MB",
+                f"{max(left, 0)} MB of {what} left ({ulimit}), and the tunnel needs {need} MB",
                 f"raise the limit before Python starts: {ulimit} unlimited; a batch system has a setting for it "
                 "(Grid Engine h_vmem). Most of it is only reserved: a tunnel uses about 30 MB",
             )
@@ -67,7 +67,7 @@ def _descriptors() -> None:
             return  # the machine's own limit, or a sandbox: the engine tells when it gets none
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         _refuse(
-            f"{len(taken)} file descriptors left (limit {limit}), and the tunnel takes {DESCRIPTORS}",
+            f"{len(taken)} file descriptors left (limit {limit}), and the tunnel needs {DESCRIPTORS}",
             f"close files and connections that are not needed (ls -l /proc/{os.getpid()}/fd shows them), or raise the "
             "limit: resource.setrlimit(resource.RLIMIT_NOFILE, …) in Python, ulimit -n before it starts",
         )
@@ -94,7 +94,7 @@ def _threads() -> None:
                 if libc.pthread_create(ctypes.byref(threads, started * ctypes.sizeof(ctypes.c_ulong)), None, wait, end):
                     _stacks(need)
                     _refuse(
-                        f"{started} threads left, and the tunnel takes {need}",
+                        f"{started} threads left, and the tunnel needs {need}",
                         "end other programs of this user, or raise the limit: ulimit -u shows it; in a container, "
                         "which has a limit for all of it, cat /sys/fs/cgroup/pids.max (Docker --pids-limit, Kubernetes "
                         "podPidsLimit)",
@@ -121,7 +121,7 @@ def _stacks(need: int) -> None:
         if left < stack / _MB:
             _refuse(
                 f"{max(left, 0)} MB of {what} left ({ulimit}) where each thread's stack takes {stack // _MB} MB "
-                f"(ulimit -s), and the tunnel takes {need} threads",
+                f"(ulimit -s), and the tunnel needs {need} threads",
                 "have smaller stacks before Python starts: ulimit -s 8192; a batch system has a setting for it (Grid "
                 f"Engine h_stack). Or raise the other limit: {ulimit} unlimited",
             )

@@ -39,7 +39,7 @@ def path(value: str) -> str:
     if shown == repr(value) or not os.path.isabs(value):
         return shown
     there = next((str(above) for above in pathlib.PurePath(value).parents if _exists(str(above))), "/")
-    return shown if there == "/" else f"(a path of {len(value)} characters, of which {there!r} exists)"
+    return f"(a path of {len(value)} characters" + (")" if there == "/" else f", of which {there!r} exists)")
 
 
 def keylike(text: str) -> bool:

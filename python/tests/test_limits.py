@@ -40,19 +40,19 @@ LIMITS = {
 # The message, N for a number, and how the hint begins.
 SAID = {
     "RLIMIT_AS": (
-        "library: this process has 700 MB of address space left (ulimit -v), and the tunnel takes 1200 MB",
+        "library: this process has 700 MB of address space left (ulimit -v), and the tunnel needs 1200 MB",
         "raise the limit before Python starts: ulimit -v unlimited",
     ),
     "RLIMIT_DATA": (
-        "library: this process has 100 MB of memory for data left (ulimit -d), and the tunnel takes 250 MB",
+        "library: this process has 100 MB of memory for data left (ulimit -d), and the tunnel needs 250 MB",
         "raise the limit before Python starts: ulimit -d unlimited",
     ),
     "RLIMIT_NOFILE": (
-        "library: this process has 3 file descriptors left (limit N), and the tunnel takes 16",
+        "library: this process has 3 file descriptors left (limit N), and the tunnel needs 16",
         "close files and connections that are not needed (ls -l /proc/N/fd shows them), or raise the limit",
     ),
     "RLIMIT_NPROC": (
-        "library: this process has 3 threads left, and the tunnel takes N",
+        "library: this process has 3 threads left, and the tunnel needs N",
         "end other programs of this user, or raise the limit: ulimit -u shows it; in a container",
     ),
 }
@@ -102,7 +102,7 @@ def test_stacks_that_fill_the_address_space(python: str, compat: Row) -> None:
     assert ran.stdout, ran.stderr
     message, hint = ran.stdout.strip().split("\n")
     said = (
-        "MB of address space left (ulimit -v) where each thread's stack takes 1024 MB (ulimit -s), and the tunnel takes"
+        "MB of address space left (ulimit -v) where each thread's stack takes 1024 MB (ulimit -s), and the tunnel needs"
     )
     assert said in message, message
     assert hint.startswith("have smaller stacks before Python starts: ulimit -s 8192")

@@ -42,7 +42,7 @@ func NoCommon(addr, what string, allows []string, err error) *Error {
 	allows = slices.DeleteFunc(slices.Clone(allows), func(name string) bool {
 		return strings.HasPrefix(name, "ext-info-") || strings.HasPrefix(name, "kex-strict-")
 	})
-	e := unreachable("handshake", fmt.Errorf("%s allows nothing as %s but what we do not know: %s (%w)", addr, what, Clip(strings.Join(allows, ", ")), bare{"no common algorithm", err}), hint)
+	e := unreachable("handshake", bare{fmt.Sprintf("%s offers no %s that is supported here, only: %s", addr, what, Clip(strings.Join(allows, ", "))), err}, hint)
 	e.Permanent = true
 	return e
 }
@@ -80,7 +80,7 @@ func says(banner string) string {
 // what else is to be known of them. sshd tells nobody why, so the causes are possible ones, the likeliest first.
 func LoginRefused(user, addr string, public []string, err error, notes ...string) *Error {
 	return &Error{Op: "login", Class: ErrAuth, Permanent: true,
-		Err: fmt.Errorf("%s refused user %q with %d key(s)%s: %w", addr, user, len(public), strings.Join(append([]string{""}, notes...), "; "), err),
+		Err: bare{fmt.Sprintf("%s refused user %q with %d key(s)%s", addr, user, len(public), strings.Join(append([]string{""}, notes...), "; ")), err},
 		Hint: Hintf("sshd does not say why. Look, in this order, whether the user name is right; whether ~%s/.ssh/authorized_keys on the proxy, "+
 			"a prepared one's keys of the tenant, holds this line: %s ; %s. As root on the proxy: sshd -T -C user=%s,host=x,addr=192.0.2.1 | "+
 			"grep -iE 'authorizedkeys|pubkeyacc|requiredrsa|strictmodes|allow|deny|rootlogin', and its log: journalctl -u ssh",

@@ -219,7 +219,7 @@ func NoSuchName(addr string, err error) *Error {
 // Exposed: the slot's port answers at all addresses of the proxy.
 func Exposed(port int) *Error {
 	return &Error{Op: "forward", Class: ErrForward, Permanent: true,
-		Err: fmt.Errorf("port %d is open to the proxy's network: who connects to it comes past nginx, its TLS and its rules", port),
+		Err: fmt.Errorf("port %d is open to the proxy's network: whoever connects to it bypasses nginx, its TLS and its rules", port),
 		Hint: "the admin sets GatewayPorts no (or clientspecified) in the proxy's sshd_config and reloads sshd, and then expose the app again; " +
 			`or expose it to those who have the link or a password, not with {access="public"}`}
 }
@@ -310,14 +310,14 @@ func NotOurs(url, answer string, slot net.Addr) *Error {
 	return &Error{Op: "check", Class: ErrForward,
 		Err: fmt.Errorf("%s answers %q, but not from this tunnel", url, Clip(answer)),
 		Hint: Hintf("nginx on the proxy must hand that address to the tunnel: proxy_pass http://%s; "+
-			"if visitors open another address, pass it as {url}; if you know that what answers lets visitors pass, {check=%q} does not ask", to, "off")}
+			"if visitors open another address, pass it as {url}; if that answer is from a login or firewall that lets visitors through, skip this check with {check=%q}", to, "off")}
 }
 
 // Unchecked is why it could not be told whether the public URL leads to the tunnel: something stands before it
 // (guarded), or it could not be opened.
 func Unchecked(answer string, guarded bool) string {
 	if guarded {
-		return fmt.Sprintf("it answers %q: a login, a firewall or a rule before the tunnel, which may let visitors pass", Clip(answer))
+		return fmt.Sprintf("it answers %q, as a login, a firewall or an address rule in front of the tunnel might; visitors may still get through", Clip(answer))
 	}
 	return "it cannot be opened: " + answer
 }

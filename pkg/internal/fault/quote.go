@@ -66,7 +66,7 @@ func Path(value string) string {
 			return fmt.Sprintf("(a path of %d characters, of which %q exists)", utf8.RuneCountInString(value), dir)
 		}
 	}
-	return quoted
+	return fmt.Sprintf("(a path of %d characters)", utf8.RuneCountInString(value))
 }
 
 // Showable reports whether Quote shows a value.

@@ -41,7 +41,7 @@ func TestQuote(t *testing.T) {
 	if got, want := Path(dir+"/no"), " characters, of which "+strconv.Quote(dir)+" exists)"; !strings.HasSuffix(got, want) {
 		t.Errorf("%s, want …%s", got, want)
 	}
-	if got := Path("/" + strings.Repeat("x", 50)); got != "(a text of 51 characters)" {
+	if got := Path("/" + strings.Repeat("x", 50)); got != "(a path of 51 characters)" {
 		t.Error(got)
 	}
 }
@@ -120,6 +120,19 @@ func TestWordsForAShell(t *testing.T) {
 		word, _, _ = strings.Cut(word, ",host=")
 		if said, err := exec.Command("sh", "-c", "printf %s "+word).Output(); err != nil || string(said) != user {
 			t.Errorf("%q: %q (%v) arrives of %s", user, said, err, word)
+		}
+	}
+}
+
+// What x/crypto says is not for people, and stays for errors.Is.
+func TestWordsOfOthersAreLeftOut(t *testing.T) {
+	words := errors.New("ssh: unable to authenticate, attempted methods [none publickey]")
+	for name, err := range map[string]*Error{
+		"login":   LoginRefused("me", "a:22", []string{"ssh-ed25519 AAAA"}, words),
+		"ciphers": NoCommon("a:22", "client to server cipher", []string{"aes256-cbc"}, words),
+	} {
+		if strings.Contains(err.Error(), "ssh:") || !errors.Is(err, words) || From(err) != err {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

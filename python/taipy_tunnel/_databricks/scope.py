@@ -21,7 +21,7 @@ from .secrets import Reading, Secret
 
 SCOPE = "taipy-tunnel"
 STORE = "taipy-tunnel databricks store --server USER@HOST --host-key SHA256:…"
-VAULT = "in an Azure Key Vault's scope it is named host-key"
+VAULT = "with an Azure Key Vault, put it into the vault as the secret host-key"
 
 _found: dict[tuple[str, str], Secret | None] = {}  # by scope and key; None: it is not there
 _why: dict[str, str] = {}  # by scope: why it could not be read
