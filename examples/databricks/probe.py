@@ -12,6 +12,7 @@ import os
 import platform
 import socket
 from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import urlsplit
 
 
 def look(what, found):
@@ -28,12 +29,18 @@ def context():
 
 
 def secret(name):
-    return dbutils.secrets.get("taipy-tunnel", name)
+    try:
+        return dbutils.secrets.get("taipy-tunnel", name)
+    except Exception:
+        if "_" not in name:
+            raise
+        return dbutils.secrets.get("taipy-tunnel", name.replace("_", "-"))  # an Azure Key Vault's
 
 
 def address():
-    host, _, port = secret("server").strip().rpartition("@")[2].partition(":")
-    return host, int(port or 22)
+    server = secret("server").strip()
+    url = urlsplit(server if "://" in server else f"ssh://{server}")
+    return url.hostname, url.port or (443 if url.scheme == "tls" else 22)
 
 
 look("runtime", lambda: os.environ["DATABRICKS_RUNTIME_VERSION"])

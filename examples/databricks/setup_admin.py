@@ -22,8 +22,10 @@ dbutils.widgets.text("group", "users", "Who may use it")
 
 # MAGIC %md
 # MAGIC Fill in the fields above. The host key is shown by the proxy machine itself:
-# MAGIC `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub`. The line that the next cell prints belongs into
-# MAGIC `~/.ssh/authorized_keys` of the account there; the private half is in the scope and nowhere else.
+# MAGIC `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub`. The line that the next cell prints is the
+# MAGIC public half of the key. On a plain proxy it goes into `~/.ssh/authorized_keys` of the account.
+# MAGIC On a prepared one it goes into the tenant's `keys` in the file, and `taipy-tunnel proxy setup` runs again. The
+# MAGIC private half is in the scope and nowhere else.
 
 # COMMAND ----------
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command listen serves a Go handler on a proxy machine, with no port on this one.
+// Command listen serves a Go handler on a proxy machine, with no port on this one. Listen asks visitors for nothing, whatever
+// Config says of access: a handler that is not for everybody must check who is asking.
 //
 //	go run ./examples/listen -server me@203.0.113.7 -host-key SHA256:…
 package main
@@ -20,11 +21,12 @@ import (
 func main() {
 	server := flag.String("server", "", "the proxy, user@host[:port]")
 	hostKey := flag.String("host-key", "", "its host key, SHA256:…")
-	key := flag.String("key", "", "private key file (default ~/.ssh/id_*)")
-	remote := flag.Int("remote", tunnel.DefaultRemote, "port on the proxy's loopback")
-	url := flag.String("url", "", "what visitors open (default http://HOST/)")
+	key := flag.String("key", "", "private key file (default: ssh-agent, then ~/.ssh/id_*)")
+	name := flag.String("name", "", "the app's public name on a prepared proxy (default: the account's only one)")
+	remote := flag.Int("remote", 0, fmt.Sprintf("port on a plain proxy's loopback (default: what a prepared proxy says, else %d)", tunnel.DefaultRemote))
+	url := flag.String("url", "", "what visitors open (default: what a prepared proxy says, else http://HOST/)")
 	flag.Parse()
-	if err := run(tunnel.Config{Server: []string{*server}, HostKey: *hostKey, Key: *key, Remote: *remote, URL: *url,
+	if err := run(tunnel.Config{Server: []string{*server}, HostKey: *hostKey, Key: *key, Name: *name, Remote: *remote, URL: *url,
 		Log: slog.New(slog.NewTextHandler(os.Stderr, nil))}); err != nil {
 		fmt.Fprintln(os.Stderr, "listen:", err)
 		os.Exit(1)

@@ -83,3 +83,15 @@ def test_example_probe(mode: str, notebook: MakeNotebook, workspace: Workspace) 
             assert (what in shown) == (mode != "bare")
         known = workspace.secrets[SCOPE]
         assert not any(value in shown for value in (workspace.token, known["server"], known["host_key"], known["key"]))
+
+
+@pytest.mark.parametrize(("server", "shown"), [
+    ("tls://me@[::1]", "443"), ("me@[::1]:2222", "2222"), ("me@proxy.example.com", "22"),
+])  # fmt: skip
+def test_example_probe_with_a_vault(server: str, shown: str, notebook: MakeNotebook, workspace: Workspace) -> None:
+    workspace.vaults.add(SCOPE)
+    workspace.secrets[SCOPE] = {"server": server, "host-key": "SHA256:…", "key": "x"}
+    with notebook("dedicated", workspace) as cells:
+        assert "secret 'host_key'            8 characters\n" in run_example(cells, "probe")[-1].stdout
+        host = "::1" if "[" in server else "proxy.example.com"
+        assert cells.run("print(address())").ok().stdout == f"('{host}', {shown})\n"
