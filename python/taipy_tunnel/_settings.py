@@ -86,9 +86,8 @@ def text(name: str, value: object) -> str:
     if value is None:
         return elsewhere(name)[0]
     if isinstance(value, bytes):
-        wide = len(value) > 2 and value[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # a file of PowerShell's
         try:
-            return value.decode("utf-16" if wide else "utf-8")
+            return decoded(value)
         except UnicodeDecodeError:
             raise ConfigError(f"configuration: {name} is bytes that are not text") from None
     if isinstance(value, os.PathLike):
@@ -96,6 +95,12 @@ def text(name: str, value: object) -> str:
     if not isinstance(value, str):
         raise ConfigError(f"configuration: {name} is {_kind(value)}, want text")
     return value
+
+
+def decoded(value: bytes) -> str:
+    """The text of a file's bytes; UnicodeDecodeError if they are none."""
+    wide = len(value) > 2 and value[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # a file of PowerShell's
+    return value.decode("utf-16" if wide else "utf-8-sig")
 
 
 def slot(name: str, value: object) -> int | str:

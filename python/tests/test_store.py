@@ -64,11 +64,16 @@ def test_a_second_run_keeps_the_key(workspace: Workspace, tmp_path: pathlib.Path
     assert workspace.secrets["taipy-tunnel"]["key"] != first
 
 
-def test_a_key_of_ones_own(workspace: Workspace, tmp_path: pathlib.Path) -> None:
-    key = new_key(tmp_path)
-    ran = store(workspace, tmp_path, *KNOWN, "--key", str(key), "--scope", "other")
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])  # as editors and PowerShell of Windows do
+def test_a_key_of_ones_own(encoding: str, workspace: Workspace, tmp_path: pathlib.Path) -> None:
+    key, host_key = new_key(tmp_path), tmp_path / "host"
+    text = key.read_text()
+    key.write_bytes(text.encode(encoding))
+    host_key.write_bytes(f"{HOST_KEY}\n".encode(encoding))
+    ran = store(workspace, tmp_path, *KNOWN[:3], str(host_key), "--key", str(key), "--scope", "other")
     assert (ran.returncode, ran.stderr) == (0, "")
-    assert workspace.secrets["other"]["key"].strip() == key.read_text().strip()
+    assert workspace.secrets["other"]["key"].strip() == text.strip()
+    assert workspace.secrets["other"]["host_key"].strip() == HOST_KEY
     assert key.with_suffix(".pub").read_text().split()[1] in ran.stdout
     assert "secret:other/key" in ran.stdout
 

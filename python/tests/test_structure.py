@@ -51,7 +51,7 @@ IMPORTS = {
     "": "_doctor _errors _expose _registry _status _tunnel",
     # The command line, which the package itself does without.
     "_cli": "",
-    "_cli.arguments": "_errors _quote",
+    "_cli.arguments": "_errors _quote _settings",
     "_cli.proxy": "_cli.arguments _errors _hints _questions _quote",
     "_cli.command": "_cli.arguments _cli.proxy _databricks.workspace _errors _hints _questions _quote _settings",
     "__main__": "_cli.command",

@@ -7,6 +7,7 @@ import pathlib
 
 from .. import _quote
 from .._errors import ConfigError
+from .._settings import decoded
 
 
 def text_or_file(option: str, value: str) -> str:
@@ -19,10 +20,13 @@ def text_or_file(option: str, value: str) -> str:
 
 
 def read(option: str, path: str) -> str:
-    """The text of a file, at most a megabyte of it; ConfigError, which names the option, if it cannot be read."""
+    """The text of a file, at most a megabyte of it; ConfigError, which names the option, if it cannot be read.
+
+    As for expose(), it may be in UTF-16, as PowerShell writes it.
+    """
     try:
-        with open(path, encoding="utf-8") as file:
-            return file.read(1 << 20)
+        with open(path, "rb") as file:
+            return decoded(file.read(1 << 20))
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise ConfigError(
