@@ -71,5 +71,9 @@ func TestWarnings(t *testing.T) {
 		if tun.sup.exposed.Load() {
 			t.Error("it is exposed")
 		}
+		other := plainAt("127.0.0.1", 8080)
+		defer other.end()
+		other.sup.exposure(untold)
+		<-other.sup.lookedPast // who waits for the first look does not wait for ever
 	})
 }

@@ -74,7 +74,7 @@ func TestRulesThatLetTheProxyPass(t *testing.T) {
 	var log proxytest.Log
 	cfg.Log = slog.New(slog.NewJSONHandler(&log, nil))
 	tun := open(t, cfg)
-	if s := tun.Status(); s.Checked != "link" || !strings.Contains(s.Unchecked, `"403 Forbidden": a login`) {
+	if s := tun.Status(); s.Checked != "link" || !strings.Contains(s.Unchecked, `"403 Forbidden", as a login`) {
 		t.Errorf("checked %q, unchecked %q", s.Checked, s.Unchecked)
 	}
 	if said := log.String(); !strings.Contains(said, "the proxy's own web server leads here") || strings.Contains(said, "the URL leads here") {

@@ -140,11 +140,11 @@ func (s *supervisor) lookAround() {
 
 // exposure takes what was seen after a link came up.
 func (s *supervisor) exposure(found exposure) {
-	if found == untold { // a slow line may be why: what was seen before stands
-		return
+	was := s.exposed.Load()
+	if found != untold { // a slow line may be why: what was seen before stands
+		s.exposed.Store(found == exposed)
 	}
-	was := s.exposed.Swap(found == exposed)
-	if was && found != exposed {
+	if was && found == enclosed {
 		s.board.warn(portOpen, nil)
 	}
 	if found == exposed && s.failed == nil {
