@@ -261,7 +261,7 @@ busy() {
 	done
 	# shellcheck disable=SC2064 # now: at the exit the list is out of scope
 	trap "kill ${loops[*]}" EXIT
-	JOBS=3 abreast "${all[@]}"
+	JOBS=${JOBS:-3} abreast "${all[@]}"
 }
 
 # fuzz [TIME [TARGET]]
