@@ -80,7 +80,7 @@ type Config struct {
 	// URL is what visitors open, http or https. "": what a prepared proxy says of itself, else
 	// http://HOST/ of Server.
 	URL string `json:"url"`
-	// Check says who asks, before Expose returns, whether URL leads here: CheckURL, CheckLink or CheckOff. "": this
+	// Check says who tests, before Expose returns, that URL leads here: CheckURL, CheckLink or CheckOff. "": this
 	// machine, and where it does not get there, the proxy. What the tunnel looks at later stays: who has its slots, and who
 	// reaches them past nginx.
 	Check Check `json:"check"`

@@ -189,7 +189,7 @@ func keys(t *testing.T, p *proxies) []badRow {
 		{"fingerprint is MD5", hostKey("MD5:00:11:22"), nil, true, "another hash than SHA256"},
 		{"known_hosts file is missing", hostKey(filepath.Join(p.dir, "none")), nil, true, "cannot be read"},
 		{"known_hosts file is empty", hostKey(p.file(t, "no_hosts", "# nothing\n")), nil, true, "no host key"},
-		{"known_hosts line is damaged", hostKey("127.0.0.1 ssh-ed25519 AAAA"), nil, true, "no known_hosts line"},
+		{"known_hosts line is damaged", hostKey("127.0.0.1 ssh-ed25519 AAAA"), nil, true, "nor a known_hosts line"},
 	}
 }
 

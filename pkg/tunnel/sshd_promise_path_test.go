@@ -35,7 +35,13 @@ func (s *silenced) outage(t *testing.T, rtt time.Duration, away func() (end time
 	all := s.visitors(20, func() {
 		time.Sleep(time.Second)
 		end = away()
-		time.Sleep(bar + 2*time.Second)
+		for n, until := 0, end.Add(bar); n < 10 && time.Now().Before(until); n++ {
+			begin := time.Now()
+			if status, _, _ := s.visit(http.MethodGet, "", time.Minute); status != http.StatusOK || time.Since(begin) > time.Second+rtt {
+				n = -1
+			}
+		}
+		time.Sleep(2 * time.Second)
 	})
 	back, longest, told := time.Duration(0), time.Duration(0), map[string]int{}
 	for _, v := range all {

@@ -24,12 +24,13 @@ const (
 	servedWithin = 3 * time.Second // who comes then is served
 )
 
-// promised is a time that is promised. The ordinary suite runs beside others, and has twice as long.
+// promised is a time that is promised. The ordinary suite runs beside others, on any machine, and has ten times as long, yet no more
+// than half of what it takes where nothing is done: sshd notices after 67 s.
 func promised(d time.Duration) time.Duration {
 	if faults {
 		return d
 	}
-	return 2 * d
+	return min(10*d, 30*time.Second)
 }
 
 // silenced is a proxy of either kind, with an app, a tunnel, and a way there that goes silent.
@@ -118,7 +119,7 @@ func (s *silenced) round(t *testing.T, round string, last time.Duration, first b
 	close(s.app.muted)
 	for n := range 30 {
 		visitors.Go(func() {
-			time.Sleep(promised(servedWithin) + time.Duration(n)*100*time.Millisecond)
+			time.Sleep(servedWithin + time.Duration(n)*100*time.Millisecond)
 			begin := time.Now()
 			if status, _, err := s.visit(http.MethodGet, "", time.Minute); status != http.StatusOK || time.Since(begin) > promised(time.Second) {
 				t.Errorf("%s: a visitor of %v after the silence: %d, %v, after %v", round, begin.Sub(silent), status, err, time.Since(begin))
@@ -131,7 +132,7 @@ func (s *silenced) round(t *testing.T, round string, last time.Duration, first b
 		s.way.Resume()
 		time.Sleep(2 * time.Second) // what was sent again would be begun again by then
 	}
-	if longest > toldWithin {
+	if longest > promised(toldWithin) {
 		t.Errorf("%s: the last one waited %v", round, longest)
 	}
 	t.Logf("%s: %s; the longest waited %.1f s", round, counted(got), longest.Seconds())
