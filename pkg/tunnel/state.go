@@ -103,13 +103,8 @@ func (s *supervisor) elsewhere() *Error {
 
 // lookAround asks in the background who answers at the slots.
 func (s *supervisor) lookAround() {
-	var over link
-	for _, k := range s.reconnectors {
-		if k.link != nil {
-			over = k.link.link
-		}
-	}
-	if over == nil { // it fell, of which the table has yet to hear
+	over := s.one()
+	if over == nil { // it has ended, of which the table has yet to hear
 		return
 	}
 	now, began := time.Now(), steady.Now()
@@ -117,9 +112,19 @@ func (s *supervisor) lookAround() {
 		s.apply(nil)
 		return
 	}
-	n := s.table.Len()
+	holders := make([]link, s.table.Len())
+	for i := range holders {
+		if h := s.links[s.table.Holder(i)]; h != nil {
+			holders[i] = h
+		}
+	}
 	s.tasks.Go(func() {
-		seen := s.hooks.look(s.life, over, n)
+		seen := s.hooks.look(s.life, over, len(holders))
+		for i, what := range seen { // nobody at the slot of a living link means that another tunnel has had it; of one that ends its end tells all
+			if what == slots.Nobody && holders[i] != nil && holders[i].Answers(s.life) != nil {
+				seen[i] = slots.Unknown
+			}
+		}
 		s.tell(func() {
 			if s.failed == nil {
 				s.noted = s.arrivals.Load() // the question's among them
@@ -156,10 +161,7 @@ func (s *supervisor) exposure(found exposure) {
 			s.log.Warn(told.Error(), "hint", told.Hint)
 		}
 	}
-	if !s.looked {
-		s.looked = true
-		close(s.lookedPast)
-	}
+	s.firstLook.Do(func() { close(s.lookedPast) })
 }
 
 type appState int
@@ -171,10 +173,7 @@ const (
 	appHindered // this process has no descriptor left for a connection to it
 )
 
-const (
-	appRecheck    = time.Second
-	appRecheckTLS = 5 * time.Second // of one that speaks TLS, in whose log each look is a line or two
-)
+const appRecheck, appRecheckTLS = time.Second, 5 * time.Second // the latter of one that speaks TLS, in whose log each look is a line or two
 
 // moved: the app is somewhere else now, or nowhere.
 func (s *supervisor) moved(addr string) {

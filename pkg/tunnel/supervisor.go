@@ -45,8 +45,7 @@ type supervisor struct {
 	refusal      *Error        // why a slot could not be had, when last tried
 	draining     bool
 	waiting      []waiter
-	settle       *time.Timer // when the table has more to do
-	loop         *time.Timer // the next look at the slots
+	settle, loop *time.Timer // when the table has more to do; the next look at the slots
 	app          appState
 	appErr       *Error
 	recheck      *time.Timer        // the next look at an app that does not answer
@@ -54,9 +53,9 @@ type supervisor struct {
 	ends         time.Time          // when it does, zero for never
 	ended        bool               // it has
 	ceding       context.CancelFunc // of the wait whether a newer tunnel keeps the slots, nil if there is none
-	looked       bool               // whether the network reaches the slot, at least once
-	exposed      atomic.Bool        // it does
-	lookedPast   chan struct{}
+	exposed      atomic.Bool        // the network reaches the slot
+	lookedPast   chan struct{}      // closed, by firstLook, when that was looked at
+	firstLook    sync.Once
 	pause        *time.Timer // since a visitor's connection came
 	noted        int64       // arrivals until the last look
 	asking       bool        // one at the port is under way
@@ -81,11 +80,12 @@ type link interface {
 	Dial(ctx context.Context, addr string) (net.Conn, error) // from the proxy
 	// Ask asks something over the link. errSilent is a finding's error if no answer comes, although the link itself answers.
 	Ask(ctx context.Context, question func(context.Context) probe.Finding) probe.Finding
-	Stats() (open int, bytes int64) // of the visitors' connections
-	Leave()                         // has those end that are kept for further requests
-	Done() <-chan struct{}          // closed when the link has ended
-	Err() error                     // why it did
-	Close() error                   // ends it; nothing is left when it returns
+	Answers(ctx context.Context) error // nil when the server has answered; else why the link ended, or ctx's
+	Stats() (open int, bytes int64)    // of the visitors' connections
+	Leave()                            // has those end that are kept for further requests
+	Done() <-chan struct{}             // closed when the link has ended
+	Err() error                        // why it did
+	Close() error                      // ends it; nothing is left when it returns
 }
 
 // dialer connects from the proxy to addr, "host:port".

@@ -300,21 +300,20 @@ func TestReconnectIsTriedAgain(t *testing.T) {
 	})
 }
 
-// A look that is due in the instant in which the link has fallen, and the table has yet to hear of it, asks nobody.
+// A look that is due in the instant in which the link has ended, and the table has yet to hear of it, asks nobody.
 func TestALookWithoutALink(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tun := startFake(t, &proxy{})
 		defer tun.Close()
 		time.Sleep(time.Minute)
 		var asked atomic.Bool
-		var held *heldLink
-		k := tun.sup.reconnectors[0]
+		var live []link
 		tun.sup.tell(func() {
 			tun.sup.hooks.look = func(context.Context, link, int) []slots.Sight { asked.Store(true); return nil }
-			held, k.link = k.link, nil
+			live, tun.sup.live = tun.sup.live, nil
 		})
 		time.Sleep(time.Minute)
-		tun.sup.tell(func() { k.link = held; tun.sup.apply(nil) })
+		tun.sup.tell(func() { tun.sup.live = live; tun.sup.apply(nil) })
 		wantState(t, tun, Up)
 		if asked.Load() {
 			t.Error("something was asked")
@@ -324,4 +323,28 @@ func TestALookWithoutALink(t *testing.T) {
 			t.Error("no look comes any more")
 		}
 	})
+}
+
+// Nobody at the slot of a link that is about to be known as lost is none of another tunnel's doing; at that of a living one it is.
+func TestNobodyAtTheSlotOfALinkThatEnds(t *testing.T) {
+	for _, ends := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			p := &proxy{}
+			tun := startFake(t, p)
+			defer tun.Close()
+			first := p.link()
+			first.mute.Store(ends)
+			tun.sup.tell(func() {
+				tun.sup.hooks.look = func(context.Context, link, int) []slots.Sight { return []slots.Sight{slots.Nobody} }
+			})
+			time.Sleep(time.Minute)
+			wantState(t, tun, map[bool]State{true: Up, false: Reconnecting}[ends])
+			tun.sup.tell(func() {
+				tun.sup.hooks.look = func(context.Context, link, int) []slots.Sight { return []slots.Sight{slots.Ours} }
+			})
+			first.die(errDropped)
+			time.Sleep(time.Minute)
+			wantState(t, tun, Up)
+		})
+	}
 }

@@ -30,6 +30,7 @@ type fakeLink struct {
 	done   chan struct{}
 	err    error
 	closed atomic.Bool
+	mute   atomic.Bool // the other end has ended, which is not known yet
 }
 
 func newFakeLink() *fakeLink { return &fakeLink{done: make(chan struct{})} }
@@ -46,6 +47,13 @@ func (l *fakeLink) Release()                                       {}
 func (l *fakeLink) Show(context.Context)                           {}
 func (l *fakeLink) Ask(ctx context.Context, question func(context.Context) probe.Finding) probe.Finding {
 	return question(ctx)
+}
+func (l *fakeLink) Answers(context.Context) error {
+	if l.mute.Load() {
+		<-l.done
+		return net.ErrClosed
+	}
+	return nil
 }
 func (l *fakeLink) Done() <-chan struct{} { return l.done }
 func (l *fakeLink) Err() error            { return l.err }
