@@ -77,7 +77,7 @@ func badServer(name, text, why string) (Destination, error) {
 // check refuses names that no machine or account has, wherever they come from.
 func (s Destination) check(name, text string) (err error) {
 	odd := func(r rune) bool {
-		return unicode.IsSpace(r) || unicode.IsControl(r) || strings.ContainsRune(`/"'`, r)
+		return unicode.IsSpace(r) || unicode.IsControl(r) || strings.ContainsRune(`/"'<>`, r) // <PROXY> stands in pages
 	}
 	switch {
 	case strings.Contains(s.User, ":"): // not quoted: what follows may be a password

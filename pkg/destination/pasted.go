@@ -115,6 +115,9 @@ func shellWords(text string) (words []string) {
 	if len(words) > 0 && slices.Contains([]string{"$", "#", "%"}, words[0]) {
 		words = words[1:]
 	}
+	if len(words) > 0 {
+		words[0] = strings.TrimPrefix(words[0], "!") // of a notebook's cell
+	}
 	return words
 }
 

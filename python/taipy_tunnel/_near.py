@@ -10,6 +10,7 @@ from typing import Any
 from ._errors import TunnelError
 from ._questions import ask
 from ._servers import instances
+from ._taipy.app import proxied
 
 PATIENCE = 1.5  # seconds; the engine asks an app for 1
 MOST = 3  # proposals
@@ -36,8 +37,9 @@ def _proposal(app: dict[str, Any]) -> str:
 
 
 def _never() -> list[int]:
-    """Ports of this process that talk to others than browsers, and might take harm: ipykernel's, Spark's, Py4J's."""
-    ports: list[Any] = []
+    """Ports of this process that talk to others than browsers, and might take harm: ipykernel's, Spark's, Py4J's; and
+    those of Taipy's proxy, which are no apps."""
+    ports: list[Any] = [*proxied()]
     for kernel in instances("ipykernel.kernelapp", "IPKernelApp"):
         ports += [getattr(kernel, f"{name}_port", 0) for name in ("shell", "iopub", "stdin", "control", "hb")]
     with contextlib.suppress(Exception):  # of others' objects, which may be half gone

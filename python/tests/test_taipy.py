@@ -207,6 +207,22 @@ def test_a_server_of_ones_own_is_proposed(notebook: Notebook, proxy: Proxy, comp
     compat("apps", f"{name}, expose(app)", TAKEN)
 
 
+def test_taipys_proxy_is_no_app(notebook: Notebook, proxy: Proxy) -> None:
+    """In a notebook it stays on the declared port when its app has ended; by default that is the port of a Rest() as well."""
+    notebook.run(f"from taipy import Rest\nfrom taipy_tunnel._taipy import app\napp.REST_PORT = {A}").ok()
+    notebook.run(f"gui = start('first', {A})\ntunnel = taipy_tunnel.expose()").ok()
+    assert title(proxy.url) == "first"
+    notebook.run("gui.stop()").ok()
+    eventually(lambda: notebook.run("tunnel.state").ok().text == "'waiting'")
+    assert str(A) not in notebook.run("print(tunnel)").ok().said
+    with socket.create_server(("127.0.0.1", 0)) as other:  # where its next server would listen
+        taken = other.getsockname()[1]
+        notebook.run(f"from taipy.gui.server import _Server\n_Server._get_random_port = lambda self: {taken}")
+        notebook.run(f"gui = start('second', {A})\nimport time; time.sleep(1)")
+        assert "the thread of Taipy's server has ended" in str(notebook.run("taipy_tunnel.expose()").error)
+    assert notebook.run("tunnel.state").ok().text == "'waiting'"
+
+
 def test_rest_alone(notebook: Notebook, proxy: Proxy, compat: Row) -> None:
     """It blocks its cell and is in no registry; port 5000 is its, if this very process listens there."""
     with socket.create_server(("127.0.0.1", 5000)):

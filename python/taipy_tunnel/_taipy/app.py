@@ -153,6 +153,11 @@ def _registered() -> dict[int, object]:
     return dict(getattr(manager(), PORTS, {}))
 
 
+def proxied() -> list[int]:
+    """The ports of Taipy's proxy in a notebook: behind it is an app that is found by itself, or none any more."""
+    return [port for port, gui in _registered().items() if getattr(getattr(gui, "_server", None), "_port", port) != port]
+
+
 def _address(gui: object | None) -> str:
     """Where gui's real server listens."""
     server: Any = getattr(gui, "_server", None)
@@ -202,6 +207,8 @@ def _rest() -> str:
     Only if this very process does: what another one has there is none of ours.
     """
     if "taipy.rest" not in sys.modules and "taipy_rest" not in sys.modules:
+        return ""
+    if REST_PORT in _registered():  # it is Taipy's proxy in a notebook, which stays when its app has ended
         return ""
     listening = set()
     for table in ("/proc/self/net/tcp", "/proc/self/net/tcp6"):
