@@ -79,12 +79,15 @@ func (s Destination) check(name, text string) (err error) {
 	odd := func(r rune) bool {
 		return unicode.IsSpace(r) || unicode.IsControl(r) || strings.ContainsRune(`/"'<>`, r) // <PROXY> stands in pages
 	}
+	noHost := func(r rune) bool { // what a shell, a page or a chat leaves at a name's end
+		return !unicode.IsLetter(r) && !unicode.IsMark(r) && !unicode.IsDigit(r) && !strings.ContainsRune("-_.:%", r)
+	}
 	switch {
 	case strings.Contains(s.User, ":"): // not quoted: what follows may be a password
 		err = fault.Config(written(name)+` and log in with a key; passwords are not used`, "%s holds a colon in the user's name", name)
 	case s.Host == "":
 		_, err = badServer(name, text, "names no host")
-	case strings.ContainsFunc(s.User+s.Host, odd), strings.Contains(s.Host, `\`): // DOMAIN\user is an account of winbind's or sssd's. Not quoted: what follows a blank may be a password
+	case strings.ContainsFunc(s.User+s.Host, odd), strings.ContainsFunc(s.Host, noHost) && !strings.HasPrefix(s.Host, "-"): // DOMAIN\user is an account of winbind's or sssd's. Not quoted: what follows a blank may be a password
 		err = fault.Config(written(name)+` or "user@host:port", with an IPv6 address in brackets`, "%s holds a character that no user or host name has", name)
 	case strings.Contains(s.Host, ":") && net.ParseIP(strings.SplitN(s.Host, "%", 2)[0]) == nil: // host:port:password
 		err = fault.Config(written(name)+` or "user@host:port", with an IPv6 address in brackets`, "%s has more than one colon after the user, and no IPv6 address", name)

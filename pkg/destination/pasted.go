@@ -78,9 +78,7 @@ func commandWords(text string) []string {
 	for len(words) > 1 && assignment.MatchString(words[0]) {
 		words = words[1:]
 	}
-	names := func(w string) bool { return strings.Contains(w, "@") }
-	server := slices.IndexFunc(words, names)
-	if at := slices.IndexFunc(words, isSSH); at > 0 && (server < 0 || at < server || slices.ContainsFunc(words[at:], names)) {
+	if at := slices.IndexFunc(words, isSSH); at > 0 && !strings.HasPrefix(words[0], "-") && !strings.Contains(words[0], "@") {
 		return words[at:]
 	}
 	return words

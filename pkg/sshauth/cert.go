@@ -30,6 +30,9 @@ func splitCert(text []byte) (key, cert []byte) {
 	if at == nil {
 		return text, nil
 	}
+	if rest := text[at[1]:]; holdsKey(rest) { // it was put before the key
+		return rest, text[at[0]:at[1]]
+	}
 	return text[:at[0]], text[at[0]:at[1]]
 }
 

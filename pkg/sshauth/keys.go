@@ -137,7 +137,7 @@ func NewKeys(ctx context.Context, src KeySource) (*Keys, error) {
 var isURL = regexp.MustCompile(`^[a-z][a-z0-9+.-]*://`)
 
 func givenKey(key string) (*keyFile, error) {
-	if isKeyText([]byte(key)) {
+	if _, err := os.Stat(userfile.Expand(userfile.Pasted(key))); err != nil && isKeyText([]byte(key)) {
 		return &keyFile{name: "key", text: []byte(key), required: true}, nil
 	}
 	if certLine.MatchString(key) {

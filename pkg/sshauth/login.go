@@ -66,6 +66,9 @@ func (l *Login) method(ctx *ssh.ClientAuthContext) (ssh.AuthMethod, error) {
 		return nil, nil
 	}
 	if l.tried == len(l.offers) {
+		if len(ctx.PartialSuccessMethods) > 0 { // a further key, after one that it took
+			l.wants = ctx.AllowedMethods
+		}
 		return nil, nil
 	}
 	l.tried++

@@ -104,10 +104,12 @@ func (l *Link) classifyLogin(err error, login *sshauth.Login, banner string, wai
 		return fault.LoginSilent(user, addr, waited, banner)
 	case isNetwork(err):
 		return fault.LoginDropped(user, addr, banner, err)
-	case banner != "":
-		err = fmt.Errorf("%w; it says %q", err, fault.Clip(banner))
 	}
-	return login.Refused(user, addr, err)
+	e := fault.From(login.Refused(user, addr, err))
+	if banner != "" {
+		e.Err = fmt.Errorf("%w; it says %q", e.Err, fault.Clip(banner))
+	}
+	return e
 }
 
 func isNetwork(err error) bool {

@@ -84,7 +84,7 @@ func (t *Tunnel) verified(ctx context.Context, f probe.Finding, how string) erro
 		}
 		t.board.edit(func(s *Status) {
 			s.Checked = how
-			if t.cfg.Check != CheckOff {
+			if t.cfg.Check != CheckOff || how == "url" { // whom the doctor asked
 				s.Unchecked = why
 			}
 		})

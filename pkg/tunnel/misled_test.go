@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tunnel
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/steady"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/probe"
+)
+
+// The status warns, so does the doctor.
+func TestTheDoctorTellsWhatTheStatusWarnsOf(t *testing.T) {
+	tun := plainAt("127.0.0.1", 8080)
+	defer tun.end()
+	d := newVisitorGate(tun)
+	tun.useGate(d)
+	d.websocket(false)
+	if tun.Status().Warning == nil {
+		t.Fatal("no warning")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	defer cancel()
+	var rows []string
+	for _, c := range tun.Doctor(ctx) {
+		rows = append(rows, c.Step+": "+c.Seen+" "+c.Hint.String())
+	}
+	if !strings.Contains(strings.Join(rows, "\n"), "websockets") {
+		t.Errorf("the status warns %q, the doctor says\n%s", tun.Status().Warning, strings.Join(rows, "\n"))
+	}
+}
+
+// Of an answer that was long on its way less is known of the proxy's clock than of one that came at once.
+func TestAnAnswerThatCameLate(t *testing.T) {
+	for _, late := range []time.Duration{25 * time.Second, time.Minute} { // of a link that is full; this process stood still
+		c := newChecker(func() {}, func() {})
+		now := func() time.Time { return steady.Now().Add(time.Hour + time.Millisecond) } // the proxy's clock
+		c.learn(now())
+		before, _ := c.clock(t.Context())
+		c.learn(now().Add(-late))
+		if after, _ := c.clock(t.Context()); before-after > time.Second {
+			t.Errorf("its clock is %v ahead by an answer of that moment, %v by one that was %v old", before, after, late)
+		}
+	}
+}
+
+// Once this machine was seen to be led here, the status does not say that nobody was asked.
+func TestNobodyWasAsked(t *testing.T) {
+	tun := plainAt("127.0.0.1", 8080)
+	defer tun.end()
+	tun.cfg.Check = CheckOff
+	if err := tun.verify(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	_ = tun.verified(t.Context(), probe.Finding{Kind: probe.Ours}, "url") // by the doctor, from this machine
+	if s := tun.Status(); s.Checked == "url" && s.Unchecked != "" {
+		t.Errorf("checked %q, unchecked %q", s.Checked, s.Unchecked)
+	}
+}
+
+// Another app at the same address is another app.
+func TestAnotherAppAtTheSameAddress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tun := plainAt("127.0.0.1", 8080)
+		defer tun.end()
+		d := newVisitorGate(tun)
+		tun.useGate(d)
+		tun.sup.target.Set("127.0.0.1:5000")
+		d.websocket(true)
+		tun.sup.appAnswers(nil)
+		tun.sup.appAnswers(context.DeadlineExceeded) // it ended
+		tun.sup.appAnswers(nil)                      // and was begun again, or another one was
+		d.websocket(false)
+		if tun.Status().Warning == nil {
+			t.Error("no warning of the second, which refuses websockets")
+		}
+	})
+}
