@@ -104,6 +104,10 @@ func (d *visitorGate) websocket(taken bool) {
 		why := fault.WebsocketRefused(d.endpoint().url)
 		d.log.Warn(why.Error(), "hint", why.Hint)
 		d.board.warn(noWebsockets, why)
+		if d.takes.Load() { // it took one in this instant
+			d.warned.Store(false)
+			d.board.warn(noWebsockets, nil)
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ package tunnel
 import (
 	"context"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -79,4 +80,32 @@ func TestAnotherAppAtTheSameAddress(t *testing.T) {
 			t.Error("no warning of the second, which refuses websockets")
 		}
 	})
+}
+
+// A warning that is made in the instant in which it is over does not stay.
+func TestAWarningThatIsOverAtOnce(t *testing.T) {
+	tun := plainAt("127.0.0.1", 8080)
+	defer tun.end()
+	d := newVisitorGate(tun)
+	tun.useGate(d)
+	for range 20000 {
+		d.moved()
+		var both sync.WaitGroup
+		both.Go(func() { d.websocket(true) })
+		both.Go(func() { d.websocket(false) })
+		both.Wait()
+		d.websocket(true)
+		if tun.Status().Warning != nil {
+			t.Fatal("the app takes websockets, and the warning stays")
+		}
+	}
+}
+
+// Where no answer came in time nobody has said that the account may not ask.
+func TestExposureThatIsNotToldInTime(t *testing.T) {
+	tun := plainAt("127.0.0.1", 8080)
+	defer tun.end()
+	if c := tun.checkExposure(t.Context()); strings.Contains(c.Seen, "may open no connection") { // there is no link
+		t.Errorf("%+v", c)
+	}
 }
