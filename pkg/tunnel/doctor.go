@@ -157,6 +157,7 @@ type approach struct {
 	url  string
 	dial func(ctx context.Context, network, addr string) (net.Conn, error) // nil: by the network
 	ours bool                                                              // the tunnel was seen to answer there, so that it may be told the token
+	held bool                                                              // something stands before it that stops the check
 }
 
 // approach follows from how the URL was asked. The check port of a prepared proxy answers questions alone, so what
@@ -170,7 +171,7 @@ func (t *Tunnel) approach(how string, f probe.Finding, dial func(ctx context.Con
 		}
 		return approach{how: "of the tunnel itself, past nginx", url: at.String(), dial: t.dialGate, ours: true}
 	}
-	a := approach{how: how, url: p.url, dial: dial, ours: f.Kind == probe.Ours}
+	a := approach{how: how, url: p.url, dial: dial, ours: f.Kind == probe.Ours, held: f.Kind == probe.Guarded}
 	if u, err := url.Parse(p.url); err == nil && f.At != nil { // from http to https: the token is not sent in clear first
 		u.Scheme, u.Host = f.At.Scheme, f.At.Host
 		a.url = u.String()
@@ -236,8 +237,8 @@ func judgeVisit(v probe.Visited, who string, a approach) Checked {
 	c.Seen = fmt.Sprintf("%s gets %s after %d ms, asked %s", who, got, v.Took.Milliseconds(), a.how)
 	guarded := v.Status/100 == 3 || v.Status == http.StatusUnauthorized || v.Status == http.StatusForbidden || v.Status == http.StatusProxyAuthRequired
 	switch {
-	case !v.Ours && guarded:
-		c.OK, c.Hint = true, "a login or another host stands before it, so it cannot be told what visitors get: open it"
+	case !v.Ours && (guarded || a.held):
+		c.OK, c.Hint = true, "a login, a firewall or another host may stand before it, so it cannot be told what visitors get: open it"
 	case !v.Ours:
 		c.Hint = "the answer is not of this tunnel: see the rows above"
 	case why == "expired":
