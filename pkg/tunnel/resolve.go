@@ -57,7 +57,8 @@ func (r *resolved) checkURL() error {
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil || r.urlGiven && fault.Keylike(u.Hostname()) {
 		return fault.Config(`write {url="https://host/"}, without a user or password`, "url is not an http or https address")
 	}
-	if query := u.Query(); query.Has("token") || strings.HasPrefix(u.Fragment, "token=") { // the link of an earlier call: the token is no part of the address
+	query := u.Query()
+	if behind, _ := url.ParseQuery(u.Fragment); query.Has("token") || behind.Has("token") { // the link of an earlier call: the token is no part of the address
 		query.Del("token")
 		u.RawQuery, u.Fragment, u.RawFragment = query.Encode(), "", ""
 		r.URL = u.String()

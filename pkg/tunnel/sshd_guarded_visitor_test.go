@@ -15,13 +15,13 @@ import (
 // to be.
 func TestDoctorBehindWhatStopsTheCheck(t *testing.T) {
 	for name, lines := range map[string]string{
-		"406": `if ($http_user_agent !~ Mozilla/5) { return 406; }`,
-		"429": `return 429;`,
-		"400": `return 400;`,
-		"511": `return 511;`,
-		"403": `deny all;`,
+		"406":                             `if ($http_user_agent !~ Mozilla/5) { return 406; }`,
+		"429":                             `return 429;`,
+		"400":                             `return 400;`,
+		"511":                             `return 511;`,
+		"403":                             `deny all;`,
 		"a page that asks for a password": `error_page 403 = @login; location = /login { default_type text/html; return 200 "<input type=password>"; } location @login { return 302 /login; } location = /.well-known/taipy-tunnel { deny all; } location = / { return 302 /login; }`,
-		"a firewall's page": `default_type text/html; return 200 "The requested URL was rejected. Please consult with your administrator";`,
+		"a firewall's page":               `default_type text/html; return 200 "The requested URL was rejected. Please consult with your administrator";`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, cfg := guardedBy(t, lines)
