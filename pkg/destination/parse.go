@@ -51,7 +51,11 @@ func parsePlain(name, text string) (Destination, error) {
 	if host, port, err := net.SplitHostPort(s.Host); err == nil {
 		n, err := strconv.ParseUint(port, 10, 16)
 		if err != nil || n == 0 { // not quoted: it may be a password
-			return badServer(name, strings.TrimSuffix(text, ":"+port), "is followed by a port that is not a number from 1 to 65535")
+			shown := strings.TrimSuffix(text, ":"+port)
+			if fault.Keylike(text) { // and a part of it is a part of a token
+				shown = text
+			}
+			return badServer(name, shown, "is followed by a port that is not a number from 1 to 65535")
 		}
 		s.Host, s.Port = host, int(n)
 	} else if inner, ok := strings.CutPrefix(s.Host, "["); ok && strings.HasSuffix(inner, "]") {

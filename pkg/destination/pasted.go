@@ -65,7 +65,7 @@ type command struct {
 // isCommand reports whether a text is that of a command, or of words for one: "ssh -R … me@host", "me@host -p 2222".
 func isCommand(text string) bool {
 	words := commandWords(text)
-	return len(words) > 1 && (isSSH(words[0]) || slices.ContainsFunc(words, func(w string) bool { return strings.HasPrefix(w, "-") }))
+	return len(words) > 1 && (isSSH(words[0]) || isOther(words[0]) || slices.ContainsFunc(words, func(w string) bool { return strings.HasPrefix(w, "-") }))
 }
 
 // assignment is a variable that is given to a command: SSHPASS=SECRET ssh ….
@@ -123,6 +123,11 @@ func isSSH(word string) bool {
 	return !strings.Contains(word, "://") && slices.Contains([]string{"ssh", "autossh", "ssh.exe"}, program(word))
 }
 
+// isOther reports whether a word is a program whose options are not ssh's.
+func isOther(word string) bool {
+	return slices.Contains([]string{"plink", "putty", "mosh", "sftp", "scp", "telnet"}, strings.TrimSuffix(program(word), ".exe"))
+}
+
 // program is the name of a program in its path, of Windows as well.
 func program(file string) string { return path.Base(strings.ReplaceAll(file, `\`, "/")) }
 
@@ -130,7 +135,11 @@ func program(file string) string { return path.Base(strings.ReplaceAll(file, `\`
 // passed over, and so is what would switch the check of the host key off.
 func parseCommand(text string) (Destination, error) {
 	var c command
-	if !c.read(commandWords(text)) {
+	words := commandWords(text)
+	if isOther(words[0]) {
+		return Destination{}, fault.Config(written("server"), "server is a command of another program than ssh")
+	}
+	if !c.read(words) {
 		return Destination{}, fault.Config(written("server"), "server is a command with an option that ssh does not have")
 	}
 	if c.server == "" {
@@ -146,7 +155,11 @@ func parseCommand(text string) (Destination, error) {
 	if c.port != "" && d.Port == 0 {
 		n, err := strconv.ParseUint(c.port, 10, 16)
 		if err != nil || n == 0 {
-			return badServer("server", c.server, "is given with a port that is not a number from 1 to 65535")
+			shown := c.server
+			if fault.Keylike(c.port) {
+				shown = c.port
+			}
+			return badServer("server", shown, "is given with a port that is not a number from 1 to 65535")
 		}
 		d.Port = int(n)
 	}

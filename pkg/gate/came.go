@@ -23,8 +23,8 @@ const (
 // clockWait bounds the wait for the proxy's time, which is asked for when the first link has logged in.
 const clockWait = 2 * time.Second
 
-// livesWait bounds the wait for a link's answer, of one that may be full.
-const livesWait = 6 * time.Second
+// livesWait bounds the wait for a link's answer, of one that may be full. One that has ended says so before.
+const livesWait = 30 * time.Second
 
 // marks are what the proxy tells of a request, by its own clock.
 type marks struct {

@@ -36,7 +36,7 @@ func TestABodyThatComesLateByAFullLink(t *testing.T) {
 		d.clock = func(context.Context) (time.Duration, bool) { return 0, true }
 		at := time.Now().UnixMilli()
 		here, there := net.Pipe()
-		d.conns <- full{there, livesWait + time.Second}
+		d.conns <- full{there, 25 * time.Second}
 		v := visitOn(t, here, "POST", "/", onceID, "", fmt.Sprintf("%s: %d.%03d", passedHeader, at/1000, at%1000), "Content-Length: 21")
 		for range 21 {
 			time.Sleep(begun.Fresh / 20)

@@ -115,7 +115,7 @@ func (g *Gate) modify(resp *http.Response) error {
 	h := resp.Header
 	t.encoded = h.Get("Content-Encoding") != ""
 	if taken := resp.StatusCode == http.StatusSwitchingProtocols; (taken || resp.StatusCode == http.StatusForbidden) &&
-		g.cfg.Websocket != nil && isUpgrade(resp.Request) {
+		g.cfg.Websocket != nil && isUpgrade(resp.Request) && ofPage(resp.Request.Header) {
 		g.cfg.Websocket(taken)
 	}
 	if t.cookie != "" {
@@ -215,6 +215,11 @@ func (g *Gate) failed(w http.ResponseWriter, r *http.Request, err error) {
 
 // isUpgrade tells it as ReverseProxy does: many an nginx sends "Connection: upgrade" with each
 // request, which alone means nothing.
+// ofPage reports whether a websocket is asked for by a page, which is the gate's own: others are refused before (RFC 6455, section 10.2).
+func ofPage(h http.Header) bool {
+	return strings.EqualFold(h.Get("Upgrade"), "websocket") && h.Get("Origin") != ""
+}
+
 func isUpgrade(r *http.Request) bool {
 	if r.Header.Get("Upgrade") == "" {
 		return false

@@ -210,7 +210,7 @@ func TestAnAppThatRefusesWebsockets(t *testing.T) {
 	}})
 	socket := func(status int, want int) {
 		t.Helper()
-		if got := ask(t, addr, "GET", "/ws", "", upgrade...); got.StatusCode != status || told != want {
+		if got := ask(t, addr, "GET", "/ws", "", append([]string{"Origin: http://" + host}, upgrade...)...); got.StatusCode != status || told != want {
 			t.Errorf("%s, told %d times, want %d", got.Status, told, want)
 		}
 	}

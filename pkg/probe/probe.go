@@ -97,6 +97,8 @@ type Finding struct {
 	// Time is the proxy's: of TimeHeader, or else of the header Date, which has whole seconds. Zero if
 	// the answer has neither.
 	Time time.Time
+	// Took is how long the answer was waited for: Time is older than now by so much at most.
+	Took time.Duration
 	// Err is why it is Unreachable.
 	Err error
 }
@@ -107,7 +109,7 @@ const ownPage = "<hr><center>nginx"
 // URL asks q until it is Ours, cannot be told, or ctx ends; an address that cannot be opened is
 // given up after one try.
 func URL(ctx context.Context, q Question) Finding {
-	last := Finding{Kind: Unreachable, Answer: "no answer"}
+	last, began := Finding{Kind: Unreachable, Answer: "no answer"}, time.Now()
 	c := client(q.Dial)
 	c.HTTPClient.Timeout = cmp.Or(q.Timeout, askTimeout)
 	transport := c.HTTPClient.Transport.(*http.Transport)
@@ -124,6 +126,7 @@ func URL(ctx context.Context, q Question) Finding {
 	c.CheckRetry = func(ctx context.Context, resp *http.Response, err error) (bool, error) {
 		if ctx.Err() == nil || last.Kind == Unreachable { // what was seen outweighs that time is over
 			last = judge(q, resp, err)
+			last.Took = time.Since(began)
 		}
 		elsewhere := last.Kind == Elsewhere || last.Kind == Nobody || last.Kind == Newer || last.Kind == Older || last.Kind == Another
 		lost := q.Ahead != nil && q.Ahead.taken.Swap(false) && last.Kind == Unreachable // it may have been closed before

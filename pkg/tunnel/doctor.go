@@ -67,6 +67,12 @@ func (t *Tunnel) checkApp(ctx context.Context) Checked {
 			c.OK, c.Seen, c.Hint = false, told.Err.Error(), told.Hint
 		}
 	}
+	if why := t.board.warns(noWebsockets); why != nil {
+		c.Warn, c.Seen = c.OK, c.Seen+"; "+why.Err.Error()
+		if c.OK {
+			c.Hint = why.Hint
+		}
+	}
 	return c
 }
 
@@ -143,7 +149,7 @@ func (t *Tunnel) checkExposure(ctx context.Context) Checked {
 		told := fault.Exposed(port)
 		c.OK, c.Warn, c.Seen, c.Hint = !t.public(), !t.public(), told.Err.Error(), told.Hint
 	default:
-		c.Seen = "whether the network reaches port " + strconv.Itoa(port) + " cannot be told: the account may open no connection there from the proxy"
+		c.Seen = "whether the network reaches port " + strconv.Itoa(port) + " cannot be told: no answer in time, or the account may open no connection there from the proxy"
 	}
 	return c
 }

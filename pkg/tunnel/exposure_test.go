@@ -19,8 +19,8 @@ func plainAt(host string, port int) *Tunnel {
 	return newTunnel(resolved{Config: cfg, server: &destination.Destination{Host: host}, plainGiven: true}, nil)
 }
 
-// Where nothing answers the look is over after a second, and nothing goes on after it.
-func TestSilenceCostsASecond(t *testing.T) {
+// Where nothing answers the look is over after its time, and nothing goes on after it.
+func TestSilenceEndsTheLook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tun := plainAt("127.0.0.1", 8080)
 		defer tun.end()

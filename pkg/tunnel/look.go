@@ -72,7 +72,7 @@ func (t *Tunnel) verify(ctx context.Context) error {
 
 // verified takes the finding of a check.
 func (t *Tunnel) verified(ctx context.Context, f probe.Finding, how string) error {
-	t.check.learn(f.Time)                                      // an older tunnel asks whether this one is newer
+	t.check.learn(f.Time, f.Took)                              // an older tunnel asks whether this one is newer
 	if ctx.Err() == context.Canceled && f.Kind != probe.Ours { // who asked does not want to know any more
 		return ctx.Err()
 	}
@@ -276,7 +276,7 @@ func refused(err error) bool {
 
 // sees is what a finding means, which also tells the proxy's time.
 func (t *Tunnel) sees(f probe.Finding) slots.Sight {
-	t.check.learn(f.Time)
+	t.check.learn(f.Time, f.Took)
 	switch f.Kind {
 	case probe.Newer, probe.Older, probe.Another:
 		t.check.met()
@@ -299,7 +299,7 @@ func (t *Tunnel) newer(ctx context.Context) bool {
 // for, and says nothing: who reaches the port comes past nginx, its TLS, passwords and rules.
 
 // exposureWait is how long the answers are waited for: a firewall that drops what is sent gives none.
-const exposureWait = time.Second
+const exposureWait = 5 * time.Second
 
 // aliases are further addresses of the proxy's loopback interface: 127.0.0.2 on Linux, ::1 where there is none. What was bound to
 // 127.0.0.1 does not answer there, and what was bound to all addresses does; no packet leaves the machine, and no name is

@@ -158,6 +158,12 @@ func (b *board) edit(f func(*Status)) {
 	b.changed = make(chan struct{})
 }
 
+func (b *board) warns(kind warning) *Error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.warned[kind]
+}
+
 func (b *board) read() (Status, <-chan struct{}) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

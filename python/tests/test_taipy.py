@@ -208,7 +208,7 @@ def test_a_server_of_ones_own_is_proposed(notebook: Notebook, proxy: Proxy, comp
 
 
 def test_taipys_proxy_is_no_app(notebook: Notebook, proxy: Proxy) -> None:
-    """In a notebook it stays on the declared port when its app has ended; by default that is the port of a Rest() as well."""
+    """In a notebook it stays on the declared port when its app has ended; by default a Rest() has the same one."""
     notebook.run(f"from taipy import Rest\nfrom taipy_tunnel._taipy import app\napp.REST_PORT = {A}").ok()
     notebook.run(f"gui = start('first', {A})\ntunnel = taipy_tunnel.expose()").ok()
     assert title(proxy.url) == "first"

@@ -155,7 +155,8 @@ def _registered() -> dict[int, object]:
 
 def proxied() -> list[int]:
     """The ports of Taipy's proxy in a notebook: behind it is an app that is found by itself, or none any more."""
-    return [port for port, gui in _registered().items() if getattr(getattr(gui, "_server", None), "_port", port) != port]
+    running = _registered().items()
+    return [port for port, gui in running if getattr(getattr(gui, "_server", None), "_port", port) != port]
 
 
 def _address(gui: object | None) -> str:
