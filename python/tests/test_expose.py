@@ -44,7 +44,7 @@ def test_settings_from_the_environment(proxy: Proxy, app: str, monkeypatch: pyte
     monkeypatch.setenv("TAIPY_TUNNEL_APP", app)
     monkeypatch.setenv("TAIPY_TUNNEL_TIMEOUT", "9.5")
     assert visit(taipy_tunnel.expose().url) == "hello"
-    with pytest.raises(taipy_tunnel.ConfigError, match=r'server "\?"'):
+    with pytest.raises(taipy_tunnel.ConfigError, match="server holds a character"):
         taipy_tunnel.expose(server="?")  # the argument wins
 
 

@@ -28,12 +28,12 @@ IMPORTS = {
     "_abi": "_errors _hints _limits _quote _signals",
     "_watcher": "_abi _hints _signals",
     "_questions": "_abi _errors _watcher",
-    "_near": "_errors _questions _servers",
     # Taipy.
     "_taipy": "",
     "_taipy.relied": "",
     "_taipy.app": "_errors _quote _servers _settings _taipy.relied",
     "_taipy.resync": "",
+    "_near": "_errors _questions _servers _taipy.app",
     # Databricks.
     "_databricks": "",
     "_databricks.notebook": "_quote",
