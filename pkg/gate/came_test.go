@@ -14,6 +14,12 @@ import (
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/begun"
 )
 
+// passedAt is the header of a request that the proxy first passed on then.
+func passedAt(at time.Time) string {
+	ms := at.UnixMilli()
+	return fmt.Sprintf("%s: %d.%03d", passedHeader, ms/1000, ms%1000)
+}
+
 // What another tunnel may have begun is not begun here: it was passed on before this memory is, or so long ago that the
 // proxy may ask another one. All by the proxy's clock, which may be any time ahead of this machine's.
 func TestStaleRequestsAreNotBegun(t *testing.T) {
@@ -88,8 +94,8 @@ func TestAnOldRequestThatIsKnown(t *testing.T) {
 		d.app = func(w http.ResponseWriter, _ *http.Request) { time.Sleep(time.Minute) }
 		d.clock = func(context.Context) (time.Duration, bool) { return 0, true }
 		time.Sleep(time.Second)
-		at := time.Now().UnixMilli()
-		line := fmt.Sprintf("%s: %d.%03d", passedHeader, at/1000, at%1000)
+		at := time.Now()
+		line := passedAt(at)
 		first := d.visit("POST", onceID, "x", line)
 		time.Sleep(50 * time.Second)
 		again := d.visit("POST", onceID, "x", line)
@@ -100,13 +106,21 @@ func TestAnOldRequestThatIsKnown(t *testing.T) {
 	})
 }
 
-// linked is a connection by a link that answers, or does not.
+// linked is a connection by a link that answers after a while, behind what fills it, or does not.
 type linked struct {
 	net.Conn
-	err error
+	after time.Duration
+	err   error
 }
 
-func (l linked) Answers(context.Context) error { return l.err }
+func (l linked) Answers(ctx context.Context) error {
+	select {
+	case <-time.After(l.after):
+		return l.err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
 
 // One that waited while this process stood still is begun if the link by which it came is there still.
 func TestAnOldRequestByALinkThatLives(t *testing.T) {
@@ -114,11 +128,11 @@ func TestAnOldRequestByALinkThatLives(t *testing.T) {
 		behind(t, func(d *door) {
 			d.app = func(http.ResponseWriter, *http.Request) {}
 			d.clock = func(context.Context) (time.Duration, bool) { return 0, true }
-			at := time.Now().UnixMilli()
+			at := time.Now()
 			time.Sleep(time.Minute)
 			here, there := net.Pipe()
-			d.conns <- linked{there, lost}
-			got := visitOn(t, here, "POST", "/", onceID, "x", fmt.Sprintf("%s: %d.%03d", passedHeader, at/1000, at%1000)).answer()
+			d.conns <- linked{there, 0, lost}
+			got := visitOn(t, here, "POST", "/", onceID, "x", passedAt(at)).answer()
 			if lost != nil {
 				d.wants("the link is gone", got, http.StatusBadGateway, says(pageRepeated))
 				d.wantsRuns("the link is gone", 0)
@@ -135,14 +149,33 @@ func TestABodyThatComesLate(t *testing.T) {
 	behind(t, func(d *door) {
 		d.app = func(http.ResponseWriter, *http.Request) {}
 		d.clock = func(context.Context) (time.Duration, bool) { return 0, true }
-		at := time.Now().UnixMilli()
+		at := time.Now()
 		here, there := net.Pipe()
-		d.conns <- linked{there, net.ErrClosed}
-		v := visitOn(t, here, "POST", "/", onceID, "", fmt.Sprintf("%s: %d.%03d", passedHeader, at/1000, at%1000), "Content-Length: 1")
+		d.conns <- linked{there, 0, net.ErrClosed}
+		v := visitOn(t, here, "POST", "/", onceID, "", passedAt(at), "Content-Length: 1")
 		time.Sleep(begun.Fresh + time.Second)
 		_, _ = here.Write([]byte("x"))
 		d.wants("late", v.answer(), http.StatusBadGateway, says(pageRepeated))
 		d.wantsRuns("late", 0)
+	})
+}
+
+// A body that is long under way because the link is full is not taken for one that another tunnel was asked: its bytes have
+// just come by the link.
+func TestABodyThatComesLateByAFullLink(t *testing.T) {
+	behind(t, func(d *door) {
+		d.app = func(http.ResponseWriter, *http.Request) {}
+		d.clock = func(context.Context) (time.Duration, bool) { return 0, true }
+		at := time.Now()
+		here, there := net.Pipe()
+		d.conns <- linked{there, 25 * time.Second, nil}
+		v := visitOn(t, here, "POST", "/", onceID, "", passedAt(at), "Content-Length: 21")
+		for range 21 {
+			time.Sleep(begun.Fresh / 20)
+			_, _ = here.Write([]byte("x"))
+		}
+		d.wants("late", v.answer(), http.StatusOK, "")
+		d.wantsRuns("late", 1)
 	})
 }
 
@@ -158,14 +191,13 @@ func TestAClockThatNeverTells(t *testing.T) {
 			return time.Hour, told
 		}
 		for i, want := range []time.Duration{clockWait, 0, 0} {
-			began, at := time.Now(), time.Now().UnixMilli()
-			d.wants("POST", d.visit("POST", fmt.Sprintf("%032x", i), "x", fmt.Sprintf("%s: %d.%03d", passedHeader, at/1000, at%1000)).answer(), 200, "")
+			began := time.Now()
+			d.wants("POST", d.visit("POST", fmt.Sprintf("%032x", i), "x", passedAt(began)).answer(), 200, "")
 			if took := time.Since(began); took != want {
 				t.Errorf("request %d waited %v, want %v", i, took, want)
 			}
 		}
 		told = true // by an hour, so that this one was passed on long ago
-		at := time.Now().UnixMilli()
-		d.wants("told", d.visit("POST", onceID, "x", fmt.Sprintf("%s: %d.%03d", passedHeader, at/1000, at%1000)).answer(), http.StatusBadGateway, says(pageRepeated))
+		d.wants("told", d.visit("POST", onceID, "x", passedAt(time.Now())).answer(), http.StatusBadGateway, says(pageRepeated))
 	})
 }

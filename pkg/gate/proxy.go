@@ -213,13 +213,13 @@ func (g *Gate) failed(w http.ResponseWriter, r *http.Request, err error) {
 	}
 }
 
-// isUpgrade tells it as ReverseProxy does: many an nginx sends "Connection: upgrade" with each
-// request, which alone means nothing.
 // ofPage reports whether a websocket is asked for by a page, which is the gate's own: others are refused before (RFC 6455, section 10.2).
 func ofPage(h http.Header) bool {
 	return strings.EqualFold(h.Get("Upgrade"), "websocket") && h.Get("Origin") != ""
 }
 
+// isUpgrade tells it as ReverseProxy does: many an nginx sends "Connection: upgrade" with each
+// request, which alone means nothing.
 func isUpgrade(r *http.Request) bool {
 	if r.Header.Get("Upgrade") == "" {
 		return false
