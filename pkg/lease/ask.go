@@ -26,8 +26,10 @@ const (
 	question = "asked"
 
 	// askTimes is how often the others are asked before they are ended: one that is itself about to take the slot may have
-	// it a moment later.
-	askTimes = 2
+	// it a moment later. One that was exposed later, as it seems, is asked more often: it is about to ask this one, which has
+	// not had the slot yet, and may do so on a busy machine or by a slow way.
+	askTimes      = 2
+	askTimesLater = 6
 	// askFor is how long each time: at a round trip of 300 ms it takes 1.1 s until one has read the marks and left. So a link
 	// whose other end is dead is ended 2.5 s after it was found.
 	askFor = 1250 * time.Millisecond
@@ -40,11 +42,11 @@ const (
 
 // dismiss has other links leave the slot, by one script: while one after the other ended, the standby link of the older
 // tunnel took the port from the one that had it. Links of this tunnel are ended. Those of other tunnels are, too, unless
-// they are to be dealt with gently: then they are asked. It reports whether any was.
-func (c *Lease) dismiss(ctx context.Context, proxy runner, stale []mark, gently bool) (asked bool, err error) {
+// they have not been asked often enough: then they are asked. It reports whether any was.
+func (c *Lease) dismiss(ctx context.Context, proxy runner, stale []mark, before int) (asked bool, err error) {
 	var commands []string
 	for _, m := range slices.Backward(stale) { // the one that has the port is the oldest, in most cases
-		if gently && m.tunnel != c.tunnel {
+		if m.tunnel != c.tunnel && (before < askTimes || m.later && before < askTimesLater) {
 			asked = true
 			commands = append(commands, m.ask())
 		} else {
@@ -72,7 +74,7 @@ func (c *Lease) Hears(ctx context.Context, proxy runner, link int, line string) 
 	}
 	older = slices.DeleteFunc(older, func(m mark) bool { return m.tunnel == c.tunnel })
 	if len(older) > 0 {
-		_, _ = c.dismiss(ctx, proxy, older, true)
+		_, _ = c.dismiss(ctx, proxy, older, 0)
 	}
 	return nil
 }
@@ -120,8 +122,8 @@ func (c *Lease) claim(ctx context.Context, l Machine, link int, busy error) (*ss
 func (c *Lease) clear(ctx context.Context, proxy runner, link int, busy error) error {
 	again := time.NewTicker(askFor)
 	defer again.Stop()
-	for left := askTimes; ; left-- {
-		asked, err := c.clearOnce(ctx, proxy, link, busy, left > 0)
+	for before := 0; ; before++ {
+		asked, err := c.clearOnce(ctx, proxy, link, busy, before)
 		if err != nil || !asked {
 			return err
 		}
@@ -133,12 +135,12 @@ func (c *Lease) clear(ctx context.Context, proxy runner, link int, busy error) e
 	}
 }
 
-// clearOnce is clear, which asks, if gently is set, or does not. It reports whether a tunnel was asked.
-func (c *Lease) clearOnce(ctx context.Context, proxy runner, link int, busy error, gently bool) (asked bool, err error) {
+// clearOnce is a round of clear, after so many before. It reports whether a tunnel was asked.
+func (c *Lease) clearOnce(ctx context.Context, proxy runner, link int, busy error, before int) (asked bool, err error) {
 	var stale []mark
-	for before := -1; before != c.questions(); { // one that has just come may be a newer tunnel's, which is not ended
-		before = c.questions()
-		if stale, err = c.look(ctx, proxy, link, false); gently {
+	for heard := -1; heard != c.questions(); { // one that has just come may be a newer tunnel's, which is not ended
+		heard = c.questions()
+		if stale, err = c.look(ctx, proxy, link, false); before < askTimes {
 			break
 		}
 	}
@@ -148,7 +150,7 @@ func (c *Lease) clearOnce(ctx context.Context, proxy runner, link int, busy erro
 	if len(stale) == 0 {
 		return false, busy
 	}
-	if asked, err = c.dismiss(ctx, proxy, stale, gently); err != nil {
+	if asked, err = c.dismiss(ctx, proxy, stale, before); err != nil {
 		return false, busy
 	}
 	return asked, nil
@@ -163,8 +165,8 @@ func (c *Lease) questions() int {
 
 // outlast waits until the links that may still have a socket have left, which are asked to, and ends those that do not.
 func (c *Lease) outlast(ctx context.Context, l Machine, link int, stale []mark) error {
-	for end := time.Now().Add(askTimes * askFor); len(stale) > 0; {
-		asked, err := c.dismiss(ctx, l, stale, time.Now().Before(end))
+	for begin := time.Now(); len(stale) > 0; {
+		asked, err := c.dismiss(ctx, l, stale, int(time.Since(begin)/askFor))
 		if err != nil || !asked {
 			return err
 		}

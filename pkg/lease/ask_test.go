@@ -95,7 +95,9 @@ func (p *portShell) ListenUnix(context.Context, string) (*sshlink.Listener, erro
 // this key is in between.
 func TestAskedFirst(t *testing.T) {
 	older := psLine(20, 10, 8080, 10, clock-60_000, "ours", "else.1") + psLine(21, 11, 8080, 11, clock-60_000, "ours", "else.2")
-	mine := psLine(22, 12, 8080, 12, clock, "ours", "me.1")
+	later := psLine(20, 10, 8080, 10, clock-1_000, "ours", "else.1")
+	future := psLine(20, 10, 8080, 10, clock+60_000, "ours", "else.1")
+	mine := psLine(22, 12, 8080, 12, clock-5_000, "ours", "me.1")
 	for name, c := range map[string]struct {
 		marks    string
 		afterAsk time.Duration
@@ -106,13 +108,15 @@ func TestAskedFirst(t *testing.T) {
 		"it gives the port back":            {older, 400 * time.Millisecond, "21 20", "", 400 * time.Millisecond},
 		"when it is asked again":            {older, 2 * time.Second, "21 20 21 20", "", 2 * time.Second},
 		"it is silent":                      {older, 0, "21 20 21 20", "11 10", askTimes * askFor},
+		"it was exposed later, as it seems": {later, 0, strings.TrimSpace(strings.Repeat("20 ", askTimesLater)), "10", askTimesLater * askFor},
+		"or the clock was set back":         {future, 0, "20 20", "10", askTimes * askFor},
 		"it is this tunnel's earlier link":  {mine, 0, "", "12", 0},
 		"and others, who need not be asked": {older + mine, 0, "21 20", "12", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				p := &portShell{proxyShell: proxyShell{listing: fmt.Sprintf("%d\n%s", clock, c.marks)}, afterAsk: c.afterAsk}
-				me := Lease{slot: port, key: "ours", tunnel: "me", exposed: time.Now(), since: clock}
+				me := Lease{slot: port, key: "ours", tunnel: "me", exposed: time.Now(), since: clock - 5_000}
 				begin := time.Now()
 				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 				defer cancel()

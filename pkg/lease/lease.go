@@ -48,6 +48,7 @@ type mark struct {
 	key    string
 	tunnel string
 	link   int
+	later  bool // by its time, which a shell told that may have been slow to start, its tunnel was exposed after this one
 }
 
 const markName = "taipy-tunnel"
@@ -336,6 +337,7 @@ func (c *Lease) look(ctx context.Context, proxy runner, link int, asked bool) (s
 	}
 	for _, m := range marks {
 		untold := max(m.since-since, since-m.since) <= sameTime
+		m.later = m.since > since+sameTime && m.since <= now // a time that is still to come is that of a clock that was set back
 		switch {
 		case spared != nil && m.tunnel == spared.tunnel && spared.lives(m.link):
 		case m.tunnel == c.tunnel: // whatever its key, which may have been renewed since

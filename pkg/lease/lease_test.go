@@ -85,7 +85,7 @@ func TestWhoHoldsThePort(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			p := &proxyShell{listing: fmt.Sprintf("%d\n%s", clock, c.lines)}
 			me := Lease{slot: port, key: "ours", tunnel: "me", exposed: time.Now(), held: true}
-			_, err := me.clearOnce(t.Context(), p, 3, busy, false)
+			_, err := me.clearOnce(t.Context(), p, 3, busy, askTimes)
 			if !errors.Is(err, c.want) || (c.want == nil) != (err == nil) {
 				t.Errorf("got %v, want %v", err, c.want)
 			}
@@ -143,7 +143,7 @@ func TestPathsAreOneHarmlessWord(t *testing.T) {
 func TestAFreshExposeIsTheNewest(t *testing.T) {
 	p := &proxyShell{listing: fmt.Sprintf("%d\n%s", clock, psLine(20, 10, 8080, 10, clock+60_000, "ours", "zo.7"))}
 	me := New(port, "ours", nil)
-	if _, err := me.clearOnce(t.Context(), p, 1, errors.New("busy"), false); err != nil || len(p.ended) != 1 {
+	if _, err := me.clearOnce(t.Context(), p, 1, errors.New("busy"), askTimes); err != nil || len(p.ended) != 1 {
 		t.Errorf("got %v, ended %v", err, p.ended)
 	}
 }
