@@ -31,8 +31,19 @@ func holdsKey(text []byte) bool {
 }
 
 // normalize undoes what copying, editors and secret stores do to the text of a key: see unwrap, and CRLF,
-// indentation, everything on one line, and what stands before and after the key.
+// indentation, everything on one line, and what stands before and after the key. What comes of that is a text as any other, so it is
+// done again until there is nothing left to do.
 func normalize(text []byte) []byte {
+	for range maxWraps {
+		before := text
+		if text = straighten(before); bytes.Equal(text, before) {
+			break
+		}
+	}
+	return text
+}
+
+func straighten(text []byte) []byte {
 	s := string(unwrap(text))
 	head := begin.FindString(s)
 	if head == "" {

@@ -135,6 +135,8 @@ func FuzzNormalize(f *testing.F) {
 	f.Add([]byte("-----BEGIN RSA PRIVATE KEY----- Proc-Type: 4,ENCRYPTED DEK-Info: DES-EDE3-CBC,0011223344556677 AAAA -----END RSA PRIVATE KEY-----"))
 	f.Add([]byte("S\x00S\x00"))
 	f.Add([]byte("-----BEGIN PRIVATE KEY-----b3BlbnNzaC1rZXktdjEA0"))
+	f.Add([]byte("0-----BEGIN PRIVATE KEY-----b3BlbnNzaC1rZXktdjEA"))
+	f.Add([]byte("LS0tLS1CRUdJTiBBIFBSSVZBVEUgS0VZLS0tLS0KYjNCbGJuTnphQzFyWlhrdGRqRUF0C00tLS0tLUVORCBCIFBSSVZBVEUgS0VZLS0tLS0"))
 	f.Add([]byte(`-----\\n-----`))
 	f.Add(bytes.Repeat([]byte(`"`), 2*maxWraps+2))
 	f.Fuzz(func(t *testing.T, text []byte) {
