@@ -52,7 +52,8 @@ func newChecker(asked, met func()) *checker {
 }
 
 // learn takes the proxy's time, and when this tunnel was exposed by it, once: what it is later, after a suspend, says nothing
-// about that. Of whole seconds (the header Date) it is no more than a check of this machine's clock.
+// about that. Of whole seconds (the header Date) it is no more than a check of this machine's clock. took is how long the answer was
+// waited for: one that was long under way, by a full link, tells less than what is known.
 func (c *checker) learn(now time.Time, took time.Duration) {
 	if now.IsZero() {
 		return
@@ -66,7 +67,7 @@ func (c *checker) learn(now time.Time, took time.Duration) {
 	if c.exposed.At == 0 {
 		c.exposed.At = now.Add(-time.Since(c.began)).UnixMilli()
 	}
-	if !whole && (took < sameClock || !c.timed()) { // of an answer that was long under way, by a full link, less is known than before
+	if !whole && (took < sameClock || !c.timed()) {
 		c.ahead = now.Sub(steady.Now())
 		if !c.timed() {
 			close(c.told)

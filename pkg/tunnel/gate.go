@@ -31,9 +31,9 @@ type visitorGate struct {
 	gate     atomic.Pointer[gate.Gate]
 	config   gate.Config // but what the first link tells
 	serve    func(*gate.Gate)
-	changed  func()      // the token may have another end
-	takes    atomic.Bool // the app has taken a websocket
-	warned   atomic.Bool // it has refused one before
+	changed  func()     // the token may have another end
+	sockets  sync.Mutex // guards takes, and the warning of the app's websockets
+	takes    bool       // the app has taken one
 
 	mu       sync.Mutex
 	secret   []byte // of the key that logged in, for tokens
@@ -97,17 +97,29 @@ func (d *visitorGate) open(ctx context.Context, keys *sshauth.Keys) error {
 // websocket warns of an app that refuses them, as those do that know few addresses, until it has taken one: then it refuses
 // others for reasons of its own.
 func (d *visitorGate) websocket(taken bool) {
+	d.sockets.Lock()
+	defer d.sockets.Unlock()
+	warned := d.board.warns(noWebsockets) != nil
 	switch {
-	case taken && !d.takes.Swap(true) && d.warned.Swap(false):
-		d.board.warn(noWebsockets, nil)
-	case !taken && !d.takes.Load() && !d.warned.Swap(true):
+	case taken:
+		d.takes = true
+		if warned {
+			d.board.warn(noWebsockets, nil)
+		}
+	case !d.takes && !warned:
 		why := fault.WebsocketRefused(d.endpoint().url)
 		d.log.Warn(why.Error(), "hint", why.Hint)
 		d.board.warn(noWebsockets, why)
-		if d.takes.Load() { // it took one in this instant
-			d.warned.Store(false)
-			d.board.warn(noWebsockets, nil)
-		}
+	}
+}
+
+// anotherApp forgets what the app before did.
+func (d *visitorGate) anotherApp() {
+	d.sockets.Lock()
+	defer d.sockets.Unlock()
+	d.takes = false
+	if d.board.warns(noWebsockets) != nil {
+		d.board.warn(noWebsockets, nil)
 	}
 }
 
@@ -303,10 +315,7 @@ func (d *visitorGate) moved() {
 	if g := d.gate.Load(); g != nil {
 		g.Moved()
 	}
-	d.takes.Store(false) // it may be another app
-	if d.warned.Swap(false) {
-		d.board.warn(noWebsockets, nil)
-	}
+	d.anotherApp()
 }
 
 // share: another tunnel is there.

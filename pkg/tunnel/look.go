@@ -72,9 +72,9 @@ func (t *Tunnel) verify(ctx context.Context) error {
 
 // verified takes the finding of a check.
 func (t *Tunnel) verified(ctx context.Context, f probe.Finding, how string) error {
-	t.check.learn(f.Time, f.Took)                              // an older tunnel asks whether this one is newer
-	if ctx.Err() == context.Canceled && f.Kind != probe.Ours { // who asked does not want to know any more
-		return ctx.Err()
+	t.check.learn(f.Time, f.Took) // an older tunnel asks whether this one is newer
+	if ctx.Err() == context.Canceled && f.Kind != probe.Ours {
+		return ctx.Err() // who asked does not want to know any more
 	}
 	switch f.Kind {
 	case probe.Ours:

@@ -158,6 +158,7 @@ func (b *board) edit(f func(*Status)) {
 	b.changed = make(chan struct{})
 }
 
+// warns is why it warns of one kind, nil if it does not.
 func (b *board) warns(kind warning) *Error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
