@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/compat"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/relay"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/tunnel"
 )
@@ -102,4 +103,24 @@ func TestSlotThatIsOpenedLater(t *testing.T) {
 	c.Reconfigure("GatewayPorts yes", "GatewayPorts no")
 	must(t, tun.Reconnect())
 	await(t, tun, "all well", inState(tunnel.Up))
+}
+
+// However far the proxy is, an app that is open to everybody is not opened where GatewayPorts yes has the network reach the slot.
+func TestSlotThatTheNetworkReachesFarAway(t *testing.T) {
+	for _, delay := range []time.Duration{100 * time.Millisecond, 200 * time.Millisecond, 300 * time.Millisecond} { // each way
+		t.Run(fmt.Sprint(delay), func(t *testing.T) {
+			c := newChain(t, sshdtest.Options{Config: []string{"GatewayPorts yes"}})
+			way := relay.Start(t, c.Addr())
+			way.Delay(delay)
+			cfg := c.by(way, c.config(app(t, "company data")))
+			cfg.Raw, cfg.Access = false, tunnel.Access{Public: true}
+			tun, err := tunnel.Expose(within(t, 30*time.Second), cfg)
+			if !errors.Is(err, tunnel.ErrForward) || !strings.Contains(err.Error(), "bypasses nginx") {
+				t.Errorf("round trip %v: %v; past nginx a visitor gets %q", 2*delay, err, c.past(""))
+			}
+			if err == nil {
+				_ = tun.Close()
+			}
+		})
+	}
 }

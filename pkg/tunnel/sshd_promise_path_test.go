@@ -41,7 +41,7 @@ func (s *silenced) outage(t *testing.T, rtt time.Duration, away func() (end time
 				n = -1
 			}
 		}
-		time.Sleep(2 * time.Second)
+		time.Sleep(2 * time.Second) // what was sent again would be begun again by then
 	})
 	back, longest, told := time.Duration(0), time.Duration(0), map[string]int{}
 	for _, v := range all {

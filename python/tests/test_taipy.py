@@ -218,7 +218,7 @@ def test_taipys_proxy_is_no_app(notebook: Notebook, proxy: Proxy) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:  # where its next server would listen
         taken = other.getsockname()[1]
         notebook.run(f"from taipy.gui.server import _Server\n_Server._get_random_port = lambda self: {taken}")
-        notebook.run(f"gui = start('second', {A})\nimport time; time.sleep(1)")
+        notebook.run(f"gui = start('second', {A})\ngui._server._thread.join(20)")
         assert "the thread of Taipy's server has ended" in str(notebook.run("taipy_tunnel.expose()").error)
     assert notebook.run("tunnel.state").ok().text == "'waiting'"
 
