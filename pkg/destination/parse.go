@@ -51,11 +51,7 @@ func parsePlain(name, text string) (Destination, error) {
 	if host, port, err := net.SplitHostPort(s.Host); err == nil {
 		n, err := strconv.ParseUint(port, 10, 16)
 		if err != nil || n == 0 { // not quoted: it may be a password
-			shown := strings.TrimSuffix(text, ":"+port)
-			if fault.Keylike(text) { // and a part of it is a part of a token
-				shown = text
-			}
-			return badServer(name, shown, "is followed by a port that is not a number from 1 to 65535")
+			return badServer(name, fault.Part(strings.TrimSuffix(text, ":"+port), text), "is followed by a port that is not a number from 1 to 65535")
 		}
 		s.Host, s.Port = host, int(n)
 	} else if inner, ok := strings.CutPrefix(s.Host, "["); ok && strings.HasSuffix(inner, "]") {
@@ -75,7 +71,12 @@ func written(name string) fault.Hint {
 }
 
 func badServer(name, text, why string) (Destination, error) {
-	return Destination{}, fault.Config(written(name)+` or "user@host:port", with an IPv6 address in brackets`, "%s %s %s", name, fault.Quote(text), why)
+	return Destination{}, unquoted(name, fault.Quote(text)+" "+why)
+}
+
+// unquoted is badServer's error for a text that may hold a password, however short it is.
+func unquoted(name, why string) error {
+	return fault.Config(written(name)+` or "user@host:port", with an IPv6 address in brackets`, "%s %s", name, why)
 }
 
 // check refuses names that no machine or account has, wherever they come from.
@@ -92,9 +93,9 @@ func (s Destination) check(name, text string) (err error) {
 	case s.Host == "":
 		_, err = badServer(name, text, "names no host")
 	case strings.ContainsFunc(s.User+s.Host, odd), strings.ContainsFunc(s.Host, noHost) && !strings.HasPrefix(s.Host, "-"): // DOMAIN\user is an account of winbind's or sssd's. Not quoted: what follows a blank may be a password
-		err = fault.Config(written(name)+` or "user@host:port", with an IPv6 address in brackets`, "%s holds a character that no user or host name has", name)
+		err = unquoted(name, "holds a character that no user or host name has")
 	case strings.Contains(s.Host, ":") && net.ParseIP(strings.SplitN(s.Host, "%", 2)[0]) == nil: // host:port:password
-		err = fault.Config(written(name)+` or "user@host:port", with an IPv6 address in brackets`, "%s has more than one colon after the user, and no IPv6 address", name)
+		err = unquoted(name, "has more than one colon after the user, and no IPv6 address")
 	case strings.HasPrefix(s.Host, "-"), strings.HasPrefix(s.User, "-"):
 		_, err = badServer(name, text, "begins a name with a dash")
 	}

@@ -155,11 +155,7 @@ func parseCommand(text string) (Destination, error) {
 	if c.port != "" && d.Port == 0 {
 		n, err := strconv.ParseUint(c.port, 10, 16)
 		if err != nil || n == 0 {
-			shown := c.server
-			if fault.Keylike(c.port) {
-				shown = c.port
-			}
-			return badServer("server", shown, "is given with a port that is not a number from 1 to 65535")
+			return badServer("server", fault.Part(c.server, c.server+" "+c.port), "is given with a port that is not a number from 1 to 65535")
 		}
 		d.Port = int(n)
 	}

@@ -13,7 +13,7 @@ import (
 )
 
 var (
-	errRefused  = fault.LoginRefused("me", "proxy:22", nil, errors.New("no"))
+	errRefused  = fault.LoginRefused("me", "proxy:22", "", nil, errors.New("no"))
 	errChanged  = fault.HostKeyChanged("proxy:22", "ssh-ed25519", "SHA256:b", []string{"SHA256:a"})
 	errConnect  = fault.Connect("proxy:22", errors.New("connection refused"))
 	errFull     = fault.Full("proxy:22", "Exceeded MaxStartups")
@@ -33,7 +33,7 @@ func TestRetryByClassAndHistory(t *testing.T) {
 	}{
 		"host key":             {errChanged, ever, ever, parked},
 		"login":                {errRefused, ever, waits{5 * s, 6 * s}, waits{15 * s, 16 * s}},
-		"wants a password too": {fault.KeysNotEnough("me", "proxy:22", []string{"password"}), ever, waits{5 * s, 6 * s}, waits{15 * s, 16 * s}},
+		"wants a password too": {fault.KeysNotEnough("me", "proxy:22", "", []string{"password"}), ever, waits{5 * s, 6 * s}, waits{15 * s, 16 * s}},
 		"bastion's login":      {fault.Hop("bastion:22", errRefused), ever, waits{5 * s, 6 * s}, waits{15 * s, 16 * s}},
 		"forward":              {fault.Forbidden(8080), ever, soon, soon},
 		"bastion's forward":    {fault.HopForbidden("bastion:22", "proxy:22", errors.New("prohibited")), ever, soon, soon},

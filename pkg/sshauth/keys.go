@@ -8,7 +8,7 @@
 //	defer login.Close()
 //	conn, _, _, err := ssh.NewClientConn(tcp, addr, &ssh.ClientConfig{AuthCallback: login.Begin(), …})
 //	fingerprint := login.Accepted() // or, after an error,
-//	err = login.Refused("me", addr, err)
+//	err = login.Refused("me", addr, "", err)
 //
 // Promises. No error, log line or formatted value holds anything of a private key or a passphrase. Files are read again for
 // each login; one that cannot be read any more counts as it was. A server is asked about five keys at most. The connection to

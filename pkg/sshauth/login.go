@@ -90,17 +90,18 @@ func (l *Login) public() (lines []string) {
 	return lines
 }
 
-// Refused is the error for a connection that the server let in with none of the offers; err is x/crypto's. It is a permanent
+// Refused is the error for a connection that the server let in with none of the offers; err is x/crypto's, and
+// banner what the server said meanwhile (RFC 4252, section 5.4), "": nothing. It is a permanent
 // *fault.Error of class fault.ErrAuth. How many more there were is said, since the right one may be among them.
-func (l *Login) Refused(user, addr string, err error) error {
+func (l *Login) Refused(user, addr, banner string, err error) error {
 	if l.wants != nil {
-		return fault.KeysNotEnough(user, addr, l.wants)
+		return fault.KeysNotEnough(user, addr, banner, l.wants)
 	}
 	var notes []string
 	if n := len(l.offers) - l.tried + l.omitted; n > 0 {
 		notes = append(notes, fmt.Sprintf("%d tries of at most %d were made, %d more keys were not offered", l.tried, maxOffers, n))
 	}
-	e := fault.LoginRefused(user, addr, l.public(), err, append(notes, l.notes...)...)
+	e := fault.LoginRefused(user, addr, banner, l.public(), err, append(notes, l.notes...)...)
 	if len(notes) > 0 {
 		e.Hint = "name the right key: {key}, or IdentityFile in ~/.ssh/config. If it was offered, " + e.Hint
 	}

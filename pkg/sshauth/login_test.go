@@ -87,7 +87,7 @@ func connect(t testing.TB, s *sshdtest.Server, login *Login) error {
 	_ = tcp.SetDeadline(time.Now().Add(20 * time.Second))
 	conn, chans, reqs, err := ssh.NewClientConn(tcp, s.Addr(), &ssh.ClientConfig{User: s.User, AuthCallback: login.Begin(), HostKeyCallback: ssh.FixedHostKey(s.HostKey)})
 	if err != nil {
-		return login.Refused(s.User, s.Addr(), err)
+		return login.Refused(s.User, s.Addr(), "", err)
 	}
 	return ssh.NewClient(conn, chans, reqs).Close()
 }

@@ -5,10 +5,15 @@
 package sshauth
 
 import (
+	"errors"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/crypto/ssh"
+	"golang.org/x/crypto/ssh/agent"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
 )
@@ -37,6 +42,47 @@ func TestAPathWithTheWordsPrivateKey(t *testing.T) {
 	}
 	if _, err := LoadKeys(path, ""); err != nil {
 		t.Error(err)
+	}
+}
+
+// refuser is an agent that lists its keys and signs nothing: ssh-add -c, and the question was answered with no; a security
+// key that nobody has touched.
+type refuser struct{ agent.ExtendedAgent }
+
+func (refuser) Sign(ssh.PublicKey, []byte) (*ssh.Signature, error) { return nil, errors.New("no") }
+func (refuser) SignWithFlags(ssh.PublicKey, []byte, agent.SignatureFlags) (*ssh.Signature, error) {
+	return nil, errors.New("no")
+}
+
+// A known fault (docs/known-faults.md), as it is: the server has taken the key then, and is said to have refused the login.
+func TestAnAgentThatDoesNotSign(t *testing.T) {
+	s := sshdtest.Start(t, sshdtest.Options{})
+	raw, err := ssh.ParseRawPrivateKey([]byte(read(t, s.KeyFile)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ring := agent.NewKeyring().(agent.ExtendedAgent)
+	if err := ring.Add(agent.AddedKey{PrivateKey: raw}); err != nil {
+		t.Fatal(err)
+	}
+	socket := filepath.Join(t.TempDir(), "a")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() { _ = agent.ServeAgent(refuser{ring}, c) }()
+		}
+	}()
+	_, err = with(t, s, KeySource{Agent: socket, Files: []string{s.KeyFile + ".none"}})
+	if err == nil || !strings.Contains(err.Error(), "refused user") {
+		t.Errorf("%v; want that the server is said to have refused it", err)
 	}
 }
 

@@ -5,7 +5,6 @@ package sshlink
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"strings"
@@ -105,11 +104,7 @@ func (l *Link) classifyLogin(err error, login *sshauth.Login, banner string, wai
 	case isNetwork(err):
 		return fault.LoginDropped(user, addr, banner, err)
 	}
-	e := fault.From(login.Refused(user, addr, err))
-	if banner != "" {
-		e.Err = fmt.Errorf("%w; it says %q", e.Err, fault.Clip(banner))
-	}
-	return e
+	return login.Refused(user, addr, banner, err)
 }
 
 func isNetwork(err error) bool {

@@ -19,7 +19,7 @@ import (
 )
 
 var (
-	errRefused = fault.LoginRefused("me", "proxy:22", nil, errors.New("no"))
+	errRefused = fault.LoginRefused("me", "proxy:22", "", nil, errors.New("no"))
 	errChanged = fault.HostKeyChanged("proxy:22", "ssh-ed25519", "SHA256:b", []string{"SHA256:a"})
 	errDropped = fault.LinkLost(errors.New("reset by peer"))
 )

@@ -202,7 +202,7 @@ def test_bokeh(allowed: bool, proxy: Proxy, tmp_path: pathlib.Path, compat: Row)
     with served(tmp_path, port, argv, environment) as address, Browser() as browser:
         tunnel = taipy_tunnel.expose(address, **arguments(proxy))
         page = browser.open(tunnel.url)
-        said = f"the app refuses the websockets of its own page at {proxy.url} (403 Forbidden): the page may load "
+        said = f"the app refuses the websockets of its page at {proxy.url} (403 Forbidden): the page may load "
         said += "and then not respond"
         if allowed:
             page.wait_frame(lambda frame: not frame.sent)

@@ -37,7 +37,7 @@ func WebsocketRefused(url string) *Error {
 	_, host, _ := strings.Cut(url, "://")
 	host, _, _ = strings.Cut(host, "/")
 	return &Error{Op: "app", Class: ErrApp,
-		Err: fmt.Errorf("the app refuses the websockets of its own page at %s (403 Forbidden): the page may load and then not respond", url),
+		Err: fmt.Errorf("the app refuses the websockets of its page at %s (403 Forbidden): the page may load and then not respond", url),
 		Hint: Hintf("most likely it accepts them only for addresses that it was told: for Panel and Bokeh set BOKEH_ALLOW_WS_ORIGIN=%s "+
 			"in its environment before it starts, or start it with --allow-websocket-origin=%[1]s", host)}
 }

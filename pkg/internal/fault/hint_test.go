@@ -51,7 +51,7 @@ func TestNothingFilledInIsAMark(t *testing.T) {
 		t.Error(got)
 	}
 	for i, e := range []*Error{
-		LoginRefused("{host_key}", "a:22", []string{"ssh-ed25519 AAAA me{url}"}, net.ErrClosed), NoSecret("{url}", "k", ""), NoRead("{url}", ""),
+		LoginRefused("{host_key}", "a:22", "", []string{"ssh-ed25519 AAAA me{url}"}, net.ErrClosed), NoSecret("{url}", "k", ""), NoRead("{url}", ""),
 		NotOurs("http://h/", "", &net.UnixAddr{Name: "/run/{url}.sock", Net: "unix"}), NoCommands("{url}", "{url}", 22, net.ErrClosed),
 		NoWorkspace("{url}"), HostKeyUnknown("a:22", "ssh-ed25519", "SHA256:{url}", ""), NotesOnly("{url}", "{host_key}", ""),
 	} {

@@ -76,11 +76,11 @@ func says(banner string) string {
 	return fmt.Sprintf("; it says %q", banner)
 }
 
-// LoginRefused: the server takes none of the keys. public holds their authorized_keys lines, notes
-// what else is to be known of them. sshd tells nobody why, so the causes are possible ones, the likeliest first.
-func LoginRefused(user, addr string, public []string, err error, notes ...string) *Error {
+// LoginRefused: the server takes none of the keys. banner is what it said meanwhile, public holds the keys' authorized_keys
+// lines, notes what else is to be known of them. sshd tells nobody why, so the causes are possible ones, the likeliest first.
+func LoginRefused(user, addr, banner string, public []string, err error, notes ...string) *Error {
 	return &Error{Op: "login", Class: ErrAuth, Permanent: true,
-		Err: bare{fmt.Sprintf("%s refused user %q with %d key(s)%s", addr, user, len(public), strings.Join(append([]string{""}, notes...), "; ")), err},
+		Err: bare{fmt.Sprintf("%s refused user %q with %d key(s)%s%s", addr, user, len(public), strings.Join(append([]string{""}, notes...), "; "), says(banner)), err},
 		Hint: Hintf("sshd does not say why. Look, in this order, whether the user name is right; whether ~%s/.ssh/authorized_keys on the proxy, "+
 			"a prepared one's keys of the tenant, holds this line: %s ; %s. As root on the proxy: sshd -T -C user=%s,host=x,addr=192.0.2.1 | "+
 			"grep -iE 'authorizedkeys|pubkeyacc|requiredrsa|strictmodes|allow|deny|rootlogin', and its log: journalctl -u ssh",

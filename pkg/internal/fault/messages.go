@@ -131,10 +131,10 @@ func showKeys(algorithm string) string {
 	return "ssh-keygen -lf /etc/ssh/ssh_host_" + kind + "_key.pub"
 }
 
-// KeysNotEnough: the server wants something else than a key, or something more.
-func KeysNotEnough(user, addr string, wants []string) *Error {
+// KeysNotEnough: the server wants something else than a key, or something more. banner is what it said meanwhile.
+func KeysNotEnough(user, addr, banner string, wants []string) *Error {
 	return &Error{Op: "login", Class: ErrAuth, Permanent: true,
-		Err:  fmt.Errorf("%s does not let user %q in with a key alone, it wants %q", addr, user, Clip(strings.Join(wants, ", "))),
+		Err:  fmt.Errorf("%s does not let user %q in with a key alone, it wants %q%s", addr, user, Clip(strings.Join(wants, ", ")), says(banner)),
 		Hint: "the admin must allow it for this account: in sshd_config PubkeyAuthentication yes, and no AuthenticationMethods that wants more than publickey"}
 }
 
@@ -219,7 +219,7 @@ func NoSuchName(addr string, err error) *Error {
 // Exposed: the slot's port answers at all addresses of the proxy.
 func Exposed(port int) *Error {
 	return &Error{Op: "forward", Class: ErrForward, Permanent: true,
-		Err: fmt.Errorf("port %d is open to the proxy's network: whoever connects to it bypasses nginx, its TLS and its rules", port),
+		Err: fmt.Errorf("port %d is open to the proxy's network: anyone who connects to it bypasses nginx, its TLS and its rules", port),
 		Hint: "the admin sets GatewayPorts no (or clientspecified) in the proxy's sshd_config and reloads sshd, and then expose the app again; " +
 			`or expose it to those who have the link or a password, not with {access="public"}`}
 }

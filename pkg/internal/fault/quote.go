@@ -37,6 +37,14 @@ func Quote(value string) string {
 	return fmt.Sprintf("(a text of %d characters)", utf8.RuneCountInString(value))
 }
 
+// Part is a part of a value, to be quoted, or the whole where that may be a secret: its part would be short enough to be shown.
+func Part(part, whole string) string {
+	if Keylike(whole) {
+		return whole
+	}
+	return part
+}
+
 // word is a value as a word of a command, or what stands for it where it may be a secret.
 func word(value, otherwise string) string {
 	if plain(value) {

@@ -5,6 +5,7 @@ package fault
 import (
 	"encoding/json"
 	"errors"
+	"math/rand/v2"
 	"net"
 	"net/url"
 	"os"
@@ -115,7 +116,7 @@ func TestJSONHasNoValueInIt(t *testing.T) {
 // What is pasted into a shell arrives there as it was meant.
 func TestWordsForAShell(t *testing.T) {
 	for _, user := range []string{"me", `CORP\me`, "it's me", "$(reboot)", "me@corp.example", ""} {
-		err := LoginRefused(user, "203.0.113.7:22", []string{"ssh-ed25519 AAAA"}, errors.New("no"))
+		err := LoginRefused(user, "203.0.113.7:22", "", []string{"ssh-ed25519 AAAA"}, errors.New("no"))
 		_, word, _ := strings.Cut(err.Hint.String(), "-C user=")
 		word, _, _ = strings.Cut(word, ",host=")
 		if said, err := exec.Command("sh", "-c", "printf %s "+word).Output(); err != nil || string(said) != user {
@@ -128,11 +129,39 @@ func TestWordsForAShell(t *testing.T) {
 func TestWordsOfOthersAreLeftOut(t *testing.T) {
 	words := errors.New("ssh: unable to authenticate, attempted methods [none publickey]")
 	for name, err := range map[string]*Error{
-		"login":   LoginRefused("me", "a:22", []string{"ssh-ed25519 AAAA"}, words),
+		"login":   LoginRefused("me", "a:22", "", []string{"ssh-ed25519 AAAA"}, words),
 		"ciphers": NoCommon("a:22", "client to server cipher", []string{"aes256-cbc"}, words),
 	} {
 		if strings.Contains(err.Error(), "ssh:") || !errors.Is(err, words) || From(err) != err {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// A known fault (docs/known-faults.md), as it is: what an app registration of Azure's has as its secret (40 characters, with ~
+// and .), and a token in two parts, look like host names.
+func TestSecretsOfOtherKindsAreShown(t *testing.T) {
+	const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+	rng := rand.New(rand.NewPCG(1, 0))
+	draw := func(n int, from string) string {
+		var b strings.Builder
+		for range n {
+			b.WriteByte(from[rng.IntN(len(from))])
+		}
+		return b.String()
+	}
+	for kind, make := range map[string]func() string{
+		"Azure":     func() string { return draw(3, letters) + "8Q~" + draw(34, letters+"~._-") },
+		"two parts": func() string { return draw(18, letters) + "." + draw(19, letters) },
+	} {
+		shown := 0
+		for range 1000 {
+			if Showable(make()) {
+				shown++
+			}
+		}
+		if t.Logf("%s: %d of 1000 are shown", kind, shown); shown == 0 {
+			t.Errorf("%s: none is shown any more", kind)
 		}
 	}
 }
