@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sshlink
+
+import (
+	"crypto/rand"
+	"crypto/rsa"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
+)
+
+// A known fault (docs/known-faults.md), as it is: a server that signs with SHA-1 alone (OpenSSH before 7.2, Dropbear before
+// 2020.79) has the key that was given, and the error says that it shows another one.
+func TestAServerThatSignsWithSHA1Alone(t *testing.T) {
+	private, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := ssh.NewSignerFromKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	old, err := ssh.NewSignerWithAlgorithms(key.(ssh.AlgorithmSigner), []string{ssh.KeyAlgoRSA})
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := accepting(t, func(c net.Conn) {
+		server := &ssh.ServerConfig{NoClientAuth: true}
+		server.AddHostKey(old)
+		_, _, _, _ = ssh.NewServerConn(c, server)
+		_, _ = io.Copy(io.Discard, c)
+	})
+	_, err = Dial(within(t, 10*time.Second), fakeConfig(t, addr, key))
+	e := fault.From(err)
+	if !strings.Contains(e.Error(), "shows no key of the known kind") || strings.Contains(e.Error()+e.Hint.String(), "SHA-1") {
+		t.Errorf("%v, hint %s", err, e.Hint)
+	}
+}
