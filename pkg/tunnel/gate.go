@@ -97,6 +97,13 @@ func (d *visitorGate) open(ctx context.Context, keys *sshauth.Keys) error {
 // websocket warns of an app that refuses them, as those do that know few addresses, until it has taken one: then it refuses
 // others for reasons of its own.
 func (d *visitorGate) websocket(taken bool) {
+	if why := d.sawWebsocket(taken); why != nil {
+		d.log.Warn(why.Error(), "hint", why.Hint)
+	}
+}
+
+// sawWebsocket returns what is to be warned of from now on.
+func (d *visitorGate) sawWebsocket(taken bool) *Error {
 	d.sockets.Lock()
 	defer d.sockets.Unlock()
 	warned := d.board.warns(noWebsockets) != nil
@@ -108,9 +115,10 @@ func (d *visitorGate) websocket(taken bool) {
 		}
 	case !d.takes && !warned:
 		why := fault.WebsocketRefused(d.endpoint().url)
-		d.log.Warn(why.Error(), "hint", why.Hint)
 		d.board.warn(noWebsockets, why)
+		return why
 	}
+	return nil
 }
 
 // anotherApp forgets what the app before did.
