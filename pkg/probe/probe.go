@@ -177,9 +177,22 @@ func meaning(q Question, resp *http.Response) Finding {
 	}
 	switch resp.StatusCode {
 	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		if forwarded(q, resp.Request) { // it may not have come so far
+			return Finding{Kind: Unreachable, Answer: answer + ", of the HTTP proxy of this machine's settings or of what is behind it"}
+		}
 		return Finding{Kind: Nobody, Answer: answer, Late: resp.StatusCode == http.StatusGatewayTimeout}
 	}
 	return Finding{Kind: Elsewhere, Answer: answer, Unknown: resp.StatusCode == http.StatusNotFound && bytes.Contains(page, []byte(ownPage))}
+}
+
+// forwarded reports whether a request was given whole to an HTTP proxy, which may answer in place of the site. In TLS it opens a
+// way to the site, and its own answers are errors of the connection.
+func forwarded(q Question, r *http.Request) bool {
+	if q.Dial != nil || r.URL.Scheme != "http" {
+		return false
+	}
+	by, err := http.ProxyFromEnvironment(r)
+	return by != nil && err == nil
 }
 
 // timeOf is the time of whichever web server sent h: nginx passes no header Date on.

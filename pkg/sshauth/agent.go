@@ -21,6 +21,25 @@ const (
 	maxAgentKeys = 100              // that are looked at
 )
 
+// agentKey is a key of an agent that notes why the agent did not sign with it: ssh-add -c asks its owner, a security key wants
+// a finger.
+type agentKey struct {
+	ssh.AlgorithmSigner
+	refused func(error)
+}
+
+func (a agentKey) Sign(rand io.Reader, data []byte) (*ssh.Signature, error) {
+	return a.SignWithAlgorithm(rand, data, "")
+}
+
+func (a agentKey) SignWithAlgorithm(rand io.Reader, data []byte, algorithm string) (*ssh.Signature, error) {
+	signature, err := a.AlgorithmSigner.SignWithAlgorithm(rand, data, algorithm)
+	if err != nil {
+		a.refused(err)
+	}
+	return signature, err
+}
+
 // agentKeys asks the ssh-agent at a socket for its keys. The connection is there for the signing
 // and ends with close: a forked child, or a server, must not find it open afterwards.
 func agentKeys(ctx context.Context, socket string) (keys []ssh.Signer, closer func(), err error) {

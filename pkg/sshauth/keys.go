@@ -217,6 +217,12 @@ func (k *Keys) ID() string {
 	return k.id
 }
 
+func (k *Keys) hasWorked() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.proven
+}
+
 // worked notes which of the keys a server took.
 func (k *Keys) worked(o offer) {
 	k.mu.Lock()

@@ -37,13 +37,14 @@ type Login struct {
 	wants   []string // methods that the server wanted in place of a key, or after it took one
 	omitted int      // that there was no room for
 	notes   []string // about certificates that were passed over
+	mute    error    // why the agent did not sign with a key that the server takes; nil: it was not asked to, or did
 	close   func()   // ends the connection to the agent
 }
 
 // Begin returns ssh.ClientConfig's AuthCallback for the next connection (publickey, RFC 4252, section 7). It offers one key
 // after the other, from the first on, so that an agent that does not sign with one costs no more than that.
 func (l *Login) Begin() func(*ssh.ClientAuthContext) (ssh.AuthMethod, error) {
-	l.tried, l.wants = 0, nil
+	l.tried, l.wants, l.mute = 0, nil, nil
 	return l.method
 }
 
@@ -91,11 +92,15 @@ func (l *Login) public() (lines []string) {
 }
 
 // Refused is the error for a connection that the server let in with none of the offers; err is x/crypto's, and
-// banner what the server said meanwhile (RFC 4252, section 5.4), "": nothing. It is a permanent
-// *fault.Error of class fault.ErrAuth. How many more there were is said, since the right one may be among them.
+// banner what the server said meanwhile (RFC 4252, section 5.4), "": nothing. It is a *fault.Error of class fault.ErrAuth, and
+// permanent, but where an agent that has signed before does not now. How many more there were is said, since the right one may
+// be among them.
 func (l *Login) Refused(user, addr, banner string, err error) error {
 	if l.wants != nil {
 		return fault.KeysNotEnough(user, addr, banner, l.wants)
+	}
+	if l.mute != nil { // a signature is asked for when the server has said that the key will do (RFC 4252, section 7)
+		return fault.NotSigned(user, addr, l.mute, !l.keys.hasWorked())
 	}
 	var notes []string
 	if n := len(l.offers) - l.tried + l.omitted; n > 0 {
@@ -212,6 +217,9 @@ func (k *Keys) ask(ctx context.Context, l *Login) (held candidates, silent error
 			continue
 		}
 		c := held.of(key, "a key of the ssh-agent")
+		if by, ok := s.(ssh.AlgorithmSigner); ok {
+			s = agentKey{by, func(err error) { l.mute = err }}
+		}
 		if cert == nil {
 			c.signer = s
 		} else if cert.CertType == ssh.UserCert {

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/agent"
 
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
 )
 
@@ -54,7 +55,7 @@ func (refuser) SignWithFlags(ssh.PublicKey, []byte, agent.SignatureFlags) (*ssh.
 	return nil, errors.New("no")
 }
 
-// A known fault (docs/known-faults.md), as it is: the server has taken the key then, and is said to have refused the login.
+// The server takes the key, and is not said to have refused the login.
 func TestAnAgentThatDoesNotSign(t *testing.T) {
 	s := sshdtest.Start(t, sshdtest.Options{})
 	raw, err := ssh.ParseRawPrivateKey([]byte(read(t, s.KeyFile)))
@@ -81,8 +82,8 @@ func TestAnAgentThatDoesNotSign(t *testing.T) {
 		}
 	}()
 	_, err = with(t, s, KeySource{Agent: socket, Files: []string{s.KeyFile + ".none"}})
-	if err == nil || !strings.Contains(err.Error(), "refused user") {
-		t.Errorf("%v; want that the server is said to have refused it", err)
+	if e := wantFault(t, err, fault.ErrAuth, true); !strings.Contains(e.Error(), "the ssh-agent does not sign") || !strings.Contains(e.Hint.String(), "ssh-add -c") {
+		t.Errorf("%v, hint %s", e, e.Hint)
 	}
 }
 

@@ -134,7 +134,7 @@ func (l *Link) classify(err error, waited time.Duration) error {
 	case !strings.HasPrefix(said, "SSH-") && !strings.Contains(said, "\nSSH-"): // RFC 4253, section 4.2
 		return l.notSSH(addr, said)
 	case isNegotiation && negotiation.What == "host key":
-		return fault.HostKeyNone(addr, negotiation.SupportedAlgorithms, err)
+		return fault.HostKeyNone(addr, negotiation.SupportedAlgorithms, negotiation.RequestedAlgorithms, err)
 	case isNegotiation:
 		return fault.NoCommon(addr, negotiation.What, negotiation.RequestedAlgorithms, err)
 	case fault.IsTimeout(err):

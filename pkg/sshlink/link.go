@@ -133,7 +133,7 @@ func Dial(ctx context.Context, cfg Config) (*Link, error) {
 	if err != nil {
 		return nil, err
 	}
-	var wrong error // the complaint about a key that the server showed, else that it has none
+	var wrong error // the complaint about a key that the server showed, else, of the kind asked for last, that it has none
 	for _, algorithms := range cfg.HostKeys.Offers(cfg.keyAddr()) {
 		l, err := dial(ctx, cfg, algorithms, login, under)
 		if err == nil {
@@ -143,7 +143,8 @@ func Dial(ctx context.Context, cfg Config) (*Link, error) {
 			wrong = err
 			break
 		}
-		if _, none := errors.AsType[*ssh.AlgorithmNegotiationError](err); wrong == nil || !none {
+		_, none := errors.AsType[*ssh.AlgorithmNegotiationError](err)
+		if _, before := errors.AsType[*ssh.AlgorithmNegotiationError](wrong); wrong == nil || before || !none {
 			wrong = err
 		}
 	}

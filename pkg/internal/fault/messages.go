@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"time"
 )
@@ -114,8 +115,17 @@ func HostCertificate(addr, authority string, why error) *Error {
 		Hint: "nothing was sent. Ask the proxy's admin to have it signed again for this name (on the proxy: ssh-keygen -L -f /etc/ssh/ssh_host_…-cert.pub)"}
 }
 
-// HostKeyNone: the server has no key of the algorithms that are known of it.
-func HostKeyNone(addr string, known []string, err error) *Error {
+// HostKeyNone: the server has no key of the algorithms that are known of it. shows are those that it has.
+func HostKeyNone(addr string, known, shows []string, err error) *Error {
+	if slices.Contains(shows, "ssh-rsa") && slices.Contains(known, "rsa-sha2-256") { // RFC 8332; ssh-rsa is SHA-1 (RFC 4253, section 6.6)
+		hint := Hint("nothing was sent. Its admin has to renew it: OpenSSH signs with SHA-2 from 7.2 on, Dropbear from 2020.79 on")
+		if slices.Contains(shows, "ssh-ed25519") {
+			hint += ". Until then, pass that of its other key as {host_key}: " + Hint(showKeys("ssh-ed25519")) + " on the proxy"
+		}
+		return &Error{Op: "host key", Class: ErrHostKey, Permanent: true,
+			Err:  bare{fmt.Sprintf("%s signs with its RSA host key by SHA-1 alone, which is not accepted here", addr), err},
+			Hint: hint}
+	}
 	return &Error{Op: "host key", Class: ErrHostKey, Permanent: true,
 		Err:  fmt.Errorf("%s shows no key of the known kind (%s): %w", addr, strings.Join(known, ", "), err),
 		Hint: "nothing was sent. Ask the proxy's admin for its present host key and pass it as {host_key}"}
