@@ -164,6 +164,9 @@ func parseJumps(chain string, files *sshconfig.Files, depth int) (jumps []Destin
 			return nil, fault.Config("check {jump}, and ProxyJump in ~/.ssh/config for a circle", "more than %d machines are on the way", maxJumps)
 		}
 		s, err := parse("jump", text)
+		if err != nil && fault.Keylike(chain) { // of which text may be a part
+			return nil, unquoted("jump", "is not a list of servers with commas between them")
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -14,6 +14,7 @@ from typing import Any
 
 _MOST = 40  # characters; a key has more, and so have most tokens
 _RUN = re.compile(r"[A-Za-z0-9+/_=-]{20,}")  # of base64, or of a token
+_MIXED = re.compile(r"(?=[^a-z]*[a-z])(?=[^A-Z]*[A-Z])(?=[^0-9]*[0-9]).{20,}", re.DOTALL)
 _LABELS = r"(?:[{0}0-9-]{{1,63}}\.)+[{0}0-9-]*[{0}][{0}0-9-]*\.?"
 _HOST_NAME = re.compile(f"{_LABELS.format('a-z')}|{_LABELS.format('A-Z')}")  # tokens with dots have both
 
@@ -44,10 +45,11 @@ def path(value: str) -> str:
 
 def keylike(text: str) -> bool:
     """Whether a text might hold a key or a token: 20 or more characters of [A-Za-z0-9+/_=-] in a row, outside
-    a dotted host name."""
-    for word in re.findall(r"[A-Za-z0-9+/_=.-]+", text):
-        parts = ("." if _HOST_NAME.fullmatch(part) else part for part in word.split("/"))
-        if _RUN.search("/".join(parts)):
+    a dotted host name; or, of these, "." and "~", between two slashes, with small letters, capitals and figures
+    among them (client secrets of Microsoft Entra, tokens in two parts)."""
+    for word in re.findall(r"[A-Za-z0-9+/_=.~-]+", text):
+        parts = ["." if _HOST_NAME.fullmatch(part) else part for part in word.split("/")]
+        if any(map(_MIXED.fullmatch, parts)) or _RUN.search("/".join(parts)):
             return True
     return False
 

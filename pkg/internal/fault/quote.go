@@ -81,17 +81,21 @@ func Path(value string) string {
 func Showable(value string) bool { return plain(value) || exists(value) }
 
 // Keylike reports whether a text might hold a key or a token: 20 or more characters of [A-Za-z0-9+/_=-] in a
-// row, outside a dotted host name.
+// row, outside a dotted host name; or, of these, "." and "~", between two slashes, with small letters, capitals and figures among them
+// (client secrets of Microsoft Entra, tokens in two parts).
 func Keylike(text string) bool {
-	other := func(r rune) bool { return r != '.' && !inRun(r) }
+	other := func(r rune) bool { return r != '.' && r != '~' && !inRun(r) }
 	for _, word := range strings.FieldsFunc(text, other) {
 		parts := strings.Split(word, "/")
 		for i, part := range parts {
-			if isHostName(part) {
+			switch {
+			case isHostName(part):
 				parts[i] = "."
+			case len(part) >= runLeast && strings.ContainsFunc(part, isSmall) && strings.ContainsFunc(part, isCapital) && strings.ContainsFunc(part, isFigure):
+				return true
 			}
 		}
-		for run := range strings.SplitSeq(strings.Join(parts, "/"), ".") {
+		for run := range strings.FieldsFuncSeq(strings.Join(parts, "/"), func(r rune) bool { return r == '.' || r == '~' }) {
 			if len(run) >= runLeast {
 				return true
 			}
@@ -113,8 +117,10 @@ func inRun(r rune) bool {
 	return isLetter(r) || isFigure(r) || strings.ContainsRune("+/_=-", r)
 }
 
-func isLetter(r rune) bool { return 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' }
-func isFigure(r rune) bool { return '0' <= r && r <= '9' }
+func isSmall(r rune) bool   { return 'a' <= r && r <= 'z' }
+func isCapital(r rune) bool { return 'A' <= r && r <= 'Z' }
+func isLetter(r rune) bool  { return isSmall(r) || isCapital(r) }
+func isFigure(r rune) bool  { return '0' <= r && r <= '9' }
 
 // isHostName reports whether a text is a name of DNS with a dot in it, whose last label has a letter, in
 // small letters or in capitals. Tokens with dots (JWT) have both.
