@@ -49,6 +49,7 @@ var answers = map[string]func(context.Context, []byte) (any, error){
 	"databricks.cluster": clusterOf,
 	"databricks.me":      userOf,
 	"databricks.store":   store,
+	"tunnel.identity":    identity,
 	"tunnel.doctor":      doctor,
 	"tunnel.admit":       admit,
 	"tunnel.reopen":      reopen,

@@ -11,6 +11,24 @@ import (
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/tunnel"
 )
 
+// identity is what configurations share that mean the same tunnel of a process: {"server","slot"}.
+func identity(_ context.Context, text []byte) (any, error) {
+	var q struct {
+		Ask    string          `json:"ask"`
+		Config json.RawMessage `json:"config"`
+	}
+	if err := parse(text, &q); err != nil {
+		return nil, err
+	}
+	defer clear(q.Config)
+	cfg, err := tunnel.ParseConfig(q.Config)
+	if err != nil {
+		return nil, err
+	}
+	server, slot, err := cfg.Identity()
+	return map[string]string{"server": server, "slot": slot}, err
+}
+
 // changing reads a question about new settings of an open tunnel: {"handle","config"}.
 func changing(text []byte) (*entry, tunnel.Config, error) {
 	var q struct {

@@ -186,6 +186,8 @@ int32_t tt_release(int64_t handle);
  *                         if need be, and lets the group read it: {"scope","group","public_key",
  *                         "key_kept"}; public_key is for authorized_keys on the proxy, "" if the
  *                         scope's key was kept and cannot be read here
+ *   "tunnel.identity"     config (as tt_expose's): {"server","slot"}, which two that mean the same tunnel have in
+ *                         common, however their server is written; nothing is sent anywhere
  *   "tunnel.doctor"       handle: [{"step":"app|link|exposure|url|visitor","ok":true,"warn":false,
  *                         "seen":…,"hint":…},…], what is seen along the chain of that tunnel, what a
  *                         visitor gets, and what to do; "exposure" is of a plain proxy's port

@@ -46,7 +46,9 @@ type Config struct {
 type Destination struct {
 	User, Host string // after ssh's configuration
 	Port       int
+	Remote     int // the port on it that a command line as Config.Server asks for by -R; 0: none, or the documentation's 8080
 
+	given string         // the server in its shortest form, before ssh's configuration; "" of jumps
 	tls   *egress.TLS    // SSH is inside TLS; nil: it is not
 	via   *egress.Via    // the egress proxy before the first machine; nil: none
 	ssh   sshconfig.Host // what ssh's configuration says of it
@@ -71,6 +73,7 @@ func Resolve(cfg Config) (*Destination, error) {
 	if err != nil {
 		return nil, err
 	}
+	given := d.short()
 	files, err := sshconfig.Read(cfg.SSHConfig, cfg.Log)
 	if err != nil {
 		return nil, err
@@ -78,7 +81,7 @@ func Resolve(cfg Config) (*Destination, error) {
 	if d, err = d.configured("server", files, cfg.Jump, 0); err != nil {
 		return nil, err
 	}
-	d.cfg = &cfg
+	d.cfg, d.given = &cfg, given
 	if err := cfg.route(&d); err != nil {
 		return nil, err
 	}
@@ -93,6 +96,10 @@ func (d Destination) String() string {
 	}
 	return text
 }
+
+// Given is the server that was resolved as "[tls://][user@]host[:port]", which two have in common that differ in how they were
+// written.
+func (d Destination) Given() string { return d.given }
 
 func (d Destination) addr() string { return net.JoinHostPort(d.Host, strconv.Itoa(d.Port)) }
 

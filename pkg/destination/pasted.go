@@ -24,6 +24,9 @@ func Canonical(server string) (string, error) {
 	if err == nil {
 		err = d.keylike("server", server)
 	}
+	if err == nil && d.Remote != 0 {
+		err = d.commandOptions([]fault.Hint{fault.Hintf("{remote=%d}", d.Remote)})
+	}
 	return d.short(), err
 }
 
@@ -59,6 +62,7 @@ var elsewhere = map[string]fault.Hint{
 // command is what a command line of ssh(1) says of a server.
 type command struct {
 	server, user, port string
+	remote             int          // of -R; 0: none, or the documented one
 	missing            []fault.Hint // arguments in place of its options
 }
 
@@ -159,17 +163,23 @@ func parseCommand(text string) (Destination, error) {
 		}
 		d.Port = int(n)
 	}
+	d.Remote = c.remote
 	if err := d.check("server", c.server); err != nil || len(c.missing) == 0 {
 		return d, err
 	}
+	return Destination{}, d.commandOptions(c.missing)
+}
+
+// commandOptions is the error for a command line with options in place of which there are arguments.
+func (d Destination) commandOptions(arguments []fault.Hint) error {
 	hint := written("server")
 	if short := d.short(); fault.Showable(short) {
 		hint = fault.Hintf("write {server=%q}", short)
 	}
-	for _, m := range c.missing {
-		hint += ", " + m
+	for _, a := range arguments {
+		hint += ", " + a
 	}
-	return Destination{}, fault.Config(hint, "server is an ssh command with options that have arguments of their own here")
+	return fault.Config(hint, "server is an ssh command with options that have arguments of their own here")
 }
 
 // read reads the words of a command; false: an option is none of ssh's.
@@ -219,12 +229,12 @@ func (c *command) option(name, value string) {
 	case "l", "user":
 		c.user = value
 	case "R":
-		switch n := remotePort(value); n {
-		case documented:
-		case 0:
+		switch n := remotePort(value); {
+		case n == documented:
+		case n == 0, c.remote != 0 && c.remote != n: // of several the one for the app is not known
 			c.missing = append(c.missing, "{remote}")
 		default:
-			c.missing = append(c.missing, fault.Hintf("{remote=%d}", n))
+			c.remote = n
 		}
 	default:
 		if hint := elsewhere[name]; hint != "" && !slices.Contains(c.missing, hint) {

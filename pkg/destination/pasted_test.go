@@ -73,7 +73,7 @@ func TestPastedServers(t *testing.T) {
 func TestPastedServersThatAreRefused(t *testing.T) {
 	const command = "server is an ssh command with options that have arguments of their own here"
 	for _, row := range []struct{ name, server, says, hint string }{
-		{"-R of another port", "ssh -R 8081:127.0.0.1:5000 me@203.0.113.7 -p 2222", command, `write Config.Server = []string{"me@203.0.113.7:2222"}, Config.Remote = 8081`},
+		{"-R of two ports", "ssh -R 8081:127.0.0.1:5000 -R 8082:127.0.0.1:5001 me@203.0.113.7 -p 2222", command, `write Config.Server = []string{"me@203.0.113.7:2222"}, Config.Remote`},
 		{"-i", "ssh -i ~/.ssh/id -R 8080:127.0.0.1:5000 me@203.0.113.7", command, `Config.Key = "PATH"`},
 		{"-J", "ssh -J you@bastion me@203.0.113.7", command, `Config.Jump = "user@host"`},
 		{"-o ProxyCommand", "ssh -o 'ProxyCommand nc %h %p' me@203.0.113.7", command, "Config.Via"},

@@ -5,6 +5,7 @@ package tunnel
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"maps"
 	"slices"
@@ -164,6 +165,9 @@ func ParseConfig(text []byte) (Config, error) {
 	var cfg Config
 	d := json.NewDecoder(bytes.NewReader(text))
 	if err := d.Decode(&cfg); err != nil {
+		if told, ok := errors.AsType[*Error](err); ok {
+			return Config{}, told
+		}
 		return Config{}, fault.Config("", "it is not understood: %w", fault.JSON(err))
 	}
 	if d.More() {
@@ -236,7 +240,7 @@ func (a *Access) UnmarshalJSON(b []byte) error {
 	case "public":
 		*a = Access{Public: true}
 	default:
-		return fault.Config("", `access is none of "token", "public" and users with their passwords`)
+		return fault.Config(`write {access="public"} or {access={{"user": "password"}}}, or leave it out`, `access is none of "token", "public" and users with their passwords`)
 	}
 	return nil
 }
@@ -289,9 +293,3 @@ func (v *visitors) changed(o *visitors) (names []string) {
 
 // sameToken reports whether two say the same of the token, but for its end.
 func (v *visitors) sameToken(o *visitors) bool { return v.token == o.token && v.version == o.version }
-
-// rest is cfg as JSON without what concerns visitors or is no setting of a link; it holds secrets.
-func (cfg Config) rest() ([]byte, error) {
-	cfg.Access, cfg.Token, cfg.TokenVersion, cfg.Expires, cfg.Allow, cfg.Target = Access{}, "", 0, time.Time{}, nil, ""
-	return json.Marshal(cfg)
-}

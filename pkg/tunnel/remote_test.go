@@ -44,6 +44,50 @@ func TestRemoteInJSON(t *testing.T) {
 	}
 }
 
+// The port of an ssh command's -R is as good as one that is given.
+func TestRemoteOfACommand(t *testing.T) {
+	for _, cfg := range []Config{{}, {Remote: 9000}} {
+		cfg.Server, cfg.SSHConfig = Servers{"ssh -NR 9000:127.0.0.1:5000 me@h"}, "none"
+		if r, err := cfg.resolve(); err != nil || r.Remote != 9000 || !r.plainGiven {
+			t.Errorf("%d, %v, %v", r.Remote, r.plainGiven, err)
+		}
+	}
+	for _, cfg := range []Config{{Remote: 9001}, {RemoteSocket: "/run/x.sock"}, {Name: "sales"}} {
+		cfg.Server, cfg.SSHConfig = Servers{"ssh -NR 9000:127.0.0.1:5000 me@h"}, "none"
+		if _, err := cfg.resolve(); !errors.Is(err, ErrConfig) || !strings.Contains(err.Error(), "port 9000 by -R") {
+			t.Errorf("%v", err)
+		}
+	}
+	cfg := Config{Server: Servers{"ssh -NR 8080:127.0.0.1:5000 me@h"}, SSHConfig: "none", Name: "sales"}
+	if r, err := cfg.resolve(); err != nil || r.plainGiven {
+		t.Errorf("the documentation's: %v", err)
+	}
+}
+
+// However a server and its slot are written, they are one tunnel's.
+func TestIdentity(t *testing.T) {
+	for _, same := range []Config{{Server: Servers{"me@h"}}, {Server: Servers{"me@h:22"}}, {Server: Servers{"ssh://me@h/"}}, {Server: Servers{" 'me@h' "}},
+		{Server: Servers{"ssh -NR 8080:127.0.0.1:5000 me@h"}, Remote: 8080}, {Server: Servers{"me@h -p 22"}, URL: "https://apps.example.com/"}} {
+		same.SSHConfig = "none"
+		if server, slot, err := same.Identity(); server != "me@h:22" || slot != "8080" || err != nil {
+			t.Errorf("%q: %s, %s, %v", same.Server, server, slot, err)
+		}
+	}
+	seen := map[string]bool{}
+	for _, other := range []Config{{}, {Name: "sales"}, {RemoteSocket: "/run/x.sock"}, {Remote: 9000}, {Server: Servers{"ssh -NR 9001:127.0.0.1:5000 me@h"}},
+		{Server: Servers{"me@h:2222"}}, {Server: Servers{"tls://me@h"}}} {
+		if other.Server == nil {
+			other.Server = Servers{"me@h"}
+		}
+		other.SSHConfig = "none"
+		server, slot, err := other.Identity()
+		if seen[server+" "+slot] || err != nil {
+			t.Errorf("%s, %s twice, %v", server, slot, err)
+		}
+		seen[server+" "+slot] = true
+	}
+}
+
 // The slot is shown as it was given, everywhere.
 func TestSlotsAreShown(t *testing.T) {
 	for want, cfg := range map[string]Config{

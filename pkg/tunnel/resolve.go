@@ -3,7 +3,9 @@
 package tunnel
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"net"
 	"net/netip"
@@ -40,12 +42,46 @@ func (cfg Config) resolve() (resolved, error) {
 	if r.server, err = destination.Resolve(to); err != nil {
 		return resolved{}, err
 	}
-	for _, check := range []func() error{r.checkName, r.checkRemote, r.checkURL, r.checkCheck, r.checkAccess, r.checkAllow} {
+	for _, check := range []func() error{r.takeRemote, r.checkName, r.checkRemote, r.checkURL, r.checkCheck, r.checkAccess, r.checkAllow} {
 		if err := check(); err != nil {
 			return resolved{}, err
 		}
 	}
 	return r, checkTarget(r.Target)
+}
+
+// Identity is what two configurations share that mean the same tunnel, however their server is written: the account and the
+// machine, and the name or the slot there. An error is of class ErrConfig: no machine is named.
+func (cfg Config) Identity() (server, slot string, err error) {
+	to, err := cfg.Destination()
+	if err != nil {
+		return "", "", err
+	}
+	d, err := destination.Resolve(to)
+	if err != nil {
+		return "", "", err
+	}
+	return d.String(), cmp.Or(cfg.Name, cfg.RemoteSocket, strconv.Itoa(cmp.Or(cfg.Remote, d.Remote, DefaultRemote))), nil
+}
+
+// rest is the configuration as JSON without what concerns visitors or is no setting of a link, nor how the server was written;
+// it holds secrets.
+func (r resolved) rest() ([]byte, error) {
+	cfg := r.Config
+	cfg.Server, cfg.Access, cfg.Token, cfg.TokenVersion, cfg.Expires, cfg.Allow, cfg.Target = Servers{r.server.Given()}, Access{}, "", 0, time.Time{}, nil, ""
+	return json.Marshal(cfg)
+}
+
+// takeRemote takes the port that a command line as Server asks for by -R.
+func (r *resolved) takeRemote() error {
+	switch asked := r.server.Remote; {
+	case asked == 0 || asked == r.Remote:
+	case r.Remote != 0 || r.RemoteSocket != "" || r.Name != "":
+		return fault.Config("leave one of them out", "server is an ssh command that asks for port %d by -R, and another slot is given besides", asked)
+	default:
+		r.Remote, r.plainGiven = asked, true
+	}
+	return nil
 }
 
 // checkURL takes the server's host where none was given.

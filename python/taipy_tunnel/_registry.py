@@ -8,19 +8,23 @@ import os
 import threading
 
 from ._databricks import scope
+from ._questions import ask
 from ._settings import Settings
 from ._taipy.app import App
 from ._tunnel import Tunnel
 from ._watcher import watcher
 
+PATIENCE = 10.0  # seconds for the engine to tell whether two settings mean the same tunnel
+
 _lock = threading.Lock()
-_tunnels: dict[tuple[str, int | str], Tunnel] = {}  # by identity, once and for all; not all are open
+_tunnels: dict[tuple[str, str], Tunnel] = {}  # by identity, once and for all; not all are open
 
 
 def tunnel_of(settings: Settings, app: App) -> Tunnel:
     """The tunnel that settings mean: the one there was before, or a new one that is not open yet."""
+    shared = ask({"ask": "tunnel.identity", "config": settings.config("")}, PATIENCE)
     with _lock:
-        tunnel = _tunnels.setdefault(settings.identity, Tunnel(settings, app))
+        tunnel = _tunnels.setdefault((shared["server"], shared["slot"]), Tunnel(settings, app))
     return tunnel  # noqa: RET504  (not in there: see Watcher._alone)
 
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import codecs
 import datetime
+import difflib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 from typing import Union
@@ -20,7 +21,6 @@ from typing import Union
 from ._errors import ConfigError
 from ._quote import Hidden
 
-DEFAULT_REMOTE = 8080  # the port to which the documentation's nginx hands its requests
 DEFAULT_TIMEOUT = 30.0
 
 # What the engine asks of the environment about the way out of the network.
@@ -44,7 +44,7 @@ class Settings:
     key: str
     key_passphrase: str
     host_key: str
-    remote: int | str  # 0: what the proxy says of itself, else DEFAULT_REMOTE
+    remote: int | str  # 0: what the proxy says of itself, else 8080
     url: str
     check: str
     via: str
@@ -58,14 +58,6 @@ class Settings:
 
     def __repr__(self) -> str:
         return "<Settings>"  # a traceback shows it, and any of them may be a secret
-
-    @property
-    def identity(self) -> tuple[str, int | str]:
-        """What two calls of expose() share if they mean the same tunnel."""
-        server = self.server.strip().strip("\"'").removeprefix("ssh://").rstrip("/")
-        usual = ":443" if server.startswith("tls://") else ":22"
-        port = "" if re.search(r"[^:]:\d+$|\]:\d+$", server) else usual
-        return server + port, self.name or self.remote or DEFAULT_REMOTE
 
     def config(self, target: str) -> Hidden:
         """The `config` of tt_expose."""
@@ -93,7 +85,8 @@ def text(name: str, value: object) -> str:
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
     if not isinstance(value, str):
-        raise ConfigError(f"configuration: {name} is {_kind(value)}, want text")
+        off = 'to skip the check, write {check="off"}' if name == "check" and value is False else ""
+        raise ConfigError(f"configuration: {name} is {_kind(value)}, want text", off)
     return value
 
 
@@ -230,6 +223,14 @@ def elsewhere(name: str) -> tuple[str, str]:
     if not value and (secret := stored.get().get(name)):
         return secret.strip("\r\n"), f"secret {name!r}"  # an editor's last newline belongs to nothing
     return value or "", variable(name)
+
+
+def misspelt(names: Iterable[str]) -> list[str]:
+    """Variables that mean nothing, and what the owner meant most likely: the variable of one of these arguments."""
+    known = [variable(name) for name in names]
+    set_here = [name for name in os.environ if name.startswith(variable("")) and name not in known]
+    near = {name: difflib.get_close_matches(name, known, 1, 0.9) for name in set_here}
+    return [f"there is no variable {name}; did you mean {meant[0]}?" for name, meant in near.items() if meant]
 
 
 def variable(name: str) -> str:

@@ -44,7 +44,7 @@ IMPORTS = {
     # Tunnels.
     "_tunnel": "_abi _card _databricks.cluster _errors _near _questions _settings _status _taipy.app _taipy.resync "
     "_watcher",
-    "_registry": "_databricks.scope _settings _taipy.app _tunnel _watcher",
+    "_registry": "_databricks.scope _questions _settings _taipy.app _tunnel _watcher",
     "_expose": "_databricks.cluster _databricks.notebook _databricks.scope _errors _quote _registry _settings _status "
     "_taipy.app _tunnel",
     "_doctor": "_errors _hints _near _registry _taipy.app",
