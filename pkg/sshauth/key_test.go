@@ -144,8 +144,10 @@ func TestPassphrases(t *testing.T) {
 	text := openSSH(t, newKey(t, "ed25519"), passphrase)
 	for form, text := range map[string]string{"as it is": text, "one line": strings.ReplaceAll(text, "\n", " "), "file": file(t, text)} {
 		t.Run(form, func(t *testing.T) {
-			if _, err := LoadKeys(text, passphrase); err != nil {
-				t.Errorf("right: %v", err)
+			for name, right := range map[string]string{"right": passphrase, "right, with the line's end": passphrase + "\r\n"} {
+				if _, err := LoadKeys(text, right); err != nil {
+					t.Errorf("%s: %v", name, err)
+				}
 			}
 			for name, wrong := range map[string]string{"missing": "", "wrong": "wrong-horse-battery"} {
 				_, err := LoadKeys(text, wrong)

@@ -172,6 +172,9 @@ func (f *keyFile) read(passphrase string, log *slog.Logger) error {
 	signer, public := f.signer, f.public
 	if signer == nil || !bytes.Equal(text, f.opened) {
 		signer, public, err = parseKey(text, f.name, passphrase)
+		if line := strings.TrimRight(passphrase, "\r\n"); signer == nil && line != passphrase { // an editor's, or a secret store's, last newline
+			signer, public, err = parseKey(text, f.name, line)
+		}
 	}
 	if public == nil {
 		return err

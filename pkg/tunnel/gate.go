@@ -312,6 +312,9 @@ func (d *visitorGate) count(s *Status) {
 	}
 	g := d.gate.Load().Stats()
 	s.Visitors, s.VisitorsToday = g.Visitors, g.VisitorsToday
+	if s.State == StateClosed { // the gate counts those of the last minutes
+		s.Visitors = 0
+	}
 	s.Requests, s.Refused, s.Failed, s.Slow = g.Requests, g.Refused, g.Failed, g.Slow
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -109,6 +109,8 @@ def expose(
     try:
         if unknown:
             raise TypeError(_no_such_argument(next(iter(unknown))))
+        for line in _settings.misspelt(inspect.signature(expose).parameters):
+            print(f"taipy-tunnel: {line}", flush=True)
         with scope.looked_up(_left_out(locals()), _live):
             settings = Settings(
                 server=text("server", server),

@@ -255,6 +255,8 @@ class Tunnel(Watched):
             self._app = app
             self.follow()
             self._settle(timeout)
+            if self.status.unchecked and settings.check != "off":
+                self.examine(timeout)  # what kept the check out may be gone
         except TunnelError as error:
             if took:
                 error.message += f" (already in force: {', '.join(took)})"
@@ -284,9 +286,8 @@ class Tunnel(Watched):
 
         def settled(status: Status) -> bool:
             nonlocal shown
-            waited = time.monotonic() - start
             doing = status.last_error.message if status.last_error else f"connecting to {status.server}"
-            if waited > LATE and doing != shown and status.state not in (*SETTLED, *ENDED):
+            if time.monotonic() - start > LATE and doing != shown and status.state not in (*SETTLED, *ENDED):
                 shown = doing
                 print(f"taipy-tunnel: {doing}", flush=True)
             return status.state in SETTLED
@@ -391,10 +392,8 @@ class Tunnel(Watched):
 
         def over() -> bool:
             status = self.status
-            if done(status):
-                return True
-            if status.state in ENDED:
+            if not (is_so := done(status)) and status.state in ENDED:
                 raise status.last_error or TunnelError(f"tunnel: it is {status.state}")
-            return False
+            return is_so
 
         return watcher.wait(over, timeout)

@@ -204,3 +204,15 @@ def test_no_secret_is_left(plain: Plain, tmp_path: pathlib.Path, caplog: pytest.
     assert "hello" in everything or "up" in everything
     for secret in secrets:
         assert secret not in everything, secret[:6]
+
+
+def test_names_that_are_misspelt(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A variable, and words in the place of others."""
+    monkeypatch.setenv("TAIPY_TUNNEL_SEVER", "me@secret")
+    for wrong, hint in {"check": 'check="off"', "access": 'access="public"'}.items():
+        with pytest.raises(taipy_tunnel.ConfigError) as told:
+            taipy_tunnel.expose(5000, server="me@h", **{wrong: {"check": False, "access": "pubic"}[wrong]})  # type: ignore[arg-type]
+        assert hint in told.value.hint
+    said = capsys.readouterr().out
+    assert "no variable TAIPY_TUNNEL_SEVER; did you mean TAIPY_TUNNEL_SERVER?" in said
+    assert "secret" not in said

@@ -3,17 +3,21 @@
 
 from __future__ import annotations
 
+import http.client
+import http.server
 import os
 import pathlib
 import signal
 import threading
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from typing import Any
 
 import pytest
 import taipy_tunnel
+from chain.plain import Plain
 from chain.proxy import Proxy
 from chain.testing import arguments, eventually, new_key
 from taipy_tunnel import AuthError, ConfigError, HostKeyError, ProxyUnreachableError, Tunnel, TunnelError
@@ -199,3 +203,52 @@ def test_ctrl_c_at_any_instant_of_a_change(either: Proxy, app: str, known: dict[
     assert taipy_tunnel.expose(app, **known) is tunnel
     assert seen(tunnel, token(tunnel)) == 200
     eventually(lambda: (tunnel.state, tunnel.status.links) == ("up", either.links_of_a_tunnel))
+
+
+def test_an_address_is_checked_again(plain: Plain, app: str) -> None:
+    """A login stood before it when the cell was run first, and is gone when it is run again."""
+    stopped = [True]
+
+    class Front(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if stopped:
+                self.send_error(401)
+                return
+            behind = http.client.HTTPConnection(urllib.parse.urlsplit(plain.url).netloc, timeout=5)
+            behind.request("GET", self.path, headers=dict(self.headers))
+            answer = behind.getresponse()
+            self.send_response(answer.status)
+            for name, value in answer.getheaders():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(answer.read())
+            behind.close()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Front) as front:
+        thread = threading.Thread(target=front.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            settings = arguments(plain, url=f"http://127.0.0.1:{front.server_port}/", check="url")
+            tunnel = taipy_tunnel.expose(app, **settings)
+            assert "401 Unauthorized" in tunnel.status.unchecked
+            stopped.clear()
+            assert taipy_tunnel.expose(app, **settings) is tunnel
+            assert (tunnel.status.checked, tunnel.status.unchecked) == ("url", "")
+        finally:
+            front.shutdown()
+            thread.join()
+
+
+def test_however_a_server_is_written(plain: Plain, app: str) -> None:
+    """It is the same tunnel, with the same link."""
+    known = arguments(plain)
+    host, port = plain.server.rsplit(":", 1)
+    tunnel = taipy_tunnel.expose(app, **known)
+    link = tunnel.url
+    pasted = f"ssh -N -R {plain.remote}:127.0.0.1:5000 {host} -p {port}"
+    for other in ({"server": f"ssh://{plain.server}/"}, {"server": pasted}, {"server": pasted, "remote": None}):
+        assert taipy_tunnel.expose(app, **{**known, **other}) is tunnel
+        assert tunnel.url == link

@@ -120,7 +120,7 @@ func HostKeyNone(addr string, known, shows []string, err error) *Error {
 	if slices.Contains(shows, "ssh-rsa") && slices.Contains(known, "rsa-sha2-256") { // RFC 8332; ssh-rsa is SHA-1 (RFC 4253, section 6.6)
 		hint := Hint("nothing was sent. Its admin has to renew it: OpenSSH signs with SHA-2 from 7.2 on, Dropbear from 2020.79 on")
 		if slices.Contains(shows, "ssh-ed25519") {
-			hint += ". Until then, pass that of its other key as {host_key}: " + Hint(showKeys("ssh-ed25519")) + " on the proxy"
+			hint += Hintf(". Until then, pass that of its other key as {host_key}: %s on the proxy", showKeys("ssh-ed25519"))
 		}
 		return &Error{Op: "host key", Class: ErrHostKey, Permanent: true,
 			Err:  bare{fmt.Sprintf("%s signs with its RSA host key by SHA-1 alone, which is not accepted here", addr), err},
@@ -314,13 +314,14 @@ func HopConnect(addr, to string, err error) *Error {
 // NotOurs: the public URL answers, but the request did not come through this tunnel.
 func NotOurs(url, answer string, slot net.Addr) *Error {
 	to := slot.String()
+	var other Hint = "; if it hands it to another port of the proxy, pass that as {remote}"
 	if slot.Network() == "unix" {
-		to = "unix:" + to
+		to, other = "unix:"+to, ""
 	}
 	return &Error{Op: "check", Class: ErrForward,
 		Err: fmt.Errorf("%s answers %q, but not from this tunnel", url, Clip(answer)),
-		Hint: Hintf("nginx on the proxy must hand that address to the tunnel: proxy_pass http://%s; "+
-			"if visitors open another address, pass it as {url}; if that answer is from a login or firewall that lets visitors through, skip this check with {check=%q}", to, "off")}
+		Hint: Hintf("nginx on the proxy must hand that address to the tunnel: proxy_pass http://%s%s; "+
+			"if visitors open another address, pass it as {url}; if that answer is from a login or firewall that lets visitors through, skip this check with {check=%q}", to, other, "off")}
 }
 
 // Unchecked is why it could not be told whether the public URL leads to the tunnel: something stands before it
