@@ -25,6 +25,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/go-retryablehttp"
@@ -101,6 +102,12 @@ type Finding struct {
 	Took time.Duration
 	// Err is why it is Unreachable.
 	Err error
+}
+
+// Refused reports whether nobody listens there.
+func (f Finding) Refused() bool {
+	op, ok := errors.AsType[*net.OpError](f.Err)
+	return ok && op.Op == "dial" && errors.Is(op, syscall.ECONNREFUSED)
 }
 
 // ownPage is in the error pages that nginx has built in.

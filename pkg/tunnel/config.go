@@ -165,7 +165,7 @@ func ParseConfig(text []byte) (Config, error) {
 	var cfg Config
 	d := json.NewDecoder(bytes.NewReader(text))
 	if err := d.Decode(&cfg); err != nil {
-		if told, ok := errors.AsType[*Error](err); ok {
+		if told, ok := errors.AsType[*fault.Error](err); ok {
 			return Config{}, told
 		}
 		return Config{}, fault.Config("", "it is not understood: %w", fault.JSON(err))

@@ -12,7 +12,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/gate"
@@ -97,6 +96,9 @@ func (t *Tunnel) verified(ctx context.Context, f probe.Finding, how string) erro
 	case probe.Elsewhere, probe.Nobody, probe.Newer, probe.Older, probe.Another:
 		return fault.NotOurs(t.endpoint.Load().url, f.Answer, t.Addr())
 	default:
+		if f.Kind == probe.Unreachable && t.proven {
+			return fault.NotOpened(t.endpoint.Load().url, f.Answer)
+		}
 		t.unasked.Store(f.Kind == probe.Unreachable) // each look asks again
 		why := fault.Unchecked(f.Answer, f.Kind == probe.Guarded)
 		t.board.edit(func(s *Status) { s.Unchecked = why })
@@ -216,7 +218,7 @@ func (t *Tunnel) askURL(ctx context.Context, over link, wait time.Duration) prob
 		return askOver(ctx, over, t.fromProxy(q, over.Dial))
 	case s.Checked == "url":
 		f := probe.URL(ctx, q)
-		if f.Kind == probe.Unreachable && !refused(f.Err) && wait == 0 { // nginx may stand still
+		if f.Kind == probe.Unreachable && !f.Refused() && wait == 0 { // nginx may stand still
 			if within := askOver(ctx, over, t.fromProxy(q, over.Dial)); errors.Is(within.Err, errSilent) {
 				return within
 			}
@@ -232,7 +234,7 @@ func (t *Tunnel) askURL(ctx context.Context, over link, wait time.Duration) prob
 	}
 	how, f := "url", probe.URL(ctx, q)
 	if f.Kind == probe.Unreachable {
-		gone := refused(f.Err) && t.onServer()
+		gone := f.Refused() && t.onServer()
 		how, f = "link", t.within.ask(func() probe.Finding { return probe.URL(ctx, t.fromProxy(q, over.Dial)) })
 		if f.Kind == probe.Unreachable && !gone {
 			t.unasked.Store(!sshlink.Prohibited(f.Err)) // sshd logs each time
@@ -268,12 +270,6 @@ func (t *Tunnel) onServer() bool {
 	return err == nil && u.Hostname() == t.cfg.server.Host
 }
 
-// refused: nobody listens there.
-func refused(err error) bool {
-	op, ok := errors.AsType[*net.OpError](err)
-	return ok && op.Op == "dial" && errors.Is(op, syscall.ECONNREFUSED)
-}
-
 // sees is what a finding means, which also tells the proxy's time.
 func (t *Tunnel) sees(f probe.Finding) slots.Sight {
 	t.check.learn(f.Time, f.Took)
@@ -281,7 +277,7 @@ func (t *Tunnel) sees(f probe.Finding) slots.Sight {
 	case probe.Newer, probe.Older, probe.Another:
 		t.check.met()
 	case probe.Unreachable:
-		if refused(f.Err) || sshlink.Unconnected(f.Err) || errors.Is(f.Err, errSilent) {
+		if f.Refused() || sshlink.Unconnected(f.Err) || errors.Is(f.Err, errSilent) {
 			return slots.Nobody // nginx itself is away, or stands still
 		}
 	}

@@ -303,7 +303,7 @@ func (t *Tunnel) Admit(cfg Config) (changed []string, rest bool, err error) {
 	if err != nil {
 		return nil, false, fault.Internal(err)
 	}
-	rest = !bytes.Equal(before, after) || !t.serves()
+	rest = !bytes.Equal(before, after) || !t.board.serves()
 	if t.gate == nil || cfg.Raw {
 		return nil, rest, nil
 	}
@@ -314,12 +314,6 @@ func (t *Tunnel) Admit(cfg Config) (changed []string, rest bool, err error) {
 		t.hurry()
 	}
 	return changed, rest, err
-}
-
-// serves reports whether the tunnel serves visitors, or will again by itself.
-func (t *Tunnel) serves() bool {
-	s, _ := t.board.read()
-	return s.State != Failed && s.State != Replaced && s.State != StateClosed
 }
 
 // plan validates cfg as far as that can be done without the network, for a tunnel in t's place, and
@@ -349,7 +343,9 @@ const drainFor = 5 * time.Second
 // closed. Until then t serves; after an error it serves on as before. The new one logs in and is
 // checked before t's slots pass to it. If it fails after that, t has them back when Reopen returns, or
 // 2 s later at most. A visitor who comes in the one round trip in which a plain proxy's port passes on
-// finds nothing there.
+// finds nothing there. Another URL that nobody can open, neither here nor on the proxy, does not replace one that was seen to
+// lead here.
+//
 // t may have failed, been replaced or been closed. cfg is the whole of the new settings, those of visitors
 // included: Admit need not be called before.
 //
@@ -363,6 +359,8 @@ func (t *Tunnel) Reopen(ctx context.Context, cfg Config) (*Tunnel, error) {
 	if err != nil {
 		return nil, err
 	}
+	s, _ := t.board.read()
+	next.proven = s.Checked != "" && next.cfg.urlGiven && next.cfg.URL != t.cfg.URL
 	if next.gate != nil && t.gate != nil {
 		next.gate.inherit(t.gate)
 	}

@@ -6,8 +6,11 @@ package tunnel_test
 
 import (
 	"errors"
+	"fmt"
+	"io"
 	"net/http"
 	"runtime"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -87,5 +90,25 @@ func TestReopenTwiceCutsNothing(t *testing.T) {
 	case <-time.After(time.Second): // by then each of those before has left its slot
 		close(finish)
 		must(t, <-got)
+	}
+}
+
+// An address that nobody can open does not replace one that visitors use, unless its owner says that nobody is to look.
+func TestReopenAtAnAddressThatNobodyOpens(t *testing.T) {
+	c, cfg := machine(t, "plain", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") })
+	tun := open(t, public(cfg))
+	wrong := public(cfg)
+	wrong.URL = fmt.Sprintf("http://127.0.0.1:%d/", c.FreePort())
+	if _, err := tun.Reopen(within(t, 20*time.Second), wrong); !errors.Is(err, tunnel.ErrForward) || !strings.Contains(err.Error(), wrong.URL+" cannot be opened") {
+		t.Errorf("%v", err)
+	}
+	await(t, tun, "what was before", inState(tunnel.Up))
+	wantBody(t, c.url, "hello")
+	wrong.Check = tunnel.CheckOff
+	next, err := tun.Reopen(within(t, 20*time.Second), wrong)
+	must(t, err)
+	t.Cleanup(func() { _ = next.Close() })
+	if s := next.Status(); s.URL != wrong.URL {
+		t.Errorf("%s", s.URL)
 	}
 }

@@ -158,6 +158,12 @@ func (b *board) edit(f func(*Status)) {
 	b.changed = make(chan struct{})
 }
 
+// serves reports whether the tunnel serves visitors, or will again by itself.
+func (b *board) serves() bool {
+	s, _ := b.read()
+	return s.State != Failed && s.State != Replaced && s.State != StateClosed
+}
+
 // warns is why it warns of one kind, nil if it does not.
 func (b *board) warns(kind warning) *Error {
 	b.mu.Lock()

@@ -324,6 +324,13 @@ func NotOurs(url, answer string, slot net.Addr) *Error {
 			"if visitors open another address, pass it as {url}; if that answer is from a login or firewall that lets visitors through, skip this check with {check=%q}", to, other, "off")}
 }
 
+// NotOpened: a URL that is to take the place of one that works can be opened neither here nor on the proxy.
+func NotOpened(url, answer string) *Error {
+	return &Error{Op: "check", Class: ErrForward, Permanent: true,
+		Err:  fmt.Errorf("%s cannot be opened: %s", url, answer),
+		Hint: "write {url} as visitors open it; if nothing here or on the proxy can open it and visitors can, skip this check with {check=\"off\"}"}
+}
+
 // Unchecked is why it could not be told whether the public URL leads to the tunnel: something stands before it
 // (guarded), or it could not be opened.
 func Unchecked(answer string, guarded bool) string {
