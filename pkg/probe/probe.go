@@ -154,6 +154,9 @@ func URL(ctx context.Context, q Question) Finding {
 
 // judge tells what one answer means.
 func judge(q Question, resp *http.Response, err error) Finding {
+	if errors.Is(err, http.ErrSchemeMismatch) { // no visitor gets past that
+		return Finding{Kind: Elsewhere, Answer: "plain HTTP, where the URL says https"}
+	}
 	if err != nil {
 		if u, ok := errors.AsType[*url.Error](err); ok {
 			err = u.Err // without the URL

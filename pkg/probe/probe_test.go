@@ -223,6 +223,16 @@ func TestUnreachableIsToldOnceWithoutTheURL(t *testing.T) {
 	}
 }
 
+// An https address of a server that speaks plain HTTP is wrong, and not one that could not be asked.
+func TestAnHTTPSAddressOfPlainHTTP(t *testing.T) {
+	plain := httptest.NewServer(http.HandlerFunc(ours))
+	defer plain.Close()
+	f := URL(t.Context(), Question{URL: strings.Replace(plain.URL, "http:", "https:", 1), Ask: "q", Reply: "a", Once: true})
+	if f.Kind != Elsewhere || !strings.Contains(f.Answer, "plain HTTP") {
+		t.Errorf("found %+v", f)
+	}
+}
+
 func TestDialInPlaceOfTheNetwork(t *testing.T) {
 	s := httptest.NewServer(http.HandlerFunc(ours))
 	defer s.Close()

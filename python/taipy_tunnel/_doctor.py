@@ -19,7 +19,7 @@ _PATIENCE = 12.0  # seconds for one tunnel; the engine looks for 10
 class Step:
     """One step of the chain, as it was seen."""
 
-    tunnel: str  # the URL, "" if no tunnel is open
+    tunnel: str  # the URL, "(1 of 2)" after it if two have that; "" if no tunnel is open
     step: str  # "app", "link", "exposure" (of a plain proxy's port), "url", "visitor"
     ok: bool  # visitors get past it
     seen: str
@@ -57,12 +57,16 @@ def doctor() -> Diagnosis:
     request a step, is counted nowhere, and takes at most ten seconds a tunnel.
     """
     found = Diagnosis()
-    for tunnel in tunnels():
+    known = tunnels()
+    urls = [tunnel.status.url for tunnel in known]
+    for at, (tunnel, url) in enumerate(zip(known, urls)):
+        count = urls.count(url)
+        name = url if count == 1 else f"{url} ({urls[:at].count(url) + 1} of {count})"
         for row in tunnel.examine(_PATIENCE):
             hint = worded(row["hint"])
             if row["step"] == "app" and not row["ok"]:
                 hint = "; ".join([hint, *proposals(tunnel.status.target)])
-            found.append(Step(tunnel.status.url, row["step"], row["ok"], row["seen"], hint, bool(row.get("warn"))))
+            found.append(Step(name, row["step"], row["ok"], row["seen"], hint, bool(row.get("warn"))))
     if not found:
         found.append(_app())
         found.append(Step("", "link", False, "no tunnel is open in this process", "call taipy_tunnel.expose()"))

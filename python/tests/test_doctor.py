@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import pytest
 import taipy_tunnel
+from chain import processes
 from chain.apps import web_app
+from chain.plain import Plain
 from chain.proxy import Proxy
 from chain.testing import arguments, eventually
 
@@ -38,6 +40,19 @@ def test_each_step_is_looked_at(either: Proxy) -> None:
     assert (ok, "nothing answers" in what, 'app="127.0.0.1:5000"' in hint) == (False, True, True)
     assert seen()["url"][0]  # the gate answers for itself
     tunnel.close(0)
+
+
+def test_two_tunnels_with_one_url(plain: Plain, app: str) -> None:
+    """Each has a block, and which one is whose is told."""
+    other = processes.free_port()
+    taipy_tunnel.expose(app, **arguments(plain))
+    taipy_tunnel.expose(app, **arguments(plain, remote=other, check="off"))
+    found = taipy_tunnel.doctor()
+    names = [f"{plain.url} ({n} of 2)" for n in (1, 2)]
+    assert list(dict.fromkeys(step.tunnel for step in found)) == names
+    ports = [str(port) in step.seen for step in found if step.step == "link" for port in (plain.remote, other)]
+    assert ports == [True, False, False, True]
+    assert all(name in repr(found) for name in names)
 
 
 def test_what_visitors_get_while_the_app_is_away(proxy: Proxy) -> None:
