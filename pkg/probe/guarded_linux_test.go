@@ -35,7 +35,7 @@ func TestClientCertificateBeforeNginx(t *testing.T) {
 	if f.Kind != Guarded || f.Answer != "400 Bad Request, it wants a client certificate" {
 		t.Errorf("found %+v", f)
 	}
-	compat.Row(t, "servers", "client certificates, before the tunnel in nginx", compat.Taken+": the URL could not be checked: "+fault.Unchecked(f.Answer, true))
+	compat.Row(t, "servers", "client certificates, before the tunnel in nginx", compat.Taken+": the URL could not be checked: "+fault.Unchecked(f.Answer, true, "token"))
 	q.URL = fmt.Sprintf("http://127.0.0.1:%d/", port)
 	q.Once = true
 	if f := URL(t.Context(), q); f.Kind != Elsewhere {

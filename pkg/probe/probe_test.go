@@ -175,7 +175,7 @@ func TestFindings(t *testing.T) {
 				t.Errorf("found %+v, want kind %d", f, c.want)
 			}
 			if strings.Contains(name, "firewall") || strings.Contains(name, "a network's") {
-				compat.Row(t, "servers", name+", before the tunnel", compat.Taken+": the URL could not be checked: "+fault.Unchecked(f.Answer, true))
+				compat.Row(t, "servers", name+", before the tunnel", compat.Taken+": the URL could not be checked: "+fault.Unchecked(f.Answer, true, "token"))
 			}
 		})
 	}

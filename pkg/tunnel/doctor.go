@@ -126,7 +126,7 @@ func (t *Tunnel) judgeURL(how string, f probe.Finding) Checked {
 	case probe.Elsewhere, probe.Nobody:
 		c.Hint = fault.NotOurs(p.url, f.Answer, t.Addr()).Hint
 	case probe.Guarded:
-		c.OK, c.Warn, c.Seen = true, true, fmt.Sprintf("%s could not be checked: asked %s, %s", p.url, how, fault.Unchecked(f.Answer, true))
+		c.OK, c.Warn, c.Seen = true, true, fmt.Sprintf("%s could not be checked: asked %s, %s", p.url, how, fault.Unchecked(f.Answer, true, t.Status().Access))
 		c.Hint = "it cannot be told whether it leads here: open it"
 	default:
 		if told := fault.Connect(p.url, f.Err); errors.Is(told, fault.ErrLimit) {

@@ -75,11 +75,12 @@ func (t *Tunnel) verified(ctx context.Context, f probe.Finding, how string) erro
 	if ctx.Err() == context.Canceled && f.Kind != probe.Ours {
 		return ctx.Err() // who asked does not want to know any more
 	}
+	s, _ := t.board.read()
 	switch f.Kind {
 	case probe.Ours:
 		why := ""
 		if f.Stopped != "" {
-			why = fault.Unchecked(f.Stopped, true)
+			why = fault.Unchecked(f.Stopped, true, s.Access)
 		}
 		t.board.edit(func(s *Status) {
 			s.Checked = how
@@ -100,7 +101,7 @@ func (t *Tunnel) verified(ctx context.Context, f probe.Finding, how string) erro
 			return fault.NotOpened(t.endpoint.Load().url, f.Answer)
 		}
 		t.unasked.Store(f.Kind == probe.Unreachable) // each look asks again
-		why := fault.Unchecked(f.Answer, f.Kind == probe.Guarded)
+		why := fault.Unchecked(f.Answer, f.Kind == probe.Guarded, s.Access)
 		t.board.edit(func(s *Status) { s.Unchecked = why })
 		t.log.Warn("the URL could not be checked", "url", t.endpoint.Load().url, "reason", why)
 		return nil

@@ -63,6 +63,17 @@ func TestCheckThatCannotBeMade(t *testing.T) {
 	}
 }
 
+// A login of nginx's and passwords of the tunnel are sent in one header, so nobody gets past both: that is said.
+func TestPasswordsBehindALogin(t *testing.T) {
+	_, cfg := guardedBy(t, `auth_basic "x"; auth_basic_user_file /dev/null;`)
+	cfg.Raw, cfg.Access = false, tunnel.Access{Passwords: map[string]string{"me": "correct horse"}}
+	s := open(t, cfg).Status()
+	if !strings.Contains(s.Unchecked, "both sent as Authorization") {
+		t.Errorf("unchecked %q", s.Unchecked)
+	}
+	compat.Row(t, "servers", "a password of nginx, before the tunnel, which has passwords too", compat.Taken+": the URL could not be checked: "+s.Unchecked)
+}
+
 // Rules that let the proxy itself pass are no obstacle: it asks. Where the address leads visitors was not seen.
 func TestRulesThatLetTheProxyPass(t *testing.T) {
 	rule := filepath.Join(t.TempDir(), "rule")

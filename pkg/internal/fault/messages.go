@@ -332,12 +332,17 @@ func NotOpened(url, answer string) *Error {
 }
 
 // Unchecked is why it could not be told whether the public URL leads to the tunnel: something stands before it
-// (guarded), or it could not be opened.
-func Unchecked(answer string, guarded bool) string {
-	if guarded {
-		return fmt.Sprintf("it answers %q, as a login, a firewall or an address rule in front of the tunnel might; visitors may still get through", Clip(answer))
+// (guarded), or it could not be opened. access is whom the tunnel admits: a login by HTTP (RFC 9110, section 11.6.2) and the tunnel's
+// passwords are sent in one header.
+func Unchecked(answer string, guarded bool, access string) string {
+	switch {
+	case !guarded:
+		return "it cannot be opened: " + answer
+	case access == "password" && strings.HasPrefix(answer, "401 "):
+		return fmt.Sprintf("it answers %q: that login and the passwords of this tunnel are both sent as Authorization, so visitors get past both "+
+			"only where user and password are the same; leave one of the two out", Clip(answer))
 	}
-	return "it cannot be opened: " + answer
+	return fmt.Sprintf("it answers %q, as a login, a firewall or an address rule in front of the tunnel might; visitors may still get through", Clip(answer))
 }
 
 // Expired: the token that admits visitors has ended.
