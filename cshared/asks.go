@@ -50,6 +50,7 @@ var answers = map[string]func(context.Context, []byte) (any, error){
 	"databricks.me":      userOf,
 	"databricks.store":   store,
 	"tunnel.identity":    identity,
+	"tunnel.verify":      verify,
 	"tunnel.doctor":      doctor,
 	"tunnel.admit":       admit,
 	"tunnel.reopen":      reopen,

@@ -11,7 +11,7 @@ import (
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/tunnel"
 )
 
-// identity is what configurations share that mean the same tunnel of a process: {"server","slot"}.
+// identity is equal for two configurations of the same tunnel: {"server","slot"}.
 func identity(_ context.Context, text []byte) (any, error) {
 	var q struct {
 		Ask    string          `json:"ask"`
@@ -26,7 +26,10 @@ func identity(_ context.Context, text []byte) (any, error) {
 		return nil, err
 	}
 	server, slot, err := cfg.Identity()
-	return map[string]string{"server": server, "slot": slot}, err
+	if err != nil {
+		return nil, err
+	}
+	return map[string]string{"server": server, "slot": slot}, nil
 }
 
 // changing reads a question about new settings of an open tunnel: {"handle","config"}.

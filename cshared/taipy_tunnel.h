@@ -85,7 +85,7 @@ int32_t tt_info(char *buf, size_t len);
  *                   case, in place of the process's variables, of which Go knows only those that
  *                   it began with
  *   remote          TCP port on a plain proxy's 127.0.0.1, or path of a unix socket; default: what a
- *                   prepared proxy says of itself, else 8080
+ *                   prepared proxy says of itself, else 8080; a port of an ssh line comes before these
  *   url             what visitors open; default: what the proxy says, else http://HOST/
  *   check           who asks before it is "up" whether url leads here: "url" (this machine alone), "link" (the
  *                   proxy alone), "off"; default: this machine, or where it does not get there, the proxy
@@ -186,8 +186,10 @@ int32_t tt_release(int64_t handle);
  *                         if need be, and lets the group read it: {"scope","group","public_key",
  *                         "key_kept"}; public_key is for authorized_keys on the proxy, "" if the
  *                         scope's key was kept and cannot be read here
- *   "tunnel.identity"     config (as tt_expose's): {"server","slot"}, which two that mean the same tunnel have in
- *                         common, however their server is written; nothing is sent anywhere
+ *   "tunnel.identity"     config (as tt_expose's): {"server","slot"}, equal for two configurations of the same
+ *                         tunnel, however the server is written; sends nothing
+ *   "tunnel.verify"       handle: asks again whether the URL of that tunnel leads to it, as its check says; the status
+ *                         tells what was seen: null
  *   "tunnel.doctor"       handle: [{"step":"app|link|exposure|url|visitor","ok":true,"warn":false,
  *                         "seen":…,"hint":…},…], what is seen along the chain of that tunnel, what a
  *                         visitor gets, and what to do; "exposure" is of a plain proxy's port

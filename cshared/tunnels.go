@@ -228,8 +228,8 @@ func (e *entry) close(drain time.Duration) {
 	})
 }
 
-// doctor looks along the chain of a tunnel: {"handle"} -> [{"step","ok","seen","hint"}].
-func doctor(ctx context.Context, text []byte) (any, error) {
+// about reads a question about a tunnel: {"handle"}.
+func about(text []byte) (*entry, error) {
 	var q struct {
 		Ask    string `json:"ask"`
 		Handle int64  `json:"handle"`
@@ -240,6 +240,27 @@ func doctor(ctx context.Context, text []byte) (any, error) {
 	e := tunnels.find(q.Handle)
 	if e == nil {
 		return nil, notUnderstood(errors.New("no such tunnel"))
+	}
+	return e, nil
+}
+
+// verify has an open tunnel ask again whether its URL leads to it; its status says what was seen. The answer is null.
+func verify(ctx context.Context, text []byte) (any, error) {
+	e, err := about(text)
+	if err != nil {
+		return nil, err
+	}
+	if t := e.open(); t != nil {
+		t.Verify(ctx)
+	}
+	return nil, nil
+}
+
+// doctor looks along the chain of a tunnel: {"handle"} -> [{"step","ok","seen","hint"}].
+func doctor(ctx context.Context, text []byte) (any, error) {
+	e, err := about(text)
+	if err != nil {
+		return nil, err
 	}
 	if t := e.open(); t != nil {
 		return t.Doctor(ctx), nil

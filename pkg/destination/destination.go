@@ -21,7 +21,6 @@ import (
 	"syscall"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/egress"
-	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshconfig"
 )
 
@@ -46,9 +45,9 @@ type Config struct {
 type Destination struct {
 	User, Host string // after ssh's configuration
 	Port       int
-	Remote     int // the port on it that a command line as Config.Server asks for by -R; 0: none, or the documentation's 8080
+	Remote     int    // the port on it that a command line as Config.Server asks for by -R; 0: none, or the documentation's 8080
+	Given      string // Config.Server as the function Given has it; "" of jumps
 
-	given string         // the server in its shortest form, before ssh's configuration; "" of jumps
 	tls   *egress.TLS    // SSH is inside TLS; nil: it is not
 	via   *egress.Via    // the egress proxy before the first machine; nil: none
 	ssh   sshconfig.Host // what ssh's configuration says of it
@@ -66,14 +65,11 @@ const (
 // Resolve validates cfg and completes it with what it leaves to ssh's configuration, the environment and
 // defaults.
 func Resolve(cfg Config) (*Destination, error) {
-	if cfg.Server == "" {
-		return nil, fault.Config(`pass {server="user@host"}, or set TAIPY_TUNNEL_SERVER`, "no server was given")
-	}
-	d, err := parse("server", cfg.Server)
+	d, err := parseServer(cfg.Server)
 	if err != nil {
 		return nil, err
 	}
-	given := d.short()
+	d.Given = d.short()
 	files, err := sshconfig.Read(cfg.SSHConfig, cfg.Log)
 	if err != nil {
 		return nil, err
@@ -81,7 +77,7 @@ func Resolve(cfg Config) (*Destination, error) {
 	if d, err = d.configured("server", files, cfg.Jump, 0); err != nil {
 		return nil, err
 	}
-	d.cfg, d.given = &cfg, given
+	d.cfg = &cfg
 	if err := cfg.route(&d); err != nil {
 		return nil, err
 	}
@@ -96,10 +92,6 @@ func (d Destination) String() string {
 	}
 	return text
 }
-
-// Given is the server that was resolved as "[tls://][user@]host[:port]", which two have in common that differ in how they were
-// written.
-func (d Destination) Given() string { return d.given }
 
 func (d Destination) addr() string { return net.JoinHostPort(d.Host, strconv.Itoa(d.Port)) }
 

@@ -109,7 +109,7 @@ var account = regexp.MustCompile(`^[a-z_][a-z0-9]*([-_][a-z0-9]+)+$`)
 // keylike refuses what may be a key or a token in the wrong place, before it is looked up and so sent to
 // what answers for names.
 func (s Destination) keylike(name, text string) error {
-	if fault.Keylike(s.Host) || fault.Keylike(s.User) && (len(s.User) > 32 || !account.MatchString(s.User)) {
+	if fault.KeylikeName(s.Host) || fault.KeylikeName(s.User) && (len(s.User) > 32 || !account.MatchString(s.User)) {
 		return fault.Config(written(name)+`; a host name as long as that with its domain, or as a Host of ~/.ssh/config`,
 			"%s %s looks like a key or a token", name, fault.Quote(text))
 	}
@@ -159,14 +159,20 @@ func parseJumps(chain string, files *sshconfig.Files, depth int) (jumps []Destin
 	if chain == "" || strings.EqualFold(chain, "none") {
 		return nil, nil
 	}
+	for _, text := range strings.Split(chain, ",") { // before another one is quoted, which may be the first part of a token
+		d, err := parse("jump", text)
+		if err == nil {
+			err = d.keylike("jump", text)
+		}
+		if err != nil && fault.Keylike(text) {
+			return nil, err
+		}
+	}
 	for i, text := range strings.Split(chain, ",") {
 		if depth+len(jumps) >= maxJumps {
 			return nil, fault.Config("check {jump}, and ProxyJump in ~/.ssh/config for a circle", "more than %d machines are on the way", maxJumps)
 		}
 		s, err := parse("jump", text)
-		if err != nil && fault.Keylike(chain) { // of which text may be a part
-			return nil, unquoted("jump", "is not a list of servers with commas between them")
-		}
 		if err != nil {
 			return nil, err
 		}

@@ -17,10 +17,19 @@ import (
 
 var scheme = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*://`)
 
-// Canonical is a server, in any form that Config.Server may have, as "[tls://][user@]host[:port]". It asks no
-// configuration of ssh.
+// Given is a server, in any form that Config.Server may have, as "[tls://][user@]host[:port]", without a port that is the usual
+// one; and the port that a command line of ssh asks for by -R, 0 for none or the documentation's. It asks no configuration of ssh.
+func Given(server string) (short string, remote int, err error) {
+	d, err := parseServer(server)
+	if err == nil {
+		err = d.keylike("server", server)
+	}
+	return d.short(), d.Remote, err
+}
+
+// Canonical is Given for what keeps no port: a command line that asks for one is refused.
 func Canonical(server string) (string, error) {
-	d, err := parse("server", server)
+	d, err := parseServer(server)
 	if err == nil {
 		err = d.keylike("server", server)
 	}
@@ -28,6 +37,13 @@ func Canonical(server string) (string, error) {
 		err = d.commandOptions([]fault.Hint{fault.Hintf("{remote=%d}", d.Remote)})
 	}
 	return d.short(), err
+}
+
+func parseServer(text string) (Destination, error) {
+	if text == "" {
+		return Destination{}, fault.Config(`pass {server="user@host"}, or set TAIPY_TUNNEL_SERVER`, "no server was given")
+	}
+	return parse("server", text)
 }
 
 // short is String with what was given alone.
@@ -62,7 +78,7 @@ var elsewhere = map[string]fault.Hint{
 // command is what a command line of ssh(1) says of a server.
 type command struct {
 	server, user, port string
-	remote             int          // of -R; 0: none, or the documented one
+	remotes            []int        // ports of -R, each once; 0: a socket
 	missing            []fault.Hint // arguments in place of its options
 }
 
@@ -163,7 +179,12 @@ func parseCommand(text string) (Destination, error) {
 		}
 		d.Port = int(n)
 	}
-	d.Remote = c.remote
+	switch {
+	case len(c.remotes) > 1 || slices.Contains(c.remotes, 0): // of several the one for the app is not known
+		c.missing = append(c.missing, "{remote}")
+	case len(c.remotes) == 1 && c.remotes[0] != documented:
+		d.Remote = c.remotes[0]
+	}
 	if err := d.check("server", c.server); err != nil || len(c.missing) == 0 {
 		return d, err
 	}
@@ -229,12 +250,8 @@ func (c *command) option(name, value string) {
 	case "l", "user":
 		c.user = value
 	case "R":
-		switch n := remotePort(value); {
-		case n == documented:
-		case n == 0, c.remote != 0 && c.remote != n: // of several the one for the app is not known
-			c.missing = append(c.missing, "{remote}")
-		default:
-			c.remote = n
+		if n := remotePort(value); !slices.Contains(c.remotes, n) {
+			c.remotes = append(c.remotes, n)
 		}
 	default:
 		if hint := elsewhere[name]; hint != "" && !slices.Contains(c.missing, hint) {

@@ -74,6 +74,8 @@ func TestPastedServersThatAreRefused(t *testing.T) {
 	const command = "server is an ssh command with options that have arguments of their own here"
 	for _, row := range []struct{ name, server, says, hint string }{
 		{"-R of two ports", "ssh -R 8081:127.0.0.1:5000 -R 8082:127.0.0.1:5001 me@203.0.113.7 -p 2222", command, `write Config.Server = []string{"me@203.0.113.7:2222"}, Config.Remote`},
+		{"-R of the documentation's and another", "ssh -R 8080:127.0.0.1:5000 -R 2222:127.0.0.1:22 me@203.0.113.7", command, "Config.Remote"},
+		{"-R of another and the documentation's", "ssh -R 2222:127.0.0.1:22 -R 8080:127.0.0.1:5000 me@203.0.113.7", command, "Config.Remote"},
 		{"-i", "ssh -i ~/.ssh/id -R 8080:127.0.0.1:5000 me@203.0.113.7", command, `Config.Key = "PATH"`},
 		{"-J", "ssh -J you@bastion me@203.0.113.7", command, `Config.Jump = "user@host"`},
 		{"-o ProxyCommand", "ssh -o 'ProxyCommand nc %h %p' me@203.0.113.7", command, "Config.Via"},
@@ -103,6 +105,34 @@ func TestPastedServersThatAreRefused(t *testing.T) {
 			}
 			compat.Row(t, "servers", fmt.Sprintf("server=%q", strings.ReplaceAll(row.server, "hunter2", "PASSWORD")), compat.Outcome(err))
 		})
+	}
+}
+
+// The port of -R is known, but to what keeps no port.
+func TestRemoteOfACommand(t *testing.T) {
+	for text, want := range map[string]int{"ssh -R 8081:127.0.0.1:5000 me@h": 8081, "ssh -NR 127.0.0.1:8081:127.0.0.1:5000 -R 8081:localhost:5000 me@h": 8081,
+		"ssh -R 8080:127.0.0.1:5000 me@h": 0, "me@h": 0} {
+		if short, remote, err := Given(text); short != "me@h" || remote != want || err != nil {
+			t.Errorf("%s: %s, %d, %v", text, short, remote, err)
+		}
+		if _, err := Canonical(text); (err != nil) != (want != 0) {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
+
+// Names may have letters of both cases, and figures; a token with a comma in it is no chain of which a part may be shown.
+func TestNamesInBothCases(t *testing.T) {
+	for _, server := range []string{"me@SRV-Proxy01.Corp.Example.com", "Jane.Doe.Analytics2024@h", "me@h"} {
+		if _, err := Resolve(Config{Server: server, SSHConfig: "none", Environment: map[string]string{"HTTPS_PROXY": "http://WebProxy01.Corp.Contoso.com:8080"}}); err != nil {
+			t.Errorf("%s: %v", server, err)
+		}
+	}
+	for jump, says := range map[string]string{"aB3,k9dKe8fjdQleiWof93kdPqz0": "looks like a key or a token", "svc_deploy-frontend-prod@bastion:99999": "not a number from 1 to 65535"} {
+		_, err := Resolve(Config{Server: "me@h", SSHConfig: "none", Jump: jump})
+		if err == nil || !strings.Contains(err.Error(), says) || strings.Contains(err.Error(), "aB3") {
+			t.Errorf("%s: %v", jump, err)
+		}
 	}
 }
 

@@ -48,7 +48,7 @@ func ParseVia(source, text string, tls *TLS) (*Via, error) {
 		text = "http://" + text
 	}
 	u, err := url.Parse(text)
-	if err != nil || u.Hostname() == "" || fault.Keylike(u.Hostname()) || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
+	if err != nil || u.Hostname() == "" || fault.KeylikeName(u.Hostname()) || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
 		return nil, badVia(source, "is not the address of a proxy")
 	}
 	v := &Via{scheme: strings.ToLower(u.Scheme), host: u.Hostname(), source: source}

@@ -31,7 +31,7 @@ const (
 	askTimes      = 2
 	askTimesLater = 6
 	// askFor is how long each time: at a round trip of 300 ms it takes 1.1 s until one has read the marks and left. So a link
-	// whose other end is dead is ended 2.5 s after it was found.
+	// whose other end is dead is ended 2.5 s after it was found, 7.5 s if its tunnel seems to be a later one.
 	askFor = 1250 * time.Millisecond
 	// askSoon is the wait before a port is asked for again, or a twentieth of the time that it has taken so far: that and a
 	// round trip is how long the port is nobody's. sshd logs each refusal.

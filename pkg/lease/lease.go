@@ -48,7 +48,7 @@ type mark struct {
 	key    string
 	tunnel string
 	link   int
-	later  bool // by its time, which a shell told that may have been slow to start, its tunnel was exposed after this one
+	later  bool // its tunnel seems to have been exposed after this one; the time is a shell's, which may have started late
 }
 
 const markName = "taipy-tunnel"

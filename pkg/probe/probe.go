@@ -100,7 +100,7 @@ type Finding struct {
 	Time time.Time
 	// Took is how long the answer was waited for: Time is older than now by so much at most.
 	Took time.Duration
-	// Err is why it is Unreachable.
+	// Err is why it is Unreachable; nil where something answered in its place.
 	Err error
 }
 
@@ -187,8 +187,9 @@ func meaning(q Question, resp *http.Response) Finding {
 	}
 	switch resp.StatusCode {
 	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		if forwarded(q, resp.Request) { // it may not have come so far
-			return Finding{Kind: Unreachable, Answer: answer + ", of the HTTP proxy of this machine's settings or of what is behind it"}
+		own := bytes.Contains(page, []byte(ownPage)) || resp.Header.Get(TimeHeader) != ""
+		if !own && forwarded(q, resp.Request) { // it may not have come so far
+			return Finding{Kind: Unreachable, Answer: answer + ", from this machine's HTTP proxy or from what is behind it"}
 		}
 		return Finding{Kind: Nobody, Answer: answer, Late: resp.StatusCode == http.StatusGatewayTimeout}
 	}

@@ -220,6 +220,7 @@ func (k *Keys) ID() string {
 	return k.id
 }
 
+// hasWorked reports whether one of them has logged in.
 func (k *Keys) hasWorked() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()

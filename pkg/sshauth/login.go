@@ -76,6 +76,9 @@ func (l *Login) method(ctx *ssh.ClientAuthContext) (ssh.AuthMethod, error) {
 	return ssh.PublicKeys(l.offers[l.tried-1].signer), nil
 }
 
+// Unsigned reports whether the server has said that it takes a key, and the agent did not sign with it.
+func (l *Login) Unsigned() bool { return l.mute != nil }
+
 // public returns the lines for authorized_keys of the keys that were offered.
 func (l *Login) public() (lines []string) {
 	for _, o := range l.offers[:l.tried] {
@@ -93,14 +96,14 @@ func (l *Login) public() (lines []string) {
 
 // Refused is the error for a connection that the server let in with none of the offers; err is x/crypto's, and
 // banner what the server said meanwhile (RFC 4252, section 5.4), "": nothing. It is a *fault.Error of class fault.ErrAuth, and
-// permanent, but where an agent that has signed before does not now. How many more there were is said, since the right one may
+// permanent, but where an agent does not sign after a key has worked before. How many more there were is said, since the right one may
 // be among them.
 func (l *Login) Refused(user, addr, banner string, err error) error {
 	if l.wants != nil {
 		return fault.KeysNotEnough(user, addr, banner, l.wants)
 	}
 	if l.mute != nil { // a signature is asked for when the server has said that the key will do (RFC 4252, section 7)
-		return fault.NotSigned(user, addr, l.mute, !l.keys.hasWorked())
+		return fault.NotSigned(user, addr, banner, l.mute, !l.keys.hasWorked(), l.notes...)
 	}
 	var notes []string
 	if n := len(l.offers) - l.tried + l.omitted; n > 0 {

@@ -99,6 +99,7 @@ func (l *Link) within(ctx context.Context, most time.Duration) {
 func (l *Link) classifyLogin(err error, login *sshauth.Login, banner string, waited time.Duration) error {
 	user, addr := l.cfg.User, l.cfg.Addr()
 	switch {
+	case login.Unsigned(): // the server may have given up meanwhile, or we
 	case fault.IsTimeout(err):
 		return fault.LoginSilent(user, addr, waited, banner)
 	case isNetwork(err):

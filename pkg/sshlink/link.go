@@ -143,9 +143,12 @@ func Dial(ctx context.Context, cfg Config) (*Link, error) {
 			wrong = err
 			break
 		}
-		_, none := errors.AsType[*ssh.AlgorithmNegotiationError](err)
-		if _, before := errors.AsType[*ssh.AlgorithmNegotiationError](wrong); wrong == nil || before || !none {
+		negotiation, none := errors.AsType[*ssh.AlgorithmNegotiationError](err)
+		switch _, before := errors.AsType[*ssh.AlgorithmNegotiationError](wrong); {
+		case wrong == nil || before || !none:
 			wrong = err
+		case fault.SHA1Alone(negotiation.SupportedAlgorithms, negotiation.RequestedAlgorithms):
+			wrong = fault.OrSHA1(wrong)
 		}
 	}
 	if under != nil {

@@ -3,6 +3,7 @@
 package sshlink
 
 import (
+	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/rsa"
 	"errors"
@@ -32,15 +33,28 @@ func TestAServerThatSignsWithSHA1Alone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	addr := accepting(t, func(c net.Conn) {
-		server := &ssh.ServerConfig{NoClientAuth: true}
-		server.AddHostKey(old)
-		_, _, _, _ = ssh.NewServerConn(c, server)
-		_, _ = io.Copy(io.Discard, c)
-	})
-	_, err = Dial(within(t, 10*time.Second), fakeConfig(t, addr, key))
-	e := fault.From(err)
-	if !errors.Is(err, fault.ErrHostKey) || !e.Permanent || !strings.Contains(e.Error(), "SHA-1 alone") {
-		t.Errorf("%v, hint %s", err, e.Hint)
+	_, another, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	newer, err := ssh.NewSignerFromKey(another)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, keys := range map[string][]ssh.Signer{"alone": {old}, "beside an ed25519 key": {old, newer}} {
+		addr := accepting(t, func(c net.Conn) {
+			server := &ssh.ServerConfig{NoClientAuth: true}
+			for _, k := range keys {
+				server.AddHostKey(k)
+			}
+			_, _, _, _ = ssh.NewServerConn(c, server)
+			_, _ = io.Copy(io.Discard, c)
+		})
+		_, err = Dial(within(t, 10*time.Second), fakeConfig(t, addr, key))
+		e := fault.From(err)
+		said := e.Error() + "; " + e.Hint.String()
+		if !errors.Is(err, fault.ErrHostKey) || !e.Permanent || !strings.Contains(said, "SHA-1 alone") || strings.Contains(said, "ssh_host_ed25519_key.pub on the proxy") != (len(keys) > 1) {
+			t.Errorf("%s: %s", name, said)
+		}
 	}
 }

@@ -72,7 +72,7 @@ type Config struct {
 	// file of authorities to trust besides the system's. Nil: this process's.
 	Environment map[string]string `json:"environment,omitempty"`
 	// Remote is the TCP port to take on the 127.0.0.1 of a plain proxy. 0: what a prepared proxy says
-	// of itself, else RemoteSocket or DefaultRemote.
+	// of itself, else RemoteSocket or DefaultRemote. A port that a command line as Server asks for by -R is as good as one here.
 	Remote int `json:"remote"`
 	// RemoteSocket is the path of a unix socket to take on the proxy in place of Remote, for
 	// nginx's proxy_pass http://unix:PATH. sshd wants StreamLocalBindUnlink yes for it. In JSON it

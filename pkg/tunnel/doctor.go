@@ -264,3 +264,7 @@ func judgeVisit(v probe.Visited, who string, a approach) Checked {
 	}
 	return c
 }
+
+// Verify asks again whether the URL leads here, as Config.Check says; Status.Checked and Status.Unchecked say what was seen. It is
+// for an address that could not be checked when the tunnel was opened.
+func (t *Tunnel) Verify(ctx context.Context) { _ = t.verify(ctx) }

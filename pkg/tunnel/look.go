@@ -22,7 +22,7 @@ import (
 )
 
 // verify asks the public URL whether it leads here, as Config.Check says. An address that answers but leads elsewhere is
-// asked again until ctx ends; one that cannot be asked is let pass, and the status says so.
+// asked again until ctx ends; one that cannot be asked is let pass, and the status says so, unless another one led here before.
 func (t *Tunnel) verify(ctx context.Context) error {
 	if t.cfg.Check == CheckOff {
 		t.unasked.Store(true)
@@ -97,7 +97,7 @@ func (t *Tunnel) verified(ctx context.Context, f probe.Finding, how string) erro
 	case probe.Elsewhere, probe.Nobody, probe.Newer, probe.Older, probe.Another:
 		return fault.NotOurs(t.endpoint.Load().url, f.Answer, t.Addr())
 	default:
-		if f.Kind == probe.Unreachable && t.proven {
+		if f.Kind == probe.Unreachable && t.proven != "" && t.proven != t.endpoint.Load().url {
 			return fault.NotOpened(t.endpoint.Load().url, f.Answer)
 		}
 		t.unasked.Store(f.Kind == probe.Unreachable) // each look asks again
@@ -220,7 +220,8 @@ func (t *Tunnel) askURL(ctx context.Context, over link, wait time.Duration) prob
 	case s.Checked == "url":
 		f := probe.URL(ctx, q)
 		if f.Kind == probe.Unreachable && !f.Refused() && wait == 0 { // nginx may stand still
-			if within := askOver(ctx, over, t.fromProxy(q, over.Dial)); errors.Is(within.Err, errSilent) {
+			within := askOver(ctx, over, t.fromProxy(q, over.Dial))
+			if answered := f.Err == nil && within.Kind != probe.Unreachable; answered || errors.Is(within.Err, errSilent) {
 				return within
 			}
 		}

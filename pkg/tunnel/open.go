@@ -343,8 +343,8 @@ const drainFor = 5 * time.Second
 // closed. Until then t serves; after an error it serves on as before. The new one logs in and is
 // checked before t's slots pass to it. If it fails after that, t has them back when Reopen returns, or
 // 2 s later at most. A visitor who comes in the one round trip in which a plain proxy's port passes on
-// finds nothing there. Another URL that nobody can open, neither here nor on the proxy, does not replace one that was seen to
-// lead here.
+// finds nothing there. Another URL that nobody can open, neither here nor on the proxy, does not replace one that leads to t; a
+// prepared proxy is not asked about a URL that it does not declare.
 //
 // t may have failed, been replaced or been closed. cfg is the whole of the new settings, those of visitors
 // included: Admit need not be called before.
@@ -359,8 +359,9 @@ func (t *Tunnel) Reopen(ctx context.Context, cfg Config) (*Tunnel, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, _ := t.board.read()
-	next.proven = s.Checked != "" && next.cfg.urlGiven && next.cfg.URL != t.cfg.URL
+	if s, _ := t.board.read(); s.Checked != "" && t.board.serves() {
+		next.proven = t.endpoint.Load().url
+	}
 	if next.gate != nil && t.gate != nil {
 		next.gate.inherit(t.gate)
 	}

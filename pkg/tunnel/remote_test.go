@@ -44,6 +44,14 @@ func TestRemoteInJSON(t *testing.T) {
 	}
 }
 
+// Host names may have letters of both cases, and figures.
+func TestHostsInBothCases(t *testing.T) {
+	cfg := Config{Server: Servers{"me@h"}, SSHConfig: "none", URL: "https://Apps01.Corp.Contoso.com/", Target: "Node01.Corp.Contoso.com:5000"}
+	if _, err := cfg.resolve(); err != nil {
+		t.Error(err)
+	}
+}
+
 // The port of an ssh command's -R is as good as one that is given.
 func TestRemoteOfACommand(t *testing.T) {
 	for _, cfg := range []Config{{}, {Remote: 9000}} {
@@ -69,12 +77,12 @@ func TestIdentity(t *testing.T) {
 	for _, same := range []Config{{Server: Servers{"me@h"}}, {Server: Servers{"me@h:22"}}, {Server: Servers{"ssh://me@h/"}}, {Server: Servers{" 'me@h' "}},
 		{Server: Servers{"ssh -NR 8080:127.0.0.1:5000 me@h"}, Remote: 8080}, {Server: Servers{"me@h -p 22"}, URL: "https://apps.example.com/"}} {
 		same.SSHConfig = "none"
-		if server, slot, err := same.Identity(); server != "me@h:22" || slot != "8080" || err != nil {
+		if server, slot, err := same.Identity(); server != "me@h" || slot != "port 8080" || err != nil {
 			t.Errorf("%q: %s, %s, %v", same.Server, server, slot, err)
 		}
 	}
 	seen := map[string]bool{}
-	for _, other := range []Config{{}, {Name: "sales"}, {RemoteSocket: "/run/x.sock"}, {Remote: 9000}, {Server: Servers{"ssh -NR 9001:127.0.0.1:5000 me@h"}},
+	for _, other := range []Config{{}, {Name: "sales"}, {Name: "9000"}, {RemoteSocket: "/run/x.sock"}, {Remote: 9000}, {Server: Servers{"ssh -NR 9001:127.0.0.1:5000 me@h"}},
 		{Server: Servers{"me@h:2222"}}, {Server: Servers{"tls://me@h"}}} {
 		if other.Server == nil {
 			other.Server = Servers{"me@h"}

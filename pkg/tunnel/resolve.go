@@ -50,25 +50,24 @@ func (cfg Config) resolve() (resolved, error) {
 	return r, checkTarget(r.Target)
 }
 
-// Identity is what two configurations share that mean the same tunnel, however their server is written: the account and the
-// machine, and the name or the slot there. An error is of class ErrConfig: no machine is named.
+// Identity is what two configurations share that mean the same tunnel, however their server is written: the server, as it was
+// given, and the name or the slot there. It reads no file. An error is that of a server that cannot be read.
 func (cfg Config) Identity() (server, slot string, err error) {
-	to, err := cfg.Destination()
+	server, remote, err := destination.Given(strings.Join(cfg.Server, ""))
 	if err != nil {
 		return "", "", err
 	}
-	d, err := destination.Resolve(to)
-	if err != nil {
-		return "", "", err
+	if cfg.Name != "" {
+		return server, "name " + cfg.Name, nil
 	}
-	return d.String(), cmp.Or(cfg.Name, cfg.RemoteSocket, strconv.Itoa(cmp.Or(cfg.Remote, d.Remote, DefaultRemote))), nil
+	return server, cmp.Or(cfg.RemoteSocket, "port "+strconv.Itoa(cmp.Or(cfg.Remote, remote, DefaultRemote))), nil
 }
 
 // rest is the configuration as JSON without what concerns visitors or is no setting of a link, nor how the server was written;
 // it holds secrets.
 func (r resolved) rest() ([]byte, error) {
 	cfg := r.Config
-	cfg.Server, cfg.Access, cfg.Token, cfg.TokenVersion, cfg.Expires, cfg.Allow, cfg.Target = Servers{r.server.Given()}, Access{}, "", 0, time.Time{}, nil, ""
+	cfg.Server, cfg.Access, cfg.Token, cfg.TokenVersion, cfg.Expires, cfg.Allow, cfg.Target = Servers{r.server.Given, r.server.String()}, Access{}, "", 0, time.Time{}, nil, ""
 	return json.Marshal(cfg)
 }
 
@@ -77,7 +76,7 @@ func (r *resolved) takeRemote() error {
 	switch asked := r.server.Remote; {
 	case asked == 0 || asked == r.Remote:
 	case r.Remote != 0 || r.RemoteSocket != "" || r.Name != "":
-		return fault.Config("leave one of them out", "server is an ssh command that asks for port %d by -R, and another slot is given besides", asked)
+		return fault.Config("leave one of them out", "server is an ssh command that asks for port %d by -R, and {remote} or {name} says otherwise", asked)
 	default:
 		r.Remote, r.plainGiven = asked, true
 	}
@@ -90,7 +89,7 @@ func (r *resolved) checkURL() error {
 		r.URL = (&url.URL{Scheme: "http", Host: r.server.URLHost(), Path: "/"}).String()
 	}
 	u, err := url.Parse(r.URL)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil || r.urlGiven && fault.Keylike(u.Hostname()) {
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil || r.urlGiven && fault.KeylikeName(u.Hostname()) {
 		return fault.Config(`write {url="https://host/"}, without a user or password`, "url is not an http or https address")
 	}
 	query := u.Query()
@@ -155,7 +154,7 @@ func checkTarget(addr string) error {
 		return fault.TargetTLS(addr)
 	}
 	host, port, err := net.SplitHostPort(addr)
-	if n, perr := strconv.ParseUint(port, 10, 16); err != nil || perr != nil || n == 0 || host == "" || fault.Keylike(host) {
+	if n, perr := strconv.ParseUint(port, 10, 16); err != nil || perr != nil || n == 0 || host == "" || fault.KeylikeName(host) {
 		return fault.Config(`write {target="127.0.0.1:5000"}`, "target %s is not host:port", fault.Quote(addr))
 	}
 	return nil

@@ -73,7 +73,7 @@ type Tunnel struct {
 	listens  bool         // its program accepts the connections
 	endpoint atomic.Pointer[endpoint]
 	unasked  atomic.Bool // the URL could not be asked yet whether it leads here
-	proven   bool        // another URL was seen to lead here, which is not given up for one that nobody can open
+	proven   string      // a URL that led to the tunnel before: it is not given up for one that nobody can open. "": none
 	within   paced       // asks it over the link then
 	tasks    guard.Group
 

@@ -71,7 +71,7 @@ def expose(
                     line, a known_hosts line, or a file with one of these.
                     None: the known_hosts files. It is always checked.
     remote          TCP port to take on the 127.0.0.1 of a plain proxy, or the path of a unix socket there.
-                    None: what a prepared proxy says of itself, else 8080.
+                    None: that of an "ssh -R …" line as server, what a prepared proxy says of itself, or 8080.
     url             What visitors open. None: what a prepared proxy says, else http://HOST/ of the server.
     check           Who tests, before this returns, that the URL leads here. "url": only this machine; "link": only
                     the proxy; "off": nobody. None: this machine, and where it does not get there, the proxy.
@@ -109,7 +109,7 @@ def expose(
     try:
         if unknown:
             raise TypeError(_no_such_argument(next(iter(unknown))))
-        for line in _settings.misspelt(inspect.signature(expose).parameters):
+        for line in _settings.misspelt(_arguments()):
             print(f"taipy-tunnel: {line}", flush=True)
         with scope.looked_up(_left_out(locals()), _live):
             settings = Settings(
@@ -121,7 +121,7 @@ def expose(
                 host_key=text("host_key", host_key),
                 remote=slot("remote", remote),
                 url=text("url", url),
-                check=text("check", check),
+                check=_settings.check(check),
                 via=text("via", via),
                 jump=text("jump", jump),
                 access=_settings.access(access),
@@ -158,13 +158,18 @@ def expose(
     return tunnel
 
 
+def _arguments() -> dict[str, inspect.Parameter]:
+    """What expose() takes, by name."""
+    return {name: p for name, p in inspect.signature(expose).parameters.items() if p.kind is not p.VAR_KEYWORD}
+
+
 def _left_out(given: Mapping[str, object]) -> list[str]:
     """On Databricks, the arguments that were not passed and do not stand in the environment."""
     names: list[str] = []
     if not notebook.here():
         return names
-    for name, parameter in inspect.signature(expose).parameters.items():
-        if name != "unknown" and (given[name] is None or given[name] is parameter.default):
+    for name, parameter in _arguments().items():
+        if (given[name] is None or given[name] is parameter.default):
             names += [] if os.environ.get(variable(name)) else [name]
     return names
 
@@ -194,7 +199,7 @@ def _show(tunnel: Tunnel) -> None:
 
 
 def _no_such_argument(name: str) -> str:
-    known = [p for p in inspect.signature(expose).parameters if p != "unknown"]
+    known = list(_arguments())
     near = difflib.get_close_matches(name, known, 1, 0.5)
     advice = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known)}"
     return f"expose() has no argument {quote(name)}; {advice}"

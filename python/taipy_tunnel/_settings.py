@@ -28,6 +28,8 @@ _ASKED = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "n
 
 _FIGURES = re.compile(r"\d{1,18}")  # int() raises at 4301 digits, and the engine counts to 2**63
 
+_told: set[str] = set()  # variables that misspelt() has named
+
 Key = Union[str, bytes, "os.PathLike[str]", None]
 
 # Texts of arguments, by name, from outside the environment.
@@ -85,9 +87,15 @@ def text(name: str, value: object) -> str:
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
     if not isinstance(value, str):
-        off = 'to skip the check, write {check="off"}' if name == "check" and value is False else ""
-        raise ConfigError(f"configuration: {name} is {_kind(value)}, want text", off)
+        raise ConfigError(f"configuration: {name} is {_kind(value)}, want text")
     return value
+
+
+def check(value: object) -> str:
+    """Who tests the URL; False would be nobody."""
+    if value is False:
+        raise ConfigError("configuration: check is a bool, want text", 'to skip the check, write {check="off"}')
+    return text("check", value)
 
 
 def decoded(value: bytes) -> str:
@@ -226,11 +234,14 @@ def elsewhere(name: str) -> tuple[str, str]:
 
 
 def misspelt(names: Iterable[str]) -> list[str]:
-    """Variables that mean nothing, and what the owner meant most likely: the variable of one of these arguments."""
-    known = [variable(name) for name in names]
-    set_here = [name for name in os.environ if name.startswith(variable("")) and name not in known]
-    near = {name: difflib.get_close_matches(name, known, 1, 0.9) for name in set_here}
-    return [f"there is no variable {name}; did you mean {meant[0]}?" for name, meant in near.items() if meant]
+    """Variables that no argument has, each with the argument's variable that it resembles; each is told once."""
+    known, told = set(names), []
+    for stray in sorted(name for name in os.environ if name.startswith(variable("")) and name not in _told):
+        name = stray[len(variable("")) :].lower()
+        if name not in known and (near := difflib.get_close_matches(name, known, 1, 0.8)):
+            _told.add(stray)
+            told.append(f"there is no variable {stray}; did you mean {variable(near[0])}?")
+    return told
 
 
 def variable(name: str) -> str:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import dataclasses
 import datetime
@@ -18,15 +17,15 @@ from . import _card
 from ._abi import NoSuchTunnelError, library
 from ._databricks.cluster import Keeping, facts
 from ._errors import AppNotFoundError, ConfigError, ProxyUnreachableError, TunnelError
+from ._lines import Lines
 from ._near import proposals
 from ._questions import LATE, ask
 from ._settings import DEFAULT_TIMEOUT, Settings
 from ._status import ENDED, SETTLED, Status
 from ._taipy.app import App, wake
 from ._taipy.resync import Resync
-from ._watcher import Watched, logger, watcher
+from ._watcher import Watched, watcher
 
-KEPT_LOGS = 1000
 ADMISSION = 10.0  # seconds for the gate to admit others
 REOPENS = "taipy-tunnel: opening the tunnel with the new settings; until it is up, the open one serves visitors"
 CARD_WAIT = 1.0  # seconds that a card waits for what the workspace knows of the cluster
@@ -41,7 +40,7 @@ class Tunnel(Watched):
         self._handle = 0  # of the library; 0: not open. Guarded by the watcher, and so is what is done with it
         self._known: Status | None = None
         self._url = ""
-        self._logs: collections.deque[str] = collections.deque(maxlen=KEPT_LOGS)
+        self._lines = Lines()
         self._opening = threading.Lock()  # one expose() at a time
         self._closing = False  # a close() was begun, and may have been interrupted
         self._doubt = False  # a change() has failed half-way: the engine knows what holds, _settings do not
@@ -74,7 +73,7 @@ class Tunnel(Watched):
 
     def logs(self, n: int = 100) -> list[str]:
         """The newest n lines of what happened, oldest first. At most 1000 are kept."""
-        return list(self._logs)[-n:] if n > 0 else []
+        return self._lines.newest(n)
 
     @watcher.guarded
     def requests(self, n: int = 100) -> list[dict[str, Any]]:
@@ -252,11 +251,11 @@ class Tunnel(Watched):
         try:
             if settings != self._settings or self._doubt or self.state in ENDED:
                 self._set(settings, app, timeout, took)
+            elif self.status.unchecked and settings.check != "off":
+                ask({"ask": "tunnel.verify", "handle": self._handle}, timeout)  # what kept it out may be gone
             self._app = app
             self.follow()
             self._settle(timeout)
-            if self.status.unchecked and settings.check != "off":
-                self.examine(timeout)  # what kept the check out may be gone
         except TunnelError as error:
             if took:
                 error.message += f" (already in force: {', '.join(took)})"
@@ -287,7 +286,8 @@ class Tunnel(Watched):
         def settled(status: Status) -> bool:
             nonlocal shown
             doing = status.last_error.message if status.last_error else f"connecting to {status.server}"
-            if time.monotonic() - start > LATE and doing != shown and status.state not in (*SETTLED, *ENDED):
+            waited = time.monotonic() - start
+            if waited > LATE and doing != shown and status.state not in (*SETTLED, *ENDED):
                 shown = doing
                 print(f"taipy-tunnel: {doing}", flush=True)
             return status.state in SETTLED
@@ -383,17 +383,17 @@ class Tunnel(Watched):
 
     def record(self, level: int, moment: float, message: str) -> None:
         """Keep a line for logs() and hand it to Python's logging."""
-        when = datetime.datetime.fromtimestamp(moment)
-        self._logs.append(f"{when:%Y-%m-%d %H:%M:%S} {logging.getLevelName(level).lower()} {message}")
-        logger.log(level, "%s", message)
+        self._lines.add(level, moment, message)
 
     def _wait_for(self, done: Callable[[Status], bool], timeout: float | None) -> bool:
         """Wait until done(status), or the tunnel has ended. Interruptible."""
 
         def over() -> bool:
             status = self.status
-            if not (is_so := done(status)) and status.state in ENDED:
+            if done(status):
+                return True
+            if status.state in ENDED:
                 raise status.last_error or TunnelError(f"tunnel: it is {status.state}")
-            return is_so
+            return False
 
         return watcher.wait(over, timeout)

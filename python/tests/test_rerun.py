@@ -207,11 +207,11 @@ def test_ctrl_c_at_any_instant_of_a_change(either: Proxy, app: str, known: dict[
 
 def test_an_address_is_checked_again(plain: Plain, app: str) -> None:
     """A login stood before it when the cell was run first, and is gone when it is run again."""
-    stopped = [True]
+    passes = threading.Event()
 
     class Front(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            if stopped:
+            if not passes.is_set():
                 self.send_error(401)
                 return
             behind = http.client.HTTPConnection(urllib.parse.urlsplit(plain.url).netloc, timeout=5)
@@ -234,7 +234,7 @@ def test_an_address_is_checked_again(plain: Plain, app: str) -> None:
             settings = arguments(plain, url=f"http://127.0.0.1:{front.server_port}/", check="url")
             tunnel = taipy_tunnel.expose(app, **settings)
             assert "401 Unauthorized" in tunnel.status.unchecked
-            stopped.clear()
+            passes.set()
             assert taipy_tunnel.expose(app, **settings) is tunnel
             assert (tunnel.status.checked, tunnel.status.unchecked) == ("url", "")
         finally:

@@ -27,6 +27,7 @@ IMPORTS = {
     "_limits": "_errors _signals",
     "_abi": "_errors _hints _limits _quote _signals",
     "_watcher": "_abi _hints _signals",
+    "_lines": "_watcher",
     "_questions": "_abi _errors _watcher",
     # Taipy.
     "_taipy": "",
@@ -42,8 +43,8 @@ IMPORTS = {
     "_databricks.scope": "_databricks.notebook _databricks.secrets _errors _hints _quote _settings",
     "_databricks.cluster": "_abi _databricks.notebook _databricks.workspace _errors _signals _status _watcher",
     # Tunnels.
-    "_tunnel": "_abi _card _databricks.cluster _errors _near _questions _settings _status _taipy.app _taipy.resync "
-    "_watcher",
+    "_tunnel": "_abi _card _databricks.cluster _errors _lines _near _questions _settings _status _taipy.app "
+    "_taipy.resync _watcher",
     "_registry": "_databricks.scope _questions _settings _taipy.app _tunnel _watcher",
     "_expose": "_databricks.cluster _databricks.notebook _databricks.scope _errors _quote _registry _settings _status "
     "_taipy.app _tunnel",

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"slices"
 	"strings"
 	"time"
 )
@@ -80,66 +79,7 @@ func unreachable(op string, err error, hint Hint) *Error {
 	return &Error{Op: op, Err: err, Hint: hint, Class: ErrUnreachable}
 }
 
-// Host key and login.
-
-// HostKeyUnknown: nothing is known of the server's key. seen is "SHA256:…"; note is what was passed over, "": nothing.
-func HostKeyUnknown(addr, algorithm, seen, note string) *Error {
-	if note != "" {
-		note = "; " + note
-	}
-	return &Error{Op: "host key", Class: ErrHostKey, Permanent: true,
-		Err:  fmt.Errorf("the key of %s is not known; it shows %s %s%s", addr, algorithm, seen, note),
-		Hint: Hintf("compare with what the proxy machine says itself: %s; if it is the same, pass {host_key=%q}", showKeys(algorithm), seen)}
-}
-
-// HostKeyChanged: the server shows another key than the known ones.
-func HostKeyChanged(addr, algorithm, seen string, known []string) *Error {
-	return &Error{Op: "host key", Class: ErrHostKey, Permanent: true,
-		Err: fmt.Errorf("THE KEY OF %s IS NOT THE KNOWN ONE: it shows %s %s, known is %s; somebody may be in between, or the machine was reinstalled",
-			addr, algorithm, seen, strings.Join(known, " or ")),
-		Hint: Hintf("nothing was sent. Ask the proxy's admin; compare with what the machine says itself: %s; only if it is the same, pass {host_key=%q}",
-			showKeys(algorithm), seen)}
-}
-
-// HostKeyRevoked: the key is marked @revoked in known_hosts.
-func HostKeyRevoked(addr, seen string) *Error {
-	return &Error{Op: "host key", Class: ErrHostKey, Permanent: true,
-		Err:  fmt.Errorf("the key of %s, %s, is marked as revoked", addr, seen),
-		Hint: "nothing was sent. Ask the proxy's admin for its new key"}
-}
-
-// HostCertificate: the server's certificate is signed by a known authority but not good for it.
-func HostCertificate(addr, authority string, why error) *Error {
-	return &Error{Op: "host key", Class: ErrHostKey, Permanent: true,
-		Err:  fmt.Errorf("the host certificate of %s, signed by %s, is not valid: %w", addr, authority, why),
-		Hint: "nothing was sent. Ask the proxy's admin to have it signed again for this name (on the proxy: ssh-keygen -L -f /etc/ssh/ssh_host_…-cert.pub)"}
-}
-
-// HostKeyNone: the server has no key of the algorithms that are known of it. shows are those that it has.
-func HostKeyNone(addr string, known, shows []string, err error) *Error {
-	if slices.Contains(shows, "ssh-rsa") && slices.Contains(known, "rsa-sha2-256") { // RFC 8332; ssh-rsa is SHA-1 (RFC 4253, section 6.6)
-		hint := Hint("nothing was sent. Its admin has to renew it: OpenSSH signs with SHA-2 from 7.2 on, Dropbear from 2020.79 on")
-		if slices.Contains(shows, "ssh-ed25519") {
-			hint += Hintf(". Until then, pass that of its other key as {host_key}: %s on the proxy", showKeys("ssh-ed25519"))
-		}
-		return &Error{Op: "host key", Class: ErrHostKey, Permanent: true,
-			Err:  bare{fmt.Sprintf("%s signs with its RSA host key by SHA-1 alone, which is not accepted here", addr), err},
-			Hint: hint}
-	}
-	return &Error{Op: "host key", Class: ErrHostKey, Permanent: true,
-		Err:  fmt.Errorf("%s shows no key of the known kind (%s): %w", addr, strings.Join(known, ", "), err),
-		Hint: "nothing was sent. Ask the proxy's admin for its present host key and pass it as {host_key}"}
-}
-
-func showKeys(algorithm string) string {
-	kind := "ed25519"
-	for _, k := range []string{"rsa", "ecdsa"} {
-		if strings.Contains(algorithm, k) {
-			kind = k
-		}
-	}
-	return "ssh-keygen -lf /etc/ssh/ssh_host_" + kind + "_key.pub"
-}
+// Login: what a key alone cannot do.
 
 // KeysNotEnough: the server wants something else than a key, or something more. banner is what it said meanwhile.
 func KeysNotEnough(user, addr, banner string, wants []string) *Error {
@@ -314,7 +254,7 @@ func HopConnect(addr, to string, err error) *Error {
 // NotOurs: the public URL answers, but the request did not come through this tunnel.
 func NotOurs(url, answer string, slot net.Addr) *Error {
 	to := slot.String()
-	var other Hint = "; if it hands it to another port of the proxy, pass that as {remote}"
+	var other Hint = "; if nginx already hands it to another port, pass that port as {remote}"
 	if slot.Network() == "unix" {
 		to, other = "unix:"+to, ""
 	}
@@ -327,7 +267,7 @@ func NotOurs(url, answer string, slot net.Addr) *Error {
 // NotOpened: a URL that is to take the place of one that works can be opened neither here nor on the proxy.
 func NotOpened(url, answer string) *Error {
 	return &Error{Op: "check", Class: ErrForward, Permanent: true,
-		Err:  fmt.Errorf("%s cannot be opened: %s", url, answer),
+		Err:  fmt.Errorf("%s cannot be opened: %s", url, Clip(answer)),
 		Hint: "write {url} as visitors open it; if nothing here or on the proxy can open it and visitors can, skip this check with {check=\"off\"}"}
 }
 

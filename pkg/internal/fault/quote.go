@@ -37,7 +37,7 @@ func Quote(value string) string {
 	return fmt.Sprintf("(a text of %d characters)", utf8.RuneCountInString(value))
 }
 
-// Part is a part of a value, to be quoted, or the whole where that may be a secret: its part would be short enough to be shown.
+// Part is a part of a value, to be quoted; or the whole, which is then not shown, where that may be a secret.
 func Part(part, whole string) string {
 	if Keylike(whole) {
 		return whole
@@ -103,6 +103,10 @@ func Keylike(text string) bool {
 	}
 	return false
 }
+
+// KeylikeName is Keylike for what must be the name of a host or an account, before it is refused: those may have letters of both
+// cases, and figures.
+func KeylikeName(name string) bool { return Keylike(strings.ToLower(name)) }
 
 func plain(value string) bool {
 	return utf8.RuneCountInString(value) <= quoteMost && !Keylike(value)

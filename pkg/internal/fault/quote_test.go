@@ -143,19 +143,19 @@ func TestWordsOfOthersAreLeftOut(t *testing.T) {
 func TestSecretsThatLookLikeHostNames(t *testing.T) {
 	const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 	rng := rand.New(rand.NewPCG(1, 0))
-	draw := func(n int, from string) string {
+	random := func(n int, from string) string {
 		var b strings.Builder
 		for range n {
 			b.WriteByte(from[rng.IntN(len(from))])
 		}
 		return b.String()
 	}
-	for kind, make := range map[string]func() string{
-		"a client secret": func() string { return draw(3, letters) + "8Q~" + draw(34, letters+"~._-") },
-		"two parts":       func() string { return draw(17, letters) + "aZ.9" + draw(17, letters) }, // all but one in 300 have a figure
+	for kind, draw := range map[string]func() string{
+		"a client secret": func() string { return random(3, letters) + "8Q~" + random(34, letters+"~._-") },
+		"two parts":       func() string { return random(17, letters) + "aZ.9" + random(17, letters) }, // of 300 one has no figure by chance, and is shown
 	} {
 		for range 1000 {
-			if secret := make(); Showable(secret) {
+			if secret := draw(); Showable(secret) {
 				t.Errorf("%s is shown: %s", kind, secret)
 			}
 		}

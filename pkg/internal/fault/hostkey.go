@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package fault
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// The server's host key: nothing was sent that is secret.
+
+// HostKeyUnknown: nothing is known of the server's key. seen is "SHA256:…"; note is what was passed over, "": nothing.
+func HostKeyUnknown(addr, algorithm, seen, note string) *Error {
+	if note != "" {
+		note = "; " + note
+	}
+	return &Error{Op: "host key", Class: ErrHostKey, Permanent: true,
+		Err:  fmt.Errorf("the key of %s is not known; it shows %s %s%s", addr, algorithm, seen, note),
+		Hint: Hintf("compare with what the proxy machine says itself: %s; if it is the same, pass {host_key=%q}", showKeys(algorithm), seen)}
+}
+
+// HostKeyChanged: the server shows another key than the known ones.
+func HostKeyChanged(addr, algorithm, seen string, known []string) *Error {
+	return &Error{Op: "host key", Class: ErrHostKey, Permanent: true,
+		Err: fmt.Errorf("THE KEY OF %s IS NOT THE KNOWN ONE: it shows %s %s, known is %s; somebody may be in between, or the machine was reinstalled",
+			addr, algorithm, seen, strings.Join(known, " or ")),
+		Hint: Hintf("nothing was sent. Ask the proxy's admin; compare with what the machine says itself: %s; only if it is the same, pass {host_key=%q}",
+			showKeys(algorithm), seen)}
+}
+
+// HostKeyRevoked: the key is marked @revoked in known_hosts.
+func HostKeyRevoked(addr, seen string) *Error {
+	return &Error{Op: "host key", Class: ErrHostKey, Permanent: true,
+		Err:  fmt.Errorf("the key of %s, %s, is marked as revoked", addr, seen),
+		Hint: "nothing was sent. Ask the proxy's admin for its new key"}
+}
+
+// HostCertificate: the server's certificate is signed by a known authority but not good for it.
+func HostCertificate(addr, authority string, why error) *Error {
+	return &Error{Op: "host key", Class: ErrHostKey, Permanent: true,
+		Err:  fmt.Errorf("the host certificate of %s, signed by %s, is not valid: %w", addr, authority, why),
+		Hint: "nothing was sent. Ask the proxy's admin to have it signed again for this name (on the proxy: ssh-keygen -L -f /etc/ssh/ssh_host_…-cert.pub)"}
+}
+
+// HostKeyNone: the server has no key of the algorithms that are known of it. shows are those that it has.
+func HostKeyNone(addr string, known, shows []string, err error) *Error {
+	if SHA1Alone(known, shows) {
+		hint := Hint("nothing was sent. Its admin has to update sshd: OpenSSH signs with SHA-2 from 7.2 on, Dropbear from 2020.79 on")
+		if slices.Contains(shows, "ssh-ed25519") {
+			hint += untilThen()
+		}
+		return &Error{Op: "host key", Class: ErrHostKey, Permanent: true,
+			Err:  bare{fmt.Sprintf("%s signs with its RSA host key by SHA-1 alone, which is not accepted here", addr), err},
+			Hint: hint}
+	}
+	return &Error{Op: "host key", Class: ErrHostKey, Permanent: true,
+		Err:  fmt.Errorf("%s shows no key of the known kind (%s): %w", addr, strings.Join(known, ", "), err),
+		Hint: "nothing was sent. Ask the proxy's admin for its present host key and pass it as {host_key}"}
+}
+
+// SHA1Alone reports whether an RSA key was asked for, and a server has one with which it signs by SHA-1 alone: ssh-rsa
+// (RFC 4253, section 6.6), and none of RFC 8332.
+func SHA1Alone(asked, shows []string) bool {
+	return slices.Contains(shows, "ssh-rsa") && slices.Contains(asked, "rsa-sha2-256")
+}
+
+// OrSHA1 is HostKeyChanged where the server has an RSA key besides that could not be compared.
+func OrSHA1(changed error) *Error {
+	e := *From(changed)
+	e.Hint += "; its RSA key could not be compared, for it signs by SHA-1 alone. If that is the one you know, its admin has to update sshd (OpenSSH 7.2 or newer)" + untilThen()
+	return &e
+}
+
+func untilThen() Hint {
+	return Hintf("; until then, pass that of its other key as {host_key}: %s on the proxy", showKeys("ssh-ed25519"))
+}
+
+func showKeys(algorithm string) string {
+	kind := "ed25519"
+	for _, k := range []string{"rsa", "ecdsa"} {
+		if strings.Contains(algorithm, k) {
+			kind = k
+		}
+	}
+	return "ssh-keygen -lf /etc/ssh/ssh_host_" + kind + "_key.pub"
+}
