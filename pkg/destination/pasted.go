@@ -249,7 +249,8 @@ func (c *command) option(name, value string) {
 		c.port = value
 	case "l", "user":
 		c.user = value
-	case "R":
+	case "R", "remoteforward":
+		value, _, _ = strings.Cut(value, " ")
 		if n := remotePort(value); !slices.Contains(c.remotes, n) {
 			c.remotes = append(c.remotes, n)
 		}
@@ -260,16 +261,19 @@ func (c *command) option(name, value string) {
 	}
 }
 
-// remotePort is the port on the proxy in the value of -R, "[bind:]port[:host:port]"; 0: it is none.
+// remotePort is the port on the proxy in the value of -R (ssh(1)), "[bind:]port[:…]"; 0: it is none.
 func remotePort(spec string) int {
-	parts := strings.Split(spec, ":")
-	at := 0
-	if len(parts) == 4 {
-		at = 1
+	if bound, rest, ok := strings.Cut(spec, "]:"); ok && strings.HasPrefix(bound, "[") { // an IPv6 address
+		spec = rest
 	}
-	n, err := strconv.ParseUint(parts[at], 10, 16)
-	if err != nil {
-		return 0
+	parts := strings.SplitN(spec, ":", 3)
+	for _, part := range parts[:min(len(parts), 2)] { // the first may be the address to bind
+		if n, err := strconv.ParseUint(part, 10, 16); err == nil {
+			return int(n)
+		}
+		if strings.HasPrefix(part, "/") {
+			return 0
+		}
 	}
-	return int(n)
+	return 0
 }

@@ -111,6 +111,8 @@ func TestPastedServersThatAreRefused(t *testing.T) {
 // The port of -R is known, but to what keeps no port.
 func TestRemoteOfACommand(t *testing.T) {
 	for text, want := range map[string]int{"ssh -R 8081:127.0.0.1:5000 me@h": 8081, "ssh -NR 127.0.0.1:8081:127.0.0.1:5000 -R 8081:localhost:5000 me@h": 8081,
+		"ssh -R [::1]:8081:127.0.0.1:5000 me@h": 8081, "ssh -R 127.0.0.1:8081:[::1]:5000 me@h": 8081, "ssh -R *:8081:/run/app.sock me@h": 8081,
+		"ssh -o 'RemoteForward 8081 127.0.0.1:5000' me@h": 8081, "ssh -oRemoteForward=8081:127.0.0.1:5000 me@h": 8081,
 		"ssh -R 8080:127.0.0.1:5000 me@h": 0, "me@h": 0} {
 		if short, remote, err := Given(text); short != "me@h" || remote != want || err != nil {
 			t.Errorf("%s: %s, %d, %v", text, short, remote, err)

@@ -29,6 +29,7 @@ func TestWhoIsAsked(t *testing.T) {
 		"a newer one, and it has not had it yet": {question, psLine(someone, 10, 8080, 10, clock+60_000, "ours", "else.1"), true, true, false},
 		"an older one":                           {question, psLine(someone, 10, 8080, 10, clock-60_000, "ours", "else.1"), false, false, true},
 		"an older one, and it has not had it":    {question, psLine(someone, 10, 8080, 10, clock-60_000, "ours", "else.1"), true, false, true},
+		"one of before the clock was set back":   {question, psLine(someone, 10, 8080, 10, clock+180_000, "ours", "else.1"), false, false, true},
 		"the same moment":                        {question, psLine(someone, 10, 8080, 10, clock-50, "ours", "else.1"), false, true, false},
 		"the same moment, neither has had it":    {question, psLine(someone, 10, 8080, 10, clock+50, "ours", "else.1"), true, false, false},
 		"another key's":                          {question, psLine(someone, 10, 8080, 10, clock+60_000, "theirs", "else.1"), false, false, false},
@@ -37,8 +38,8 @@ func TestWhoIsAsked(t *testing.T) {
 		"no mark":                                {question, "", false, false, false},
 		"another line":                           {"Last login: today", psLine(someone, 10, 8080, 10, clock+60_000, "ours", "else.1"), false, false, false},
 	} {
-		p := &proxyShell{listing: fmt.Sprintf("%d\n%s", clock, c.mark)}
-		me := Lease{slot: port, key: "ours", tunnel: "me", exposed: time.Now(), held: !c.free}
+		p := &proxyShell{listing: fmt.Sprintf("%d\n%s", clock+120_000, c.mark)}
+		me := Lease{slot: port, key: "ours", tunnel: "me", exposed: time.Now().Add(-2 * time.Minute), held: !c.free} // at clock
 		err := me.Hears(t.Context(), p, 2, c.line)
 		if errors.Is(err, fault.ErrReplaced) != c.gives || (err != nil) != c.gives {
 			t.Errorf("%s: %v", name, err)
@@ -46,6 +47,11 @@ func TestWhoIsAsked(t *testing.T) {
 		if len(p.ended) != 0 || (len(p.asked) == 1 && p.asked[0] == fmt.Sprint(someone)) != c.asks || len(p.asked) > 1 {
 			t.Errorf("%s: asked %v, ended %v", name, p.asked, p.ended)
 		}
+	}
+	p := &proxyShell{listing: fmt.Sprintf("%d\n%s", clock, psLine(someone, 10, 8080, 10, clock-1_000, "ours", "else.1"))}
+	early := Lease{slot: port, key: "ours", tunnel: "me", exposed: time.Now(), since: clock + 60_000, held: true}
+	if err := early.Hears(t.Context(), p, 1, question); !errors.Is(err, fault.ErrReplaced) {
+		t.Errorf("this one is of before the clock was set back: %v", err)
 	}
 	me := Lease{slot: port, key: "ours", tunnel: "me", held: true, newer: func(context.Context) bool { return true }}
 	if err := me.Hears(t.Context(), &proxyShell{fails: errors.New("no session")}, 1, question); err != nil {

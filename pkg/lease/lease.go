@@ -335,9 +335,10 @@ func (c *Lease) look(ctx context.Context, proxy runner, link int, asked bool) (s
 	if failed != nil {
 		return nil, errNoMarks
 	}
+	ahead := func(since int64) bool { return since > now+sameTime } // told before the clock was set back, so before what is not
 	for _, m := range marks {
 		untold := max(m.since-since, since-m.since) <= sameTime
-		m.later = m.since > since+sameTime && m.since <= now // a time that is still to come is that of a clock that was set back
+		m.later = ahead(since) && !ahead(m.since) || ahead(since) == ahead(m.since) && m.since > since+sameTime
 		switch {
 		case spared != nil && m.tunnel == spared.tunnel && spared.lives(m.link):
 		case m.tunnel == c.tunnel: // whatever its key, which may have been renewed since
@@ -346,7 +347,7 @@ func (c *Lease) look(ctx context.Context, proxy runner, link int, asked bool) (s
 			}
 		case m.key != key && (spared == nil || m.tunnel != spared.tunnel):
 			err = fault.BusyBy(c.slot, m.key, time.UnixMilli(m.since))
-		case (held || asked) && (m.since > since+sameTime || untold && c.yields(m, held)):
+		case (held || asked) && (m.later || untold && c.yields(m, held)):
 			c.meets(m.tunnel, asked)
 			return nil, fault.Replaced(c.slot, time.UnixMilli(m.since))
 		case asked && untold: // it asks again, when one of the two has the slot

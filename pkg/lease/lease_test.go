@@ -62,29 +62,30 @@ func TestWhoHoldsThePort(t *testing.T) {
 		want   error  // nil: the port is about to be free
 		quotes string
 	}{
-		"nobody that shows":                 {"", "", busy, ""},
-		"other processes":                   {"  1  0 init\n 77 1 sh -c " + waits + "\n 78 1 taipy-tunnel 8080 1 2 k t.1\n", "", busy, ""},
-		"our own earlier link":              {psLine(20, 10, 8080, 10, clock-50_000, "ours", "me.2"), "10", nil, ""},
-		"our own, with an earlier key":      {psLine(20, 10, 8080, 10, clock-50_000, "before", "me.2"), "10", nil, ""},
-		"our own present and later ones":    {psLine(20, 10, 8080, 10, clock, "ours", "me.3") + psLine(21, 11, 8080, 11, clock, "ours", "me.4"), "", busy, ""},
-		"an older tunnel with our key":      {psLine(20, 10, 8080, 10, clock-3600_000, "ours", "else.7"), "10", nil, ""},
-		"two of them":                       {psLine(20, 10, 8080, 10, clock-3600_000, "ours", "a.7") + psLine(21, 11, 8080, 11, clock-360_000, "ours", "b.7"), "11 10", nil, ""},
-		"a newer one":                       {psLine(20, 10, 8080, 10, clock+60_000, "ours", "else.7"), "", fault.ErrReplaced, "2026-01-01 00:01:00 UTC"},
-		"an older and a newer one":          {psLine(20, 10, 8080, 10, clock-60_000, "ours", "a.7") + psLine(21, 11, 8080, 11, clock+60_000, "ours", "b.7"), "", fault.ErrReplaced, ""},
-		"the same moment, a little later":   {psLine(20, 10, 8080, 10, clock+50, "ours", "al.7"), "", fault.ErrReplaced, ""},
-		"the same moment, a little earlier": {psLine(20, 10, 8080, 10, clock-50, "ours", "zo.7"), "", fault.ErrReplaced, ""},
-		"half a second earlier":             {psLine(20, 10, 8080, 10, clock-500, "ours", "zo.7"), "10", nil, ""},
-		"half a second later":               {psLine(20, 10, 8080, 10, clock+500, "ours", "al.7"), "", fault.ErrReplaced, ""},
-		"another key's":                     {psLine(20, 10, 8080, 10, clock-60_000, "theirs", "t.1"), "", fault.ErrForward, "SHA256:theirs"},
-		"another socket's":                  {psLine(20, 10, "/8080", 10, clock-60_000, "ours", "t.1"), "", busy, ""},
-		"another port's":                    {psLine(20, 10, 8081, 10, clock-60_000, "ours", "t.1"), "", busy, ""},
-		"one that outlived its link":        {psLine(20, 1, 8080, 10, clock-60_000, "ours", "t.1"), "", busy, ""},
-		"init as the holder":                {psLine(20, 1, 8080, 1, clock-60_000, "ours", "t.1"), "", busy, ""},
-		"nonsense":                          {psLine(20, 10, 8080, 10, clock, "ours", "t.x") + psLine(-20, -10, 8080, -10, clock, "ours", "t.1"), "", busy, ""},
+		"nobody that shows":                    {"", "", busy, ""},
+		"other processes":                      {"  1  0 init\n 77 1 sh -c " + waits + "\n 78 1 taipy-tunnel 8080 1 2 k t.1\n", "", busy, ""},
+		"our own earlier link":                 {psLine(20, 10, 8080, 10, clock-50_000, "ours", "me.2"), "10", nil, ""},
+		"our own, with an earlier key":         {psLine(20, 10, 8080, 10, clock-50_000, "before", "me.2"), "10", nil, ""},
+		"our own present and later ones":       {psLine(20, 10, 8080, 10, clock, "ours", "me.3") + psLine(21, 11, 8080, 11, clock, "ours", "me.4"), "", busy, ""},
+		"an older tunnel with our key":         {psLine(20, 10, 8080, 10, clock-3600_000, "ours", "else.7"), "10", nil, ""},
+		"two of them":                          {psLine(20, 10, 8080, 10, clock-3600_000, "ours", "a.7") + psLine(21, 11, 8080, 11, clock-360_000, "ours", "b.7"), "11 10", nil, ""},
+		"a newer one":                          {psLine(20, 10, 8080, 10, clock+60_000, "ours", "else.7"), "", fault.ErrReplaced, "2026-01-01 00:01:00 UTC"},
+		"an older and a newer one":             {psLine(20, 10, 8080, 10, clock-60_000, "ours", "a.7") + psLine(21, 11, 8080, 11, clock+60_000, "ours", "b.7"), "", fault.ErrReplaced, ""},
+		"the same moment, a little later":      {psLine(20, 10, 8080, 10, clock+50, "ours", "al.7"), "", fault.ErrReplaced, ""},
+		"the same moment, a little earlier":    {psLine(20, 10, 8080, 10, clock-50, "ours", "zo.7"), "", fault.ErrReplaced, ""},
+		"half a second earlier":                {psLine(20, 10, 8080, 10, clock-500, "ours", "zo.7"), "10", nil, ""},
+		"one of before the clock was set back": {psLine(20, 10, 8080, 10, clock+180_000, "ours", "zo.7"), "10", nil, ""},
+		"half a second later":                  {psLine(20, 10, 8080, 10, clock+500, "ours", "al.7"), "", fault.ErrReplaced, ""},
+		"another key's":                        {psLine(20, 10, 8080, 10, clock-60_000, "theirs", "t.1"), "", fault.ErrForward, "SHA256:theirs"},
+		"another socket's":                     {psLine(20, 10, "/8080", 10, clock-60_000, "ours", "t.1"), "", busy, ""},
+		"another port's":                       {psLine(20, 10, 8081, 10, clock-60_000, "ours", "t.1"), "", busy, ""},
+		"one that outlived its link":           {psLine(20, 1, 8080, 10, clock-60_000, "ours", "t.1"), "", busy, ""},
+		"init as the holder":                   {psLine(20, 1, 8080, 1, clock-60_000, "ours", "t.1"), "", busy, ""},
+		"nonsense":                             {psLine(20, 10, 8080, 10, clock, "ours", "t.x") + psLine(-20, -10, 8080, -10, clock, "ours", "t.1"), "", busy, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := &proxyShell{listing: fmt.Sprintf("%d\n%s", clock, c.lines)}
-			me := Lease{slot: port, key: "ours", tunnel: "me", exposed: time.Now(), held: true}
+			p := &proxyShell{listing: fmt.Sprintf("%d\n%s", clock+120_000, c.lines)}
+			me := Lease{slot: port, key: "ours", tunnel: "me", exposed: time.Now().Add(-2 * time.Minute), held: true} // at clock
 			_, err := me.clearOnce(t.Context(), p, 3, busy, askTimes)
 			if !errors.Is(err, c.want) || (c.want == nil) != (err == nil) {
 				t.Errorf("got %v, want %v", err, c.want)

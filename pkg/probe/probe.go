@@ -161,6 +161,9 @@ func judge(q Question, resp *http.Response, err error) Finding {
 		if u, ok := errors.AsType[*url.Error](err); ok {
 			err = u.Err // without the URL
 		}
+		if byProxy(q) {
+			return Finding{Kind: Unreachable, Answer: err.Error() + ", by way of this machine's HTTP proxy", Err: err}
+		}
 		return Finding{Kind: Unreachable, Answer: err.Error(), Err: err}
 	}
 	f := meaning(q, resp)
@@ -181,6 +184,9 @@ func meaning(q Question, resp *http.Response) Finding {
 	case resp.Header.Get(ExposedHeader) == SaysUnknown:
 		return Finding{Kind: Another, Answer: "another taipy-tunnel"}
 	}
+	if resp.StatusCode == http.StatusProxyAuthRequired {
+		return Finding{Kind: Unreachable, Answer: answer + ", from this machine's HTTP proxy"}
+	}
 	page, _ := io.ReadAll(io.LimitReader(resp.Body, pageMost))
 	if guard, is := guarded(q, resp, page); is {
 		return Finding{Kind: Guarded, Answer: answer + guard}
@@ -188,7 +194,7 @@ func meaning(q Question, resp *http.Response) Finding {
 	switch resp.StatusCode {
 	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		own := bytes.Contains(page, []byte(ownPage)) || resp.Header.Get(TimeHeader) != ""
-		if !own && forwarded(q, resp.Request) { // it may not have come so far
+		if !own && resp.Request.URL.Scheme == "http" && byProxy(q) { // it may not have come so far
 			return Finding{Kind: Unreachable, Answer: answer + ", from this machine's HTTP proxy or from what is behind it"}
 		}
 		return Finding{Kind: Nobody, Answer: answer, Late: resp.StatusCode == http.StatusGatewayTimeout}
@@ -196,13 +202,14 @@ func meaning(q Question, resp *http.Response) Finding {
 	return Finding{Kind: Elsewhere, Answer: answer, Unknown: resp.StatusCode == http.StatusNotFound && bytes.Contains(page, []byte(ownPage))}
 }
 
-// forwarded reports whether a request was given whole to an HTTP proxy, which may answer in place of the site. In TLS it opens a
-// way to the site, and its own answers are errors of the connection.
-func forwarded(q Question, r *http.Request) bool {
-	if q.Dial != nil || r.URL.Scheme != "http" {
+// byProxy reports whether a question goes by way of an HTTP proxy of this machine's settings. To that an http request is given whole, and
+// it may answer in place of the site; for https it opens a way to the site, and its own answers are errors of the connection.
+func byProxy(q Question) bool {
+	u, err := url.Parse(q.URL)
+	if q.Dial != nil || err != nil {
 		return false
 	}
-	by, err := http.ProxyFromEnvironment(r)
+	by, err := http.ProxyFromEnvironment(&http.Request{URL: u})
 	return by != nil && err == nil
 }
 

@@ -149,7 +149,7 @@ func givenKey(key string) (*keyFile, error) {
 	case isURL.MatchString(full):
 		return nil, fault.Config("give a path of this machine (on Databricks one below /Volumes or /Workspace), or the key's text",
 			"key is a URL, and nothing is fetched for it")
-	case strings.ContainsAny(path, "\r\n"), !filepath.IsAbs(full) && !fault.Showable(full):
+	case strings.ContainsAny(path, "\r\n"), !filepath.IsAbs(full) && !fault.Showable(full) && !fault.Showable(strings.ToLower(full)):
 		return nil, fault.Config("give the path of a private key or its whole text, from -----BEGIN to END-----",
 			"key is a text of %d characters that is neither a path nor a key", utf8.RuneCountInString(key))
 	}

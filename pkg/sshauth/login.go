@@ -99,11 +99,11 @@ func (l *Login) public() (lines []string) {
 // permanent, but where an agent does not sign after a key has worked before. How many more there were is said, since the right one may
 // be among them.
 func (l *Login) Refused(user, addr, banner string, err error) error {
-	if l.wants != nil {
-		return fault.KeysNotEnough(user, addr, banner, l.wants)
-	}
 	if l.mute != nil { // a signature is asked for when the server has said that the key will do (RFC 4252, section 7)
 		return fault.NotSigned(user, addr, banner, l.mute, !l.keys.hasWorked(), l.notes...)
+	}
+	if l.wants != nil {
+		return fault.KeysNotEnough(user, addr, banner, l.wants)
 	}
 	var notes []string
 	if n := len(l.offers) - l.tried + l.omitted; n > 0 {
@@ -208,7 +208,7 @@ func (k *Keys) ask(ctx context.Context, l *Login) (held candidates, silent error
 	if k.src.Agent == "" {
 		return nil, nil
 	}
-	signers, closer, err := agentKeys(ctx, k.src.Agent)
+	signers, closer, err := agentKeys(ctx, k.src.Agent, func(err error) { l.mute = err })
 	if err != nil {
 		k.src.Log.Debug("the ssh-agent is passed over", "socket", fault.Quote(userfile.Expand(k.src.Agent)), "reason", fault.Reason(err).Error())
 		return nil, fault.Config("start it, or pass {key}", "the ssh-agent cannot be asked: %w", fault.Reason(err))
@@ -220,9 +220,6 @@ func (k *Keys) ask(ctx context.Context, l *Login) (held candidates, silent error
 			continue
 		}
 		c := held.of(key, "a key of the ssh-agent")
-		if by, ok := s.(ssh.AlgorithmSigner); ok {
-			s = agentKey{by, func(err error) { l.mute = err }}
-		}
 		if cert == nil {
 			c.signer = s
 		} else if cert.CertType == ssh.UserCert {

@@ -46,25 +46,34 @@ func TestAPathWithTheWordsPrivateKey(t *testing.T) {
 	}
 }
 
-// refuser is an agent that lists its keys and signs nothing: ssh-add -c, and the question was answered with no; a security
-// key that nobody has touched.
-type refuser struct{ agent.ExtendedAgent }
-
-func (refuser) Sign(ssh.PublicKey, []byte) (*ssh.Signature, error) { return nil, errors.New("no") }
-func (refuser) SignWithFlags(ssh.PublicKey, []byte, agent.SignatureFlags) (*ssh.Signature, error) {
-	return nil, errors.New("no")
+// refuser is an agent that lists its keys and does not sign with one of them: ssh-add -c, and the question was answered with no; a
+// security key that nobody has touched.
+type refuser struct {
+	agent.ExtendedAgent
+	with ssh.PublicKey
 }
 
-// The server takes the key, and is not said to have refused the login.
-func TestAnAgentThatDoesNotSign(t *testing.T) {
-	s := sshdtest.Start(t, sshdtest.Options{})
-	raw, err := ssh.ParseRawPrivateKey([]byte(read(t, s.KeyFile)))
-	if err != nil {
-		t.Fatal(err)
+func (r refuser) SignWithFlags(key ssh.PublicKey, data []byte, flags agent.SignatureFlags) (*ssh.Signature, error) {
+	if sameKey(key, r.with) {
+		return nil, errors.New("no")
 	}
-	ring := agent.NewKeyring().(agent.ExtendedAgent)
-	if err := ring.Add(agent.AddedKey{PrivateKey: raw}); err != nil {
-		t.Fatal(err)
+	return r.ExtendedAgent.SignWithFlags(key, data, flags)
+}
+
+// refuses is the socket of an agent that holds the keys of files, and does not sign with the last one.
+func refuses(t *testing.T, files ...string) string {
+	t.Helper()
+	r := refuser{ExtendedAgent: agent.NewKeyring().(agent.ExtendedAgent)}
+	for _, file := range files {
+		raw, err := ssh.ParseRawPrivateKey([]byte(read(t, file)))
+		if err == nil {
+			err = r.Add(agent.AddedKey{PrivateKey: raw})
+		}
+		signer, noSigner := ssh.NewSignerFromKey(raw)
+		if err = errors.Join(err, noSigner); err != nil {
+			t.Fatal(err)
+		}
+		r.with = signer.PublicKey()
 	}
 	socket := filepath.Join(t.TempDir(), "a")
 	l, err := net.Listen("unix", socket)
@@ -78,12 +87,25 @@ func TestAnAgentThatDoesNotSign(t *testing.T) {
 			if err != nil {
 				return
 			}
-			go func() { _ = agent.ServeAgent(refuser{ring}, c) }()
+			go func() { _ = agent.ServeAgent(r, c) }()
 		}
 	}()
-	_, err = with(t, s, KeySource{Agent: socket, Files: []string{s.KeyFile + ".none"}})
-	if e := wantFault(t, err, fault.ErrAuth, true); !strings.Contains(e.Error(), "the ssh-agent does not sign") || !strings.Contains(e.Hint.String(), "ssh-add -c") {
-		t.Errorf("%v, hint %s", e, e.Hint)
+	return socket
+}
+
+// The server takes the key, be it the second that it wants, and is not said to have refused the login.
+func TestAnAgentThatDoesNotSign(t *testing.T) {
+	second := sshdtest.NewKey(t, "ed25519")
+	one := sshdtest.Start(t, sshdtest.Options{})
+	two := sshdtest.Start(t, sshdtest.Options{AuthorizedKeys: "%s\n" + read(t, second+".pub"), Config: []string{"AuthenticationMethods publickey,publickey"}})
+	for name, c := range map[string]struct {
+		server *sshdtest.Server
+		holds  []string
+	}{"one": {one, []string{one.KeyFile}}, "the second": {two, []string{two.KeyFile, second}}} {
+		_, err := with(t, c.server, KeySource{Agent: refuses(t, c.holds...), Files: []string{second + ".none"}})
+		if e := wantFault(t, err, fault.ErrAuth, true); !strings.Contains(e.Error(), "the ssh-agent does not sign") || !strings.Contains(e.Hint.String(), "ssh-add -c") {
+			t.Errorf("%s: %v, hint %s", name, e, e.Hint)
+		}
 	}
 }
 

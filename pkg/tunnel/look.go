@@ -97,7 +97,7 @@ func (t *Tunnel) verified(ctx context.Context, f probe.Finding, how string) erro
 	case probe.Elsewhere, probe.Nobody, probe.Newer, probe.Older, probe.Another:
 		return fault.NotOurs(t.endpoint.Load().url, f.Answer, t.Addr())
 	default:
-		if f.Kind == probe.Unreachable && t.proven != "" && t.proven != t.endpoint.Load().url {
+		if f.Kind == probe.Unreachable && t.proven != "" && strings.TrimSuffix(t.proven, "/") != strings.TrimSuffix(t.endpoint.Load().url, "/") {
 			return fault.NotOpened(t.endpoint.Load().url, f.Answer)
 		}
 		t.unasked.Store(f.Kind == probe.Unreachable) // each look asks again

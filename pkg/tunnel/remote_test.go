@@ -74,7 +74,7 @@ func TestRemoteOfACommand(t *testing.T) {
 
 // However a server and its slot are written, they are one tunnel's.
 func TestIdentity(t *testing.T) {
-	for _, same := range []Config{{Server: Servers{"me@h"}}, {Server: Servers{"me@h:22"}}, {Server: Servers{"ssh://me@h/"}}, {Server: Servers{" 'me@h' "}},
+	for _, same := range []Config{{Server: Servers{"me@h"}}, {Server: Servers{"me@h:22"}}, {Server: Servers{"ssh://me@h/"}}, {Server: Servers{" 'me@H' "}},
 		{Server: Servers{"ssh -NR 8080:127.0.0.1:5000 me@h"}, Remote: 8080}, {Server: Servers{"me@h -p 22"}, URL: "https://apps.example.com/"}} {
 		same.SSHConfig = "none"
 		if server, slot, err := same.Identity(); server != "me@h" || slot != "port 8080" || err != nil {

@@ -57,6 +57,8 @@ func (cfg Config) Identity() (server, slot string, err error) {
 	if err != nil {
 		return "", "", err
 	}
+	host := strings.LastIndex(server, "@") + 1
+	server = server[:host] + strings.ToLower(server[host:]) // RFC 4343
 	if cfg.Name != "" {
 		return server, "name " + cfg.Name, nil
 	}

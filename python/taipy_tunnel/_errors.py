@@ -5,7 +5,7 @@
     ├── ConfigError            an argument, key or host key that cannot be used
     ├── HostKeyError           the proxy's host key is unknown, changed or revoked
     ├── AuthError              the proxy refused the login
-    ├── ForwardError           the port is in use, forbidden or privileged, nginx leads elsewhere, or a new URL cannot be opened
+    ├── ForwardError           the port is in use, forbidden or privileged, or the URL leads elsewhere or nowhere
     ├── AppNotFoundError       several apps run and none was named, or the app's server is dead
     ├── ProxyUnreachableError  no way to the proxy, or none any more
     ├── ProxyHopError          no way to or past a machine on the way (jump, via)
@@ -53,7 +53,7 @@ class AuthError(TunnelError):
 
 
 class ForwardError(TunnelError):
-    """The port on the proxy is in use, forbidden or privileged, the URL leads elsewhere, or a new one cannot be opened."""
+    """The port on the proxy is in use, forbidden or privileged, or the URL leads elsewhere, or a new one nowhere."""
 
 
 class AppNotFoundError(TunnelError):

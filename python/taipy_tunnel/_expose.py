@@ -169,7 +169,7 @@ def _left_out(given: Mapping[str, object]) -> list[str]:
     if not notebook.here():
         return names
     for name, parameter in _arguments().items():
-        if (given[name] is None or given[name] is parameter.default):
+        if given[name] is None or given[name] is parameter.default:
             names += [] if os.environ.get(variable(name)) else [name]
     return names
 

@@ -15,7 +15,7 @@ from typing import Any
 _MOST = 40  # characters; a key has more, and so have most tokens
 _RUN = re.compile(r"[A-Za-z0-9+/_=-]{20,}")  # of base64, or of a token
 _MIXED = re.compile(r"(?=[^a-z]*[a-z])(?=[^A-Z]*[A-Z])(?=[^0-9]*[0-9]).{20,}", re.DOTALL)
-_LABELS = r"(?:[{0}0-9-]{{1,63}}\.)+[{0}0-9-]*[{0}][{0}0-9-]*\.?"
+_LABELS = r"(?:[{0}0-9-]{{1,63}}\.)+(?=[{0}0-9-]{{1,63}}\.?\Z)[{0}0-9-]*[{0}][{0}0-9-]*\.?"
 _HOST_NAME = re.compile(f"{_LABELS.format('a-z')}|{_LABELS.format('A-Z')}")  # tokens with dots have both
 
 

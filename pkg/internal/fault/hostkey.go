@@ -46,9 +46,11 @@ func HostCertificate(addr, authority string, why error) *Error {
 // HostKeyNone: the server has no key of the algorithms that are known of it. shows are those that it has.
 func HostKeyNone(addr string, known, shows []string, err error) *Error {
 	if SHA1Alone(known, shows) {
-		hint := Hint("nothing was sent. Its admin has to update sshd: OpenSSH signs with SHA-2 from 7.2 on, Dropbear from 2020.79 on")
+		hint := Hint("nothing was sent. If that is the key you know, its admin has to update sshd: OpenSSH signs with SHA-2 from 7.2 on, Dropbear from 2020.79 on")
 		if slices.Contains(shows, "ssh-ed25519") {
 			hint += untilThen()
+		} else {
+			hint += "; if it is not, ask for its present host key and pass it as {host_key}"
 		}
 		return &Error{Op: "host key", Class: ErrHostKey, Permanent: true,
 			Err:  bare{fmt.Sprintf("%s signs with its RSA host key by SHA-1 alone, which is not accepted here", addr), err},

@@ -90,8 +90,12 @@ func LoginRefused(user, addr, banner string, public []string, err error, notes .
 // NotSigned: the server takes a key, and the ssh-agent, which has its private half, does not sign with it. banner and notes are as in
 // LoginRefused.
 func NotSigned(user, addr, banner string, err error, permanent bool, notes ...string) *Error {
+	when := ""
+	if IsTimeout(err) {
+		when, permanent = " in time", false
+	}
 	return &Error{Op: "login", Class: ErrAuth, Permanent: permanent,
-		Err: bare{fmt.Sprintf("%s takes a key of user %q, with which the ssh-agent does not sign%s%s", addr, user, strings.Join(append([]string{""}, notes...), "; "), says(banner)), err},
+		Err: bare{fmt.Sprintf("%s takes a key of user %q, with which the ssh-agent does not sign%s%s%s", addr, user, when, strings.Join(append([]string{""}, notes...), "; "), says(banner)), err},
 		Hint: "the agent may ask its owner for each signature (ssh-add -c), want a security key to be touched, or be locked (ssh-add -X); " +
 			"or give a private key that no agent is asked for: {key}"}
 }

@@ -268,7 +268,7 @@ func NotOurs(url, answer string, slot net.Addr) *Error {
 func NotOpened(url, answer string) *Error {
 	return &Error{Op: "check", Class: ErrForward, Permanent: true,
 		Err:  fmt.Errorf("%s cannot be opened: %s", url, Clip(answer)),
-		Hint: "write {url} as visitors open it; if nothing here or on the proxy can open it and visitors can, skip this check with {check=\"off\"}"}
+		Hint: "write {url} as visitors open it; if they can open it although this check cannot, skip it with {check=\"off\"}"}
 }
 
 // Unchecked is why it could not be told whether the public URL leads to the tunnel: something stands before it
