@@ -18,7 +18,7 @@ import (
 
 const (
 	agentTimeout = time.Second      // to say which keys it holds
-	signTimeout  = 20 * time.Second // twice what a handshake may take: an agent may wait for its owner's finger
+	signTimeout  = 20 * time.Second // for each signature: an agent may wait for its owner's finger
 	maxAgentKeys = 100              // that are looked at
 )
 

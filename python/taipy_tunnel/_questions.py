@@ -37,25 +37,31 @@ def ask(
         answer = engine.answer(opened[0])
         return bool(answer["done"] or answer.get("said"))
 
-    try:
-        engine.ask(question, timeout, opened)
-        del question
-        watcher.add(opened[0], Watched())
-        while not answer["done"]:
-            if watcher.wait(news, (end if late is None else start + LATE) - time.monotonic()):
-                for line in answer.get("said", ()):  # without the lock: a terminal may be slow
-                    if said is not None:
-                        said(line)
-            elif late is not None:
-                late()
-                late = None
-            else:
-                raise TunnelError("library: no answer")
-    finally:
+    def forget() -> None:
         for handle in opened:
             watcher.remove(handle)
             with contextlib.suppress(NoSuchTunnelError):
                 engine.release(handle)
+
+    try:
+        try:
+            engine.ask(question, timeout, opened)
+            del question
+            watcher.add(opened[0], Watched())
+            while not answer["done"]:
+                if watcher.wait(news, (end if late is None else start + LATE) - time.monotonic()):
+                    for line in answer.get("said", ()):  # without the lock: a terminal may be slow
+                        if said is not None:
+                            said(line)
+                elif late is not None:
+                    late()
+                    late = None
+                else:
+                    raise TunnelError("library: no answer")
+        finally:
+            forget()
+    finally:
+        forget()  # Ctrl-C may have come while it did
     if "error" in answer:
         raise from_json(answer["error"])
     return answer["value"]
