@@ -20,23 +20,25 @@ var scheme = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*://`)
 // Given is a server, in any form that Config.Server may have, as "[tls://][user@]host[:port]", without a port that is the usual
 // one; and the port that a command line of ssh asks for by -R, 0 for none or the documentation's. It asks no configuration of ssh.
 func Given(server string) (short string, remote int, err error) {
-	d, err := parseServer(server)
-	if err == nil {
-		err = d.keylike("server", server)
-	}
+	d, err := given(server)
 	return d.short(), d.Remote, err
 }
 
 // Canonical is Given for what keeps no port: a command line that asks for one is refused.
 func Canonical(server string) (string, error) {
-	d, err := parseServer(server)
-	if err == nil {
-		err = d.keylike("server", server)
-	}
+	d, err := given(server)
 	if err == nil && d.Remote != 0 {
 		err = d.commandOptions([]fault.Hint{fault.Hintf("{remote=%d}", d.Remote)})
 	}
 	return d.short(), err
+}
+
+func given(server string) (Destination, error) {
+	d, err := parseServer(server)
+	if err == nil {
+		err = d.keylike("server", server)
+	}
+	return d, err
 }
 
 func parseServer(text string) (Destination, error) {

@@ -162,7 +162,7 @@ func judge(q Question, resp *http.Response, err error) Finding {
 			err = u.Err // without the URL
 		}
 		if byProxy(q) {
-			return Finding{Kind: Unreachable, Answer: err.Error() + ", by way of this machine's HTTP proxy", Err: err}
+			return Finding{Kind: Unreachable, Answer: err.Error() + ", through this machine's HTTP proxy", Err: err}
 		}
 		return Finding{Kind: Unreachable, Answer: err.Error(), Err: err}
 	}
@@ -202,7 +202,7 @@ func meaning(q Question, resp *http.Response) Finding {
 	return Finding{Kind: Elsewhere, Answer: answer, Unknown: resp.StatusCode == http.StatusNotFound && bytes.Contains(page, []byte(ownPage))}
 }
 
-// byProxy reports whether a question goes by way of an HTTP proxy of this machine's settings. To that an http request is given whole, and
+// byProxy reports whether a question goes through an HTTP proxy of this machine's settings. To that an http request is given whole, and
 // it may answer in place of the site; for https it opens a way to the site, and its own answers are errors of the connection.
 func byProxy(q Question) bool {
 	u, err := url.Parse(q.URL)
