@@ -68,6 +68,7 @@ func (l *Link) handshake(ctx context.Context, algorithms []string, login *sshaut
 	if err == nil {
 		_ = l.wire.SetDeadline(time.Time{})
 		l.ssh = conn
+		l.wire.fails(func() { l.writeInVain(conn) })
 		l.key = login.Accepted()
 		return chans, reqs, nil
 	}
@@ -81,6 +82,20 @@ func (l *Link) handshake(ctx context.Context, algorithms []string, login *sshaut
 		return nil, nil, l.classifyLogin(err, login, banner, time.Since(start))
 	}
 	return nil, nil, l.classify(err, time.Since(start))
+}
+
+// vainFor is how long a write may take that fails.
+const vainFor = 100 * time.Millisecond
+
+// writeInVain has x/crypto learn that it writes in vain. While keys are exchanged it may wait for their end, and so for what we read.
+func (l *Link) writeInVain(conn ssh.Conn) {
+	wrote := make(chan struct{})
+	if l.opens.Go(func() { defer close(wrote); _, _, _ = conn.SendRequest(keepalive, false, nil) }) {
+		select {
+		case <-wrote:
+		case <-time.After(vainFor):
+		}
+	}
 }
 
 // within bounds what the server takes, by ctx as well. loginTimeout is for a ctx that has no end.

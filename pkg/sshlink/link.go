@@ -99,6 +99,7 @@ type Link struct {
 	shown string // fingerprint of the host key
 	trip  time.Duration
 	tasks guard.Group
+	opens guard.Group // of tasks, those that ask for a channel, and may never end
 	host  host
 	done  chan struct{}
 
@@ -183,6 +184,7 @@ func dial(ctx context.Context, cfg Config, algorithms []string, login *sshauth.L
 	l := &Link{cfg: cfg, under: under, done: make(chan struct{}), asking: make(chan struct{}, 1),
 		shells: shells{turn: make(chan struct{}, 1)}, slots: map[string]*Listener{}, conns: map[*conn]struct{}{}}
 	l.tasks.Panicked = func(err error) { l.fail(fault.Internal(err)) }
+	l.opens.Panicked = l.tasks.Panicked
 	l.host.start, l.host.answers = l.tasks.Go, l.Answers
 	l.wire = newWire(tcp, l.tasks.Go, func() { l.host.lost.Store(true) })
 	l.wire.quickack.Store(true)
@@ -295,6 +297,7 @@ func (l *Link) fail(err error) {
 func (l *Link) Close() error {
 	l.fail(nil)
 	l.tasks.Wait()
+	l.opened()
 	if l.under != nil {
 		return l.under.Close()
 	}

@@ -80,11 +80,14 @@ func (l *Link) watch() {
 	}
 }
 
+// keepalive is a request that servers answer whether they know it or not.
+const keepalive = "keepalive@openssh.com"
+
 // keepalive asks the server for an answer, of whatever content.
 func (l *Link) keepalive() chan error {
 	answered := make(chan error, 1)
 	l.tasks.Go(func() {
-		_, _, err := l.ssh.SendRequest("keepalive@openssh.com", true, nil)
+		_, _, err := l.ssh.SendRequest(keepalive, true, nil)
 		answered <- err
 	})
 	return answered

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"slices"
 	"testing"
@@ -75,7 +76,7 @@ func (c late) Close() error { close(c.reqs); return nil }
 // talking is a link with nothing but requests and their answers. It ends with the test.
 func talking(t *testing.T) (*Link, *talk) {
 	near, far := net.Pipe()
-	l := &Link{done: make(chan struct{}), asking: make(chan struct{}, 1), slots: map[string]*Listener{}, conns: map[*conn]struct{}{}}
+	l := &Link{cfg: Config{Log: slog.New(slog.DiscardHandler)}, done: make(chan struct{}), asking: make(chan struct{}, 1), slots: map[string]*Listener{}, conns: map[*conn]struct{}{}}
 	l.wire = newWire(near, l.tasks.Go, func() {})
 	s := &talk{answer: make(chan bool), ended: l.done}
 	l.ssh = s
@@ -92,6 +93,22 @@ func TestChannelThatComesTooLate(t *testing.T) {
 		}
 		s.answer <- true
 		l.Close() // returns when the channel's requests have ended
+	})
+}
+
+// x/crypto may have a request for a channel wait for ever, if it comes while the link ends.
+func TestCloseWithAChannelThatNeverComes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, s := talking(t)
+		if c, err := l.Dial(within(t, time.Second), "127.0.0.1:80"); c != nil || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%v, %v", c, err)
+		}
+		began := time.Now()
+		_ = l.Close()
+		if took := time.Since(began); took != openFor {
+			t.Errorf("Close took %v", took)
+		}
+		s.answer <- true // so that the test can end
 	})
 }
 

@@ -23,7 +23,7 @@ const (
 type wire struct {
 	net.Conn
 	socket   net.Conn     // at the bottom of it, for what concerns TCP
-	broke    func()       // called when reading fails, before x/crypto learns it
+	broke    func()       // called when reading fails, before x/crypto learns it; it may be before the login
 	read     atomic.Int64 // bytes received
 	quickack atomic.Bool  // acknowledge at once, see Link.Hold
 	spoke    func()       // called when the server's first bytes have come; nil: nobody is
@@ -36,6 +36,7 @@ type wire struct {
 	work, room *sync.Cond // guarded by mu: something to write, space for more
 	out, spare []byte
 	err        error
+	write      func() // has x/crypto write something; guarded by mu
 }
 
 // newWire takes over c; start runs its writer until Close.
@@ -51,6 +52,13 @@ func (w *wire) Read(p []byte) (int, error) {
 		n, err := w.Conn.Read(w.in)
 		if n == 0 {
 			w.broke()
+			w.mu.Lock()
+			w.fail(net.ErrClosed)
+			write := w.write
+			w.mu.Unlock()
+			if write != nil {
+				write()
+			}
 			return 0, err
 		}
 		w.r, w.w = 0, n
@@ -70,6 +78,19 @@ func (w *wire) Read(p []byte) (int, error) {
 	n := copy(p, w.in[w.r:w.w])
 	w.r += n
 	return n, nil
+}
+
+// fails has x/crypto learn by write that it writes in vain, before it learns that reading has failed: in between it would take a
+// request for a channel, and have it wait for ever (Link.opened). Of 15 000 links that a server ended while channels
+// were asked for, 2 could not be closed for that.
+func (w *wire) fails(write func()) {
+	w.mu.Lock()
+	w.write = write
+	failed := w.err != nil
+	w.mu.Unlock()
+	if failed {
+		write()
+	}
 }
 
 // said returns the server's first bytes.
