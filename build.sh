@@ -159,22 +159,30 @@ lint() {
 
 # parts COMMAND…: runs each as a process of its own, where errexit holds; also after one that failed.
 parts() {
-	local part failed=()
+	local part failed=() said
+	said=$(mktemp)
 	trap 'exit 130' INT # or the next one would begin
+	# shellcheck disable=SC2064 # now: at the exit the name is out of scope
+	trap "rm -f $said" EXIT
 	for part; do
-		$part || failed+=("$part")
+		$part 2>&1 | tee -a "$said" || failed+=("$part")
 	done
 	[ ${#failed[@]} -gt 0 ] || return 0
 	say "failed"
 	printf '    %s\n' "${failed[@]}"
+	# As Go and pytest name a test that failed, and Go those that ran when the time was over.
+	grep -aE '^ *--- FAIL|^FAILED |^panic: test timed out|^\s+Test\S+ \([0-9hms.]+\)$' "$said" || true
 	return 1
 }
 
-# abreast COMMAND…: runs all at the same time, or as many as JOBS says, and shows what each has said when it has ended.
+# abreast COMMAND…: runs all at the same time, or as many as JOBS says, and shows what each has said when it has ended;
+# where a test's time was over, the stacks of those goroutines that are in our code, of thousands.
 abreast() {
 	# By xargs, since the shell's own jobs would outlive Ctrl-C.
+	# shellcheck disable=SC2016 # expanded there
 	printf '%s\0' "$@" | xargs -0 -n 1 -P "${JOBS:-0}" bash -c 'said=$($0 2>&1) && echo "$said" && exit
-		printf "%s\n==> failed: %s\n" "$said" "$0"
+		awk -v RS= -v ORS="\n\n" "!/^goroutine / || /taipy-tunnel\/(pkg|cshared)/" <<<"$said"
+		printf "==> failed: %s\n" "$0"
 		exit 1'
 }
 
