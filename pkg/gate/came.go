@@ -45,7 +45,7 @@ func marksOf(r *http.Request) (m marks) {
 
 // arrival is what is told of an unsafe request that has come, by this machine's clock. The proxy's is known to a round trip, and
 // doubt is for the request: it was first passed to this tunnel, in most cases.
-func (o *once) arrival(r *http.Request, m marks) (a begun.Arrival) {
+func (o *once) arrival(r *http.Request, id string, m marks) (a begun.Arrival) {
 	if isSafe(r) {
 		return a
 	}
@@ -59,7 +59,22 @@ func (o *once) arrival(r *http.Request, m marks) (a begun.Arrival) {
 	if !a.Passed.IsZero() && a.Now.Sub(a.Passed) > begun.Fresh {
 		a.Lives = lives(r)
 	}
+	o.awaitLook(r.Context(), id, a)
 	return a
+}
+
+// awaitLook asks for a look where that tells whether what the proxy sends again may begin, and waits for it.
+func (o *once) awaitLook(ctx context.Context, id string, a begun.Arrival) {
+	ctx, cancel := context.WithTimeout(ctx, begun.Wait)
+	defer cancel()
+	for news := o.begun.Unsure(id, a); news != nil; news = o.begun.Unsure(id, a) {
+		o.look()
+		select {
+		case <-news:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // ahead is how far the proxy's clock is. It is waited for once: where the proxy tells no time, as when sshd forbids the check

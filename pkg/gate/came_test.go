@@ -179,6 +179,56 @@ func TestABodyThatComesLateByAFullLink(t *testing.T) {
 	})
 }
 
+// What the proxy sends again may have been begun by another tunnel: a look is asked for, and tells.
+func TestWhatIsSentAgainWaitsForALook(t *testing.T) {
+	for name, c := range map[string]struct {
+		looks  time.Duration // after it was asked for
+		alone  bool
+		shared time.Duration // another tunnel is seen so long after it has come; 0: none is
+		runs   int64
+		took   time.Duration
+		asked  int
+	}{
+		"alone":                       {time.Second, true, 0, 1, time.Second, 1},
+		"a slot was lost":             {time.Second, false, 0, 0, time.Second, 1},
+		"another tunnel asks":         {2 * time.Second, true, time.Second, 0, time.Second, 1},
+		"no look ends in time":        {begun.Wait + time.Second, false, 0, 1, begun.Wait, 1},
+		"another tunnel was there":    {time.Second, true, -time.Second, 0, 0, 0},
+		"another tunnel, for so long": {time.Second, true, -begun.Shared, 1, time.Second, 1},
+	} {
+		behind(t, func(d *door) {
+			d.app = func(http.ResponseWriter, *http.Request) {}
+			d.clock = func(context.Context) (time.Duration, bool) { return 0, true }
+			asked := 0
+			d.look = func() {
+				asked++
+				time.AfterFunc(c.looks, func() { d.begun.Looked(time.Now().Add(-time.Millisecond), c.alone) })
+			}
+			for range 10 {
+				d.begun.Looked(time.Now(), true)
+				time.Sleep(7 * time.Second)
+			}
+			came := time.Now()
+			if c.shared < 0 {
+				d.begun.Share(came.Add(c.shared))
+			} else if c.shared > 0 {
+				time.AfterFunc(c.shared, func() { d.begun.Share(came.Add(c.shared)) })
+			}
+			v := d.visit("POST", onceID, "x", passedAt(came), againHeader+": 1")
+			want, text := 200, ""
+			if c.runs == 0 {
+				want, text = http.StatusBadGateway, says(pageRepeated)
+			}
+			d.wants(name, v.answer(), want, text)
+			if took := time.Since(came); took != c.took || asked != c.asked {
+				t.Errorf("%s: it took %v, and asked %d times", name, took, asked)
+			}
+			d.wantsRuns(name, c.runs)
+			time.Sleep(2 * begun.Wait)
+		})
+	}
+}
+
 // The proxy's time is waited for once: where it is never told, each request would wait.
 func TestAClockThatNeverTells(t *testing.T) {
 	behind(t, func(d *door) {

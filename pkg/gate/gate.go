@@ -80,6 +80,8 @@ type Config struct {
 	Clock func(ctx context.Context) (ahead time.Duration, known bool)
 	// Now is this machine's clock, which goes on while it sleeps. Nil: the one on the wall, which may be set.
 	Now func() time.Time
+	// Look has somebody look who answers visitors; Looked then tells. Nil: only what was seen anyway is told.
+	Look func()
 	// Before is the gate in whose place this one is; its proxy may send here again what that one was asked. Nil: none.
 	Before *Gate
 	// WellKnown answers GETs of Path, for anybody. Nil: 404.
@@ -164,6 +166,9 @@ func New(cfg Config) (*Gate, error) {
 	if cfg.TrustProxy {
 		g.once = newOnce(g.proxy, g.tasks.Go, cfg.Now)
 		g.once.clock = cfg.Clock
+		if cfg.Look != nil {
+			g.once.look = cfg.Look
+		}
 		if before != nil && before.once != nil {
 			g.once.begun = before.once.begun
 		}
@@ -175,7 +180,7 @@ func New(cfg Config) (*Gate, error) {
 }
 
 // Looked notes what a look saw that began then: that visitors are led to this gate alone, or that some are not. What the proxy sends
-// again, and this gate does not know, waits for one that began since.
+// again, and this gate does not know, waits for one that began since (Config.Look).
 func (g *Gate) Looked(began time.Time, alone bool) {
 	if g.once != nil {
 		g.once.begun.Looked(began, alone)

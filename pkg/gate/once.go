@@ -40,6 +40,7 @@ type once struct {
 	start func(func()) bool
 	clock func(context.Context) (ahead time.Duration, known bool) // Config.Clock
 	now   func() time.Time                                        // Config.Now
+	look  func()                                                  // Config.Look
 	vain  atomic.Bool                                             // the clock was waited for in vain, once
 
 	mu           sync.Mutex
@@ -66,7 +67,7 @@ func newOnce(next http.Handler, start func(func()) bool, now func() time.Time) *
 	if now == nil {
 		now = func() time.Time { return time.Now().Round(0) }
 	}
-	return &once{next: next, start: start, now: now, runs: map[string]*run{}, begun: begun.NewMemory(now(), later)}
+	return &once{next: next, start: start, now: now, look: func() {}, runs: map[string]*run{}, begun: begun.NewMemory(now(), later)}
 }
 
 // close cancels what is under way and forgets the rest.
@@ -92,10 +93,10 @@ func (o *once) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case !known:
 		o.next.ServeHTTP(w, r)
 	case r.ContentLength < 0 || r.ContentLength > onceAsked || !bodies.take(r.ContentLength):
-		o.stream(w, r, ids[0], o.arrival(r, m))
+		o.stream(w, r, ids[0], o.arrival(r, ids[0], m))
 	default:
 		if body, whole := asked(r); whole { // it may have taken long, or this process stood still meanwhile
-			o.serve(w, r, ids[0], body, o.arrival(r, m))
+			o.serve(w, r, ids[0], body, o.arrival(r, ids[0], m))
 			return
 		}
 		panic(http.ErrAbortHandler) // the connection has died, so nobody is there to answer

@@ -19,6 +19,8 @@ type simGate struct {
 	drained bool          // it is replaced or closes
 	made    time.Duration // since when the memory is
 	back    time.Duration // when it last had a link after none
+	has     time.Duration // when it last had a slot after that
+	missed  []*simTunnel  // that nobody could ask when this one came, and did not meet since
 	gone    time.Duration // when it last had none any more
 }
 
@@ -48,10 +50,16 @@ func (w *world) reach(c *simConn, p *simPost, again bool, since time.Duration) {
 	w.enter(c, p, came)
 }
 
-// enter has a gate begin a request, or not.
+// enter has a gate begin a request, or not. What nginx sends again waits for a look.
 func (w *world) enter(c *simConn, p *simPost, came begun.Arrival) {
 	t := c.tunnel
 	if t.ended > 0 {
+		return
+	}
+	if t.memory.Unsure(p.id, came) != nil && w.clock().Sub(came.Now) < begun.Wait {
+		t.table.Awaited(w.clock())
+		t.tick()
+		w.later(t, func() { w.enter(c, p, came) })
 		return
 	}
 	if t.memory.Enter(p.id, came) != begun.New {
@@ -124,6 +132,11 @@ func (t *simTunnel) opens() {
 		return
 	}
 	t.made = t.now
+	for _, o := range t.tunnels {
+		if o != t && o.ended == 0 && (o.isStopped() || !slices.ContainsFunc(o.links[1:], func(l *simLink) bool { return l.server && l.silent == 0 })) {
+			t.missed = append(t.missed, o)
+		}
+	}
 	t.memory = begun.NewMemory(t.clock(), func(d time.Duration, f func()) {
 		t.after(d, func() { t.process.runs(t.world, f) })
 	})
@@ -131,7 +144,7 @@ func (t *simTunnel) opens() {
 
 // hasSeen: an answer of nginx's check port is here, which told then who has a slot.
 func (t *simTunnel) hasSeen(seen Sight, another bool, then time.Duration) {
-	if seen != Unknown && seen != Silent || another {
+	if (seen != Unknown && seen != Silent || another) && (!t.timed || t.now-then < simClear) {
 		t.timed, t.late = true, t.now-then+t.visitors.span(0, begun.ClockStep)
 	}
 	if another {
@@ -170,7 +183,7 @@ func (w *world) judgeBegins(t *simTunnel, p *simPost) {
 	case p.told == "away":
 		w.wrong("request %s begins at tunnel %d, and its visitor was told that it did not", p.id, t.name)
 	case len(p.runs) == 0:
-	case p.runs[0].tunnel.cameAndWent(t, p.runs[0].at), w.blind > 0 && w.now < w.blind+simSettled:
+	case p.runs[0].tunnel.cameAndWent(t, p.runs[0].at), t.hasMissed(p.runs[0].tunnel), w.blind > 0 && w.now < w.blind+simSettled:
 		w.visitors.counts[gaps]++
 	default:
 		w.wrong("request %s, which tunnel %d has begun, begins at tunnel %d, too", p.id, p.runs[0].tunnel.name, t.name)
@@ -178,9 +191,14 @@ func (w *world) judgeBegins(t *simTunnel, p *simPost) {
 }
 
 // cameAndWent is a gap that docs/known-faults.md tells of, as it does of the time in which nobody can ask: t has begun something while an older tunnel had no link, and was
-// gone when that one had a link again. Nothing tells it.
+// gone, or about to give the slots back, when that one had a link again. Nothing tells it.
 func (t *simTunnel) cameAndWent(o *simTunnel, then time.Duration) bool {
-	return t.newerThan(o) && !t.marked() && o.back > then && o.back > t.gone
+	return t.newerThan(o) && !t.marked() && o.has > then && (o.back > t.gone || t.closing)
+}
+
+// hasMissed is that gap, too: one of the two came while the other one could not be asked, and they have not met since.
+func (t *simTunnel) hasMissed(o *simTunnel) bool {
+	return slices.Contains(t.missed, o) || slices.Contains(o.missed, t)
 }
 
 // judgeDoubt: a gate refuses a request that may never have begun.

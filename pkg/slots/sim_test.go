@@ -5,7 +5,7 @@ package slots
 import (
 	"fmt"
 	"math/rand/v2"
-
+	"slices"
 	"time"
 )
 
@@ -184,13 +184,24 @@ func (t *simTunnel) see(slot int) (seen Sight, another bool) {
 		return Nobody, false
 	case own.silent():
 		t.judged.tardy = t.now
+		if own.tunnel.isStopped() { // the question waits there
+			own.tunnel.runs(func() {
+				if own.link.server && own.link.silent == 0 && own.tunnel != t {
+					own.tunnel.isAsked()
+				}
+			})
+		}
 		return Silent, false
 	case own.tunnel == t:
 		t.learns()
 		return Ours, false
 	}
 	t.after(0, func() {
-		own.tunnel.runs(func() { own.tunnel.memory.Share(t.clock()); own.tunnel.table.Asked(t.clock()) })
+		own.tunnel.runs(func() {
+			own.tunnel.isAsked()
+			t.missed = slices.DeleteFunc(t.missed, func(o *simTunnel) bool { return o == own.tunnel })
+			own.tunnel.missed = slices.DeleteFunc(own.tunnel.missed, func(o *simTunnel) bool { return o == t })
+		})
 	})
 	knew := t.knows > 0
 	t.learns()
@@ -202,4 +213,10 @@ func (t *simTunnel) see(slot int) (seen Sight, another bool) {
 		return Newer, true
 	}
 	return Older, true
+}
+
+// isAsked: a question of another tunnel has come.
+func (t *simTunnel) isAsked() {
+	t.memory.Share(t.clock())
+	t.table.Asked(t.clock())
 }

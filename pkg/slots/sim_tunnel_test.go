@@ -208,7 +208,9 @@ func (t *simTunnel) answer(a Act, l *simLink, how Outcome) {
 			}
 			t.say("%d.%d is told %d of slot %d", t.name, a.Link, how, a.Slot)
 			if how == Took {
-				t.granted[a.Slot] = t.now
+				if t.granted[a.Slot] = t.now; t.has < t.back {
+					t.has = t.now
+				}
 			}
 			if how == NotTaken && t.port { // its mark is proof
 				t.do(t.table.Answered(a.Slot, a.Link, Refused, t.clock()))

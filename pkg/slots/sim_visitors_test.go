@@ -21,6 +21,7 @@ const (
 	simMost    = 32                          // keepalive
 	simLate    = 100 * time.Second           // proxyhost.RepeatWithin
 	simClock   = 2 * time.Second             // for which a gate waits for the proxy's time (clockWait)
+	simClear   = 3 * time.Second             // what took longer does not tell the proxy's time (sameClock)
 	simSettled = begun.Alone + 5*time.Second // after that a tunnel knows that it is alone
 	simAlive   = 30 * time.Second            // ClientAliveInterval 1, ClientAliveCountMax 30: sshd ends the links of a process that was stopped
 )

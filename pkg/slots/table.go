@@ -89,6 +89,8 @@ const (
 	// lookSoon is the wait before the look after a change, and before a second look that confirms a newer tunnel: the
 	// first may have been of one that lived for a moment.
 	lookSoon = time.Second
+	// lookNow is the wait before a look that a request waits for: those that come meanwhile share it.
+	lookNow = 100 * time.Millisecond
 	// lookAgain is the wait after a look that saw nothing: an answer that does not come, or a tunnel that is just being opened.
 	lookAgain = 2 * time.Second
 	// fewTries is how many times a slot that does not lead here is taken again at once. Then there is a pause before each.
@@ -290,6 +292,9 @@ func (t *Table) sawNewer(now time.Time) {
 
 // Asked notes that another tunnel's question came in. Anybody can write one, so that it starts a look and no more.
 func (t *Table) Asked(now time.Time) { t.soon(now) }
+
+// Awaited notes that a request waits for a look.
+func (t *Table) Awaited(now time.Time) { t.lookBy(now.Add(lookNow)) }
 
 // Yield leaves the slots to another tunnel, which may fail: until Resume nothing is taken. A port is given back. A
 // socket needs no giving back: it goes to the link that asks last, without a gap.

@@ -47,6 +47,9 @@ const (
 	Alone = 10 * time.Second
 	// Unseen is how long after a look it is not clear any more who is there. There is one each 7 s, which may take as long.
 	Unseen = 15 * time.Second
+	// Wait is how long one that the proxy sends again may wait for a look that begins when it has come. By a full link one may take longer;
+	// the look before counts then: where there is no room for uploads, all that are refused by one link are sent again to another.
+	Wait = 3 * time.Second
 	// ClockStep is how late a proxy may read its clock: nginx does once for all that comes at a time.
 	ClockStep = 100 * time.Millisecond
 )
@@ -58,8 +61,9 @@ type Memory struct {
 	after func(time.Duration, func())
 
 	mu      sync.Mutex
-	shared  time.Time // what was passed on before may have gone to another tunnel
-	looked  time.Time // when the last look began that saw no other
+	shared  time.Time     // what was passed on before may have gone to another tunnel
+	looked  time.Time     // when the last look began that saw no other
+	news    chan struct{} // closed when one of these changes
 	ids     map[[16]byte]int
 	ticks   int
 	ticking bool
@@ -68,9 +72,9 @@ type Memory struct {
 // Arrival is what is told of a request that comes. The zero Passed: the proxy does not tell, or its clock is not known.
 type Arrival struct {
 	Passed time.Time // when the proxy first passed it on
-	Now    time.Time
-	Again  bool // the proxy has sent it, or a part of it, before
-	Lives  bool // the link by which it came was there still when it had come: the proxy has asked nobody else
+	Now    time.Time // when it came
+	Again  bool      // the proxy has sent it, or a part of it, before
+	Lives  bool      // the link by which it came was there still when it had come: the proxy has asked nobody else
 }
 
 // Verdict is what may be done with a request.
@@ -86,7 +90,7 @@ const (
 // NewMemory returns a memory of what comes since then. Another tunnel may be there until a look tells otherwise. after calls a function
 // after a time, once.
 func NewMemory(since time.Time, after func(time.Duration, func())) *Memory {
-	return &Memory{since: since.Round(0), after: after}
+	return &Memory{since: since.Round(0), after: after, news: make(chan struct{})}
 }
 
 // Looked notes what a look saw that began then: that visitors are led here alone, or that something else has, or has had, a slot.
@@ -99,6 +103,7 @@ func (m *Memory) Looked(began time.Time, alone bool) {
 	}
 	if alone && began.After(m.looked) {
 		m.looked = began
+		m.tell()
 	}
 }
 
@@ -112,7 +117,27 @@ func (m *Memory) Share(now time.Time) {
 func (m *Memory) share(until time.Time) {
 	if until.After(m.shared) {
 		m.shared = until
+		m.tell()
 	}
+}
+
+// tell has those ask again that wait for news.
+func (m *Memory) tell() {
+	close(m.news)
+	m.news = make(chan struct{})
+}
+
+// Unsure is for a request that the proxy sends again: another tunnel may have come, begun it, and gone since the last look. It returns what is
+// closed by the next news of other tunnels if a look that begins now would tell, nil if it is clear whether the request may
+// begin. Who waits, for no longer than Wait, then asks again.
+func (m *Memory) Unsure(id string, a Arrival) (news <-chan struct{}) {
+	key := keyOf(id)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, known := m.ids[key]; known || !a.Again || a.Passed.IsZero() || a.Passed.Before(m.shared) || m.looked.After(a.Now) {
+		return nil
+	}
+	return m.news
 }
 
 // Enter says whether a request may begin. None is forgotten before its time: when there are too many, further ones have to wait.

@@ -83,6 +83,49 @@ func TestElsewhere(t *testing.T) {
 	}
 }
 
+// What the proxy sends again waits for a look that begins when it has come.
+func TestUnsure(t *testing.T) {
+	m := remember()
+	at := func(d time.Duration) Arrival { return Arrival{Passed: start.Add(d), Now: start.Add(d), Again: true} }
+	first := at(20 * time.Second)
+	first.Again = false
+	if m.Enter("known", first) != New {
+		t.Fatal("a first one is not begun")
+	}
+	m.Looked(start, true)
+	for name, a := range map[string]Arrival{"a first one": first, "shared": at(time.Second), "no time is told": {Now: start, Again: true}} {
+		if m.Unsure("id", a) != nil {
+			t.Errorf("%s waits", name)
+		}
+	}
+	if m.Unsure("known", at(20*time.Second)) != nil {
+		t.Error("one that is known waits")
+	}
+	a := at(Alone)
+	for _, began := range []time.Duration{Alone - 1, Alone + 1} {
+		news := m.Unsure("id", a)
+		if news == nil {
+			t.Fatal("it does not wait")
+		}
+		m.Looked(start.Add(began), true)
+		select {
+		case <-news:
+		default:
+			t.Error("it is not told of a look")
+		}
+	}
+	if m.Unsure("id", a) != nil || m.Enter("id", a) != New {
+		t.Error("it is clear, and does not begin")
+	}
+	later := at(Alone + 2)
+	news := m.Unsure("other", later)
+	m.Share(later.Now)
+	<-news
+	if m.Unsure("other", later) != nil || m.Enter("other", later) != Known {
+		t.Error("another tunnel is there, and it begins")
+	}
+}
+
 // One is known until Kept after its end, in ticks that this process has seen.
 func TestKnown(t *testing.T) {
 	m := remember()
