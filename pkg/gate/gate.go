@@ -97,6 +97,9 @@ type Config struct {
 	// Websocket is told of each websocket that the app has taken (101) or refused by a 403. It must not block. Nil: nobody is
 	// told.
 	Websocket func(taken bool)
+	// Another is told when another server than before listens where the app is, or none. It must not block, and calls nothing of the
+	// gate's. Nil: nobody is told.
+	Another func()
 	// Log takes what goes wrong in single requests, at level debug. Nil: nothing is logged.
 	Log *slog.Logger
 	// Panicked is told of a defect in a goroutine; only that request ends.

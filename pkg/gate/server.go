@@ -63,6 +63,9 @@ func (g *Gate) change(before *server, addr string, listener uint64) *server {
 	g.keeping.CloseIdleConnections()
 	if addr != before.addr || before.listener != 0 {
 		before.end()
+		if g.cfg.Another != nil && before.addr != "" {
+			g.cfg.Another()
+		}
 	}
 	return next
 }

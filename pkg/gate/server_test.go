@@ -96,7 +96,8 @@ func TestAnotherServerOnThePort(t *testing.T) {
 	check(t)
 	s := newStage(t)
 	scenes := []*scene{s.start("0")}
-	g, addr := open(t, Config{Target: at(s.addr)})
+	var others atomic.Int64
+	g, addr := open(t, Config{Target: at(s.addr), Another: func() { others.Add(1) }})
 	c := dial(t, addr)
 	r := bufio.NewReader(c)
 	var slowest time.Duration
@@ -117,6 +118,9 @@ func TestAnotherServerOnThePort(t *testing.T) {
 		if c.conns.Load() != 1 || c.runs.Load() != 3 {
 			t.Errorf("server %d had %d requests on %d connections, want 3 on 1", i, c.runs.Load(), c.conns.Load())
 		}
+	}
+	if got := others.Load(); got < 19 || got > 2*19 { // it may be seen that there is none for a moment
+		t.Errorf("told of %d other servers, want 19", got)
 	}
 	t.Logf("the slowest took %s", slowest)
 	if slowest > patience/2 {

@@ -55,10 +55,10 @@ func TestWarnings(t *testing.T) {
 			{func() { tun.sup.exposure(exposed) }, "port 8080"},
 			{func() { tun.sup.exposure(untold) }, "port 8080"},
 			{func() { tun.sup.exposure(enclosed) }, "websockets"},
-			{d.moved, ""},
+			{d.anotherApp, ""},
 			{func() { d.websocket(true) }, ""},
 			{func() { d.websocket(false) }, ""}, // for reasons of its own
-			{d.moved, ""},
+			{d.anotherApp, ""},
 			{func() { d.websocket(false) }, "websockets"},
 			{func() { d.websocket(true) }, ""},
 		} {

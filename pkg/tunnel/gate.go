@@ -80,7 +80,7 @@ func (d *visitorGate) open(ctx context.Context, keys *sshauth.Keys) error {
 	}
 	cfg, p := d.config, d.endpoint()
 	cfg.URL, cfg.Identity, cfg.Access, cfg.Allow, cfg.TrustProxy, cfg.Before = p.url, d.identity(), gate.Access(d.visitors.access), allowed, p.prepared, d.before
-	cfg.Websocket, cfg.Now = d.websocket, steady.Now
+	cfg.Websocket, cfg.Another, cfg.Now = d.websocket, d.anotherApp, steady.Now
 	g, err := gate.New(cfg)
 	if err != nil {
 		return fault.Config("", "%w", err)
@@ -326,7 +326,6 @@ func (d *visitorGate) moved() {
 	if g := d.gate.Load(); g != nil {
 		g.Moved()
 	}
-	d.anotherApp()
 }
 
 // share: another tunnel is there.

@@ -69,7 +69,7 @@ func TestAWarningThatIsOverAtOnce(t *testing.T) {
 	d := newVisitorGate(tun)
 	tun.useGate(d)
 	for range 20000 {
-		d.moved()
+		d.anotherApp()
 		var both sync.WaitGroup
 		both.Go(func() { d.websocket(true) })
 		both.Go(func() { d.websocket(false) })
