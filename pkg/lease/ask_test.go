@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -46,6 +47,15 @@ func TestWhoIsAsked(t *testing.T) {
 		}
 		if len(p.ended) != 0 || (len(p.asked) == 1 && p.asked[0] == fmt.Sprint(someone)) != c.asks || len(p.asked) > 1 {
 			t.Errorf("%s: asked %v, ended %v", name, p.asked, p.ended)
+		}
+	}
+	for _, other := range []string{"a", "z"} { // of two that were exposed in the same moment; this one's name is between theirs
+		for _, has := range []bool{true, false} {
+			p := &proxyShell{listing: fmt.Sprintf("%d\n%s", clock, psLine(someone, 10, "/slot", 10, clock, "ours", other+".1"))}
+			me := Lease{slot: &net.UnixAddr{Name: "/slot", Net: "unix"}, key: "ours", tunnel: "me", since: clock, held: has}
+			if err := me.Hears(t.Context(), p, 1, question); errors.Is(err, fault.ErrReplaced) != (has || other == "z") {
+				t.Errorf("at a socket %s asks, which this one has had: %v; %v", other, has, err)
+			}
 		}
 	}
 	p := &proxyShell{listing: fmt.Sprintf("%d\n%s", clock, psLine(someone, 10, 8080, 10, clock-1_000, "ours", "else.1"))}

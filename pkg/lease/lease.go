@@ -313,9 +313,10 @@ var (
 // look reads the marks for the slot that the given link of this tunnel is to take. stale are links
 // of our own key that it may end: the newest expose() wins. That is this one as long as it has not
 // held the slot; afterwards, and when another tunnel has asked for the slot, times are compared. Where they are too close
-// to tell, a port goes to the tunnel that asks for it or has taken it from this one, and for a socket names are compared,
-// so that both sides agree. Where no marks can be read, a tunnel that has lost its slot asks at its URL. The error is an
-// ErrReplaced if a newer tunnel has the slot or asks for it, or names another key's, or is errNoMarks.
+// to tell, a port goes to the tunnel that asks for it or has taken it from this one. A socket that this one has had goes to the
+// one that asks, which would end this one's links; otherwise names are compared, so that both sides agree. Where no marks can
+// be read, a tunnel that has lost its slot asks at its URL. The error is an ErrReplaced if a newer tunnel has the slot or asks
+// for it, or names another key's, or is errNoMarks.
 func (c *Lease) look(ctx context.Context, proxy runner, link int, asked bool) (stale []mark, err error) {
 	var listing []byte
 	failed := c.command(ctx, func(ctx context.Context) (err error) { listing, err = proxy.Script(ctx, listMarks); return err })
@@ -347,7 +348,7 @@ func (c *Lease) look(ctx context.Context, proxy runner, link int, asked bool) (s
 			}
 		case m.key != key && (spared == nil || m.tunnel != spared.tunnel):
 			err = fault.BusyBy(c.slot, m.key, time.UnixMilli(m.since))
-		case (held || asked) && (m.later || untold && c.yields(m, held)):
+		case (held || asked) && (m.later || untold && c.yields(m, held, asked)):
 			c.meets(m.tunnel, asked)
 			return nil, fault.Replaced(c.slot, time.UnixMilli(m.since))
 		case asked && untold: // it asks again, when one of the two has the slot
@@ -369,11 +370,11 @@ func (c *Lease) meets(rival string, asked bool) {
 }
 
 // yields reports whether this tunnel leaves the slot to another one that was exposed in the same moment.
-func (c *Lease) yields(m mark, held bool) bool {
-	if c.slot.Network() == "tcp" {
-		return held
+func (c *Lease) yields(m mark, held, asked bool) bool {
+	if held && (asked || c.slot.Network() == "tcp") {
+		return true
 	}
-	return m.tunnel > c.tunnel
+	return c.slot.Network() == "unix" && m.tunnel > c.tunnel
 }
 
 // there reports whether the path of a socket exists on the proxy.

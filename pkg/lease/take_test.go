@@ -138,6 +138,30 @@ func TestNewestSocketWins(t *testing.T) {
 	leadsTo(t, slot)
 }
 
+// A tunnel that has the socket leaves it to one that asks, and keeps its link, though their marks tell one moment, as
+// where the first one's shell was late: the other one ends it otherwise, which has not had the socket and compares no names.
+func TestASocketOfTheSameMoment(t *testing.T) {
+	leak.Check(t)
+	s := sshdtest.Start(t, sshdtest.Options{Config: []string{"StreamLocalBindUnlink yes"}})
+	path := socket(t)
+	old := login(t, s)
+	older, newer := New(path, old.Key(), nil), New(path, old.Key(), nil)
+	older.tunnel, newer.tunnel = "Z", "A"
+	older.since = time.Now().UnixMilli()
+	newer.since = older.since
+	left, err := takes(t, older, old, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	marked(t, old, path)
+	slot, err := takes(t, newer, login(t, s), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	gaveBack(t, old, left)
+	leadsTo(t, slot)
+}
+
 // gaveBack waits until a link has left a slot, and fails if it was ended for that.
 func gaveBack(t *testing.T, l *sshlink.Link, slot *sshlink.Listener) {
 	t.Helper()
