@@ -152,7 +152,7 @@ func TestRuleTakenInVain(t *testing.T) {
 	r.saw("1<0", Foreign) // or sshd would keep a listener for each
 	r.gave(1, 0, "1?0")
 	r.took(1, 0, "")
-	for _, wait := range []time.Duration{7, 14, 28, 56, 112, 120, 120} {
+	for _, wait := range []time.Duration{7, 7, 14, 28, 56, 112, 120, 120} {
 		r.after(1, "")
 		r.saw("", Foreign)
 		r.after(wait*time.Second-2, "")

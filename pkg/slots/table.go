@@ -275,7 +275,7 @@ func (t *Table) takeAgain(s *slot, what, before Sight) {
 	}
 	wait := time.Duration(0)
 	if what != Older && s.tries >= fewTries {
-		wait = min(lookEvery<<min(s.tries-fewTries, 10), mostPause)
+		wait = min(lookEvery<<min(max(s.tries-fewTries-1, 0), 10), mostPause) // twice the shortest: it may have been lost again before a look saw it
 	}
 	if next := s.since.Add(wait); !s.again || next.Before(s.next) {
 		s.again, s.next = true, next
