@@ -303,4 +303,13 @@ func TestRuleWhenToLook(t *testing.T) {
 	look(lookSoon - HandOver)
 	r.saw("", Silent)
 	look(lookAgain)
+	if r.now = r.now.Add(lookEvery); !r.Looks(r.now) {
+		t.Fatal("it does not look")
+	}
+	r.Awaited(r.now) // a request waits for one that begins since
+	if due := r.LookDue(); !due.IsZero() {
+		t.Errorf("one is under way, and the next due at %v: its caller asks all the time", due)
+	}
+	r.saw("", Ours)
+	look(lookNow)
 }

@@ -71,9 +71,9 @@ func (t *Table) Looks(now time.Time) bool {
 	return true
 }
 
-// LookDue is when Looks is to be asked next; zero while there is nothing to look at.
+// LookDue is when Looks is to be asked next; zero while there is nothing to look at, or one is under way.
 func (t *Table) LookDue() time.Time {
-	if !t.watches() {
+	if !t.watches() || t.looking {
 		return time.Time{}
 	}
 	return t.lookAt

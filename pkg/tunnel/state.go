@@ -126,18 +126,20 @@ func (s *supervisor) lookAround() {
 			}
 		}
 		s.tell(func() {
-			if s.failed == nil {
-				s.noted = s.arrivals.Load() // the question's among them
-				acts := s.table.Looked(now, seen, time.Now())
-				_, astray := s.table.Holding()
-				if s.gate != nil && (astray > 0 || slices.Contains(seen, slots.Ours)) {
-					s.gate.looked(began, astray == 0)
-				}
-				s.apply(acts)
-				s.show()
-				if astray > 0 && s.takes != "" {
-					s.hooks.lookAtPort()
-				}
+			if s.failed != nil { // nothing but that it is over: there are further ones after restart
+				s.apply(s.table.Looked(now, nil, time.Now()))
+				return
+			}
+			s.noted = s.arrivals.Load() // the question's among them
+			acts := s.table.Looked(now, seen, time.Now())
+			_, astray := s.table.Holding()
+			if s.gate != nil && (astray > 0 || slices.Contains(seen, slots.Ours)) {
+				s.gate.looked(began, astray == 0)
+			}
+			s.apply(acts)
+			s.show()
+			if astray > 0 && s.takes != "" {
+				s.hooks.lookAtPort()
 			}
 		})
 	})

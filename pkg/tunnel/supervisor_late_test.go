@@ -348,3 +348,29 @@ func TestNobodyAtTheSlotOfALinkThatEnds(t *testing.T) {
 		})
 	}
 }
+
+// A look that is under way while the tunnel is replaced is not the last one: it is looked again after Reconnect.
+func TestALookThatATunnelIsReplacedUnder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tun := startFake(t, &proxy{})
+		defer tun.Close()
+		var asked atomic.Int64
+		end := make(chan struct{})
+		tun.sup.tell(func() {
+			tun.sup.hooks.look = func(context.Context, link, int) []slots.Sight { asked.Add(1); <-end; return []slots.Sight{slots.Ours} }
+		})
+		time.Sleep(time.Minute)
+		tun.sup.tell(func() { tun.sup.fail(fault.Replaced(&net.TCPAddr{}, time.Time{})) })
+		close(end)
+		wantState(t, tun, Replaced)
+		before := asked.Load()
+		if err := tun.Reconnect(); before != 1 || err != nil {
+			t.Fatalf("%d looks were under way; %v", before, err)
+		}
+		time.Sleep(time.Minute)
+		wantState(t, tun, Up)
+		if asked.Load() == before {
+			t.Error("it is not looked any more")
+		}
+	})
+}
