@@ -99,7 +99,8 @@ type Link struct {
 	shown string // fingerprint of the host key
 	trip  time.Duration
 	tasks guard.Group
-	opens guard.Group // of tasks, those that ask for a channel, and may never end
+	opens guard.Group // what asks for a channel, which may never end, and the last write
+	ends  sync.Once   // waits for opens
 	host  host
 	done  chan struct{}
 
@@ -293,11 +294,11 @@ func (l *Link) fail(err error) {
 	_ = l.wire.Close()
 }
 
-// Close ends the link and returns when nothing of it is left, neither goroutine nor descriptor.
+// Close ends the link and returns when nothing of it is left, neither goroutine nor descriptor; but see opened.
 func (l *Link) Close() error {
 	l.fail(nil)
 	l.tasks.Wait()
-	l.opened()
+	l.ends.Do(l.opened)
 	if l.under != nil {
 		return l.under.Close()
 	}

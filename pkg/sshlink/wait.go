@@ -23,9 +23,9 @@ import (
 // fills the buffers of a link of 1 MiB/s an answer took 5.5 s.
 const answerWithin = time.Minute
 
-// await runs f in a group, which waits for the server, and returns what f hands over, or ctx's error if ctx ends first:
-// hand then reports false, and what has come is f's own to undo.
-func await[T any](ctx context.Context, in *guard.Group, f func(hand func(T, error) bool)) (T, error) {
+// await runs f in a group, which waits for the server, and returns what f hands over, or ctx's error if ctx ends first, or that the
+// link is closed if over is: hand then reports false, and what has come is f's own to undo.
+func await[T any](ctx context.Context, in *guard.Group, over <-chan struct{}, f func(hand func(T, error) bool)) (T, error) {
 	type outcome struct {
 		got T
 		err error
@@ -39,6 +39,8 @@ func await[T any](ctx context.Context, in *guard.Group, f func(hand func(T, erro
 			case ended <- outcome{got, err}:
 				return true
 			case <-ctx.Done():
+				return false
+			case <-over:
 				return false
 			}
 		})
@@ -54,6 +56,8 @@ func await[T any](ctx context.Context, in *guard.Group, f func(hand func(T, erro
 		return o.got, o.err
 	case <-ctx.Done():
 		return none, ctx.Err()
+	case <-over:
+		return none, net.ErrClosed
 	}
 }
 
@@ -65,7 +69,7 @@ type channel struct {
 
 // open opens a channel (RFC 4254, section 5.1).
 func (l *Link) open(ctx context.Context, kind string, payload []byte) (ssh.Channel, <-chan *ssh.Request, error) {
-	c, err := await(ctx, &l.opens, func(hand func(channel, error) bool) {
+	c, err := await(ctx, &l.opens, l.done, func(hand func(channel, error) bool) {
 		ch, reqs, err := l.ssh.OpenChannel(kind, payload)
 		if !hand(channel{ch, reqs}, err) && err == nil {
 			_ = ch.Close()
@@ -79,8 +83,9 @@ func (l *Link) open(ctx context.Context, kind string, payload []byte) (ssh.Chann
 const openFor = time.Second
 
 // opened waits for those that asked for channels when the link has ended. x/crypto has one wait for ever that asks between its
-// last look at who is to be told of the end (chanList.dropAll) and the first write that fails. wire leaves no such time where the
-// connection ends; but the server may end the link by a message. Such a one is left behind, with what it holds: some 2 KiB.
+// last look at who is to learn of the end (chanList.dropAll) and the first write that fails. wire leaves no such time where the
+// connection ends, but while keys are exchanged; and the server may end the link by a message. Such a one is left behind, with
+// the buffers of the connection.
 func (l *Link) opened() {
 	var waits guard.Group
 	all := make(chan struct{})
@@ -88,13 +93,13 @@ func (l *Link) opened() {
 	select {
 	case <-all:
 	case <-time.After(openFor):
-		l.cfg.Log.Warn("a request for a channel does not end with its link", "server", l.cfg.Addr())
+		l.cfg.Log.Debug("a request for a channel does not end with its link", "server", l.cfg.Addr())
 	}
 }
 
 // exec has the server run a command in a session.
 func (l *Link) exec(ctx context.Context, ch ssh.Channel, command string) error {
-	_, err := await(ctx, &l.tasks, func(hand func(struct{}, error) bool) {
+	_, err := await(ctx, &l.tasks, nil, func(hand func(struct{}, error) bool) {
 		ok, err := ch.SendRequest("exec", true, ssh.Marshal(execPayload{command}))
 		if err != nil || !ok {
 			err = fmt.Errorf("%w (%v)", ErrNoSession, err)
@@ -150,7 +155,7 @@ func (r request) undone(answer []byte) *request {
 // ask has the server listen, and returns the request that takes it back; nil if it refuses. What it grants
 // when the caller has gone is taken back before anything else is asked for.
 func (l *Link) ask(ctx context.Context, r request) (back *request, err error) {
-	return await(ctx, &l.tasks, func(hand func(*request, error) bool) {
+	return await(ctx, &l.tasks, nil, func(hand func(*request, error) bool) {
 		l.asking <- struct{}{}
 		defer func() { <-l.asking }()
 		if ctx.Err() != nil {
@@ -167,7 +172,7 @@ func (l *Link) ask(ctx context.Context, r request) (back *request, err error) {
 
 // cancel takes a request back, whether ctx lets its caller wait for that or not.
 func (l *Link) cancel(ctx context.Context, back *request) error {
-	_, err := await(ctx, &l.tasks, func(hand func(struct{}, error) bool) {
+	_, err := await(ctx, &l.tasks, nil, func(hand func(struct{}, error) bool) {
 		l.asking <- struct{}{}
 		defer func() { <-l.asking }()
 		_, _, err := l.send(*back)
