@@ -171,7 +171,7 @@ parts() {
 	say "failed"
 	printf '    %s\n' "${failed[@]}"
 	# As Go and pytest name a test that failed, and Go those that ran when the time was over.
-	grep -aE '^ *--- FAIL|^FAILED |^panic: test timed out|^\s+Test\S+ \([0-9hms.]+\)$' "$said" || true
+	grep -aE '^ *--- FAIL|^FAILED |^ERROR |^FAIL\s+\S+/|^fatal error: |^panic: test timed out|^\s+Test\S+ \([0-9hms.]+\)$' "$said" || true
 	return 1
 }
 
