@@ -56,22 +56,29 @@ func (o *once) arrival(r *http.Request, id string, m marks) (a begun.Arrival) {
 		}
 	}
 	a.Now = o.now()
+	o.awaitLook(r.Context(), id, a)
+	a.Now = o.now() // this process may have stood still meanwhile
 	if !a.Passed.IsZero() && a.Now.Sub(a.Passed) > begun.Fresh {
 		a.Lives = lives(r)
 	}
-	o.awaitLook(r.Context(), id, a)
 	return a
 }
 
 // awaitLook asks for a look where that tells whether what the proxy sends again may begin, and waits for it.
 func (o *once) awaitLook(ctx context.Context, id string, a begun.Arrival) {
-	ctx, cancel := context.WithTimeout(ctx, begun.Wait)
+	news := o.begun.Unsure(id, a)
+	if news == nil || o.look == nil {
+		return
+	}
+	within, cancel := context.WithTimeout(ctx, begun.Wait)
 	defer cancel()
-	for news := o.begun.Unsure(id, a); news != nil; news = o.begun.Unsure(id, a) {
-		o.look()
+	for ; news != nil && o.look(); news = o.begun.Unsure(id, a) {
 		select {
 		case <-news:
-		case <-ctx.Done():
+		case <-within.Done():
+			if ctx.Err() != nil { // the connection has died, so the proxy may have sent it to another tunnel by now
+				panic(http.ErrAbortHandler)
+			}
 			return
 		}
 	}

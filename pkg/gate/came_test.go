@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -200,9 +201,10 @@ func TestWhatIsSentAgainWaitsForALook(t *testing.T) {
 			d.app = func(http.ResponseWriter, *http.Request) {}
 			d.clock = func(context.Context) (time.Duration, bool) { return 0, true }
 			asked := 0
-			d.look = func() {
+			d.look = func() bool {
 				asked++
 				time.AfterFunc(c.looks, func() { d.begun.Looked(time.Now().Add(-time.Millisecond), c.alone) })
+				return true
 			}
 			for range 10 {
 				d.begun.Looked(time.Now(), true)
@@ -227,6 +229,62 @@ func TestWhatIsSentAgainWaitsForALook(t *testing.T) {
 			time.Sleep(2 * begun.Wait)
 		})
 	}
+}
+
+// While one waits for a look its connection may die, or this process stand still: the proxy may have sent it to another tunnel.
+func TestWhatBefallsOneThatWaitsForALook(t *testing.T) {
+	for name, c := range map[string]struct {
+		dies  bool          // the connection
+		stood time.Duration // this process, which its timers do not count
+		looks bool          // a look ends
+		runs  int64
+	}{
+		"a look ends":              {false, 0, true, 1},
+		"no look ends":             {false, 0, false, 1},
+		"a stop, and no look ends": {false, time.Minute, false, 0},
+		"the connection dies":      {true, 0, true, 0},
+	} {
+		behind(t, func(d *door) {
+			var stood atomic.Int64
+			d.app = func(http.ResponseWriter, *http.Request) {}
+			d.clock = func(context.Context) (time.Duration, bool) { return 0, true }
+			d.now = func() time.Time { return time.Now().Add(time.Duration(stood.Load())) }
+			asked := make(chan struct{}, 10)
+			d.look = func() bool { asked <- struct{}{}; return true }
+			d.begun.Looked(d.now(), true)
+			time.Sleep(begun.Alone)
+			here, there := net.Pipe()
+			d.conns <- linked{there, 0, nil}
+			v := visitOn(t, here, "POST", "/", onceID, "x", passedAt(d.now()), againHeader+": 1")
+			<-asked
+			if stood.Store(int64(c.stood)); c.dies {
+				_ = v.Close()
+				synctest.Wait()
+			}
+			if c.looks {
+				d.begun.Looked(d.now().Add(time.Millisecond), true)
+			}
+			_ = v.answer()
+			time.Sleep(2 * begun.Wait)
+			d.wantsRuns(name, c.runs)
+		})
+	}
+}
+
+// Where there will be no look it is not waited for.
+func TestWhereNoLookComes(t *testing.T) {
+	behind(t, func(d *door) {
+		d.app = func(http.ResponseWriter, *http.Request) {}
+		d.clock = func(context.Context) (time.Duration, bool) { return 0, true }
+		d.look = func() bool { return false }
+		d.begun.Looked(d.now(), true)
+		time.Sleep(begun.Alone)
+		came := time.Now()
+		d.wants("POST", d.visit("POST", onceID, "x", passedAt(came), againHeader+": 1").answer(), 200, "")
+		if took := time.Since(came); took != 0 {
+			t.Errorf("it waited for %v", took)
+		}
+	})
 }
 
 // The proxy's time is waited for once: where it is never told, each request would wait.

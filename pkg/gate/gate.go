@@ -80,8 +80,8 @@ type Config struct {
 	Clock func(ctx context.Context) (ahead time.Duration, known bool)
 	// Now is this machine's clock, which goes on while it sleeps. Nil: the one on the wall, which may be set.
 	Now func() time.Time
-	// Look has somebody look who answers visitors; Looked then tells. Nil: only what was seen anyway is told.
-	Look func()
+	// Look asks for a look at who answers visitors, whose result comes by Looked. False: there will be none. Nil: it is not asked.
+	Look func() bool
 	// Before is the gate in whose place this one is; its proxy may send here again what that one was asked. Nil: none.
 	Before *Gate
 	// WellKnown answers GETs of Path, for anybody. Nil: 404.
@@ -97,8 +97,8 @@ type Config struct {
 	// Websocket is told of each websocket that the app has taken (101) or refused by a 403. It must not block. Nil: nobody is
 	// told.
 	Websocket func(taken bool)
-	// Another is told when another server than before listens where the app is, or none. It must not block, and calls nothing of the
-	// gate's. Nil: nobody is told.
+	// Another is called when a different server listens where the app was, or none does. It must not block, and calls nothing of
+	// the gate's. Nil: it is not called.
 	Another func()
 	// Log takes what goes wrong in single requests, at level debug. Nil: nothing is logged.
 	Log *slog.Logger
@@ -168,10 +168,7 @@ func New(cfg Config) (*Gate, error) {
 	g.upgrades, g.proxy = proxy, tellsBreaks(compress(proxy))
 	if cfg.TrustProxy {
 		g.once = newOnce(g.proxy, g.tasks.Go, cfg.Now)
-		g.once.clock = cfg.Clock
-		if cfg.Look != nil {
-			g.once.look = cfg.Look
-		}
+		g.once.clock, g.once.look = cfg.Clock, cfg.Look
 		if before != nil && before.once != nil {
 			g.once.begun = before.once.begun
 		}

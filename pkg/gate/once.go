@@ -40,7 +40,7 @@ type once struct {
 	start func(func()) bool
 	clock func(context.Context) (ahead time.Duration, known bool) // Config.Clock
 	now   func() time.Time                                        // Config.Now
-	look  func()                                                  // Config.Look
+	look  func() bool                                             // Config.Look
 	vain  atomic.Bool                                             // the clock was waited for in vain, once
 
 	mu           sync.Mutex
@@ -67,7 +67,7 @@ func newOnce(next http.Handler, start func(func()) bool, now func() time.Time) *
 	if now == nil {
 		now = func() time.Time { return time.Now().Round(0) }
 	}
-	return &once{next: next, start: start, now: now, look: func() {}, runs: map[string]*run{}, begun: begun.NewMemory(now(), later)}
+	return &once{next: next, start: start, now: now, runs: map[string]*run{}, begun: begun.NewMemory(now(), later)}
 }
 
 // close cancels what is under way and forgets the rest.

@@ -20,7 +20,7 @@ type simGate struct {
 	made    time.Duration // since when the memory is
 	back    time.Duration // when it last had a link after none
 	has     time.Duration // when it last had a slot after that
-	missed  []*simTunnel  // that nobody could ask when this one came, and did not meet since
+	missed  []*simTunnel  // that could not be asked when this one came, and did not meet it since
 	gone    time.Duration // when it last had none any more
 }
 
@@ -56,12 +56,13 @@ func (w *world) enter(c *simConn, p *simPost, came begun.Arrival) {
 	if t.ended > 0 {
 		return
 	}
-	if t.memory.Unsure(p.id, came) != nil && w.clock().Sub(came.Now) < begun.Wait {
-		t.table.Awaited(w.clock())
+	if t.memory.Unsure(p.id, came) != nil && w.clock().Sub(came.Now) < begun.Wait && t.table.Awaited(w.clock()) {
 		t.tick()
 		w.later(t, func() { w.enter(c, p, came) })
 		return
 	}
+	came.Now = w.clock()
+	came.Lives = c.link.server && c.link.client && c.link.silent == 0
 	if t.memory.Enter(p.id, came) != begun.New {
 		w.judgeDoubt(t, p)
 		w.answer(c, p, "refused")
@@ -133,7 +134,7 @@ func (t *simTunnel) opens() {
 	}
 	t.made = t.now
 	for _, o := range t.tunnels {
-		if o != t && o.ended == 0 && (o.isStopped() || !slices.ContainsFunc(o.links[1:], func(l *simLink) bool { return l.server && l.silent == 0 })) {
+		if o != t && o.memory != nil && o.ended == 0 && (o.isStopped() || !slices.ContainsFunc(o.links[1:], func(l *simLink) bool { return l.server && l.silent == 0 })) {
 			t.missed = append(t.missed, o)
 		}
 	}

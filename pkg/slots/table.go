@@ -293,8 +293,11 @@ func (t *Table) sawNewer(now time.Time) {
 // Asked notes that another tunnel's question came in. Anybody can write one, so that it starts a look and no more.
 func (t *Table) Asked(now time.Time) { t.soon(now) }
 
-// Awaited notes that a request waits for a look.
-func (t *Table) Awaited(now time.Time) { t.lookBy(now.Add(lookNow)) }
+// Awaited notes that a request waits for a look. It reports whether one comes.
+func (t *Table) Awaited(now time.Time) bool {
+	t.lookBy(now.Add(lookNow))
+	return t.watches()
+}
 
 // Yield leaves the slots to another tunnel, which may fail: until Resume nothing is taken. A port is given back. A
 // socket needs no giving back: it goes to the link that asks last, without a gap.

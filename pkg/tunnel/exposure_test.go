@@ -6,11 +6,15 @@ import (
 	"context"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/destination"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/slots"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshauth"
 )
 
 // plainAt is a tunnel to a plain proxy, that nothing serves.
@@ -76,4 +80,64 @@ func TestWarnings(t *testing.T) {
 		other.sup.exposure(untold)
 		<-other.sup.lookedPast // who waits for the first look does not wait for ever
 	})
+}
+
+// The gate's question for a look starts one, where there are looks.
+func TestAGateThatAsksForALook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tun := startFake(t, &proxy{})
+		defer tun.Close()
+		var looks atomic.Int64
+		tun.sup.tell(func() {
+			tun.sup.hooks.look = func(context.Context, link, int) []slots.Sight { looks.Add(1); return []slots.Sight{slots.Ours} }
+		})
+		look := newVisitorGate(tun).config.Look
+		time.Sleep(time.Minute)
+		before := looks.Load()
+		for range 20 {
+			if !look() {
+				t.Error("there will be none")
+			}
+		}
+		time.Sleep(time.Second / 5)
+		if got := looks.Load() - before; got != 1 {
+			t.Errorf("20 questions started %d looks", got)
+		}
+		tun.sup.tell(func() { tun.sup.fail(fault.Replaced(&net.TCPAddr{}, time.Time{})) })
+		if look() {
+			t.Error("there will be one of a tunnel that is replaced")
+		}
+	})
+}
+
+// What an app did with websockets says nothing of the one that listens there next.
+func TestAnotherAppThatRefusesWebsockets(t *testing.T) {
+	tun := plainAt("127.0.0.1", 8080)
+	defer tun.Close()
+	at := *tun.endpoint.Load()
+	at.url = "http://app.example.com/"
+	tun.endpoint.Store(&at)
+	d := newVisitorGate(tun)
+	tun.useGate(d)
+	first, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	tun.target.Set(first.Addr().String())
+	must(t, d.open(t.Context(), &sshauth.Keys{}))
+	d.gate.Load().Moved() // it looks who listens
+	d.websocket(true)
+	_ = first.Close()
+	next, err := net.Listen("tcp", first.Addr().String())
+	must(t, err)
+	defer func() { _ = next.Close() }()
+	d.gate.Load().Moved()
+	if d.websocket(false); tun.Status().Warning == nil {
+		t.Error("no warning of the next one")
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
 }

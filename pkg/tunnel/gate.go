@@ -326,6 +326,7 @@ func (d *visitorGate) moved() {
 	if g := d.gate.Load(); g != nil {
 		g.Moved()
 	}
+	d.anotherApp()
 }
 
 // share: another tunnel is there.

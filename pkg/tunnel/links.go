@@ -145,8 +145,8 @@ func (k *reconnector) lost(h *heldLink) {
 		err = fault.LinkLost(errors.New("closed"))
 	}
 	k.link, k.served = nil, true
-	if errors.Is(err, fault.ErrForward) && fault.IsPermanent(err) && !k.s.table.Had() { // the server does not know what it was asked for
-		k.s.fail(fault.From(err))
+	if errors.Is(err, fault.ErrForward) && fault.IsPermanent(err) && !k.s.table.Had() {
+		k.s.fail(fault.From(err)) // the server does not know what it was asked for
 		return
 	}
 	k.again(fault.From(err), k.s.retry.Lost(k.index, time.Since(k.upSince), k.s.up()))
@@ -190,8 +190,7 @@ func (k *reconnector) learnt(why *Error) { k.why, k.whySince = why, time.Now() }
 // serves reports whether there is a link, and it has a slot, or stands by for another one that has the only slot.
 func (k *reconnector) serves() bool { return k.link != nil && k.s.table.Serves(k.link.id) }
 
-// missing reports whether no link serves where one did, or where one could not be made. A first one that is still being
-// made is not missing.
+// missing reports whether no link serves where one did, or where one could not be made. A first one that is still being made is not missing.
 func (k *reconnector) missing() bool { return !k.serves() && (k.why != nil || k.served) }
 
 // stop gives up what there is; gently: what is under way may end first.
@@ -255,6 +254,13 @@ func (s *supervisor) arrived(k *reconnector, l link) {
 		s.tell(func() { s.lost(h) })
 	})
 	s.apply(s.table.LinkUp(k.index, h.id, time.Now()))
+}
+
+// listed adds a link to those that are read from other goroutines.
+func (s *supervisor) listed(h *heldLink) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.live = append([]link{h.link}, s.live...) // the newest first: a caller's Dial takes it
 }
 
 // lost: a link has ended by itself, or was closed.
@@ -363,8 +369,7 @@ func (s *supervisor) lookPastNginx(h *heldLink) {
 	})
 }
 
-// passes: a port that this tunnel held before was not forbidden since; an account that may forward no other port looks
-// the same while a stale link holds it.
+// passes: a port that this tunnel held before was not forbidden since; an account that may forward no other looks the same while a stale link holds it.
 func (s *supervisor) passes(err error) bool {
 	return s.table.Had() && errors.Is(err, fault.ErrForward) && !errors.Is(err, fault.ErrReplaced)
 }

@@ -92,7 +92,7 @@ func newTunnel(cfg resolved, connect connector) *Tunnel {
 func newVisitorGate(t *Tunnel) *visitorGate {
 	return &visitorGate{server: t.cfg.server.String(), endpoint: t.endpoint.Load, board: t.board, log: t.log, visitors: t.cfg.visitors(),
 		config: gate.Config{Target: t.target, WellKnown: http.HandlerFunc(t.check.serve), Visit: t.check.visit, Clock: t.check.clock, Busy: t.cfg.Busy, Dialled: t.sup.dialled,
-			Look: func() { t.sup.tell(func() { t.sup.table.Awaited(time.Now()); t.sup.apply(nil) }) }, Log: t.log, Panicked: t.tasks.Panicked},
+			Look: func() (looks bool) { t.sup.tell(func() { looks = t.sup.awaited() }); return looks }, Log: t.log, Panicked: t.tasks.Panicked},
 		serve: func(g *gate.Gate) {
 			t.tasks.Go(func() { _ = g.Serve(t) })
 			if !t.tasks.Go(func() { <-t.life.Done(); _ = g.Close() }) {

@@ -245,8 +245,7 @@ func (s *supervisor) appAnswers(err error) {
 	s.show()
 }
 
-// expiryLook is how long a change of the clock, or a suspend, in which timers stand still, may hide that
-// the token has ended.
+// expiryLook is how long a change of the clock, or a suspend, in which timers stand still, may hide that the token has ended.
 const expiryLook = time.Minute
 
 // expiryChanged: the gate has another token, or its end may have come. The gate counts in whole seconds of the

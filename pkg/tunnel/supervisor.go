@@ -199,6 +199,13 @@ func (s *supervisor) nudge() {
 	}
 }
 
+// awaited: a request waits for a look. It reports whether one comes.
+func (s *supervisor) awaited() bool {
+	looks := s.table.Awaited(time.Now()) && s.failed == nil && !s.draining
+	s.apply(nil)
+	return looks
+}
+
 // until returns when the run loop has found that something holds, or ctx ends. It reports that there was time.
 func (s *supervisor) until(ctx context.Context, holds func() bool) bool {
 	told := make(chan struct{})
@@ -343,13 +350,6 @@ func (s *supervisor) perform(h *heldLink, a slots.Act) {
 	}
 	err := h.Take(s.life, a.Slot, a.Look)
 	s.tell(func() { s.answered(h, a.Slot, err) })
-}
-
-// listed adds a link to those that are read from other goroutines.
-func (s *supervisor) listed(h *heldLink) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.live = append([]link{h.link}, s.live...) // the newest first: a caller's Dial takes it
 }
 
 // forget takes a link out that has ended.

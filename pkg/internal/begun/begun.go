@@ -35,10 +35,11 @@ const (
 	Ticks = int(Kept/Tick) + 1 // the first of them is shorter
 	// Most is how many are known; 1300 a second have as many.
 	Most = 200000
-	// Fresh is how old a request may be that is not known, unless the link lives by which it came. One that waited for longer was
-	// on a link that was not served: this process may have stood still, and the proxy may have asked another tunnel meanwhile, which
-	// it does when sshd has ended the link: after 30 s at least (ClientAliveInterval 1, ClientAliveCountMax 30).
-	Fresh = 20 * time.Second
+	// Fresh is how old a request may be that is not known, unless the link lives by which it came. One that waited for longer may have
+	// been on a link that was not served: if this process stood still, the proxy may have asked another tunnel meanwhile, which
+	// it does when the link has ended: 2 s after it went silent at least (proxyhost's program that ends stale links). By a
+	// full link one took 5.5 s to come, and the answer whether the link lives takes as long again.
+	Fresh = 6 * time.Second
 	// Shared is for how long requests may go to another tunnel, once it was seen: by connections that the proxy kept, until
 	// that tunnel has learnt that it is replaced or, if it cannot, until sshd has ended its links.
 	Shared = 45 * time.Second
