@@ -49,6 +49,9 @@ func parsePlain(name, text string) (Destination, error) {
 		return Destination{}, s.check(name, text)
 	}
 	if host, port, err := net.SplitHostPort(s.Host); err == nil {
+		if number, path, found := strings.Cut(port, "/"); found && strings.Trim(number, "0123456789") == "" {
+			return badServer(name, fault.Part(strings.TrimSuffix(text, "/"+path), text), "is followed by a path, and a server has none")
+		}
 		n, err := strconv.ParseUint(port, 10, 16)
 		if err != nil || n == 0 { // not quoted: it may be a password
 			return badServer(name, fault.Part(strings.TrimSuffix(text, ":"+port), text), "is followed by a port that is not a number from 1 to 65535")

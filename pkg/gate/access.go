@@ -3,6 +3,7 @@
 package gate
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -106,7 +107,7 @@ func (g *Gate) admit(w http.ResponseWriter, r *http.Request, t *trip) bool {
 		return true
 	}
 	kind := map[verdict]string{wrong: "token", expired: "expired"}[found]
-	refuse(w, r, http.StatusForbidden, page{Kind: kind, Own: t.prefix + Path})
+	refuse(w, r, http.StatusForbidden, page{Kind: kind, Own: cmp.Or(t.prefix, g.below) + Path})
 	return false
 }
 

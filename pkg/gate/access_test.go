@@ -221,3 +221,30 @@ func TestPublicAndAllow(t *testing.T) {
 		t.Errorf("from nowhere: %s", got.Status)
 	}
 }
+
+// An app that visitors see below a path of a plain proxy, which tells the gate nothing of it. Whether nginx strips the path is seen.
+func TestBelowAPathOfAPlainProxy(t *testing.T) {
+	check(t)
+	g, addr := open(t, Config{Target: at(newApp(t, echoPath).addr()), URL: "https://" + host + "/team/app/"})
+	for name, c := range map[string]struct{ arrives, cookie string }{
+		"stripped":     {"", "/team/app/"},
+		"not stripped": {"/team/app", "/"},
+	} {
+		if got := ask(t, addr, "GET", c.arrives+"/page", "", "Accept: text/html"); got.StatusCode != 403 || !strings.Contains(got.body, "/team/app"+Path) {
+			t.Errorf("%s: %s, and the page hands the token over elsewhere", name, got.Status)
+		}
+		got := ask(t, addr, "POST", c.arrives+Path, "token="+tokenText, "Origin: https://"+host)
+		if cookies := got.Cookies(); got.StatusCode != 204 || len(cookies) != 1 || cookies[0].Path != c.cookie {
+			t.Errorf("%s: handed over: %s, %v", name, got.Status, cookies)
+		}
+		got = ask(t, addr, "GET", c.arrives+"/page?token="+tokenText, "")
+		if to := got.Header.Get("Location"); got.StatusCode != 303 || to != "/team/app/page" {
+			t.Errorf("%s: %s to %q", name, got.Status, to)
+		}
+		if got := ask(t, addr, "GET", c.arrives+"/page", "", admitted(g)); got.body != c.arrives+"/page" {
+			t.Errorf("%s: %s %q", name, got.Status, got.body)
+		}
+	}
+}
+
+func echoPath(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.URL.Path) }

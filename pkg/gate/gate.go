@@ -111,6 +111,7 @@ type Config struct {
 type Gate struct {
 	cfg    Config
 	origin string // of URL
+	below  string // path of URL, without the slash at its end; "" where the proxy tells it
 	cookie string // its name
 	secure bool   // cookies are for https alone
 	since  string // when it was made, RFC 3339
@@ -157,6 +158,9 @@ func New(cfg Config) (*Gate, error) {
 		since: time.Now().UTC().Format(time.RFC3339), stats: newStats()}
 	if err := g.SetAccess(cfg.Access, cfg.Allow); err != nil {
 		return nil, err
+	}
+	if !cfg.TrustProxy {
+		g.below = asPrefix(u.Path)
 	}
 	g.tasks.Panicked = cfg.Panicked
 	g.life, g.end = context.WithCancel(context.Background())
@@ -262,7 +266,7 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer g.handlers.Done()
 	defer g.defect()
 	t := &trip{prefix: g.prefix(r), valid: g.valid.Load()}
-	if r.URL.Path == Path && (r.Method == http.MethodGet || r.Method == http.MethodHead) { // of the tunnel's own or the admin's, not a visitor's
+	if g.atHome(r.URL.Path) && (r.Method == http.MethodGet || r.Method == http.MethodHead) { // of the tunnel's own or the admin's, not a visitor's
 		lastOn(w.Header(), r)
 		g.own(w, r, t)
 		return
@@ -273,7 +277,7 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case !g.allowed(x.Client):
 		refuse(x, r, http.StatusForbidden, page{Kind: "address"})
 		passBy(x, r)
-	case r.URL.Path == Path:
+	case g.atHome(r.URL.Path):
 		g.own(x, r, t)
 	case !g.admit(x, r, t):
 		passBy(x, r)

@@ -17,18 +17,29 @@ const maxPage = 1 << 20
 
 var prefixes = regexp.MustCompile(`^(/[A-Za-z0-9._~-]{1,64}){1,4}$`)
 
-// prefix is the path below which visitors see the app, as the proxy announces it, which strips it
-// from the requests; "" where it is the root or the proxy is not known.
+// prefix is the path below which visitors see the app, and which the proxy strips from the requests: what it announces, where that is
+// to be trusted, otherwise the one of Config.URL; "" where that is the root, or is not stripped.
 func (g *Gate) prefix(r *http.Request) string {
-	if !g.cfg.TrustProxy {
+	switch {
+	case g.cfg.TrustProxy:
+		return asPrefix(r.Header.Get("X-Forwarded-Prefix"))
+	case r.URL.Path == g.below || strings.HasPrefix(r.URL.Path, g.below+"/"):
 		return ""
 	}
-	p := strings.TrimSuffix(r.Header.Get("X-Forwarded-Prefix"), "/")
-	if !prefixes.MatchString(p) || strings.Contains(p, "/.") {
-		return ""
-	}
-	return p
+	return g.below
 }
+
+// asPrefix is a path without the slash at its end; "" if it is none that an app is below.
+func asPrefix(path string) string {
+	path = strings.TrimSuffix(path, "/")
+	if !prefixes.MatchString(path) || strings.Contains(path, "/.") {
+		return ""
+	}
+	return path
+}
+
+// atHome reports whether a path is the gate's own address.
+func (g *Gate) atHome(path string) bool { return path == Path || path == g.below+Path }
 
 // underPrefix moves an answer below a prefix: Taipy writes where it lives into two places of its
 // page (its setting base_url), and redirects name paths.

@@ -29,6 +29,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-retryablehttp"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 )
 
 // Header carries the question of a check in the request, and its answer in the response.
@@ -155,7 +157,7 @@ func URL(ctx context.Context, q Question) Finding {
 // judge tells what one answer means.
 func judge(q Question, resp *http.Response, err error) Finding {
 	if errors.Is(err, http.ErrSchemeMismatch) { // no visitor gets past that
-		return Finding{Kind: Elsewhere, Answer: "plain HTTP, where the URL says https"}
+		return Finding{Kind: Elsewhere, Answer: fault.SpeaksHTTP}
 	}
 	if err != nil {
 		if u, ok := errors.AsType[*url.Error](err); ok {
@@ -192,6 +194,10 @@ func meaning(q Question, resp *http.Response) Finding {
 		return Finding{Kind: Guarded, Answer: answer + guard}
 	}
 	switch resp.StatusCode {
+	case http.StatusBadRequest:
+		if bytes.Contains(page, []byte("plain HTTP request was sent to HTTPS port")) { // nginx's words
+			answer = fault.SpeaksHTTPS
+		}
 	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		own := bytes.Contains(page, []byte(ownPage)) || resp.Header.Get(TimeHeader) != ""
 		if !own && resp.Request.URL.Scheme == "http" && byProxy(q) { // it may not have come so far

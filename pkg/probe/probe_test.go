@@ -223,13 +223,16 @@ func TestUnreachableIsToldOnceWithoutTheURL(t *testing.T) {
 	}
 }
 
-// An https address of a server that speaks plain HTTP is wrong, and not one that could not be asked.
-func TestAnHTTPSAddressOfPlainHTTP(t *testing.T) {
-	plain := httptest.NewServer(http.HandlerFunc(ours))
+// An address whose scheme the server does not speak is wrong, and not one that could not be asked; the other one is proposed.
+func TestAnAddressOfAnotherScheme(t *testing.T) {
+	plain, overTLS := httptest.NewServer(http.HandlerFunc(ours)), httptest.NewServer(answers(400, "<title>400 The plain HTTP request was sent to HTTPS port</title>"))
 	defer plain.Close()
-	f := URL(t.Context(), Question{URL: strings.Replace(plain.URL, "http:", "https:", 1), Ask: "q", Reply: "a", Once: true})
-	if f.Kind != Elsewhere || !strings.Contains(f.Answer, "plain HTTP") {
-		t.Errorf("found %+v", f)
+	defer overTLS.Close()
+	for url, want := range map[string]string{strings.Replace(plain.URL, "http:", "https:", 1): plain.URL, overTLS.URL: strings.Replace(overTLS.URL, "http:", "https:", 1)} {
+		f := URL(t.Context(), Question{URL: url, Ask: "q", Reply: "a", Once: true})
+		if told := fault.NotOurs(url, f.Answer, &net.TCPAddr{}); f.Kind != Elsewhere || told.Hint != fault.Hintf("write {url=%q}", want) {
+			t.Errorf("%s: %+v: %s; %s", url, f, told, told.Hint)
+		}
 	}
 }
 

@@ -240,7 +240,7 @@ func (a *Access) UnmarshalJSON(b []byte) error {
 	case "public":
 		*a = Access{Public: true}
 	default:
-		return fault.Config(`write {access="public"} or {access={{"user": "password"}}}, or leave it out`, `access is none of "token", "public" and users with their passwords`)
+		return fault.Config(`leave it out, and those are admitted who have the link; {access={{"ann": "at least 8 characters"}}} admits users with passwords, {access="public"} everybody`, `access is none of "token", "public" and users with their passwords`)
 	}
 	return nil
 }

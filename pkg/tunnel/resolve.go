@@ -78,7 +78,7 @@ func (r *resolved) takeRemote() error {
 	switch asked := r.server.Remote; {
 	case asked == 0 || asked == r.Remote:
 	case r.Remote != 0 || r.RemoteSocket != "" || r.Name != "":
-		return fault.Config("leave one of them out", "server is an ssh command that asks for port %d by -R, and {remote} or {name} says otherwise", asked)
+		return fault.Config("leave one of them out", "server is an ssh command that asks for port %d by -R, and remote or name says otherwise", asked)
 	default:
 		r.Remote, r.plainGiven = asked, true
 	}

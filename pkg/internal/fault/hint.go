@@ -21,11 +21,14 @@ import (
 // Hintf, which sees to that: nothing that was given to a program is ever read as a mark.
 type Hint string
 
-// Hintf is a hint with something filled in, in which braces mean nothing.
+// Hintf is a hint with something filled in, in which braces mean nothing, but for a Hint's marks.
 func Hintf(format string, args ...any) Hint {
 	for i, arg := range args {
-		if text, ok := arg.(string); ok {
-			args[i] = doubled.Replace(text)
+		switch arg := arg.(type) {
+		case string:
+			args[i] = doubled.Replace(arg)
+		case Hint:
+			args[i] = string(arg) // not String's words
 		}
 	}
 	return Hint(fmt.Sprintf(format, args...))

@@ -47,6 +47,9 @@ func TestNothingFilledInIsAMark(t *testing.T) {
 			}
 		}
 	}
+	if got := string(Hintf("a%s", Hint("; pass {remote}"))); got != "a; pass {remote}" {
+		t.Errorf("a hint in a hint: %q", got)
+	}
 	if got := Hintf("port %d of %q", 80, "{url}").String(); got != `port 80 of "{url}"` {
 		t.Error(got)
 	}

@@ -23,7 +23,7 @@ func HostKeyUnknown(addr, algorithm, seen, note string) *Error {
 // HostKeyChanged: the server shows another key than the known ones.
 func HostKeyChanged(addr, algorithm, seen string, known []string) *Error {
 	return &Error{Op: "host key", Class: ErrHostKey, Permanent: true,
-		Err: fmt.Errorf("THE KEY OF %s IS NOT THE KNOWN ONE: it shows %s %s, known is %s; somebody may be in between, or the machine was reinstalled",
+		Err: fmt.Errorf("THE KEY OF %s IS NOT THE KNOWN ONE: it shows %s %s, known is %s; somebody may be in between, the machine was reinstalled, or the known one was copied wrong or is another machine's",
 			addr, algorithm, seen, strings.Join(known, " or ")),
 		Hint: Hintf("nothing was sent. Ask the proxy's admin; compare with what the machine says itself: %s; only if it is the same, pass {host_key=%q}",
 			showKeys(algorithm), seen)}

@@ -107,7 +107,8 @@ func causes(user string, public []string) []string {
 	if slices.ContainsFunc(public, func(line string) bool { return strings.HasPrefix(line, "ssh-rsa ") }) {
 		kind = "whether sshd takes this RSA key (RequiredRSASize may want a longer one, PubkeyAcceptedAlgorithms may want none)"
 	}
-	all := []string{modes, kind, "whether the account may log in at all (AllowUsers, AllowGroups, a shell that does not exist, a locked account)"}
+	options := "whether options before the key in that line shut this machine out (from=) or have ended (expiry-time=)"
+	all := []string{modes, options, kind, "whether the account may log in at all (AllowUsers, AllowGroups, a shell that does not exist, a locked account)"}
 	if user == "root" {
 		all = append([]string{"whether root may log in (PermitRootLogin)"}, all...)
 	}

@@ -251,8 +251,18 @@ func HopConnect(addr, to string, err error) *Error {
 
 // The whole chain.
 
+// What answers in another scheme than the URL has.
+const (
+	SpeaksHTTP  = "plain HTTP, where the URL says https"
+	SpeaksHTTPS = "HTTPS, where the URL says http"
+)
+
 // NotOurs: the public URL answers, but the request did not come through this tunnel.
 func NotOurs(url, answer string, slot net.Addr) *Error {
+	scheme, rest, _ := strings.Cut(url, ":")
+	if scheme = map[string]string{SpeaksHTTP: "http", SpeaksHTTPS: "https"}[answer]; scheme != "" {
+		return &Error{Op: "check", Class: ErrForward, Err: fmt.Errorf("%s answers %q", url, answer), Hint: Hintf("write {url=%q}", scheme+":"+rest)}
+	}
 	to := slot.String()
 	var other Hint = "; if nginx already hands it to another port, pass that port as {remote}"
 	if slot.Network() == "unix" {

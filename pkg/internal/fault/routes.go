@@ -43,7 +43,10 @@ func via(err error, permanent bool, hint Hint) *Error {
 // ViaPassword: an egress proxy wants a login, or another one than was given. other are the kinds that it
 // takes, if the one that is spoken here is not among them.
 func ViaPassword(name string, given bool, other string) *Error {
-	const hint = `pass {via="http://user:password@host:port"} (in a password %40 for @ and so on)`
+	hint := Hint(`pass {via="http://user:password@host:port"} (in a password %40 for @ and so on)`)
+	if strings.HasPrefix(name, "socks") {
+		hint = `pass {via="socks5://user:password@host:port"} (in a password %40 for @ and so on)`
+	}
 	switch {
 	case other != "":
 		return via(fmt.Errorf("the proxy %s %w in a way that is not spoken here, %q", name, ErrPassword, Clip(other)), true,
