@@ -92,6 +92,14 @@ def test_an_app_that_starts_later_is_taken_up(notebook: Notebook, proxy: Proxy) 
     assert notebook.run("tunnel._wait_for(lambda s: s.state == 'waiting', 10)").ok().text == "True"
 
 
+def test_an_app_that_is_run_again_at_another_port_is_one(notebook: Notebook, proxy: Proxy) -> None:
+    """Taipy keeps both ports, as of two apps."""
+    notebook.run(f"gui = start('app', {A})\ntunnel = taipy_tunnel.expose()\ngui.stop()").ok()
+    eventually(lambda: notebook.run("tunnel.state").ok().text == "'waiting'")
+    notebook.run(f"gui.run(port={B})\ntunnel.wait_ready(20)").ok()
+    assert title(proxy.url) == "app"
+
+
 def test_interrupt_leaves_the_tunnel(notebook: Notebook, proxy: Proxy) -> None:
     notebook.run(f"gui = start('app', {A})\ntunnel = taipy_tunnel.expose()").ok()
     running = notebook.run_nowait("tunnel.wait()")

@@ -62,10 +62,12 @@ class App:
             # After a re-run of its cell another Gui has taken over the same port.
             return self._gui if _address(self._gui) else running.get(self._declared or 0)
         live = {declared: gui for declared, gui in running.items() if _address(gui)}
-        if self._declared not in live and len(live) > 1:
-            listed = ", ".join(f"port {declared}" for declared in sorted(live))
+        # One that was stopped and run again at another port stands there twice, and is one.
+        last = {id(gui): declared for declared, gui in live.items()}
+        if self._declared not in live and len(last) > 1:
+            listed = ", ".join(f"port {declared}" for declared in sorted(last.values()))
             raise AppNotFoundError(
-                f"app: {len(live)} Taipy apps run in this process ({listed})",
+                f"app: {len(last)} Taipy apps run in this process ({listed})",
                 "name one: expose(gui), with the variable that holds its Gui",
             )
         if self._declared not in live:
