@@ -198,8 +198,16 @@ def _show(tunnel: Tunnel) -> None:
         display(tunnel._repr_html_())
 
 
+# What is called so elsewhere (ssh_config, paramiko, Ansible), and here otherwise.
+_ELSEWHERE = {
+    **dict.fromkeys(("ssh_key", "private_key", "key_path", "key_file", "key_filename", "identity_file"), "key"),
+    **dict.fromkeys(("host", "hostname", "user", "username"), "server"),
+    **dict.fromkeys(("passphrase", "key_password"), "key_passphrase"),
+}
+
+
 def _no_such_argument(name: str) -> str:
     known = list(_arguments())
-    near = difflib.get_close_matches(name, known, 1, 0.5)
+    near = [_ELSEWHERE[name]] if name in _ELSEWHERE else difflib.get_close_matches(name, known, 1, 0.6)
     advice = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known)}"
     return f"expose() has no argument {quote(name)}; {advice}"

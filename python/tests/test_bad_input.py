@@ -224,3 +224,24 @@ def test_a_variable_that_is_misspelt(monkeypatch: pytest.MonkeyPatch, capsys: py
             taipy_tunnel.expose(5000, server="?")
     said = capsys.readouterr().out
     assert said == "taipy-tunnel: there is no variable TAIPY_TUNNEL_SEVER; did you mean TAIPY_TUNNEL_SERVER?\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("ssh_key", "key"),
+        ("username", "server"),
+        ("passphrase", "key_passphrase"),
+        ("host_kye", "host_key"),
+        ("acces", "access"),
+    ],
+)
+def test_an_argument_of_another_name(name: str, meant: str) -> None:
+    """As other programs call it, or misspelt."""
+    with pytest.raises(TypeError, match=f"no argument '{name}'; did you mean '{meant}'"):
+        taipy_tunnel.expose(5000, **{name: "x"})
+
+
+def test_an_argument_that_nothing_is_like() -> None:
+    with pytest.raises(TypeError, match=r"no argument 'insecure'; it has app, .*host_key"):
+        taipy_tunnel.expose(5000, insecure=True)

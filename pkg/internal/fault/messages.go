@@ -259,8 +259,8 @@ const (
 
 // NotOurs: the public URL answers, but the request did not come through this tunnel.
 func NotOurs(url, answer string, slot net.Addr) *Error {
-	scheme, rest, _ := strings.Cut(url, ":")
-	if scheme = map[string]string{SpeaksHTTP: "http", SpeaksHTTPS: "https"}[answer]; scheme != "" {
+	if scheme, found := map[string]string{SpeaksHTTP: "http", SpeaksHTTPS: "https"}[answer]; found {
+		_, rest, _ := strings.Cut(url, ":")
 		return &Error{Op: "check", Class: ErrForward, Err: fmt.Errorf("%s answers %q", url, answer), Hint: Hintf("write {url=%q}", scheme+":"+rest)}
 	}
 	to := slot.String()
