@@ -199,6 +199,7 @@ func (g *Gate) own(w http.ResponseWriter, r *http.Request, t *trip) {
 			w.WriteHeader(http.StatusNoContent)
 			return
 		}
+		w.Header().Set(Why, "token")
 		w.WriteHeader(http.StatusForbidden)
 	default:
 		private(w.Header())

@@ -220,3 +220,47 @@ def test_browser_follows_the_link(proxy: Proxy, secret_app: str) -> None:
         assert page.evaluate(again) == 200  # the cookie admits from now on
         tunnel.new_token()
         assert page.evaluate(again) == 403
+
+
+class InFront(http.server.BaseHTTPRequestHandler):
+    """Shows the gate's page, and answers what it sends by itself."""
+
+    page = b""
+    answer = 403
+
+    def do_GET(self) -> None:
+        self.send_response(403)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.send_header("Content-Length", str(len(self.page)))
+        self.end_headers()
+        self.wfile.write(self.page)
+
+    def do_POST(self) -> None:
+        self.send_response(self.answer)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_what_a_link_that_does_not_open_says(proxy: Proxy, secret_app: str) -> None:
+    """The cause is the link only where the gate itself refuses it."""
+    tunnel = taipy_tunnel.expose(secret_app, **link(proxy))
+    old = tunnel.url
+    tunnel.new_token()
+    InFront.page = ask(proxy.url, Accept="text/html")[1].encode()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), InFront) as server, Browser() as browser:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            browser.open(old).wait_text("h1", "This link is not valid any more")
+            for InFront.answer, says in (
+                (403, "The web server in front of the app did not pass your link on"),
+                (404, "The web server in front of the app did not pass your link on"),
+                (502, "The app cannot be reached"),
+            ):
+                browser.open(f"http://127.0.0.1:{server.server_port}/#token=x").wait_text("h1", says)
+        finally:
+            server.shutdown()
+            thread.join()
