@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 )
 
@@ -17,6 +18,8 @@ type Visit struct {
 	URL string
 	// Authorization is sent in the header of that name, to that URL alone: no redirect is followed. "": none is sent.
 	Authorization string
+	// Form is sent by a POST. Nil: it is a GET.
+	Form url.Values
 	// Ask is sent in Header, by which the tunnel tells this visit from those of others; Reply is its answer.
 	Ask, Reply string
 	// Dial connects in place of the network. Nil: as this machine does, by its proxy settings.
@@ -41,9 +44,16 @@ func (v Visit) Do(ctx context.Context) Visited {
 	c := client(v.Dial)
 	c.HTTPClient.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	c.HTTPClient.Timeout = 0 // ctx ends it
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, v.URL, nil)
+	method := http.MethodGet
+	if v.Form != nil {
+		method = http.MethodPost
+	}
+	req, err := http.NewRequestWithContext(ctx, method, v.URL, strings.NewReader(v.Form.Encode()))
 	if err != nil {
 		return Visited{Err: errors.New("not a URL")}
+	}
+	if v.Form != nil {
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	}
 	req.Header.Set("Accept", "text/html, */*;q=0.1") // a browser's
 	req.Header.Set(Header, v.Ask)

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/forward"
@@ -211,6 +212,13 @@ func (t *Tunnel) checkVisitor(ctx context.Context, a approach) Checked {
 	ctx, cancel := context.WithTimeout(ctx, visitPatience)
 	defer cancel()
 	c := judgeVisit(visit.Do(ctx), who, a)
+	own, err := url.Parse(a.url)
+	if token, is := strings.CutPrefix(visit.Authorization, "Bearer "); is && err == nil && c.OK && !c.Warn { // which a browser sends by a POST first
+		visit.URL, visit.Authorization, visit.Form = own.JoinPath(gate.Path).String(), "", url.Values{"token": {token}}
+		if v := visit.Do(ctx); v.Err == nil && !v.Ours {
+			c.Warn, c.Hint = true, fault.Hintf("browsers send the link's token by POST %s, which something in front of the tunnel answers by itself, %d %s: have it passed on", visit.URL, v.Status, http.StatusText(v.Status))
+		}
+	}
 	if s := t.Status(); s.State == Replaced { // what answers is the newer tunnel
 		c.OK, c.Hint = false, "the answer is not of this tunnel: see the rows above"
 	}

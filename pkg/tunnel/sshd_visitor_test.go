@@ -130,6 +130,26 @@ func TestDoctorTellsTheTokenToItsOwnTunnelOnly(t *testing.T) {
 	http.DefaultTransport.(*http.Transport).CloseIdleConnections()
 }
 
+// A browser hands the token over by a POST. What stands before the tunnel may let by what the doctor asks, and not that.
+func TestDoctorHandsTheTokenOver(t *testing.T) {
+	c := newChain(t, sshdtest.Options{})
+	inner, err := url.Parse(c.url)
+	must(t, err)
+	var stops atomic.Bool
+	c.url = "http://" + serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if stops.Load() && r.Method == http.MethodPost {
+			w.WriteHeader(http.StatusForbidden)
+			return
+		}
+		httputil.NewSingleHostReverseProxy(inner).ServeHTTP(w, r)
+	}) + "/"
+	tun := c.gated(t, nil)
+	wantVisitor(t, tun, true, false, "with the link gets 200", "")
+	stops.Store(true)
+	wantVisitor(t, tun, true, true, "with the link gets 200", "POST "+c.url+".well-known/taipy-tunnel, which something in front of the tunnel answers by itself, 403 Forbidden")
+	http.DefaultTransport.(*http.Transport).CloseIdleConnections()
+}
+
 // On a prepared proxy, through its nginx, the doctor is no visitor of the statistics either.
 func TestDoctorOnAPreparedProxy(t *testing.T) {
 	r := newRendered(t, func(h *proxyhost.Host) {
