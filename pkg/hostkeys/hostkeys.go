@@ -288,7 +288,7 @@ func IsPath(text string) bool {
 		_, err := os.Stat("/" + top)
 		return text[0] == '/' && err == nil
 	}
-	return strings.HasPrefix(full, "/") || text != "" && !strings.ContainsAny(text, " \t\n") && !labelled.MatchString(text) && !another.MatchString(text)
+	return strings.HasPrefix(full, "/") || text != "" && !strings.ContainsAny(text, " \t\n") && !labelled.MatchString(text) && !another.MatchString(text) && publicKey(text) == nil
 }
 
 func isFile(path string) bool {

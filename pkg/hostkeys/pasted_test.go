@@ -72,6 +72,7 @@ func TestPastedHostKeys(t *testing.T) {
 		{"the lines that proxy setup ends with", "The proxy is ready. Its host key: " + pin + "\n"},
 		{"the .pub line", pub},
 		{"the .pub line without its comment", strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key)))},
+		{"the middle of the .pub line", strings.Fields(pub)[1]},
 		{"the path of the .pub file", path},
 		{"the path of a file with the line of ssh-keygen -lf", file(t, keygen(t, "-lf", path))},
 		{"the path of a file, in quotes", "'" + path + "'"},

@@ -55,9 +55,12 @@ func findPins(text string) (pins []string, quiet bool, err error) {
 	return pins, true, nil
 }
 
-// pubLine is the key of a line of a .pub file, "ssh-ed25519 AAAA… comment"; nil: it is none.
+// pubLine is the key of a line of a .pub file, "ssh-ed25519 AAAA… comment", of which only the middle may have been copied; nil: it is none.
 func pubLine(text string) ssh.PublicKey {
 	words := strings.Fields(text)
+	if len(words) == 1 {
+		return publicKey(words[0])
+	}
 	if len(words) < 2 || !isKey(words[1]) {
 		return nil
 	}
