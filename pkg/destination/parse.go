@@ -23,8 +23,8 @@ func parse(name, text string) (Destination, error) {
 		return parseCommand(text)
 	}
 	rest, inTLS := strings.CutPrefix(text, tlsScheme)
-	if uri, ok := strings.CutPrefix(rest, "ssh://"); ok && !inTLS { // as ssh(1) takes it
-		rest = strings.TrimSuffix(uri, "/")
+	if at := len("ssh://"); !inTLS && len(rest) > at && strings.EqualFold(rest[:at], "ssh://") { // as ssh(1) takes it
+		rest = strings.TrimSuffix(rest[at:], "/")
 	}
 	if scheme.MatchString(rest) { // not quoted: it may hold a password
 		return Destination{}, fault.Config(written(name)+` or "user@host:port"; what visitors open is {url}`, "%s is a URL, and no name of an account and a machine", name)

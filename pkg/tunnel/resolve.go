@@ -91,7 +91,7 @@ func (r *resolved) checkURL() error {
 		r.URL = (&url.URL{Scheme: "http", Host: r.server.URLHost(), Path: "/"}).String()
 	}
 	u, err := url.Parse(r.URL)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil || r.urlGiven && fault.KeylikeName(u.Hostname()) {
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || strings.HasSuffix(u.Host, ":") || u.User != nil || r.urlGiven && fault.KeylikeName(u.Hostname()) {
 		return fault.Config(`write {url="https://host/"}, without a user or password`, "url is not an http or https address")
 	}
 	query := u.Query()

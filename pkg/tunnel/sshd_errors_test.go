@@ -146,6 +146,7 @@ func settings(t *testing.T, p *proxies) []badRow {
 		{"port below 1", set(func(c *tunnel.Config) { c.Remote = -1 }), nil, true, "not a TCP port"},
 		{"port above 65535", set(func(c *tunnel.Config) { c.Remote = 65536 }), nil, true, "not a TCP port"},
 		{"URL of another kind", url("ftp://127.0.0.1/"), nil, true, "not an http"},
+		{"URL in a URL", url("http://http://127.0.0.1/"), nil, true, "not an http"},
 		{"URL without a host", url("http://"), nil, true, "not an http"},
 		{"URL with a password", url("http://me:" + password + "@127.0.0.1/"), nil, true, "not an http"},
 		{"URL that is none", url("http://[::1"), nil, true, "not an http"},
