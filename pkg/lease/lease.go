@@ -89,13 +89,17 @@ func (c *Lease) Spare(other *Lease) {
 	c.spared = other
 }
 
-// LogsIn notes a link that has logged in, and returns its mark, which is to be shown at once: it says how long ago the tunnel
-// was exposed.
-func (c *Lease) LogsIn(key string, link int) string {
+// LogsIn notes a link that has logged in, and returns what makes its mark. That says how long ago the tunnel was exposed, so it is made
+// when it can be shown at once: one that waited says that the tunnel is newer than it is.
+func (c *Lease) LogsIn(key string, link int) (mark func() string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.key, c.live[link] = key, true
-	return c.mark(link)
+	return func() string {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return c.mark(link)
+	}
 }
 
 const (

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
@@ -168,6 +169,19 @@ func FuzzMarks(f *testing.F) {
 		for _, m := range marks {
 			if m.holder < 2 || m.pid < 2 || strings.ContainsAny(strings.TrimSuffix(m.end(), "\n"), "\n;`$&|") {
 				t.Errorf("%+v: %s", m, m.end())
+			}
+		}
+	})
+}
+
+// A mark says how long ago its tunnel was exposed when it is shown: a process may stand still between its login and that.
+func TestAMarkThatWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		mark := New(port, "ours", nil).LogsIn("ours", 1)
+		for _, age := range []time.Duration{0, 3 * time.Second} {
+			time.Sleep(age)
+			if want := fmt.Sprintf("$(($t - %d))", age.Milliseconds()); !strings.Contains(mark(), want) {
+				t.Errorf("after %v: %s", age, mark())
 			}
 		}
 	})

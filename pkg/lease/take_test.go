@@ -54,7 +54,7 @@ func socket(t *testing.T) *net.UnixAddr {
 // held is a link whose session holds a mark.
 type held interface {
 	Machine
-	Hold(ctx context.Context, command string, said func(string)) error
+	Hold(ctx context.Context, command func() string, said func(string)) error
 	Release()
 }
 
@@ -274,7 +274,7 @@ func TestSocketIsTakenFromALateLink(t *testing.T) {
 	s := sshdtest.Start(t, sshdtest.Options{Config: []string{"StreamLocalBindUnlink yes"}})
 	path := socket(t)
 	old := login(t, s)
-	if err := old.Hold(t.Context(), New(path, old.Key(), nil).mark(1), nil); err != nil {
+	if err := old.Hold(t.Context(), New(path, old.Key(), nil).LogsIn(old.Key(), 1), nil); err != nil {
 		t.Fatal(err)
 	}
 	marked(t, old, path)

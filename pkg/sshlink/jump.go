@@ -29,7 +29,7 @@ func (c *Config) bastion(ctx context.Context) (*Link, error) {
 	l.tasks.Go(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), bannerTimeout)
 		defer cancel()
-		_ = l.Hold(ctx, "", nil)
+		_ = l.Hold(ctx, nil, nil)
 	})
 	return l, nil
 }

@@ -40,7 +40,7 @@ func TestLinkOverBastions(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := l.Hold(within(t, 20*time.Second), "sh -c 'read x'", nil); err != nil {
+		if err := l.Hold(within(t, 20*time.Second), text("sh -c 'read x'"), nil); err != nil {
 			t.Fatal(err)
 		}
 		slot := bind(t, s, l)

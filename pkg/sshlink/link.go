@@ -5,7 +5,7 @@
 //	keys, err := sshauth.LoadKeys("~/.ssh/id_ed25519", "")
 //	known, err := hostkeys.New("SHA256:…")
 //	link, err := sshlink.Dial(ctx, sshlink.Config{Host: "203.0.113.7", User: "me", Keys: keys, HostKeys: known})
-//	err = link.Hold(ctx, "sh -c 'read x'", nil)  // a session, before the first Listen
+//	err = link.Hold(ctx, nil, nil)          // a session, before the first Listen
 //	slot, err := link.Listen(ctx, 8080)     // a net.Listener on the proxy's 127.0.0.1
 //	<-link.Done()                           // link.Err() says why
 //

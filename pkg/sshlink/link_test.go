@@ -41,6 +41,9 @@ func config(t testing.TB, s *sshdtest.Server) Config {
 }
 
 // dialLink connects to s; the link ends with the test.
+// text is a command that is always the same.
+func text(command string) func() string { return func() string { return command } }
+
 func dialLink(t testing.TB, s *sshdtest.Server) *Link {
 	t.Helper()
 	l, err := Dial(within(t, 20*time.Second), config(t, s))
@@ -85,7 +88,7 @@ func TestHeldCommand(t *testing.T) {
 	leak.Check(t)
 	l := dialLink(t, sshdtest.Start(t, sshdtest.Options{}))
 	said, ended := make(chan string, 10), filepath.Join(t.TempDir(), "ended")
-	if err := l.Hold(within(t, 20*time.Second), "echo one; echo two; read x; touch "+ended, func(line string) { said <- line }); err != nil {
+	if err := l.Hold(within(t, 20*time.Second), text("echo one; echo two; read x; touch "+ended), func(line string) { said <- line }); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"one", "two"} {
@@ -120,7 +123,7 @@ func TestLinkCarriesVisitors(t *testing.T) {
 	leak.Check(t)
 	s := sshdtest.Start(t, sshdtest.Options{})
 	l := dialLink(t, s)
-	if err := l.Hold(within(t, 20*time.Second), "sh -c 'read x' marked", nil); err != nil {
+	if err := l.Hold(within(t, 20*time.Second), text("sh -c 'read x' marked"), nil); err != nil {
 		t.Fatal(err)
 	}
 	slot := bind(t, s, l)
@@ -254,7 +257,7 @@ func TestSessionIsOptional(t *testing.T) {
 	leak.Check(t)
 	s := sshdtest.Start(t, sshdtest.Options{Config: []string{"MaxSessions 0"}})
 	l := dialLink(t, s)
-	if err := l.Hold(within(t, 20*time.Second), "true", nil); err != nil {
+	if err := l.Hold(within(t, 20*time.Second), text("true"), nil); err != nil {
 		t.Errorf("Hold where no session is permitted: %v", err)
 	}
 	visit(t, bind(t, s, l))

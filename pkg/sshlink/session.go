@@ -39,15 +39,16 @@ func (e *refusedSession) Unwrap() []error { return []error{ErrNoSession, e.err} 
 // execPayload is the payload of an exec request (RFC 4254, section 6.5).
 type execPayload struct{ Command string }
 
-// Hold opens a session and has the server run command in it until Release or until the link ends, unless it
-// refuses; with "" the session alone, unless there was one before: of ReadFile, for instance. A session belongs before the
+// Hold opens a session and has the server run a command in it until Release or until the link ends, unless it
+// refuses; with nil the session alone, unless there was one before: of ReadFile, for instance. command is called when the session is
+// open, and what it returns is sent at once. A session belongs before the
 // first visitor: sshd before 10.1 leaves Nagle's algorithm on until there is one (channels then wait 44 ms for each
 // other's acknowledgement: a third of the requests per second). Until then, and where none is permitted,
 // incoming data is acknowledged at once instead.
 //
 // said is called with each line that command prints, by one goroutine, as [Command].Said is; nil: they are thrown away.
-func (l *Link) Hold(ctx context.Context, command string, said func(line string)) error {
-	if command == "" && l.hadSession.Load() {
+func (l *Link) Hold(ctx context.Context, command func() string, said func(line string)) error {
+	if command == nil && l.hadSession.Load() {
 		return nil
 	}
 	ch, reqs, err := l.session(ctx)
@@ -65,13 +66,13 @@ func (l *Link) Hold(ctx context.Context, command string, said func(line string))
 	}
 	l.tasks.Go(func() { eachLine(ch, said) })
 	l.wire.quickack.Store(false)
-	if command == "" {
+	if command == nil {
 		return nil
 	}
 	l.mu.Lock()
 	l.held = ch
 	l.mu.Unlock()
-	_, err = ch.SendRequest("exec", false, ssh.Marshal(execPayload{command}))
+	_, err = ch.SendRequest("exec", false, ssh.Marshal(execPayload{command()}))
 	return err
 }
 

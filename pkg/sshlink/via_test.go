@@ -49,7 +49,7 @@ func carries(t *testing.T, s *sshdtest.Server, cfg Config) *Link {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = l.Close() })
-	if err := l.Hold(within(t, 20*time.Second), "sh -c 'read x'", nil); err != nil {
+	if err := l.Hold(within(t, 20*time.Second), text("sh -c 'read x'"), nil); err != nil {
 		t.Fatal(err)
 	}
 	visitor, accepted := visit(t, bind(t, s, l))

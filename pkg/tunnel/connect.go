@@ -106,7 +106,7 @@ func (c *connecting) prepare(ctx context.Context, l *sshlink.Link) (*slotLink, e
 	}
 	made := &slotLink{Link: l, slots: p.slots, tasks: c.tasks, deliver: c.deliver, look: c.look, taken: map[int]*sshlink.Listener{}}
 	if p.prepared {
-		c.tasks.Go(func() { _ = hold(c.life, l, "", nil) }) // nothing waits for it, and its failure is the link's
+		c.tasks.Go(func() { _ = hold(c.life, l, nil, nil) }) // nothing waits for it, and its failure is the link's
 		made.take = func(ctx context.Context, slot int) (*sshlink.Listener, error) {
 			ctx, cancel := context.WithTimeout(ctx, lease.TakeTimeout)
 			defer cancel()
@@ -122,7 +122,7 @@ func (c *connecting) prepare(ctx context.Context, l *sshlink.Link) (*slotLink, e
 	made.take = func(ctx context.Context, _ int) (*sshlink.Listener, error) { return c.lease.Take(ctx, l, number) }
 	c.tasks.Go(func() { <-l.Done(); c.lease.Ended(number) })
 	made.show = func(ctx context.Context) error {
-		mark := c.lease.LogsIn(l.Key(), number) // made each time, for it says how long ago the tunnel was exposed
+		mark := c.lease.LogsIn(l.Key(), number)
 		return hold(ctx, l, mark, func(line string) {
 			if err := c.lease.Hears(c.life, l, number, line); err != nil {
 				c.asked(err)
@@ -140,7 +140,7 @@ func (c *connecting) prepare(ctx context.Context, l *sshlink.Link) (*slotLink, e
 	return made, nil
 }
 
-func hold(ctx context.Context, l *sshlink.Link, command string, said func(string)) error {
+func hold(ctx context.Context, l *sshlink.Link, command func() string, said func(string)) error {
 	ctx, cancel := context.WithTimeout(ctx, lease.StepTimeout)
 	defer cancel()
 	return l.Hold(ctx, command, said)
