@@ -222,27 +222,37 @@ func TestPublicAndAllow(t *testing.T) {
 	}
 }
 
-// An app that visitors see below a path of a plain proxy, which tells the gate nothing of it. Whether nginx strips the path is seen.
+// An app that visitors see below a path of a plain proxy, which tells the gate nothing of it. Whether nginx strips the path is seen by
+// the tunnel's own question, which anybody else's is not taken for.
 func TestBelowAPathOfAPlainProxy(t *testing.T) {
 	check(t)
-	g, addr := open(t, Config{Target: at(newApp(t, echoPath).addr()), URL: "https://" + host + "/team/app/"})
-	for name, c := range map[string]struct{ arrives, cookie string }{
-		"stripped":     {"", "/team/app/"},
-		"not stripped": {"/team/app", "/"},
+	g, addr := open(t, Config{Target: at(newApp(t, echoPath).addr()), URL: "https://" + host + "/team/app/",
+		Visit: func(_ http.Header, r *http.Request) bool { return r.Header.Get("Question") == "ours" }})
+	for _, c := range []struct{ name, question, arrives, cookie, to string }{
+		{"not known, and stripped", "", "", "/", "/page"},
+		{"not known, and not stripped", "", "/team/app", "/", "/team/app/page"},
+		{"a stranger's question", "Question: a stranger's", "", "/", "/page"},
+		{"stripped", "Question: ours", "", "/team/app/", "/team/app/page"},
+		{"not stripped", "Question: ours", "/team/app", "/", "/team/app/page"},
+		{"another page of one that is not stripped", "", "/other", "/", "/other/page"},
+		{"a part is stripped", "Question: ours", "/app", "/", "/app/page"},
 	} {
+		if c.question != "" {
+			ask(t, addr, "GET", c.arrives+Path, "", c.question)
+		}
 		if got := ask(t, addr, "GET", c.arrives+"/page", "", "Accept: text/html"); got.StatusCode != 403 || !strings.Contains(got.body, "/team/app"+Path) {
-			t.Errorf("%s: %s, and the page hands the token over elsewhere", name, got.Status)
+			t.Errorf("%s: %s, and the page hands the token over elsewhere", c.name, got.Status)
 		}
 		got := ask(t, addr, "POST", c.arrives+Path, "token="+tokenText, "Origin: https://"+host)
 		if cookies := got.Cookies(); got.StatusCode != 204 || len(cookies) != 1 || cookies[0].Path != c.cookie {
-			t.Errorf("%s: handed over: %s, %v", name, got.Status, cookies)
+			t.Errorf("%s: handed over: %s, %v", c.name, got.Status, cookies)
 		}
 		got = ask(t, addr, "GET", c.arrives+"/page?token="+tokenText, "")
-		if to := got.Header.Get("Location"); got.StatusCode != 303 || to != "/team/app/page" {
-			t.Errorf("%s: %s to %q", name, got.Status, to)
+		if to := got.Header.Get("Location"); got.StatusCode != 303 || to != c.to {
+			t.Errorf("%s: %s to %q", c.name, got.Status, to)
 		}
 		if got := ask(t, addr, "GET", c.arrives+"/page", "", admitted(g)); got.body != c.arrives+"/page" {
-			t.Errorf("%s: %s %q", name, got.Status, got.body)
+			t.Errorf("%s: %s %q", c.name, got.Status, got.body)
 		}
 	}
 }

@@ -112,9 +112,11 @@ type Gate struct {
 	cfg    Config
 	origin string // of URL
 	below  string // path of URL, without the slash at its end; "" where the proxy tells it
-	cookie string // its name
-	secure bool   // cookies are for https alone
-	since  string // when it was made, RFC 3339
+
+	stripped atomic.Bool // the proxy strips below
+	cookie   string      // its name
+	secure   bool        // cookies are for https alone
+	since    string      // when it was made, RFC 3339
 
 	token    atomic.Pointer[Token]
 	valid    atomic.Pointer[span] // of what admits visitors now
@@ -268,6 +270,7 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	t := &trip{prefix: g.prefix(r), valid: g.valid.Load()}
 	if g.atHome(r.URL.Path) && (r.Method == http.MethodGet || r.Method == http.MethodHead) { // of the tunnel's own or the admin's, not a visitor's
 		lastOn(w.Header(), r)
+		g.seesPath(r)
 		g.own(w, r, t)
 		return
 	}

@@ -18,15 +18,22 @@ const maxPage = 1 << 20
 var prefixes = regexp.MustCompile(`^(/[A-Za-z0-9._~-]{1,64}){1,4}$`)
 
 // prefix is the path below which visitors see the app, and which the proxy strips from the requests: what it announces, where that is
-// to be trusted, otherwise the one of Config.URL; "" where that is the root, or is not stripped.
+// to be trusted, otherwise the one of Config.URL, if it was seen to be stripped; "" where that is the root, or not known.
 func (g *Gate) prefix(r *http.Request) string {
 	switch {
 	case g.cfg.TrustProxy:
 		return asPrefix(r.Header.Get("X-Forwarded-Prefix"))
-	case r.URL.Path == g.below || strings.HasPrefix(r.URL.Path, g.below+"/"):
-		return ""
+	case g.stripped.Load():
+		return g.below
 	}
-	return g.below
+	return ""
+}
+
+// seesPath learns from a question of the tunnel's own, which is asked below the path of Config.URL, whether the proxy strips that.
+func (g *Gate) seesPath(r *http.Request) {
+	if g.below != "" && g.cfg.Visit != nil && g.cfg.Visit(http.Header{}, r.Clone(r.Context())) {
+		g.stripped.Store(r.URL.Path == Path)
+	}
 }
 
 // asPrefix is a path without the slash at its end; "" if it is none that an app is below.
@@ -38,8 +45,10 @@ func asPrefix(path string) string {
 	return path
 }
 
-// atHome reports whether a path is the gate's own address.
-func (g *Gate) atHome(path string) bool { return path == Path || path == g.below+Path }
+// atHome reports whether a path is the gate's own address. A part of what Config.URL has before it may be stripped.
+func (g *Gate) atHome(path string) bool {
+	return path == Path || g.below != "" && strings.HasSuffix(path, Path)
+}
 
 // underPrefix moves an answer below a prefix: Taipy writes where it lives into two places of its
 // page (its setting base_url), and redirects name paths.
