@@ -81,6 +81,7 @@ func TestNoMarksIsLearnt(t *testing.T) {
 		"git-shell":                  {sshdtest.Options{Shell: "/usr/bin/git-shell"}, "unrecognized command"},
 		"rbash":                      {sshdtest.Options{Shell: "/bin/rbash"}, "restricted"},
 		"nologin":                    {sshdtest.Options{Shell: "/usr/sbin/nologin"}, "not available"},
+		"a shell in place of it":     {sshdtest.Options{Shell: "/bin/bash", Home: map[string]string{".bashrc": "exec zsh -l\n"}}, "start-up files"},
 		"a ps that shows nobody":     {sshdtest.Options{Shell: "/bin/sh", InPlace: map[string]string{"/usr/bin/ps": "/bin/true"}}, "do not show"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -88,7 +89,7 @@ func TestNoMarksIsLearnt(t *testing.T) {
 			s := sshdtest.Start(t, c.options)
 			l := login(t, s)
 			me := New(&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: s.FreePort()}, l.Key(), nil)
-			me.learnFor = 3 * time.Second
+			me.learnFor = 10 * time.Second
 			if err := l.Hold(t.Context(), me.LogsIn(me.key, 1), nil); err != nil {
 				t.Fatal(err)
 			}

@@ -87,7 +87,7 @@ func (l *Link) Release() {
 	}
 }
 
-// Run has the server run command in a session of its own and returns what it printed, at most
+// Run has the server run command in a session of its own, without input, and returns what it printed, at most
 // 1 MiB, whatever its exit status. ErrNoSession if the server does not. What is still running when
 // ctx ends (a command that the server forces may never) is left alone, and the link stays.
 func (l *Link) Run(ctx context.Context, command string) ([]byte, error) {
@@ -101,6 +101,7 @@ func (l *Link) Run(ctx context.Context, command string) ([]byte, error) {
 	if err := l.exec(ctx, ch, command); err != nil {
 		return nil, err
 	}
+	_ = ch.CloseWrite()
 	var output []byte
 	ended := make(chan struct{})
 	l.tasks.Go(func() { defer close(ended); output, err = io.ReadAll(io.LimitReader(ch, maxOutput)) })

@@ -20,6 +20,7 @@ import (
 
 const (
 	shellStart = time.Minute      // start-up files that take longer than that never end
+	shellLate  = 3 * time.Second  // without a word of it, until it is looked into whether it will ever run
 	shellIdle  = 10 * time.Second // without a script, until the shell is ended
 	mostWords  = 2 << 10          // bytes kept of what an account says in place of running the shell
 )
@@ -42,6 +43,7 @@ type shell struct {
 
 	mu    sync.Mutex
 	runs  bool
+	other bool   // something else reads its input
 	words []byte // said before it ran
 }
 
@@ -49,11 +51,16 @@ type shell struct {
 type NoShellError struct {
 	// Said is what the server, or the account's own shell, said in its place: its beginning, untouched. "": nothing.
 	Said string
+	// Other is that something reads the session's input that is not the shell which was asked for.
+	Other bool
 }
 
 // Error has the first line of what was said: a shell that refuses does run commands, so it is not ErrNoSession's text then.
 func (e *NoShellError) Error() string {
-	if e.Said == "" {
+	switch {
+	case e.Other:
+		return "the account does not run what is needed: something else waits for input in its place, such as another shell that its start-up files start"
+	case e.Said == "":
 		return ErrNoSession.Error()
 	}
 	line, _, _ := strings.Cut(e.Said, "\n")
@@ -109,6 +116,7 @@ func (l *Link) shell(ctx context.Context) (*shell, error) {
 	s := l.shells.open
 	select {
 	case <-s.ready:
+	case <-s.stop:
 	case <-l.done:
 		return nil, net.ErrClosed
 	case <-ctx.Done():
@@ -132,7 +140,7 @@ func (l *Link) noShell(s *shell) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return &NoShellError{Said: strings.TrimSpace(string(s.words))}
+	return &NoShellError{Said: strings.TrimSpace(string(s.words)), Other: s.other}
 }
 
 // startShell asks for one.
@@ -152,6 +160,7 @@ func (l *Link) startShell(ctx context.Context) (*shell, error) {
 	s := &shell{ch: ch, ready: make(chan struct{}), pieces: make(chan []byte), idle: time.NewTimer(shellStart), stop: make(chan struct{})}
 	l.tasks.Go(func() { _, _ = io.Copy(beforeItRuns{s}, ch.Stderr()) })
 	l.tasks.Go(func() { s.read(word) })
+	l.tasks.Go(func() { l.lookInto(s) })
 	l.tasks.Go(func() {
 		defer s.idle.Stop()
 		select {
@@ -162,6 +171,32 @@ func (l *Link) startShell(ctx context.Context) (*shell, error) {
 		s.end() // what reads it may wait for a script to take a line
 	})
 	return s, nil
+}
+
+// lookInto ends a shell that will never run: start-up files may take their time, or have started another shell (exec zsh -l), which
+// waits for input. In a session whose input ends at once that one ends, without having run what it was given.
+func (l *Link) lookInto(s *shell) {
+	select {
+	case <-time.After(shellLate):
+	case <-s.ready:
+		return
+	case <-s.stop:
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), shellStart)
+	defer cancel()
+	word := rand.Text()
+	said, err := l.Run(ctx, "exec /bin/sh -c 'echo; echo "+word+"'")
+	if err != nil || bytes.Contains(said, []byte(word)) {
+		return
+	}
+	s.mu.Lock()
+	s.other = !s.runs
+	never := s.other
+	s.mu.Unlock()
+	if never {
+		s.end()
+	}
 }
 
 // beforeItRuns keeps what is written to it until the shell runs.
