@@ -107,7 +107,7 @@ func (g *Gate) admit(w http.ResponseWriter, r *http.Request, t *trip) bool {
 		return true
 	}
 	kind := map[verdict]string{wrong: "token", expired: "expired"}[found]
-	refuse(w, r, http.StatusForbidden, page{Kind: kind, Own: cmp.Or(t.prefix, g.below) + Path})
+	refuse(w, r, http.StatusForbidden, page{Kind: kind, Own: cmp.Or(escaped(g.below), t.prefix) + Path})
 	return false
 }
 
@@ -195,7 +195,10 @@ func (g *Gate) own(w http.ResponseWriter, r *http.Request, t *trip) {
 		form, _ := url.ParseQuery(string(body))
 		private(w.Header())
 		if text := form.Get("token"); err == nil && g.token.Load().judge(text) == right {
-			http.SetCookie(w, g.newCookie(text, g.token.Load().Expires(), t.prefix))
+			if !g.cfg.TrustProxy && g.passed.Load() == nil { // it comes as visitors do
+				g.learns(r.URL.Path)
+			}
+			http.SetCookie(w, g.newCookie(text, g.token.Load().Expires(), g.prefix(r)))
 			w.WriteHeader(http.StatusNoContent)
 			return
 		}

@@ -226,33 +226,68 @@ func TestPublicAndAllow(t *testing.T) {
 // the tunnel's own question, which anybody else's is not taken for.
 func TestBelowAPathOfAPlainProxy(t *testing.T) {
 	check(t)
-	g, addr := open(t, Config{Target: at(newApp(t, echoPath).addr()), URL: "https://" + host + "/team/app/",
-		Visit: func(_ http.Header, r *http.Request) bool { return r.Header.Get("Question") == "ours" }})
-	for _, c := range []struct{ name, question, arrives, cookie, to string }{
-		{"not known, and stripped", "", "", "/", "/page"},
-		{"not known, and not stripped", "", "/team/app", "/", "/team/app/page"},
-		{"a stranger's question", "Question: a stranger's", "", "/", "/page"},
-		{"stripped", "Question: ours", "", "/team/app/", "/team/app/page"},
-		{"not stripped", "Question: ours", "/team/app", "/", "/team/app/page"},
-		{"another page of one that is not stripped", "", "/other", "/", "/other/page"},
-		{"a part is stripped", "Question: ours", "/app", "/", "/app/page"},
+	below := Config{Target: at(newApp(t, echoPath).addr()), URL: "https://" + host + "/team/app/",
+		Visit: func(_ http.Header, r *http.Request) bool { return r.Header.Get("Question") == "ours" }}
+	g, addr := open(t, below)
+	for _, c := range []struct{ name, question, asked, arrives, cookie, to string }{
+		{"a stranger's question", "Question: a stranger's", Path, "", "", "/page"},
+		{"past the web server", "Question: ours", Past, "", "", "/page"},
+		{"not known, and not stripped", "", "", "/team/app", "", "/team/app/page"},
+		{"stripped", "Question: ours", Path, "", "/team/app/", "/team/app/page"},
+		{"not stripped", "Question: ours", "/team/app" + Path, "/team/app", "/", "/team/app/page"},
+		{"not stripped, and then asked past the web server", "Question: ours", Past, "/team/app", "/", "/team/app/page"},
+		{"another page of one that is not stripped", "", "", "/other", "/", "/other/page"},
+		{"with a slash too many", "Question: ours", "/" + Path, "/", "/team/app/", "/team/app/page"},
+		{"a part is stripped", "Question: ours", "/app" + Path, "/app", "/team/", "/team/app/page"},
 	} {
 		if c.question != "" {
-			ask(t, addr, "GET", c.arrives+Path, "", c.question)
+			ask(t, addr, "GET", c.asked, "", c.question)
 		}
 		if got := ask(t, addr, "GET", c.arrives+"/page", "", "Accept: text/html"); got.StatusCode != 403 || !strings.Contains(got.body, "/team/app"+Path) {
 			t.Errorf("%s: %s, and the page hands the token over elsewhere", c.name, got.Status)
 		}
-		got := ask(t, addr, "POST", c.arrives+Path, "token="+tokenText, "Origin: https://"+host)
-		if cookies := got.Cookies(); got.StatusCode != 204 || len(cookies) != 1 || cookies[0].Path != c.cookie {
-			t.Errorf("%s: handed over: %s, %v", c.name, got.Status, cookies)
+		if c.cookie != "" {
+			handsOver(t, addr, c.name, c.arrives, c.cookie)
 		}
-		got = ask(t, addr, "GET", c.arrives+"/page?token="+tokenText, "")
+		got := ask(t, addr, "GET", c.arrives+"/page?token="+tokenText, "")
 		if to := got.Header.Get("Location"); got.StatusCode != 303 || to != c.to {
 			t.Errorf("%s: %s to %q", c.name, got.Status, to)
 		}
-		if got := ask(t, addr, "GET", c.arrives+"/page", "", admitted(g)); got.body != c.arrives+"/page" {
+		if got := ask(t, addr, "GET", c.arrives+"/page", "", admitted(g)); got.body != strings.TrimPrefix(c.arrives, "/")+"/page" && got.body != c.arrives+"/page" {
 			t.Errorf("%s: %s %q", c.name, got.Status, got.body)
+		}
+	}
+}
+
+// handsOver sends the token as the page does, and looks at the cookie.
+func handsOver(t *testing.T, addr, name, arrives, path string) {
+	t.Helper()
+	got := ask(t, addr, "POST", arrives+Path, "token="+tokenText, "Origin: https://"+host)
+	if cookies := got.Cookies(); got.StatusCode != 204 || len(cookies) != 1 || cookies[0].Path != path {
+		t.Errorf("%s: handed over: %s, %v, want one for %s", name, got.Status, cookies, path)
+	}
+}
+
+// Where no question can be asked, behind a login, the page that hands the token over shows what is stripped. What was seen once is known to
+// the gate in whose place another one is.
+func TestThePathThatVisitorsTeach(t *testing.T) {
+	check(t)
+	for url, stripped := range map[string]string{"/team/app/": "/team/app", "/My%20App": "/My%20App", "/user/ann@x/gr%C3%B6%C3%9Fe/a/b/c/": "/user/ann@x/gr%C3%B6%C3%9Fe/a/b/c"} {
+		below := Config{Target: at(newApp(t, echoPath).addr()), URL: "https://" + host + url}
+		g, addr := open(t, below)
+		if got := ask(t, addr, "GET", "/page", "", "Accept: text/html"); !strings.Contains(got.body, stripped+Path) {
+			t.Errorf("%s: the page does not hand the token over there", url)
+		}
+		if got := ask(t, addr, "POST", Path, "token=wrong", "Origin: https://"+host); got.StatusCode != 403 || g.passed.Load() != nil {
+			t.Errorf("%s: a wrong token: %s", url, got.Status)
+		}
+		handsOver(t, addr, url, "", stripped+"/")
+		below.Before = g
+		_, next := open(t, below)
+		for _, addr := range []string{addr, next} {
+			if got := ask(t, addr, "GET", "/page?token="+tokenText, ""); got.Header.Get("Location") != stripped+"/page" {
+				t.Errorf("%s: %s to %q", url, got.Status, got.Header.Get("Location"))
+			}
 		}
 	}
 }

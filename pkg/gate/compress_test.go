@@ -130,6 +130,8 @@ func TestPrefix(t *testing.T) {
 		switch r.URL.Path {
 		case "/to":
 			http.Redirect(w, r, "/page", http.StatusFound)
+		case "/heeds":
+			http.Redirect(w, r, r.Header.Get("X-Forwarded-Prefix")+"/page", http.StatusFound)
 		case "/away":
 			w.Header().Set("Location", "https://other.test/")
 			w.WriteHeader(http.StatusFound)
@@ -160,8 +162,10 @@ func TestPrefix(t *testing.T) {
 		if got = ask(t, addr, "GET", "/", "", admitted(g), line, "Accept: text/html", "Accept-Encoding: gzip"); inflate(t, got) != c.page || got.Header.Get("Content-Encoding") != "gzip" {
 			t.Errorf("%t %q compressed: %v", c.trust, c.prefix, got.Header)
 		}
-		if got = ask(t, addr, "GET", "/to", "", admitted(g), line); got.Header.Get("Location") != c.location {
-			t.Errorf("%t %q: Location %s", c.trust, c.prefix, got.Header.Get("Location"))
+		for _, path := range []string{"/to", "/heeds"} {
+			if got = ask(t, addr, "GET", path, "", admitted(g), line); got.Header.Get("Location") != c.location {
+				t.Errorf("%t %q %s: Location %s", c.trust, c.prefix, path, got.Header.Get("Location"))
+			}
 		}
 		if got = ask(t, addr, "GET", "/away", "", admitted(g), line); got.Header.Get("Location") != "https://other.test/" {
 			t.Errorf("%t %q: Location %s", c.trust, c.prefix, got.Header.Get("Location"))

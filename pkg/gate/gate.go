@@ -40,8 +40,11 @@ const (
 // Path is the gate's own address (RFC 8615). A GET is answered by Config.WellKnown before access
 // is checked, a POST hands a token over. To a HEAD, as a prepared proxy's status page asks it, the
 // answer is 404 and has the header Since, when the gate was made (RFC 3339, UTC); its nginx passes that on to nobody.
+//
+// Past is where it is asked by another way than visitors come: its path is not what is left of theirs.
 const (
 	Path  = "/.well-known/taipy-tunnel"
+	Past  = Path + "?past"
 	Since = "X-Taipy-Tunnel-Since"
 )
 
@@ -113,10 +116,10 @@ type Gate struct {
 	origin string // of URL
 	below  string // path of URL, without the slash at its end; "" where the proxy tells it
 
-	stripped atomic.Bool // the proxy strips below
-	cookie   string      // its name
-	secure   bool        // cookies are for https alone
-	since    string      // when it was made, RFC 3339
+	passed atomic.Pointer[passing] // what the proxy makes of that; nil: not known
+	cookie string                  // its name
+	secure bool                    // cookies are for https alone
+	since  string                  // when it was made, RFC 3339
 
 	token    atomic.Pointer[Token]
 	valid    atomic.Pointer[span] // of what admits visitors now
@@ -162,7 +165,10 @@ func New(cfg Config) (*Gate, error) {
 		return nil, err
 	}
 	if !cfg.TrustProxy {
-		g.below = asPrefix(u.Path)
+		g.below = belowURL(u)
+	}
+	if before != nil && before.below == g.below {
+		g.passed.Store(before.passed.Load())
 	}
 	g.tasks.Panicked = cfg.Panicked
 	g.life, g.end = context.WithCancel(context.Background())
@@ -268,9 +274,10 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer g.handlers.Done()
 	defer g.defect()
 	t := &trip{prefix: g.prefix(r), valid: g.valid.Load()}
+	g.seesPath(r)
+	r = g.withOneSlash(r)
 	if g.atHome(r.URL.Path) && (r.Method == http.MethodGet || r.Method == http.MethodHead) { // of the tunnel's own or the admin's, not a visitor's
 		lastOn(w.Header(), r)
-		g.seesPath(r)
 		g.own(w, r, t)
 		return
 	}

@@ -7,6 +7,8 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"net/url"
+	"path"
 	"regexp"
 	"strconv"
 	"strings"
@@ -18,21 +20,62 @@ const maxPage = 1 << 20
 var prefixes = regexp.MustCompile(`^(/[A-Za-z0-9._~-]{1,64}){1,4}$`)
 
 // prefix is the path below which visitors see the app, and which the proxy strips from the requests: what it announces, where that is
-// to be trusted, otherwise the one of Config.URL, if it was seen to be stripped; "" where that is the root, or not known.
+// to be trusted, otherwise what was seen; "" where that is the root, or not known.
 func (g *Gate) prefix(r *http.Request) string {
-	switch {
-	case g.cfg.TrustProxy:
+	if g.cfg.TrustProxy {
 		return asPrefix(r.Header.Get("X-Forwarded-Prefix"))
-	case g.stripped.Load():
-		return g.below
+	}
+	if seen := g.passed.Load(); seen != nil {
+		return seen.stripped
 	}
 	return ""
 }
 
-// seesPath learns from a question of the tunnel's own, which is asked below the path of Config.URL, whether the proxy strips that.
+// passing is how a proxy that tells nothing of it passes paths on.
+type passing struct {
+	stripped string // of Config.URL's, escaped
+	doubled  bool   // with two slashes at the beginning: location /sales { proxy_pass http://127.0.0.1:8080/; }
+}
+
+// withOneSlash has a request's path begin with one slash where the proxy makes two of it.
+func (g *Gate) withOneSlash(r *http.Request) *http.Request {
+	seen := g.passed.Load()
+	if seen == nil || !seen.doubled || !strings.HasPrefix(r.URL.Path, "//") {
+		return r
+	}
+	next, at := *r, *r.URL
+	at.Path, at.RawPath = at.Path[1:], strings.TrimPrefix(at.RawPath, "/")
+	next.URL = &at
+	return &next
+}
+
+// belowURL is where the app is below the host of Config.URL, without the slash at its end; "" at the root, and where no cookie could be for it.
+func belowURL(u *url.URL) string {
+	below := strings.TrimSuffix(u.Path, "/")
+	if below == "" || path.Clean(below) != below || strings.ContainsAny(below, ";") {
+		return ""
+	}
+	return below
+}
+
+func escaped(path string) string { return (&url.URL{Path: path}).EscapedPath() }
+
+// seesPath learns from a question of the tunnel's own, which is asked below the path of Config.URL, how much of that the proxy strips.
+// One that is asked past the web server (Past) says nothing of it.
 func (g *Gate) seesPath(r *http.Request) {
-	if g.below != "" && g.cfg.Visit != nil && g.cfg.Visit(http.Header{}, r.Clone(r.Context())) {
-		g.stripped.Store(r.URL.Path == Path)
+	if g.below != "" && strings.HasSuffix(r.URL.Path, Path) && r.URL.RawQuery == "" && g.cfg.Visit != nil && g.cfg.Visit(http.Header{}, r.Clone(r.Context())) {
+		g.learns(r.URL.Path)
+	}
+}
+
+// learns takes what is missing of a path that was asked below Config.URL.
+func (g *Gate) learns(path string) {
+	doubled := strings.HasPrefix(path, "//")
+	if doubled {
+		path = path[1:]
+	}
+	if stripped, is := strings.CutSuffix(g.below+Path, path); is {
+		g.passed.Store(&passing{escaped(stripped), doubled})
 	}
 }
 
@@ -51,9 +94,10 @@ func (g *Gate) atHome(path string) bool {
 }
 
 // underPrefix moves an answer below a prefix: Taipy writes where it lives into two places of its
-// page (its setting base_url), and redirects name paths.
+// page (its setting base_url), and redirects name paths, unless the app heeds X-Forwarded-Prefix.
 func underPrefix(resp *http.Response, t *trip) error {
-	if to := resp.Header.Get("Location"); strings.HasPrefix(to, "/") && !strings.HasPrefix(to, "//") {
+	to := resp.Header.Get("Location")
+	if strings.HasPrefix(to, "/") && !strings.HasPrefix(to, "//") && to != t.prefix && !strings.HasPrefix(to, t.prefix+"/") {
 		resp.Header.Set("Location", t.prefix+to)
 	}
 	media, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))

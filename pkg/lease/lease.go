@@ -98,7 +98,7 @@ func (c *Lease) LogsIn(key string, link int) (mark func() string) {
 	return func() string {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		return c.mark(link)
+		return c.mark(key, link)
 	}
 }
 
@@ -231,13 +231,13 @@ const sameTime = 100 // milliseconds
 
 // mark is the command that a link's session holds open. What is known only on the proxy /bin/sh fills in there: the
 // account's own shell (fish, csh) reads but words in quotes, in which there is no quote, no ! and no backslash.
-func (c *Lease) mark(link int) string {
+func (c *Lease) mark(key string, link int) string {
 	since := fmt.Sprintf("$(($t - %d))", c.age())
 	if c.since != 0 {
 		since = strconv.FormatInt(c.since, 10)
 	}
 	return fmt.Sprintf(`exec /bin/sh -c '%s; exec sh -c "$1" %s "$2" $PPID %s "$3" "$4"' sh '%s' '%s' '%s' '%s.%d'`,
-		proxyTime, markName, since, waits, word(c.slot), c.key, c.tunnel, link)
+		proxyTime, markName, since, waits, word(c.slot), key, c.tunnel, link)
 }
 
 // listMarks is a script that prints the proxy's time and the account's processes: PID, parent and arguments. BusyBox's ps

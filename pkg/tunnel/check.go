@@ -163,7 +163,7 @@ func (c *checker) end(ask string) {
 // questionAt is a question at an address of the proxy's, to which dial connects from there. It is answered until end is called.
 func (c *checker) questionAt(addr string, dial func(context.Context, string) (net.Conn, error)) (q probe.Question, end func()) {
 	ask, reply := c.begin()
-	return probe.Question{URL: "http://" + addr + gate.Path, Ask: ask, Reply: reply, Exposed: c.order(), Once: true,
+	return probe.Question{URL: "http://" + addr + gate.Past, Ask: ask, Reply: reply, Exposed: c.order(), Once: true,
 		Dial: func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx, addr) }}, func() { c.end(ask) }
 }
 

@@ -265,6 +265,8 @@ func judgeVisit(v probe.Visited, who string, a approach) Checked {
 		c.Hint = "the app itself answers so: its own output says why"
 	case why == "token" && !a.ours:
 		c.OK, c.Warn, c.Hint = true, true, "the address leads here, but something in front of the tunnel answers what is asked below it at .well-known/taipy-tunnel: have GET and POST passed on, or no browser can hand over the link's token"
+	case why == "password" && !a.ours:
+		c.OK, c.Warn, c.Hint = true, true, "the address leads here, but something in front of the tunnel answers what is asked below it at .well-known/taipy-tunnel, so no password was tried: open it"
 	case v.Status >= 400 && why != "":
 		c.OK, c.Warn, c.Hint = true, true, "what stands before the tunnel may have taken the header Authorization out; browsers send a cookie: open it"
 	case v.Status >= 400:

@@ -389,7 +389,7 @@ func answersAt(ctx context.Context, q probe.Question, addr string, dial dialer) 
 		return untold, false
 	}
 	defer func() { _ = c.Close() }()
-	q.URL, q.Once = "http://"+addr+gate.Path, true
+	q.URL, q.Once = "http://"+addr+gate.Past, true
 	q.Dial = func(context.Context, string, string) (net.Conn, error) { return c, nil }
 	if f := probe.URL(ctx, q); f.Kind == probe.Ours && f.Server == "" { // a web server that listens there is not past itself
 		return exposed, false

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -26,12 +27,18 @@ import (
 // guardedBy is a plain proxy whose nginx has lines of its own before the tunnel.
 func guardedBy(t *testing.T, lines string) (*chain, tunnel.Config) {
 	t.Helper()
+	return ledBy(t, lines+" location / { proxy_pass http://127.0.0.1:%d; }")
+}
+
+// ledBy is a plain proxy whose nginx has these lines; %d in them is the tunnel's port.
+func ledBy(t *testing.T, lines string) (*chain, tunnel.Config) {
+	t.Helper()
 	leak.Check(t)
 	c := &chain{Server: sshdtest.Start(t, sshdtest.Options{})}
 	c.port = c.FreePort()
 	port := c.FreePort()
 	c.url = fmt.Sprintf("http://127.0.0.1:%d/", port)
-	c.nginx = nginxtest.Start(t, fmt.Sprintf("server { listen 127.0.0.1:%d; listen 127.0.0.2:%[1]d; %s location / { proxy_pass http://127.0.0.1:%d; } }", port, lines, c.port), port)
+	c.nginx = nginxtest.Start(t, fmt.Sprintf("server { listen 127.0.0.1:%d; listen 127.0.0.2:%[1]d; %s }", port, strings.Replace(lines, "%d", strconv.Itoa(c.port), 1)), port)
 	return c, c.config(app(t, "hello"))
 }
 
@@ -158,4 +165,29 @@ func TestLoopCheckGoesOnWithCheckOff(t *testing.T) {
 	await(t, tun, "what the proxy sees", func(s tunnel.Status) bool { return s.Checked == "link" && s.Unchecked != "" })
 	c.nginx.Stop()
 	await(t, tun, "that visitors are elsewhere", inState(tunnel.Reconnecting))
+}
+
+// Below a path the link leads to the page that visitors asked for, whatever of the path nginx strips, and whatever the tunnel asks past
+// nginx meanwhile.
+func TestThePathOfAnAddress(t *testing.T) {
+	const whole, strips = "location / { proxy_pass http://127.0.0.1:%d; }", "location /sales/ { proxy_pass http://127.0.0.1:%d/; }"
+	for path, lines := range map[string]string{"home": whole, "sales/": strips, "sales/home/": strips, "sales": strings.Replace(strips, "/ {", " {", 1)} {
+		t.Run(path, func(t *testing.T) {
+			c, cfg := ledBy(t, lines)
+			cfg.Raw, cfg.Access, cfg.URL = false, tunnel.Access{}, c.url+path
+			tun := open(t, cfg)
+			page := strings.TrimSuffix("/"+path, "/") + "/page"
+			client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, Transport: &http.Transport{DisableKeepAlives: true}}
+			for end := time.Now().Add(time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) { // the port is asked 300 ms after a visitor
+				resp, err := client.Get(strings.TrimSuffix(c.url, "/") + page + "?token=" + tokenOf(tun))
+				if err != nil {
+					t.Fatal(err)
+				}
+				_ = resp.Body.Close()
+				if to := resp.Header.Get("Location"); to != page {
+					t.Fatalf("%s: %s to %q, want %q", lines, resp.Status, to, page)
+				}
+			}
+		})
+	}
 }

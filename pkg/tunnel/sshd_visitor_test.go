@@ -150,6 +150,17 @@ func TestDoctorHandsTheTokenOver(t *testing.T) {
 	http.DefaultTransport.(*http.Transport).CloseIdleConnections()
 }
 
+// Where something else answers the question no secret is sent, and no cause is named that was not seen.
+func TestDoctorWhereAnotherAnswersTheQuestion(t *testing.T) {
+	for name, access := range map[string]tunnel.Access{"token": {}, "password": {Passwords: map[string]string{"me": "correct horse"}}} {
+		t.Run(name, func(t *testing.T) {
+			_, cfg := guardedBy(t, "location /.well-known/ { return 403; }")
+			cfg.Raw, cfg.Access = false, access
+			wantVisitor(t, open(t, cfg), true, true, "a visitor gets 40", "the address leads here, but something in front of the tunnel answers what is asked below it at .well-known/taipy-tunnel")
+		})
+	}
+}
+
 // On a prepared proxy, through its nginx, the doctor is no visitor of the statistics either.
 func TestDoctorOnAPreparedProxy(t *testing.T) {
 	r := newRendered(t, func(h *proxyhost.Host) {
