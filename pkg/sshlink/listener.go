@@ -186,7 +186,7 @@ func (l *Link) serve(chans <-chan ssh.NewChannel) {
 	case strings.Contains(err.Error(), unimplemented):
 		l.fail(fault.NoForwarding(l.cfg.Addr(), string(l.ssh.ServerVersion())))
 	default:
-		l.fail(fault.LinkLost(err))
+		l.fail(fault.LinkLost(l.wire.why(err)))
 	}
 }
 

@@ -17,8 +17,9 @@ const (
 	farPatience = 60 // the same for a link by way of a bastion or an egress proxy
 
 	// The kernel's own patience, where the watch gets no processor. It is the longest, for the kernel counts while the
-	// window of the other end has less room than a segment, although bytes pass: 2 s cut busy links of 100 KiB/s.
-	userTimeout = 10 * time.Second
+	// window of the other end has less room than what is to be sent next, although bytes pass: 2 s cut busy links of 100 KiB/s, and 10 s
+	// one of 1 MiB/s on a machine with a load of 20.
+	userTimeout = time.Minute
 )
 
 // watch ends the link when neither a byte arrived nor one was acknowledged for 1.5 s while a
@@ -52,7 +53,7 @@ func (l *Link) watch() {
 		case err := <-answered:
 			answered = nil
 			if err != nil {
-				l.fail(fault.LinkLost(err))
+				l.fail(fault.LinkLost(l.wire.why(err)))
 				return
 			}
 			continue

@@ -4,8 +4,11 @@ package sshlink
 
 import (
 	"errors"
+	"io"
 	"net"
+	"os"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -38,6 +41,35 @@ func TestWritingFailsBeforeReading(t *testing.T) {
 		}
 		if len(wrote) != 1 || !errors.Is(wrote[0], net.ErrClosed) {
 			t.Errorf("%s: it wrote: %v", name, wrote)
+		}
+		_ = w.Close()
+		_ = near.Close()
+		tasks.Wait()
+	}
+}
+
+// impatientConn is a connection of which the kernel has lost patience.
+type impatientConn struct{ net.Conn }
+
+func (impatientConn) Write([]byte) (int, error) {
+	return 0, &net.OpError{Op: "write", Err: os.NewSyscallError("write", syscall.ETIMEDOUT)}
+}
+
+// That the kernel gave up is told as that, and what the server did as what it was.
+func TestWhyItEnded(t *testing.T) {
+	near, far := net.Pipe()
+	defer func() { _ = far.Close() }()
+	for _, c := range []net.Conn{near, impatientConn{near}} {
+		var tasks guard.Group
+		w := newWire(c, tasks.Go, func() {})
+		_, impatient := c.(impatientConn)
+		if impatient {
+			for err := error(nil); err == nil; {
+				_, err = w.Write([]byte("x"))
+			}
+		}
+		if got := w.why(io.EOF); errors.Is(got, syscall.ETIMEDOUT) != impatient || errors.Is(got, io.EOF) == impatient {
+			t.Errorf("%T: %v", c, got)
 		}
 		_ = w.Close()
 		_ = near.Close()
