@@ -269,7 +269,7 @@ func TestPreparedProxyChanges(t *testing.T) {
 			p := newPrepared(t)
 			tun := open(t, p.described("", app(t, "hello")))
 			await(t, tun, "two links", whole)
-			must(t, os.RemoveAll(filepath.Join(p.root, "slots")))
+			p.away(t)
 			c.change(p)
 			p.describe(t)
 			p.KillLinks()
@@ -283,13 +283,20 @@ func TestPreparedProxyChanges(t *testing.T) {
 	p := newPrepared(t)
 	tun := open(t, p.described("", app(t, "hello")))
 	await(t, tun, "two links", whole)
-	slots := filepath.Join(p.root, "slots")
-	must(t, os.RemoveAll(slots))
+	slots := p.away(t)
 	p.KillLinks()
 	await(t, tun, "a refusal", func(s tunnel.Status) bool { return s.LastError != nil && errors.Is(s.LastError, tunnel.ErrForward) })
 	must(t, os.Mkdir(slots, 0o755))
 	must(t, os.Chown(slots, p.TenantID(), 0))
 	await(t, tun, "its return", whole)
+}
+
+// away has the directory of the slots vanish, at once: sshd may be about to make one there. It returns where it was.
+func (p *prepared) away(t *testing.T) string {
+	t.Helper()
+	slots := filepath.Join(p.root, "slots")
+	must(t, os.Rename(slots, slots+".gone"))
+	return slots
 }
 
 // A plain proxy has no names, and what it says of visitors is not believed.
