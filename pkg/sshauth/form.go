@@ -66,7 +66,7 @@ func straighten(text []byte) []byte {
 var (
 	begin = regexp.MustCompile(`-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----`)
 	// sealing are the headers of an encrypted key in PEM (RFC 1421, section 4.6.1.3), also where their line ends are lost.
-	sealing  = regexp.MustCompile(`^\s*Proc-Type:\s*4,ENCRYPTED\s*DEK-Info:\s*(AES-\d{3}-CBC,[0-9A-Fa-f]{32}|DES(?:-EDE3)?-CBC,[0-9A-Fa-f]{16})`)
+	sealing  = regexp.MustCompile(`^\s*Proc-Type:\s*4,ENCRYPTED\s*DEK-Info:\s*((?:(?:AES|ARIA|CAMELLIA)-\d{3}|SEED)-CBC,[0-9A-Fa-f]{32}|DES(?:-EDE3)?-CBC,[0-9A-Fa-f]{16})`)
 	newLines = strings.NewReplacer("\r\n", "\n", "\r", "\n", `\r\n`, "\n", `\n`, "\n", `\/`, "/") // the last as PHP writes JSON
 )
 

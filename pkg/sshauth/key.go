@@ -54,7 +54,7 @@ func parseKey(text []byte, name, passphrase string) (signer ssh.Signer, public s
 			return nil, sealed.PublicKey, wrongPassphrase(name)
 		}
 		if err != nil { // of unknown cipher, or of more than 2048 rounds of bcrypt, which x/crypto refuses: 19 s
-			return nil, sealed.PublicKey, cannotOpen(name)
+			return nil, sealed.PublicKey, cannotOpen(name, "encrypt it again, as ssh-keygen does by itself: ssh-keygen -p -a 16 -f KEY")
 		}
 	}
 	if err != nil && block.Type == "EC PRIVATE KEY" {
@@ -79,8 +79,8 @@ func parseSealed(der []byte, name, passphrase string) (ssh.Signer, ssh.PublicKey
 	if errors.Is(err, x509.IncorrectPasswordError) {
 		return nil, nil, wrongPassphrase(name)
 	}
-	if err != nil {
-		return nil, nil, cannotOpen(name)
+	if err != nil { // scrypt, or PBES1: for Ed25519 an ssh-keygen before 9.6 reads no PKCS#8 (seen with 9.2)
+		return nil, nil, cannotOpen(name, "encrypt it otherwise: openssl pkcs8 -topk8 -v2 aes-256-cbc -in KEY -out id_key")
 	}
 	return parseKey(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: opened}), name, "")
 }
@@ -100,7 +100,6 @@ func isDSA(name string) error {
 		"%s is a DSA key, which is not supported: OpenSSH turned these off in 7.0 and has removed them since", name)
 }
 
-func cannotOpen(name string) error {
-	return fault.Config("encrypt it again, as ssh-keygen does by itself: ssh-keygen -p -a 16 -f KEY",
-		"%s is encrypted in a way that cannot be opened here", name)
+func cannotOpen(name string, hint fault.Hint) error {
+	return fault.Config(hint, "%s is encrypted in a way that cannot be opened here", name)
 }

@@ -29,7 +29,7 @@ func foreign(text []byte, name string) error {
 		return fault.Config("convert it: puttygen KEY -O private-openssh -o id_key (on Windows, in PuTTYgen: Conversions > Import key, then Export OpenSSH key)",
 			"%s is in ssh.com's format", name)
 	case bytes.Contains(text[:min(len(text), 64)], pkcs12):
-		return fault.Config("take the key out of it: openssl pkcs12 -in FILE -nocerts -nodes -out id_key", "%s is a PKCS#12 file", name)
+		return fault.Config("take the key out of it: openssl pkcs12 -in FILE -nocerts -nodes -out id_key (if openssl says that RC2 is unsupported, add -legacy)", "%s is a PKCS#12 file", name)
 	}
 	return nil
 }

@@ -7,10 +7,12 @@ package sshauth
 import (
 	"encoding/base64"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -93,16 +95,19 @@ func TestKeysOfPrograms(t *testing.T) {
 		{name: "PKCS#8 under RSA PRIVATE KEY, as OpenSSH wrote in FIPS mode", script: "openssl genrsa 2048 | sed 's/ PRIVATE/ RSA PRIVATE/' >key"},
 		{name: "a certificate of X.509 and its key in one file", script: "openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=x -keyout k -out c; cat c k >key"},
 		{name: "openssl pkcs12 -nodes, with Bag Attributes", script: "openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=x -keyout k -out c; openssl pkcs12 -export -inkey k -in c -passout pass: -out p; openssl pkcs12 -in p -passin pass: -nodes -out key"},
-		{"a PKCS#12 file", "openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=x -keyout k -out c; openssl pkcs12 -export -inkey k -in c -passout pass: -out key", "is a PKCS#12 file", "openssl pkcs12 -in FILE"},
+		{"a PKCS#12 file", `openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=x -keyout k -out c; openssl pkcs12 -export -inkey k -in c -passout "pass:$P" -out key`, "is a PKCS#12 file", "openssl pkcs12 -in FILE"},
+		{"a PKCS#12 file with RC2 (openssl pkcs12 -legacy, Windows)", `openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=x -keyout k -out c; openssl pkcs12 -legacy -export -inkey k -in c -passout "pass:$P" -out key`, "is a PKCS#12 file", "-legacy"},
 		{"a certificate of X.509 alone", "openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=x -keyout k -out key", "is a certificate of X.509 without a private key", "ssh-keygen"},
 		{"openssl rsa -pubout", "openssl genrsa 2048 | openssl rsa -pubout -out key", "is a public key", ".pub"},
 		{"openssl genpkey -algorithm ED448", "openssl genpkey -algorithm ED448 -out key", damagedOrOther, "ssh-keygen -t ed25519"},
 		{"openssl ecparam -name secp256k1", "openssl ecparam -name secp256k1 -genkey -noout -out key", damagedOrOther, "ssh-keygen -t ed25519"},
-		{"openssl pkcs8 -scrypt", `openssl genpkey -algorithm ED25519 | openssl pkcs8 -topk8 -scrypt -passout "pass:$P" -out key`, otherwise, "ssh-keygen -p"},
-		{"openssl pkcs8 -v1 PBE-SHA1-3DES", `openssl genpkey -algorithm ED25519 | openssl pkcs8 -topk8 -v1 PBE-SHA1-3DES -passout "pass:$P" -out key`, otherwise, "ssh-keygen -p"},
+		{"openssl pkcs8 -scrypt", `openssl genpkey -algorithm ED25519 | openssl pkcs8 -topk8 -scrypt -passout "pass:$P" -out key`, otherwise, "openssl pkcs8 -topk8"},
+		{"openssl pkcs8 -v1 PBE-SHA1-3DES", `openssl genpkey -algorithm ED25519 | openssl pkcs8 -topk8 -v1 PBE-SHA1-3DES -passout "pass:$P" -out key`, otherwise, "openssl pkcs8 -topk8"},
+		{"openssl genrsa -traditional -camellia256", `openssl genrsa -traditional -camellia256 -passout "pass:$P" -out key 2048`, otherwise, "ssh-keygen -p"},
 		{"puttygen -O private, its .ppk", ppk + "mv k.ppk key", "is in PuTTY's format", "puttygen key.ppk -O private-openssh -o id_key"},
 		{"puttygen -O private, with a passphrase", strings.Replace(ppk, "/dev/null", "word", 1) + "mv k.ppk key", "is in PuTTY's format", "puttygen key.ppk"},
 		{name: "puttygen -O private-openssh, as the error says", script: ppk + "mv k.ppk key.ppk; puttygen key.ppk -O private-openssh -o id_key; mv id_key key"},
+		{"puttygen -O private-sshcom, with a passphrase", strings.Replace(ppk, "ed25519", "rsa", 1) + "puttygen k.ppk -O private-sshcom -o key --new-passphrase word", "is in ssh.com's format", "puttygen KEY -O private-openssh"},
 		{"puttygen -O private-sshcom", strings.Replace(ppk, "ed25519", "rsa", 1) + "puttygen k.ppk -O private-sshcom -o key", "is in ssh.com's format", "puttygen KEY -O private-openssh"},
 	}...)
 	read := func(t *testing.T, text string) string { // by ssh-keygen; "": it does not read it
@@ -143,6 +148,7 @@ func TestKeysOfPrograms(t *testing.T) {
 					t.Errorf("%s: %v, hint %s; want %q, %q", form, e, e.Hint, row.refused, row.hint)
 				}
 				if form == "file" {
+					remedied(t, err, text)
 					compat.Row(t, "keys", row.name, compat.Outcome(err))
 				}
 			}
@@ -150,8 +156,49 @@ func TestKeysOfPrograms(t *testing.T) {
 	}
 }
 
+// remedies are commands in hints that make a key of what is refused.
+var remedies = regexp.MustCompile(`(?:ssh-keygen -p|openssl|puttygen) [^(]*\b`)
+
+// remedied runs the command that a refusal names, as someone who knows the passphrase: what it makes is taken.
+func remedied(t *testing.T, err error, text string) {
+	t.Helper()
+	e, _ := errors.AsType[*fault.Error](err)
+	command := remedies.FindString(e.Hint.String())
+	if command == "" {
+		return
+	}
+	path, word := file(t, text), file(t, passphrase)
+	answers := map[string]string{"ssh-keygen": "-P " + passphrase + " -N " + passphrase, "openssl pkcs12": "-passin pass:" + passphrase,
+		"openssl pkcs8": "-passin pass:" + passphrase + " -passout pass:" + passphrase, "puttygen": "--old-passphrase " + word + " --new-passphrase " + word}
+	for program, answer := range answers {
+		if strings.HasPrefix(command, program) {
+			command += " " + answer
+		}
+	}
+	if strings.Contains(t.Name(), "RC2") {
+		command += " -legacy"
+	}
+	words := strings.Fields(command)
+	for i, word := range words {
+		if word == "KEY" || word == "FILE" || word == "key.ppk" {
+			words[i] = path
+		}
+	}
+	c := exec.Command(words[0], words[1:]...)
+	c.Dir = filepath.Dir(path)
+	if out, err := c.CombinedOutput(); err != nil {
+		t.Fatalf("%q: %v\n%s", command, err, out)
+	}
+	if strings.Contains(command, "id_key") {
+		path = filepath.Join(c.Dir, "id_key")
+	}
+	if _, err := LoadKeys(path, passphrase); err != nil {
+		t.Errorf("what %q makes: %v", command, err)
+	}
+}
+
 // ppk makes k.ppk.
-const ppk = "echo secret1 >word; puttygen -q -t ed25519 -o k.ppk --new-passphrase /dev/null; "
+const ppk = `echo "$P" >word; puttygen -q -t ed25519 -o k.ppk --new-passphrase /dev/null; `
 
 // What notebooks, secret stores, shells and mail make of a key's text.
 func TestKeysOfStores(t *testing.T) {
