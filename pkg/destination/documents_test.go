@@ -6,11 +6,13 @@ package destination
 
 import (
 	"encoding/json"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -18,6 +20,7 @@ import (
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/hostkeys"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshauth"
 )
 
 // documents are the texts that people read: the pages, the notebooks, what errors advise, and what the command prints.
@@ -25,7 +28,7 @@ func documents(t *testing.T) map[string]string {
 	t.Helper()
 	texts := map[string]string{}
 	for _, pattern := range []string{"README.md", "SECURITY.md", "docs/*.md", "python/README.md", "examples/*/*.py", "examples/*/*.md",
-		"pkg/internal/fault/*.go", "pkg/destination/*.go", "pkg/databricks/*.go", "python/taipy_tunnel/_expose.py", "python/taipy_tunnel/_databricks/scope.py", "python/taipy_tunnel/_cli/*.py"} {
+		"pkg/internal/fault/*.go", "pkg/destination/*.go", "pkg/databricks/*.go", "pkg/sshauth/*.go", "pkg/hostkeys/*.go", "python/taipy_tunnel/_expose.py", "python/taipy_tunnel/_databricks/scope.py", "python/taipy_tunnel/_cli/*.py"} {
 		paths, err := filepath.Glob(filepath.Join("../..", pattern))
 		if err != nil {
 			t.Fatal(err)
@@ -48,8 +51,9 @@ var (
 	arguments = regexp.MustCompile(`(?:\{|\b)(server|host_key|jump|via)=("(?:[^"\\{}]|\\.)+")|--(server|host-key|jump|via)[ =]([^\s"'` + "`" + `,;)]*[@:][^\s"'` + "`" + `,;)]*)`)
 	// machines are those that the command for the proxy logs in to.
 	machines = regexp.MustCompile(`taipy-tunnel proxy (?:setup|check) ([^\s` + "`" + `]+@[^\s` + "`" + `]+)`)
-	// printed are commands whose output is the host key.
-	printed = regexp.MustCompile(`ssh-key(?:gen -l[a-z]*f|scan)(?: /etc/ssh/[^\s` + "`" + `;,"]*)?`)
+	// keyCommands are those of ssh-keyscan and ssh-keygen, with their arguments.
+	keyCommands = regexp.MustCompile(`ssh-key(?:scan|gen(?: -\w+(?: (?:'[^']*'|[\w./…][\w./…-]*))?)+)`)
+	comments    = regexp.MustCompile(`(?m)(?:^|\s)//\s.*$`) // in Go, which people do not see
 )
 
 // Whatever a document tells people to write for the way to the proxy is taken as it is printed there: values of arguments
@@ -105,49 +109,81 @@ func TestDocumentsWriteWhatIsTaken(t *testing.T) {
 	}
 }
 
-// What a documented command prints of the host key can be pasted whole, as text and from a file.
-func TestDocumentedCommandsPrintWhatIsTaken(t *testing.T) {
+// Each command for keys that people are told does, as it is printed, what is said of it: what shows the host key can be pasted whole, as
+// text and from a file, and what makes a key makes one that is taken.
+func TestDocumentedKeyCommands(t *testing.T) {
 	s := sshdtest.Start(t, sshdtest.Options{})
-	pub := filepath.Join(t.TempDir(), "host.pub")
-	if err := os.WriteFile(pub, append(ssh.MarshalAuthorizedKey(s.HostKey)[:80], " root@proxy\n"...), 0o600); err != nil {
+	dir, key := t.TempDir(), sshdtest.NewKey(t, "ed25519")
+	sshdtest.Sign(t, sshdtest.NewKey(t, "ed25519"), key)
+	host := filepath.Join(dir, "host.pub")
+	if err := os.WriteFile(host, append(ssh.MarshalAuthorizedKey(s.HostKey)[:80], " root@proxy\n"...), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	tried := map[string]bool{}
+	_, port, _ := net.SplitHostPort(s.Addr())
+	tried := map[string]string{}
 	for path, text := range documents(t) {
-		for _, command := range printed.FindAllString(text, -1) {
-			words := strings.Fields(command)
-			switch {
-			case words[0] == "ssh-keyscan":
-				words = []string{"ssh-keyscan", "-T", "10", "-p", s.Addr()[strings.LastIndex(s.Addr(), ":")+1:], s.Host}
-			case len(words) == 3:
-				words[2] = pub
-			default:
-				continue
-			}
-			if tried[words[0]] {
-				continue
-			}
-			tried[words[0]] = true
-			out, err := exec.Command(words[0], words[1:]...).CombinedOutput()
-			if err != nil {
-				t.Fatalf("%s: %q: %v\n%s", path, words, err, out)
-			}
-			file := filepath.Join(t.TempDir(), "printed")
-			if err := os.WriteFile(file, out, 0o600); err != nil {
-				t.Fatal(err)
-			}
-			for _, given := range []string{string(out), file} {
-				known, err := hostkeys.New(given)
-				if err == nil {
-					err = known.Check(s.Addr(), &net.TCPAddr{}, s.HostKey)
-				}
-				if err != nil {
-					t.Errorf("%s: %s prints %q: %v", path, command, out, err)
-				}
-			}
+		if strings.HasSuffix(path, ".go") {
+			text = comments.ReplaceAllString(text, "")
+		}
+		for _, command := range keyCommands.FindAllString(text, -1) {
+			tried[command] = path
 		}
 	}
-	if !tried["ssh-keygen"] || !tried["ssh-keyscan"] {
-		t.Errorf("found %v", tried)
+	for command, path := range tried {
+		run := func(command, typed string) string {
+			c := exec.Command("setsid", "-w", "sh", "-c", command) // without a terminal what is typed is asked of the standard input
+			c.Dir, c.Stdin = dir, strings.NewReader(typed)
+			out, err := c.CombinedOutput()
+			if err != nil {
+				t.Errorf("%s: %q: %v\n%s", path, command, err, out)
+			}
+			return string(out)
+		}
+		switch verb := strings.Fields(command + " -")[1]; verb {
+		case "-":
+			pasted(t, s, run("ssh-keyscan -T 10 -p "+port+" "+s.Host, ""))
+		case "-lf":
+			pasted(t, s, run("ssh-keygen -lf "+host, ""))
+		case "-t":
+			made := filepath.Join(dir, "made")
+			run(regexp.MustCompile(`-f \S+`).ReplaceAllString(command, "-f "+made), map[bool]string{true: "\n\n", false: made + "\n\n\n"}[strings.Contains(command, " -f ")])
+			if _, err := sshauth.LoadKeys(made, ""); err != nil {
+				t.Errorf("%s: %s: %v", path, command, err)
+			}
+			_ = os.Remove(made)
+		case "-y":
+			if out := run(strings.Replace(command, "KEY", key, 1), ""); !strings.HasPrefix(out, "ssh-ed25519 ") {
+				t.Errorf("%s: %s prints %q", path, command, out)
+			}
+		case "-L":
+			if out := run(regexp.MustCompile(`-f \S+`).ReplaceAllString(command, "-f "+key+"-cert.pub"), ""); !strings.Contains(out, "Valid: ") {
+				t.Errorf("%s: %s prints %q", path, command, out)
+			}
+		case "-p": // TestKeysOfPrograms of sshauth
+		default:
+			t.Errorf("%s: nothing tries %q", path, command)
+		}
+	}
+	t.Log(slices.Sorted(maps.Keys(tried)))
+	if len(tried) < 10 {
+		t.Error("where are the others?")
+	}
+}
+
+// pasted has what is printed of the server's host key taken, as text and from a file.
+func pasted(t *testing.T, s *sshdtest.Server, printed string) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "printed")
+	if err := os.WriteFile(file, []byte(printed), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, given := range []string{printed, file} {
+		known, err := hostkeys.New(given)
+		if err == nil {
+			err = known.Check(s.Addr(), &net.TCPAddr{}, s.HostKey)
+		}
+		if err != nil {
+			t.Errorf("%q: %v", printed, err)
+		}
 	}
 }

@@ -92,7 +92,7 @@ func KeysNotEnough(user, addr, banner string, wants []string) *Error {
 func Certificate(name string, why error) *Error {
 	return &Error{Op: "login", Class: ErrAuth, Permanent: true,
 		Err:  fmt.Errorf("the certificate of %s %w", name, why),
-		Hint: "have a new one signed and put it in the place of the old (ssh-keygen -L -f shows it); it is read again at each login"}
+		Hint: "have a new one signed and put it in the place of the old (ssh-keygen -L -f CERTIFICATE shows it); it is read again at each login"}
 }
 
 // The slot: the address on the proxy, a port of TCP or the path of a unix socket.
