@@ -5,14 +5,20 @@
 package tunnel_test
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -100,4 +106,67 @@ func TestTheDocumentsNginxByAnotherName(t *testing.T) {
 		}
 	}
 	compat.Row(t, "servers", "nginx as docs/proxy.md has it, opened by another name and port than the URL has", compat.Taken)
+}
+
+// The README's Go, and the calls that it names after it, are a program.
+func TestTheREADMEsGo(t *testing.T) {
+	page, err := os.ReadFile("../../README.md")
+	must(t, err)
+	_, section, _ := strings.Cut(string(page), "## From Go\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	found := regexp.MustCompile("(?s)```go\n(import .*?)\n\n(.*?)```(.*)").FindStringSubmatch(section)
+	if found == nil {
+		t.Fatal("the README has no such block")
+	}
+	program := "package main\nimport (\"context\"; \"net/http\")\n" + found[1] + "\nvar handler http.Handler\nfunc main() {\nctx := context.Background()\n" + found[2] + "if err != nil { return }\n"
+	for _, call := range regexp.MustCompile("`((?:defer |[a-z]+\\.)[^`]*\\))`").FindAllStringSubmatch(found[3], -1) {
+		program += call[1] + "\n"
+	}
+	root, err := filepath.Abs("../..")
+	must(t, err)
+	dir := t.TempDir()
+	must(t, os.WriteFile(filepath.Join(dir, "main.go"), []byte(program+"}\n"), 0o600))
+	overlay, err := json.Marshal(map[string]any{"Replace": map[string]string{filepath.Join(root, "examples/listen/main.go"): filepath.Join(dir, "main.go")}})
+	must(t, err)
+	must(t, os.WriteFile(filepath.Join(dir, "overlay"), overlay, 0o600))
+	vet := exec.Command("go", "vet", "-overlay", filepath.Join(dir, "overlay"), "./examples/listen") // in its place
+	vet.Dir = root
+	if out, err := vet.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s\n%s", err, out, program)
+	}
+}
+
+// What docs/known-faults.md has admins change in the page's nginx has it keep its connections.
+func TestTheDocumentsNginxKeepsConnections(t *testing.T) {
+	leak.Check(t)
+	page, err := os.ReadFile("../../docs/proxy.md")
+	must(t, err)
+	faults, err := os.ReadFile("../../docs/known-faults.md")
+	must(t, err)
+	told := regexp.MustCompile("(?m)^    (upstream .*)\n\nThen write `(proxy_pass .*?)`, and in the map `(.*?)` in place of `(.*?)`").FindStringSubmatch(string(faults))
+	if told == nil {
+		t.Fatal("docs/known-faults.md has no such lines")
+	}
+	site := strings.NewReplacer("server {\n    listen 80;", told[1]+"\nserver {\n    listen 80;", "proxy_pass http://127.0.0.1:8080;", told[2])
+	closes := regexp.MustCompile(strings.ReplaceAll(regexp.QuoteMeta(told[4]), " ", " +"))
+	c := &chain{Server: sshdtest.Start(t, sshdtest.Options{})}
+	c.port = c.FreePort()
+	c.serveSite(t, closes.ReplaceAllString(site.Replace(string(page)), told[3]), c.FreePort())
+	var connections atomic.Int32
+	backend := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") }))
+	backend.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			connections.Add(1)
+		}
+	}
+	backend.Start()
+	t.Cleanup(backend.Close)
+	open(t, c.config(backend.Listener.Addr().String()))
+	before := connections.Load()
+	for range 5 {
+		wantBody(t, c.url, "hello")
+	}
+	if made := connections.Load() - before; made != 1 {
+		t.Errorf("5 requests came over %d connections", made)
+	}
 }
