@@ -28,14 +28,19 @@ var programs = map[string]string{
 		cd "$DIR" && exec sh -c "$*"`,
 }
 
-// The commands of hints do what is said of them, as they are printed.
+// The commands of hints, and the one of docs/proxy.md that is like them, do what is said of them, as they are printed.
 func TestCommandsOfHints(t *testing.T) {
 	no := errors.New("no")
+	page, err := os.ReadFile("../../../docs/proxy.md")
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, row := range map[string]struct {
 		err     *Error
 		command string // a pattern, of what is to be run of the hint
 		shows   []string
 	}{
+		"docs/proxy.md": {&Error{Hint: Hint(page)}, `taipy-tunnel proxy script FILE \| .*`, []string{"made of proxy script FILE"}},
 		"AddressFamily": {IPv6Alone(8080), `sshd -T [^)]*`, []string{"addressfamily any", "permitlisten any"}},
 		"key exchange":  {NoCommon("a:22", "key exchange", nil, no), `sshd -T [^)]*`, []string{"curve25519-sha256"}},
 		"cipher":        {NoCommon("a:22", "client to server cipher", nil, no), `sshd -T [^)]*`, []string{"aes256-gcm@openssh.com"}},

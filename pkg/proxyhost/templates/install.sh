@@ -53,7 +53,7 @@ effective() { sshd -T -C "user=$1,host=x,addr=192.0.2.1"; }
 file {{.Path}} <<'TAIPY_TUNNEL_END'
 {{.Text}}TAIPY_TUNNEL_END
 {{end -}}
-[ "$DO" != files ] || { cp -R "$NEW" "${2:?where to}" && exit 0; }
+[ "$DO" != files ] || { mkdir -p "${2:?where to}" && cp -R "$NEW/." "$2" && exit 0; }
 case $DO in install | remove) ;; *) die "unknown: $DO" ;; esac
 [ "$(id -u)" = 0 ] || die "run me as root"
 [ "$DO" = install ] || { TENANTS='' && rm -rf "$NEW" && mkdir "$NEW"; }
