@@ -54,22 +54,28 @@ func TestTheDocumentsNarrowedKey(t *testing.T) {
 	}
 }
 
+// behindALogin is what a site of docs/proxy.md begins with where a login is in front, with what the page says then. It lets in
+// "me", by "pass".
+func behindALogin(t *testing.T, page string) string {
+	t.Helper()
+	_, except, found := strings.Cut(page, "```nginx\nlocation = ")
+	if !found {
+		t.Fatal("docs/proxy.md has no such location")
+	}
+	except, _, _ = strings.Cut("location = "+except, "```")
+	users := filepath.Join(t.TempDir(), "users")
+	must(t, os.WriteFile(users, []byte("me:{PLAIN}pass\n"), 0o644))
+	return "    listen 80;\n    auth_basic login;\n    auth_basic_user_file " + users + ";\n" + except
+}
+
 // What the page says for a login in front lets the check and the token's POST through, and nothing else.
 func TestTheDocumentsNginxBehindALogin(t *testing.T) {
 	leak.Check(t)
 	page, err := os.ReadFile("../../docs/proxy.md")
 	must(t, err)
-	_, without, found := strings.Cut(string(page), "```nginx\nlocation = ")
-	if !found {
-		t.Fatal("docs/proxy.md has no such location")
-	}
-	without, _, _ = strings.Cut("location = "+without, "```")
-	users := filepath.Join(t.TempDir(), "users")
-	must(t, os.WriteFile(users, nil, 0o644))
-	login := "    listen 80;\n    auth_basic login;\n    auth_basic_user_file " + users + ";\n" + without
 	c := &chain{Server: sshdtest.Start(t, sshdtest.Options{})}
 	c.port = c.FreePort()
-	c.serveSite(t, strings.Replace(string(page), "    listen 80;\n", login, 1), c.FreePort())
+	c.serveSite(t, strings.Replace(string(page), "    listen 80;\n", behindALogin(t, string(page)), 1), c.FreePort())
 	cfg := c.config(app(t, "hello"))
 	cfg.Raw, cfg.Access, cfg.Check = false, tunnel.Access{}, tunnel.CheckURL
 	tun := open(t, cfg)
@@ -85,6 +91,56 @@ func TestTheDocumentsNginxBehindALogin(t *testing.T) {
 	must(t, err)
 	if _ = resp.Body.Close(); resp.StatusCode != http.StatusUnauthorized {
 		t.Errorf("the app: %s", resp.Status)
+	}
+}
+
+// Below a path the page's nginx leads to the app's pages, also with a login in front.
+func TestTheDocumentsNginxBelowAPath(t *testing.T) {
+	leak.Check(t)
+	text, err := os.ReadFile("../../docs/proxy.md")
+	must(t, err)
+	_, section, _ := strings.Cut(string(text), "### Below a path")
+	section, _, _ = strings.Cut(section, "\n### ")
+	told := regexp.MustCompile("`((?:location|proxy_pass|url=)[^`]*)`").FindAllStringSubmatch(section, -1)
+	if len(told) != 6 {
+		t.Fatalf("docs/proxy.md has %q", told)
+	}
+	login := strings.NewReplacer("location = /.well-known/taipy-tunnel", told[4][1], "proxy_pass       http://127.0.0.1:8080;", told[5][1]).Replace(behindALogin(t, string(text)))
+	for name, row := range map[string]struct{ listen, pass, arrives string }{
+		"stripped":       {"    listen 80;\n", told[2][1], "/page, below /sales"},
+		"behind a login": {login, told[2][1], "/page, below /sales"}, "not stripped": {"    listen 80;\n", told[3][1], "/sales/page, below "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			page := strings.NewReplacer("    listen 80;\n", row.listen, "    location / {", "    "+told[1][1]+" {", "        proxy_pass http://127.0.0.1:8080;", "        "+row.pass).Replace(string(text))
+			c := &chain{Server: sshdtest.Start(t, sshdtest.Options{})}
+			c.port = c.FreePort()
+			c.serveSite(t, page, c.FreePort())
+			cfg := c.config(serve(t, func(w http.ResponseWriter, r *http.Request) {
+				_, _ = io.WriteString(w, r.URL.Path+", below "+r.Header.Get("X-Forwarded-Prefix"))
+			}))
+			cfg.Raw, cfg.Access, cfg.URL = false, tunnel.Access{}, strings.NewReplacer(`url="http://proxy.example.com/`, c.url, `"`, "").Replace(told[0][1])
+			tun := open(t, cfg)
+			visit := func(query string, with ...*http.Cookie) (*http.Response, string) {
+				req, err := http.NewRequest(http.MethodGet, cfg.URL+"page"+query, nil)
+				must(t, err)
+				req.SetBasicAuth("me", "pass")
+				for _, cookie := range with {
+					req.AddCookie(cookie)
+				}
+				resp, err := http.DefaultTransport.RoundTrip(req)
+				must(t, err)
+				body, err := io.ReadAll(resp.Body)
+				must(t, errors.Join(err, resp.Body.Close()))
+				return resp, string(body)
+			}
+			resp, _ := visit("?token=" + tokenOf(tun))
+			if to := resp.Header.Get("Location"); to != "/sales/page" {
+				t.Errorf("%s to %q", resp.Status, to)
+			}
+			if resp, body := visit("", resp.Cookies()...); body != row.arrives {
+				t.Errorf("%s: the app has %q, want %q", resp.Status, body, row.arrives)
+			}
+		})
 	}
 }
 
