@@ -16,9 +16,11 @@ import (
 // forbiddenFor bounds the search for the reason of a refusal.
 const forbiddenFor = 10 * time.Second
 
-// passwordExpired is what sshd or PAM has a session of an account say that has to choose another password first. A menu in
-// place of a shell may offer to change it.
-var passwordExpired = regexp.MustCompile(`(?i)password (has )?expired|password change required|(must|required to) change your password|expired password`)
+// passwordExpired is what a session of an account says that has to choose another password first: sshd's two lines where there is no
+// terminal (session.c, do_pwchange), and PAM's, which some versions print before them (pam_unix_acct.c; in brackets also "root
+// enforced" or "password aged", until 1.4). Only whole lines: a menu in place of a shell, or nologin(8), may have advice about passwords.
+var passwordExpired = regexp.MustCompile(`(?m)^(WARNING: Your password has expired\.|Password change required but no TTY available\.|` +
+	`You are required to change your password immediately \([a-z ]+\)\.?)\s*$`)
 
 // forbidden tells why the server refuses the port, and any free one of 127.0.0.1 as well. The refusals look the same, so other
 // things are asked for that one cause grants and the others do not. What is granted is given back at once.
@@ -43,8 +45,10 @@ func (l *Link) forbidden(ctx context.Context, port int) *fault.Error {
 		}
 	}
 	_, err := l.Script(ctx, "")
-	if e, ok := errors.AsType[*NoShellError](err); ok && passwordExpired.MatchString(e.Said) {
-		return fault.PasswordExpired(l.cfg.User, l.cfg.Addr(), e.Said)
+	if e, ok := errors.AsType[*NoShellError](err); ok {
+		if said := passwordExpired.FindString(e.Said); said != "" {
+			return fault.PasswordExpired(l.cfg.User, l.cfg.Addr(), said)
+		}
 	}
 	return fault.Forbidden(port)
 }

@@ -93,6 +93,9 @@ func servers() []server {
 			class: tunnel.ErrAuth, permanent: true, says: "refused user", hint: "whether root may log in (PermitRootLogin)"},
 		{group: "accounts", name: "a menu in place of a shell, and AllowTcpForwarding no", options: config("AllowTcpForwarding no", "ForceCommand echo '1) Change your password 2) Quit'"),
 			class: tunnel.ErrForward, permanent: true, says: "forbids", hint: "AllowTcpForwarding yes", not: "expired"},
+		{group: "accounts", name: "advice about passwords in place of a shell, and AllowTcpForwarding no", options: config("AllowTcpForwarding no",
+			"ForceCommand echo 'You must change your password every 90 days: with an expired password, password change required. WARNING: Your password has expired. Not yet.'"),
+			class: tunnel.ErrForward, permanent: true, says: "forbids", hint: "AllowTcpForwarding yes", not: "expired"},
 		{group: "accounts", name: "nologin as its shell", options: sshdtest.Options{Shell: "/usr/sbin/nologin"}},
 
 		{group: "shells", name: "bash", options: sshdtest.Options{Shell: "/bin/bash"}},
