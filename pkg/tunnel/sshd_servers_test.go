@@ -10,8 +10,10 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -35,6 +37,7 @@ type server struct {
 	permanent  bool
 	says, hint string
 	not        string // what is not said, for it is not the cause
+	shows      string // what the hint's command shows of that server's configuration, "": there is none, or it is not the cause
 }
 
 func servers() []server {
@@ -51,14 +54,14 @@ func servers() []server {
 		{group: "servers", name: "logins that take longer than timeout", options: slow("20"), within: 3 * time.Second,
 			class: tunnel.ErrUnreachable, says: "did not answer the login", hint: "LDAP", not: "ended the connection"},
 		{group: "servers", name: "post-quantum sntrup761 alone", options: config("KexAlgorithms sntrup761x25519-sha512@openssh.com"),
-			class: tunnel.ErrUnreachable, permanent: true, says: "sntrup761x25519-sha512@openssh.com", hint: "adds curve25519-sha256", not: "too old or restricted"},
+			class: tunnel.ErrUnreachable, permanent: true, says: "sntrup761x25519-sha512@openssh.com", hint: "adds curve25519-sha256", not: "too old or restricted", shows: `kexalgorithms sntrup761x25519-sha512@openssh.com`},
 		{group: "servers", name: "post-quantum ML-KEM alone (OpenSSH 10)", options: sshdtest.Options{Root: sshdtest.Trixie(), Config: []string{"KexAlgorithms mlkem768x25519-sha256"}}},
 		{group: "servers", name: "ciphers of CBC alone", options: config("Ciphers aes256-cbc"),
-			class: tunnel.ErrUnreachable, permanent: true, says: "aes256-cbc", hint: "to Ciphers"},
+			class: tunnel.ErrUnreachable, permanent: true, says: "aes256-cbc", hint: "to Ciphers", shows: `ciphers aes256-cbc`},
 		{group: "servers", name: "MACs of MD5 alone", options: config("Ciphers aes256-ctr", "MACs hmac-md5-96"),
-			class: tunnel.ErrUnreachable, permanent: true, says: "hmac-md5-96", hint: "to MACs"},
+			class: tunnel.ErrUnreachable, permanent: true, says: "hmac-md5-96", hint: "to MACs", shows: `macs hmac-md5-96`},
 		{group: "servers", name: "AddressFamily inet6", options: sshdtest.Options{IPv6: true, Config: []string{"AddressFamily inet6"}},
-			class: tunnel.ErrForward, permanent: true, says: "listens on ::1", hint: "AddressFamily any", not: "forbids"},
+			class: tunnel.ErrForward, permanent: true, says: "listens on ::1", hint: "AddressFamily any", not: "forbids", shows: `addressfamily inet6`},
 		{group: "servers", name: "AllowTcpForwarding no", options: config("AllowTcpForwarding no"),
 			class: tunnel.ErrForward, permanent: true, says: "forbids", hint: "AllowTcpForwarding yes"},
 
@@ -81,16 +84,19 @@ func servers() []server {
 		{group: "accounts", name: "user@domain", options: sshdtest.Options{Account: "jdoe@corp.example.com"}},
 		{group: "accounts", name: "a home directory that is away", options: sshdtest.Options{NoHome: true}},
 		{group: "accounts", name: "a key of a kind that sshd does not take (FIPS)", options: config("PubkeyAcceptedAlgorithms ecdsa-sha2-nistp256"),
-			class: tunnel.ErrAuth, permanent: true, says: "refused user", hint: "PubkeyAcceptedAlgorithms", not: "needs this line"},
+			class: tunnel.ErrAuth, permanent: true, says: "refused user", hint: "PubkeyAcceptedAlgorithms", not: "needs this line", shows: `pubkeyacceptedalgorithms ecdsa-sha2-nistp256`},
+		{group: "accounts", name: `DOMAIN\user, and a key of a kind that sshd does not take from that user`, options: sshdtest.Options{Account: `CORP\jdoe`,
+			Config: []string{`Match User CORP\jdoe`, "PubkeyAcceptedAlgorithms ecdsa-sha2-nistp256", "Match all"}},
+			class: tunnel.ErrAuth, permanent: true, says: "refused user", hint: "PubkeyAcceptedAlgorithms", shows: `pubkeyacceptedalgorithms ecdsa-sha2-nistp256`},
 		{group: "accounts", name: "an RSA key shorter than RequiredRSASize", options: config("RequiredRSASize 4096"), change: rsaKey,
-			class: tunnel.ErrAuth, permanent: true, says: "refused user", hint: "RequiredRSASize", not: "needs this line"},
+			class: tunnel.ErrAuth, permanent: true, says: "refused user", hint: "RequiredRSASize", not: "needs this line", shows: `requiredrsasize 4096`},
 		{group: "accounts", name: "a home directory that others may write to (StrictModes)", options: sshdtest.Options{
 			Home: map[string]string{".ssh/authorized_keys": ""}, Config: []string{"StrictModes yes", "AuthorizedKeysFile .ssh/authorized_keys"}}, change: groupWritable,
-			class: tunnel.ErrAuth, permanent: true, says: "refused user", hint: "StrictModes", not: "needs this line"},
+			class: tunnel.ErrAuth, permanent: true, says: "refused user", hint: "StrictModes", not: "needs this line", shows: `strictmodes yes`},
 		{group: "accounts", name: "an account that AllowUsers does not name", options: config("AllowUsers somebodyelse"),
-			class: tunnel.ErrAuth, permanent: true, says: "refused user", hint: "AllowUsers"},
+			class: tunnel.ErrAuth, permanent: true, says: "refused user", hint: "AllowUsers", shows: `allowusers somebodyelse`},
 		{group: "accounts", name: "root where PermitRootLogin is no", options: config("PermitRootLogin no"),
-			class: tunnel.ErrAuth, permanent: true, says: "refused user", hint: "whether root may log in (PermitRootLogin)"},
+			class: tunnel.ErrAuth, permanent: true, says: "refused user", hint: "whether root may log in (PermitRootLogin)", shows: `permitrootlogin no`},
 		{group: "accounts", name: "a menu in place of a shell, and AllowTcpForwarding no", options: config("AllowTcpForwarding no", "ForceCommand echo '1) Change your password 2) Quit'"),
 			class: tunnel.ErrForward, permanent: true, says: "forbids", hint: "AllowTcpForwarding yes", not: "expired"},
 		{group: "accounts", name: "advice about passwords in place of a shell, and AllowTcpForwarding no", options: config("AllowTcpForwarding no",
@@ -159,6 +165,21 @@ func groupWritable(t *testing.T, c *chain, _ *tunnel.Config) {
 	}
 }
 
+// askedOf is what the command that a hint has its reader run on the proxy says of that server's configuration.
+func askedOf(t *testing.T, c *chain, hint string) string {
+	t.Helper()
+	command := regexp.MustCompile(`sshd -T( -C \S+)? \| grep (-i \w+|-iE '[^']+')`).FindString(hint)
+	if command == "" {
+		t.Fatalf("no command in %s", hint)
+	}
+	sshd := "/usr/sbin/sshd -f " + filepath.Join(filepath.Dir(c.KeyFile), "sshd_config")
+	said, err := exec.Command("sh", "-c", strings.Replace(command, "sshd", sshd, 1)).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s: %v\n%s", command, err, said)
+	}
+	return string(said)
+}
+
 // undescribed leaves it to the tunnel to find out whether the proxy is a prepared one: by its default port, then.
 func undescribed(t *testing.T, c *chain, cfg *tunnel.Config) {
 	l, err := net.Listen("tcp", "127.0.0.1:8080")
@@ -220,6 +241,11 @@ func TestServersAndAccounts(t *testing.T) {
 			}
 			if row.not != "" && strings.Contains(said, row.not) {
 				t.Errorf("%q is not the cause: %s", row.not, said)
+			}
+			if row.shows != "" {
+				if said := askedOf(t, c, e.Hint.String()); !slices.Contains(strings.Split(said, "\n"), row.shows) {
+					t.Errorf("the hint's command does not show %q, but %q", row.shows, said)
+				}
 			}
 			compat.Row(t, row.group, row.name, compat.Outcome(err))
 		})

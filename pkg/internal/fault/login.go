@@ -100,17 +100,46 @@ func NotSigned(user, addr, banner string, err error, permanent bool, notes ...st
 			"or give a private key that no agent is asked for: {key}"}
 }
 
-// causes are why sshd may refuse a user a key whose line it has.
+// causes are why sshd may refuse a user a key whose line it has, the likeliest first.
 func causes(user string, public []string) []string {
-	modes := "whether somebody else may write to that file, to ~/.ssh or to the home directory (ls -ld; StrictModes refuses the key then)"
-	kind := "whether sshd takes keys of this kind at all (PubkeyAcceptedAlgorithms: in FIPS mode no ed25519)"
-	if slices.ContainsFunc(public, func(line string) bool { return strings.HasPrefix(line, "ssh-rsa ") }) {
-		kind = "whether sshd takes this RSA key (RequiredRSASize may want a longer one, PubkeyAcceptedAlgorithms may want none)"
+	all := []string{
+		"whether somebody else may write to that file, to ~/.ssh or to the home directory (ls -ld; StrictModes refuses the key then)",
+		"whether options before the key in that line shut this machine out (from=) or have ended (expiry-time=)",
+		"whether the account may log in at all (AllowUsers, AllowGroups, a shell that does not exist, a locked account)",
 	}
-	options := "whether options before the key in that line shut this machine out (from=) or have ended (expiry-time=)"
-	all := []string{modes, options, kind, "whether the account may log in at all (AllowUsers, AllowGroups, a shell that does not exist, a locked account)"}
+	kinds, at := "whether sshd takes keys of this kind at all (PubkeyAcceptedAlgorithms", 1
+	for _, doubt := range doubts {
+		if slices.ContainsFunc(public, func(line string) bool { return strings.HasPrefix(line, doubt.kind) }) {
+			kinds += "; " + doubt.why
+		}
+	}
+	isLong := func(line string) bool { return strings.HasPrefix(line, rsa) && len(line) >= len(rsa)+longRSA }
+	isOther := func(line string) bool { return !strings.HasPrefix(line, rsa) }
+	switch {
+	case slices.ContainsFunc(public, isOther):
+	case slices.ContainsFunc(public, isLong):
+		at = len(all)
+	default:
+		at = 0
+	}
+	all = slices.Insert(all, at, kinds+")")
 	if user == "root" {
-		all = append([]string{"whether root may log in (PermitRootLogin)"}, all...)
+		all = slices.Insert(all, 0, "whether root may log in (PermitRootLogin)")
 	}
 	return all
+}
+
+const (
+	rsa = "ssh-rsa "
+	// longRSA is how many characters the base64 of an RSA key of 3072 bits has (RFC 4253, section 6.6). Where RequiredRSASize is
+	// set it asks for 2048 or 3072 in most cases, as the policies of RHEL do.
+	longRSA = (4 + 7 + 4 + 3 + 4 + 1 + 3072/8) * 4 / 3
+)
+
+// doubts are what sshd is known to have against keys of a kind.
+var doubts = []struct{ kind, why string }{
+	{rsa, "RequiredRSASize may want a longer RSA key"},
+	{"ssh-ed25519 ", "in FIPS mode it has no ed25519"},
+	{"ecdsa-", "some guides for hardening leave ecdsa out"},
+	{"sk-", "before OpenSSH 8.2 it has no security keys"},
 }
