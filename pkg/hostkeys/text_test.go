@@ -105,24 +105,36 @@ func TestFilesThatAreNone(t *testing.T) {
 	}
 }
 
-// UTF-16, as PowerShell's > and Notepad write it, and UTF-8 with a byte order mark.
-func TestUTF16(t *testing.T) {
+// UTF-16, as PowerShell's > and Notepad write it, a byte order mark, and the quotes that docker's --env-file keeps: what is meant is trusted,
+// and nothing else.
+func TestKnownHostsAsOtherProgramsWriteThem(t *testing.T) {
 	key := newKey(t)
 	known := "[127.0.0.1]:22 " + string(ssh.MarshalAuthorizedKey(key))
-	for name, order := range map[string]binary.AppendByteOrder{"little": binary.LittleEndian, "big": binary.BigEndian} {
+	inUTF16 := func(order binary.AppendByteOrder) string {
 		text := order.AppendUint16(nil, 0xfeff)
 		for _, r := range known {
 			text = order.AppendUint16(text, uint16(r))
 		}
-		_, err := New(file(t, string(text)))
-		if err != nil {
-			t.Errorf("%s: %v", name, err)
+		return string(text)
+	}
+	for _, row := range []struct{ form, tried, text string }{
+		{"little end first", "known_hosts in UTF-16 (PowerShell's >, Notepad)", file(t, inUTF16(binary.LittleEndian))},
+		{"big end first", "known_hosts in UTF-16, the big end first", file(t, inUTF16(binary.BigEndian))},
+		{"a mark in a file", "known_hosts with a byte order mark", file(t, "\ufeff"+known)},
+		{"a mark in a text", "a known_hosts line with a byte order mark", "\ufeff" + known},
+		{"quotes", "a known_hosts line in quotes, as docker --env-file keeps them", `"` + strings.TrimSpace(known) + `"`},
+		{"quotes and \\n", "known_hosts lines in quotes, with \\n", `'` + strings.Replace("other.example "+string(ssh.MarshalAuthorizedKey(newKey(t)))+known, "\n", `\n`, 1) + `'`},
+		{"a mark and quotes", "a known_hosts line in quotes, with a byte order mark", "\ufeff\"" + known + `"`},
+	} {
+		h, err := New(row.text)
+		if err == nil {
+			err = h.Check("127.0.0.1:22", &net.TCPAddr{}, key)
 		}
-		compat.Row(t, "host keys", "known_hosts in UTF-16 (PowerShell's >, Notepad)", compat.Outcome(err))
+		if err != nil {
+			t.Errorf("%s: %v", row.form, err)
+		} else if err := h.Check("127.0.0.1:22", &net.TCPAddr{}, newKey(t)); !errors.Is(err, fault.ErrHostKey) {
+			t.Errorf("%s trusts another key: %v", row.form, err)
+		}
+		compat.Row(t, "host keys", row.tried, compat.Outcome(err))
 	}
-	h, err := New(file(t, "\ufeff127.0.0.1 "+string(ssh.MarshalAuthorizedKey(key))))
-	if err != nil || h.Check("127.0.0.1:22", &net.TCPAddr{}, key) != nil {
-		t.Errorf("the first line after a byte order mark is lost: %v", err)
-	}
-	compat.Row(t, "host keys", "known_hosts with a byte order mark", compat.Outcome(err))
 }

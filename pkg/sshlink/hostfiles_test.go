@@ -91,3 +91,51 @@ func TestHostKeyFilesAreReadAgain(t *testing.T) {
 		})
 	}
 }
+
+// A line of a named file that is not understood is passed over, and the log says so once: which line it is, and nothing of what it holds.
+func TestALineOfHostKeysThatIsPassedOverIsLogged(t *testing.T) {
+	leak.Check(t)
+	s := sshdtest.Start(t, sshdtest.Options{})
+	const odd = "bastion.corp.example ssh-ed25519 AAAAC3Nz!unreadable\n"
+	path := filepath.Join(t.TempDir(), "hosts")
+	put := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(odd + s.KnownHostsLine())
+	known, err := hostkeys.New(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	cfg := config(t, s)
+	cfg.HostKeys, cfg.Log = known, slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	for _, c := range []struct {
+		when, text, says string // "": the file stays, no warning
+	}{
+		{"at first", odd + s.KnownHostsLine(), fmt.Sprintf("line 1 of %s is not understood and was passed over", path)},
+		{"again", "", ""},
+		{"with a second one", odd + s.KnownHostsLine() + odd, fmt.Sprintf("line 1 of %s and 1 more are not understood and were passed over", path)},
+		{"again with both", "", ""},
+		{"without any", s.KnownHostsLine(), ""},
+	} {
+		if c.text != "" {
+			put(c.text)
+		}
+		log.Reset()
+		l, err := Dial(within(t, 20*time.Second), cfg)
+		if err != nil {
+			t.Fatalf("%s: %v", c.when, err)
+		}
+		_ = l.Close()
+		said := strings.ReplaceAll(log.String(), `\"`, "")
+		if lines := strings.Count(said, "\n"); c.says == "" && lines != 0 || c.says != "" && (lines != 1 || !strings.Contains(said, "level=WARN") || !strings.Contains(said, c.says)) {
+			t.Errorf("%s: %d lines, want %q:\n%s", c.when, lines, c.says, said)
+		}
+		if strings.Contains(said, "AAAAC3Nz") || strings.Contains(said, "bastion") {
+			t.Errorf("%s: shows the line: %s", c.when, said)
+		}
+	}
+}
