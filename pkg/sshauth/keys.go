@@ -162,7 +162,7 @@ func (f *keyFile) read(passphrase string, log *slog.Logger) error {
 	if f.path != "" {
 		if text, err = userfile.Read(f.path, maxKeyFile); err != nil {
 			hint := fault.Hint("check that the path exists on this machine (on Databricks: on the driver) and that this process may read it, or give the key's text")
-			if strings.HasPrefix(f.path, "dbfs:") {
+			if strings.HasPrefix(userfile.Expand(f.path), "/dbfs/") {
 				hint += "; not all of Databricks' compute has /dbfs: put it below /Volumes or /Workspace, or into a secret, secret:SCOPE/KEY"
 			}
 			return fault.Config(hint, "%s cannot be read: %w", f.name, err)

@@ -262,8 +262,9 @@ func TestSealedPEMOnOneLine(t *testing.T) {
 func TestPathsThatAreNoKeys(t *testing.T) {
 	cert := "ssh-ed25519-cert-v01@openssh.com AAAAIHNzaC1lZDI1NTE5LWNlcnQtdjAxQG9wZW5zc2guY29t"
 	for _, row := range []struct{ name, key, says, hint string }{
-		{"a path of dbfs:/ that is not there", "dbfs:/FileStore/keys/id", "cannot be read: no such file", "/Volumes or /Workspace"},
-		{"a path of dbfs:/Volumes that is not there", "dbfs:/Volumes/main/keys/id", "cannot be read: no such file", "/Volumes or /Workspace"},
+		{"a path of dbfs:/ that is not there", "dbfs:/FileStore/keys/id", "cannot be read: no such file", "has /dbfs: put it below /Volumes or /Workspace"},
+		{"a path of /dbfs that is not there", "/dbfs/FileStore/keys/id", "cannot be read: no such file", "has /dbfs: put it below /Volumes or /Workspace"},
+		{"a path of dbfs:/Volumes that is not there", "dbfs:/Volumes/main/keys/id", "cannot be read: no such file", "path exists on this machine"},
 		{"a path of file:/ that is not there", "file:/Workspace/keys/id", "cannot be read: no such file", "path exists on this machine"},
 		{"a path of /Volumes that is not there", "/Volumes/main/keys/id", "cannot be read: no such file", "path exists on this machine"},
 		{"a URL of s3://", "s3://bucket/id", "key is a URL", "/Volumes or /Workspace"},
@@ -274,6 +275,8 @@ func TestPathsThatAreNoKeys(t *testing.T) {
 			_, err := LoadKeys(row.key, "")
 			if e := wantFault(t, err, fault.ErrConfig, true); !strings.Contains(e.Error(), row.says) || !strings.Contains(e.Hint.String(), row.hint) {
 				t.Errorf("%v, hint %s; want %q, %q", e, e.Hint, row.says, row.hint)
+			} else if strings.Contains(e.Hint.String(), "/dbfs") != strings.Contains(row.hint, "/dbfs") {
+				t.Errorf("/dbfs is not where that is: %s", e.Hint)
 			}
 			compat.Row(t, "keys", row.name, compat.Outcome(err))
 		})

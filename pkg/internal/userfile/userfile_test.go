@@ -34,3 +34,24 @@ func TestHome(t *testing.T) {
 		t.Errorf("HOME is not set: %q, want that of %s", got, me.HomeDir)
 	}
 }
+
+// The schemes that Databricks' tools write are paths of the driver.
+func TestPathsOfDatabricks(t *testing.T) {
+	for given, want := range map[string]string{
+		"dbfs:/FileStore/k":     "/dbfs/FileStore/k",
+		"dbfs:///FileStore/k":   "/dbfs/FileStore/k",
+		"dbfs:/Volumes/k":       "/Volumes/k",
+		"dbfs:///Volumes/k":     "/Volumes/k",
+		"dbfs:/VolumesOfMine/k": "/dbfs/VolumesOfMine/k",
+		"dbfs:/":                "/dbfs/",
+		"file:/Workspace/k":     "/Workspace/k",
+		"file:///Workspace/k":   "/Workspace/k",
+		"/dbfs/FileStore/k":     "/dbfs/FileStore/k",
+		"dbfs":                  "dbfs",
+		"./dbfs:/FileStore/k":   "./dbfs:/FileStore/k",
+	} {
+		if got := Expand(given); got != want {
+			t.Errorf("%s: %s, want %s", given, got, want)
+		}
+	}
+}
