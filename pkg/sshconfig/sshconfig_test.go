@@ -5,8 +5,10 @@
 package sshconfig
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"os/user"
@@ -54,6 +56,13 @@ func fifo(t testing.TB) string {
 		t.Fatal(err)
 	}
 	return path
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 func replace(t testing.TB, path, text string) {
@@ -227,6 +236,24 @@ func TestSSHConfigOfAgentsAndNone(t *testing.T) {
 		}
 	}
 	compat.Row(t, "keys", "IdentityFile ${NAME}/id in ssh's configuration", compat.Taken)
+}
+
+// A path that cannot be filled in is passed over, and the log says which one and of which keyword: without its key a login fails.
+func TestPathsPassedOverAreLogged(t *testing.T) {
+	t.Setenv("HOME", "")
+	must(t, os.Unsetenv("HOME"))
+	for _, line := range []string{"IdentityFile ${HOME}/.ssh/id", "IdentityFile ~/%L/id", "CertificateFile ${NOBODYS}/c", "UserKnownHostsFile ${HOME/known", "IdentityAgent ${NOBODYS}"} {
+		var log bytes.Buffer
+		c, err := Read(file(t, "Host a\n\tUser me\n\t"+line+"\n"), slog.New(slog.NewTextHandler(&log, nil)))
+		must(t, err)
+		h, err := c.Host("a", "", 0)
+		must(t, err)
+		keyword, path, _ := strings.Cut(line, " ")
+		want := fmt.Sprintf("level=WARN msg=\"a path of the ssh configuration is passed over\" keyword=%s path=%s\n", keyword, path)
+		if said := log.String(); strings.Count(said, "\n") != 1 || !strings.Contains(said, want) || h.User != "me" {
+			t.Errorf("%s: %q, want %q; %+v", line, said, want, h)
+		}
+	}
 }
 
 func TestSSHConfigIsBounded(t *testing.T) {

@@ -75,8 +75,8 @@ func TestAppThatSpeaksTLS(t *testing.T) {
 	cfg.Raw = false
 	tun := open(t, cfg)
 	s := await(t, tun, "what is wrong", func(s tunnel.Status) bool { return s.LastError != nil })
-	if s.State != tunnel.Waiting || !errors.Is(s.LastError, tunnel.ErrApp) || !strings.Contains(s.LastError.Error(), addr+" speaks TLS") {
-		t.Errorf("%s: %v", s.State, s.LastError)
+	if s.State != tunnel.Waiting || !errors.Is(s.LastError, tunnel.ErrApp) || !strings.Contains(s.LastError.Error(), addr+" speaks TLS") || !strings.Contains(s.LastError.Hint.String(), "Config.Raw") {
+		t.Errorf("%s: %v, hint %s", s.State, s.LastError, s.LastError.Hint)
 	}
 	for range 3 { // a visitor's connection to it stands, and is no news
 		_, _ = get(cfg.URL)
@@ -102,7 +102,7 @@ func TestAppThatSpeaksTLS(t *testing.T) {
 	compat.Row(t, "apps", "an app that speaks TLS, with raw=True", compat.Taken)
 	cfg.Target = "https://127.0.0.1:8443"
 	_, err := tunnel.Expose(within(t, time.Second), cfg)
-	if !errors.Is(err, tunnel.ErrConfig) || !strings.Contains(err.Error(), "speaks TLS") {
-		t.Errorf("%v", err)
+	if !errors.Is(err, tunnel.ErrConfig) || !strings.Contains(err.Error(), "speaks TLS") || !strings.Contains(tunnel.AsError(err).Hint.String(), "Config.Raw") {
+		t.Errorf("%v, hint %s", err, tunnel.AsError(err).Hint)
 	}
 }

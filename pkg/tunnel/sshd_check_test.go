@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -66,6 +67,60 @@ func TestCheckThatCannotBeMade(t *testing.T) {
 				t.Errorf("%+v", row)
 			}
 			compat.Row(t, "servers", c.name+", before the tunnel in nginx", compat.Taken+": the URL could not be checked: "+s.Unchecked)
+		})
+	}
+}
+
+// nginx that wants a certificate of its visitors is something that stands before the tunnel, too. What its own certificate is trusted by is read
+// once in a process, so another one looks.
+func TestClientCertificatesBeforeTheTunnel(t *testing.T) {
+	const where = "CLIENT_CERTIFICATES_IN"
+	dir := os.Getenv(where)
+	if dir == "" {
+		dir = t.TempDir()
+		ca := sshdtest.NewAuthority(t)
+		cert := ca.Issue("127.0.0.1", 2*time.Hour)
+		for name, text := range map[string]string{"ca": ca.PEM, "cert": cert.Chain, "key": cert.Key} {
+			write(t, filepath.Join(dir, name), text)
+		}
+		again := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
+		again.Env = append(os.Environ(), where+"="+dir, "SSL_CERT_FILE="+filepath.Join(dir, "ca"))
+		if said, err := again.CombinedOutput(); err != nil || !strings.Contains(string(said), "--- PASS: "+t.Name()) {
+			t.Errorf("%v\n%s", err, said)
+		}
+		return
+	}
+	c, cfg := guardedBy(t, "")
+	port := c.FreePort()
+	nginxtest.Start(t, fmt.Sprintf(`server { listen 127.0.0.1:%d ssl; ssl_certificate %[2]s/cert; ssl_certificate_key %[2]s/key;
+		ssl_client_certificate %[2]s/ca; ssl_verify_client on; location / { proxy_pass http://127.0.0.1:%[3]d; } }`, port, dir, c.port), port)
+	cfg.URL = fmt.Sprintf("https://127.0.0.1:%d/", port)
+	if s := open(t, cfg).Status(); s.State != tunnel.Up || s.Checked != "" || !strings.Contains(s.Unchecked, `"400 Bad Request, it wants a client certificate"`) {
+		t.Errorf("%s, checked %q, unchecked %q", s.State, s.Checked, s.Unchecked)
+	}
+}
+
+// What nginx answers every visitor in the tunnel's place is no rule that stops the check alone: expose() fails, and says what was seen.
+func TestAnswersInTheTunnelsPlace(t *testing.T) {
+	for _, c := range []struct{ name, lines, says string }{
+		{"nginx's own 404", `location / { return 404; }`, "404 Not Found"},
+		{"a 500", `location / { return 500; }`, "500 Internal Server Error"},
+		{"nginx's own page", `location / { return 200 "Welcome to nginx!"; }`, "200 OK"},
+		{"a port on which nobody listens", fmt.Sprintf(`location / { proxy_pass http://127.0.0.1:%d; }`, sshdtest.FreePort()), "502 Bad Gateway"},
+		{"a path that is served by something else", `location /.well-known/ { return 404; } location / { proxy_pass http://127.0.0.1:%d; }`, "404 Not Found"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, cfg := ledBy(t, c.lines)
+			tun, err := tunnel.Expose(within(t, 2*time.Second), cfg)
+			if err == nil {
+				s := tun.Status()
+				_ = tun.Close()
+				t.Fatalf("%s, unchecked %q", s.State, s.Unchecked)
+			}
+			if e := tunnel.AsError(err); !errors.Is(err, tunnel.ErrForward) || !strings.Contains(e.Error(), c.says) || !strings.Contains(e.Hint.String(), "nginx") {
+				t.Errorf("%v, hint %s; want %q", e, e.Hint, c.says)
+			}
+			compat.Row(t, "servers", c.name+" in the tunnel's place", compat.Outcome(err))
 		})
 	}
 }

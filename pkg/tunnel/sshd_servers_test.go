@@ -54,7 +54,7 @@ func servers() []server {
 		{group: "servers", name: "logins that take longer than timeout", options: slow("20"), within: 3 * time.Second,
 			class: tunnel.ErrUnreachable, says: "did not answer the login", hint: "LDAP", not: "ended the connection"},
 		{group: "servers", name: "post-quantum sntrup761 alone", options: config("KexAlgorithms sntrup761x25519-sha512@openssh.com"),
-			class: tunnel.ErrUnreachable, permanent: true, says: "sntrup761x25519-sha512@openssh.com", hint: "adds curve25519-sha256", not: "too old or restricted", shows: `kexalgorithms sntrup761x25519-sha512@openssh.com`},
+			class: tunnel.ErrUnreachable, permanent: true, says: "sntrup761x25519-sha512@openssh.com", hint: "adds curve25519-sha256 (or, with OpenSSH 9.9 or newer, mlkem768x25519-sha256", not: "too old or restricted", shows: `kexalgorithms sntrup761x25519-sha512@openssh.com`},
 		{group: "servers", name: "post-quantum ML-KEM alone (OpenSSH 10)", options: sshdtest.Options{Root: sshdtest.Trixie(), Config: []string{"KexAlgorithms mlkem768x25519-sha256"}}},
 		{group: "servers", name: "ciphers of CBC alone", options: config("Ciphers aes256-cbc"),
 			class: tunnel.ErrUnreachable, permanent: true, says: "aes256-cbc", hint: "to Ciphers", shows: `ciphers aes256-cbc`},
