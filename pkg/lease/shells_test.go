@@ -32,7 +32,7 @@ func TestTakenFromAFrozenTunnel(t *testing.T) {
 		"a home directory that is away":     {Shell: "/bin/bash", NoHome: true},
 		"start-up files that print":         {Shell: "/bin/bash", Home: map[string]string{".bashrc": "echo 'Welcome, 1767225600000'; echo oops >&2\n"}},
 		"start-up files that go on saying":  {Shell: "/bin/bash", Home: map[string]string{".bashrc": "while echo tick; do sleep 0.02; done & disown\n"}},
-		"start-up files that take 6 s":      {Shell: "/bin/bash", Home: map[string]string{".bashrc": "sleep 6\n"}},
+		"start-up files that take 10 s":     {Shell: "/bin/bash", Home: map[string]string{".bashrc": "sleep 10\n"}},
 		"start-up files that read":          {Shell: "/bin/bash", Home: map[string]string{".bashrc": "read -r -t 1 answer\n"}},
 		"a user of a Windows domain":        {Account: `CORP\jdoe`},
 		"start-up files of fish that print": {Shell: "/usr/bin/fish", Home: map[string]string{".config/fish/config.fish": "echo Welcome\n"}},

@@ -31,7 +31,7 @@ func TestScriptInEveryShell(t *testing.T) {
 		"start-up files that print":     {Shell: "/bin/bash", Home: map[string]string{".bashrc": "echo 'Welcome!'; printf 'no end of line'; echo oops >&2\n"}},
 		"start-up files that read":      {Shell: "/bin/bash", Home: map[string]string{".bashrc": "read -r -t 1 answer\n"}},
 		"start-up files of csh's":       {Shell: "/usr/bin/tcsh", Home: map[string]string{".cshrc": "echo Welcome\n"}},
-		"start-up files that take long": {Shell: "/bin/bash", Home: map[string]string{".bashrc": "sleep 3\n"}},
+		"start-up files that take long": {Shell: "/bin/bash", Home: map[string]string{".bashrc": "sleep 4\n"}}, // so that it is looked into
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := dialLink(t, sshdtest.Start(t, o))

@@ -111,8 +111,8 @@ func servers() []server {
 		{group: "shells", name: "BusyBox, as on Alpine", options: sshdtest.Options{BusyBox: true}},
 		{group: "shells", name: "start-up files that print, and SFTP by sftp-server", options: sshdtest.Options{Shell: "/bin/bash",
 			Home: map[string]string{".bashrc": "echo 'Welcome to the machine'\n"}, Config: []string{"Subsystem sftp /usr/lib/openssh/sftp-server"}}, change: undescribed},
-		{group: "shells", name: "start-up files that take 6 s, and SFTP by sftp-server", options: sshdtest.Options{Shell: "/bin/bash",
-			Home: map[string]string{".bashrc": "sleep 6\n"}, Config: []string{"Subsystem sftp /usr/lib/openssh/sftp-server"}}, change: undescribed, within: 40 * time.Second},
+		{group: "shells", name: "start-up files that take 10 s, and SFTP by sftp-server", options: sshdtest.Options{Shell: "/bin/bash",
+			Home: map[string]string{".bashrc": "sleep 10\n"}, Config: []string{"Subsystem sftp /usr/lib/openssh/sftp-server"}}, change: undescribed, within: 30 * time.Second},
 	}
 }
 
