@@ -31,6 +31,7 @@ type server struct {
 	options     sshdtest.Options
 	within      time.Duration // the set-up's time; 0: 20 s
 	change      func(*testing.T, *chain, *tunnel.Config)
+	then        func(t *testing.T, c *chain, tun *tunnel.Tunnel, took time.Duration) // what is looked at if it is taken; nil: nothing more
 
 	// The outcome: nil, "" and "" if it is taken.
 	class      error
@@ -50,7 +51,7 @@ func servers() []server {
 		{group: "servers", name: "OpenSSH of this machine"},
 		{group: "servers", name: "OpenSSH 10 (Debian 13)", options: sshdtest.Options{Root: sshdtest.Trixie()}},
 		{group: "servers", name: "Dropbear", options: sshdtest.Options{Dropbear: true}},
-		{group: "servers", name: "logins that take 11 s, as with a slow LDAP", options: slow("5.5"), within: 40 * time.Second},
+		{group: "servers", name: "logins that take 11 s, as with a slow LDAP", options: slow("5.5"), within: 40 * time.Second, then: onceForEachLink},
 		{group: "servers", name: "logins that take longer than timeout", options: slow("20"), within: 3 * time.Second,
 			class: tunnel.ErrUnreachable, says: "did not answer the login", hint: "LDAP", not: "ended the connection"},
 		{group: "servers", name: "post-quantum sntrup761 alone", options: config("KexAlgorithms sntrup761x25519-sha512@openssh.com"),
@@ -180,6 +181,17 @@ func askedOf(t *testing.T, c *chain, hint string) string {
 	return string(said)
 }
 
+// onceForEachLink sees that no login was given up and begun again: each takes 11 s, and there was one for each link.
+func onceForEachLink(t *testing.T, c *chain, tun *tunnel.Tunnel, took time.Duration) {
+	if took < 10*time.Second {
+		t.Errorf("the first login took %v: nothing was tried", took)
+	}
+	s := awaitFor(t, time.Minute, tun, "both links", func(s tunnel.Status) bool { return s.Links == 2 })
+	if n := strings.Count(c.Log(), " service ssh-connection method none"); n != 2 || s.Reconnects != 0 { // x/crypto's first question
+		t.Errorf("%d logins, %d reconnects, for %d links", n, s.Reconnects, s.Links)
+	}
+}
+
 // undescribed leaves it to the tunnel to find out whether the proxy is a prepared one: by its default port, then.
 func undescribed(t *testing.T, c *chain, cfg *tunnel.Config) {
 	l, err := net.Listen("tcp", "127.0.0.1:8080")
@@ -216,13 +228,17 @@ func TestServersAndAccounts(t *testing.T) {
 			}
 			begin := time.Now()
 			tun, err := tunnel.Expose(within(t, limit), cfg)
-			t.Logf("after %v: %v", time.Since(begin).Round(time.Millisecond), err)
+			took := time.Since(begin)
+			t.Logf("after %v: %v", took.Round(time.Millisecond), err)
 			if row.class == nil {
 				if err != nil {
 					t.Fatalf("%v\n%s", err, tunnel.AsError(err).Hint)
 				}
 				defer func() { _ = tun.Close() }()
 				wantBody(t, c.url, "hello")
+				if row.then != nil {
+					row.then(t, c, tun, took)
+				}
 				tried := row.name
 				if tried == "OpenSSH of this machine" || tried == "Dropbear" {
 					tried = program(t, c.Addr())

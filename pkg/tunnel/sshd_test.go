@@ -137,15 +137,21 @@ func eventually(t testing.TB, url, want string) {
 	wantBody(t, url, want)
 }
 
-// await returns the first status that pleases.
+// await returns the first status that pleases, within 20 s.
 func await(t testing.TB, tun *tunnel.Tunnel, what string, pleases func(tunnel.Status) bool) tunnel.Status {
 	t.Helper()
-	for s := range tun.Watch(within(t, 20*time.Second)) {
+	return awaitFor(t, 20*time.Second, tun, what, pleases)
+}
+
+// awaitFor is await for what may take longer.
+func awaitFor(t testing.TB, limit time.Duration, tun *tunnel.Tunnel, what string, pleases func(tunnel.Status) bool) tunnel.Status {
+	t.Helper()
+	for s := range tun.Watch(within(t, limit)) {
 		if pleases(s) {
 			return s
 		}
 	}
-	t.Fatalf("not seen within 20 s: %s; status %+v", what, tun.Status())
+	t.Fatalf("not seen within %v: %s; status %+v", limit, what, tun.Status())
 	return tunnel.Status{}
 }
 
