@@ -341,7 +341,7 @@ roots() {
 		CGO_ENABLED=0 go test -c -o "$attacks" ./pkg/proxyhost/attacks
 	fi
 	say "OpenSSH 10"
-	go test -count=1 -run '^(TestServersAndAccounts|TestTakenFromAFrozenTunnel)$/.*OpenSSH_10' ./pkg/tunnel ./pkg/lease
+	go test -count=1 -run '^(TestServersAndAccounts|TestTakenFromAFrozenTunnel|TestDirectoryOfKeysAwayForAMoment)$/.*OpenSSH_10' ./pkg/tunnel ./pkg/lease
 	say "the script in ${TAIPY_TUNNEL_ROOTS//:/ }"
 	CI=true TAIPY_TUNNEL_ATTACKS=$attacks go test -count=1 -tags roots -run TestRoots ./pkg/internal/roottest
 }

@@ -38,6 +38,7 @@ type server struct {
 	permanent  bool
 	says, hint string
 	not        string // what is not said, for it is not the cause
+	ten        bool   // it is tried with OpenSSH 10 as well
 	shows      string // what the hint's command shows of that server's configuration, "": there is none, or it is not the cause
 }
 
@@ -47,9 +48,9 @@ func servers() []server {
 	}
 	config := func(lines ...string) sshdtest.Options { return sshdtest.Options{Config: lines} }
 	const pam = "UsePAM yes"
-	return []server{
+	rows := []server{
 		{group: "servers", name: "OpenSSH of this machine"},
-		{group: "servers", name: "OpenSSH 10 (Debian 13)", options: sshdtest.Options{Root: sshdtest.Trixie()}},
+		{group: "servers", name: ten, options: sshdtest.Options{Root: sshdtest.Trixie()}},
 		{group: "servers", name: "Dropbear", options: sshdtest.Options{Dropbear: true}},
 		{group: "servers", name: "logins that take 11 s, as with a slow LDAP", options: slow("5.5"), within: 40 * time.Second, then: onceForEachLink},
 		{group: "servers", name: "logins that take longer than timeout", options: slow("20"), within: 3 * time.Second,
@@ -62,9 +63,11 @@ func servers() []server {
 		{group: "servers", name: "MACs of MD5 alone", options: config("Ciphers aes256-ctr", "MACs hmac-md5-96"),
 			class: tunnel.ErrUnreachable, permanent: true, says: "hmac-md5-96", hint: "to MACs", shows: `macs hmac-md5-96`},
 		{group: "servers", name: "AddressFamily inet6", options: sshdtest.Options{IPv6: true, Config: []string{"AddressFamily inet6"}},
-			class: tunnel.ErrForward, permanent: true, says: "listens on ::1", hint: "AddressFamily any", not: "forbids", shows: `addressfamily inet6`},
+			class: tunnel.ErrForward, permanent: true, says: "listens on ::1", hint: "AddressFamily any", not: "forbids", shows: `addressfamily inet6`, ten: true},
 		{group: "servers", name: "AllowTcpForwarding no", options: config("AllowTcpForwarding no"),
 			class: tunnel.ErrForward, permanent: true, says: "forbids", hint: "AllowTcpForwarding yes"},
+		{group: "servers", name: "GatewayPorts yes, and an app for everybody", options: config("GatewayPorts yes"),
+			class: tunnel.ErrForward, permanent: true, says: "bypasses nginx", hint: "GatewayPorts no", ten: true},
 
 		{group: "accounts", name: `permitlisten="localhost:8080"`, change: permit("localhost:%d", ""),
 			class: tunnel.ErrForward, permanent: true, says: "compares the words", hint: `permitlisten="127.0.0.1:`, not: "forbids"},
@@ -78,22 +81,22 @@ func servers() []server {
 			t.Cleanup(func() { _ = l.Close() })
 		}, within: 3 * time.Second, class: tunnel.ErrForward, says: "in use", not: "compares the words"},
 		{group: "accounts", name: "a password that has expired", options: sshdtest.Options{Account: "jdoe", Shadow: "*:0:0:90:7:::", Config: []string{pam}},
-			class: tunnel.ErrForward, permanent: true, says: `password of user "jdoe"`, hint: "ssh -t", not: "AllowTcpForwarding"},
+			class: tunnel.ErrForward, permanent: true, says: `password of user "jdoe"`, hint: "ssh -t", not: "AllowTcpForwarding", ten: true},
 		{group: "accounts", name: "an account that has expired", options: sshdtest.Options{Account: "jdoe", Shadow: "*:20000:0:99999:7::10:", Config: []string{pam}},
 			within: 3 * time.Second, class: tunnel.ErrUnreachable, says: "account has expired", hint: "PAM"},
 		{group: "accounts", name: `DOMAIN\user`, options: sshdtest.Options{Account: `CORP\jdoe`}},
 		{group: "accounts", name: "user@domain", options: sshdtest.Options{Account: "jdoe@corp.example.com"}},
 		{group: "accounts", name: "a home directory that is away", options: sshdtest.Options{NoHome: true}},
 		{group: "accounts", name: "a key of a kind that sshd does not take (FIPS)", options: config("PubkeyAcceptedAlgorithms ecdsa-sha2-nistp256"),
-			class: tunnel.ErrAuth, permanent: true, says: "refused user", hint: "PubkeyAcceptedAlgorithms", not: "needs this line", shows: `pubkeyacceptedalgorithms ecdsa-sha2-nistp256`},
+			class: tunnel.ErrAuth, permanent: true, says: "refused user", hint: "PubkeyAcceptedAlgorithms", not: "needs this line", shows: `pubkeyacceptedalgorithms ecdsa-sha2-nistp256`, ten: true},
 		{group: "accounts", name: `DOMAIN\user, and a key of a kind that sshd does not take from that user`, options: sshdtest.Options{Account: `CORP\jdoe`,
 			Config: []string{`Match User CORP\jdoe`, "PubkeyAcceptedAlgorithms ecdsa-sha2-nistp256", "Match all"}},
 			class: tunnel.ErrAuth, permanent: true, says: "refused user", hint: "PubkeyAcceptedAlgorithms", shows: `pubkeyacceptedalgorithms ecdsa-sha2-nistp256`},
 		{group: "accounts", name: "an RSA key shorter than RequiredRSASize", options: config("RequiredRSASize 4096"), change: rsaKey,
-			class: tunnel.ErrAuth, permanent: true, says: "refused user", hint: "RequiredRSASize", not: "needs this line", shows: `requiredrsasize 4096`},
+			class: tunnel.ErrAuth, permanent: true, says: "refused user", hint: "RequiredRSASize", not: "needs this line", shows: `requiredrsasize 4096`, ten: true},
 		{group: "accounts", name: "a home directory that others may write to (StrictModes)", options: sshdtest.Options{
 			Home: map[string]string{".ssh/authorized_keys": ""}, Config: []string{"StrictModes yes", "AuthorizedKeysFile .ssh/authorized_keys"}}, change: groupWritable,
-			class: tunnel.ErrAuth, permanent: true, says: "refused user", hint: "StrictModes", not: "needs this line", shows: `strictmodes yes`},
+			class: tunnel.ErrAuth, permanent: true, says: "refused user", hint: "StrictModes", not: "needs this line", shows: `strictmodes yes`, ten: true},
 		{group: "accounts", name: "an account that AllowUsers does not name", options: config("AllowUsers somebodyelse"),
 			class: tunnel.ErrAuth, permanent: true, says: "refused user", hint: "AllowUsers", shows: `allowusers somebodyelse`},
 		{group: "accounts", name: "root where PermitRootLogin is no", options: config("PermitRootLogin no"),
@@ -115,7 +118,18 @@ func servers() []server {
 		{group: "shells", name: "start-up files that take 10 s, and SFTP by sftp-server", options: sshdtest.Options{Shell: "/bin/bash",
 			Home: map[string]string{".bashrc": "sleep 10\n"}, Config: []string{"Subsystem sftp /usr/lib/openssh/sftp-server"}}, change: undescribed, within: 30 * time.Second},
 	}
+	for _, row := range rows {
+		if row.ten {
+			row.name += ", " + ten
+			row.options.Root, row.shows = sshdtest.Trixie(), ""
+			rows = append(rows, row)
+		}
+	}
+	return rows
 }
+
+// ten is the server in the Debian 13 of ./build.sh roots.
+const ten = "OpenSSH 10 (Debian 13)"
 
 // A server that forwards no ports is told at once, though all it does is not to understand.
 func TestServerWithoutForwarding(t *testing.T) {

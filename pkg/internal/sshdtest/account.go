@@ -45,7 +45,7 @@ func (s *Server) account(o Options) {
 		missing.Skip(s.t, "an account of the server's own needs root and namespaces")
 	}
 	if o.Root != "" {
-		s.inRoot(o.Root)
+		s.inRoot(o)
 		return
 	}
 	var mounts strings.Builder
@@ -70,8 +70,8 @@ func (s *Server) ownAccount(o Options, mounts io.Writer) {
 		at = o.homeAt
 		_, _ = fmt.Fprintf(mounts, "mount --bind '%s' '%s'\n", s.HomeFile(""), at)
 	}
-	s.etc("passwd", fmt.Sprintf("%s:x:%d:%d::%s:%s", s.User, accountID, accountID, at, cmp.Or(o.Shell, "/bin/bash")), 0o644)
-	s.etc("shadow", s.User+":"+cmp.Or(o.Shadow, "*:20000:0:99999:7:::"), 0o600)
+	s.etc(o.Root, "passwd", fmt.Sprintf("%s:x:%d:%d::%s:%s", s.User, accountID, accountID, at, cmp.Or(o.Shell, "/bin/bash")), 0o644)
+	s.etc(o.Root, "shadow", s.User+":"+cmp.Or(o.Shadow, "*:20000:0:99999:7:::"), 0o600)
 	// Not a mount for each file: one that somebody replaces (useradd of another test) loses it, in all namespaces.
 	_, _ = fmt.Fprintf(mounts, `mkdir -p '%[1]s/top'; mount -t tmpfs tmpfs '%[1]s/top'; mkdir '%[1]s/top/etc' '%[1]s/top/work'
 		cp -p '%[1]s/passwd' '%[1]s/shadow' '%[1]s/top/etc'
@@ -105,13 +105,18 @@ func Trixie() string {
 }
 
 // inRoot has the server be that of another Debian, which stays as it is.
-func (s *Server) inRoot(root string) {
+func (s *Server) inRoot(o Options) {
+	s.t.Helper()
+	if o.ownAccount() {
+		s.ownAccount(o, io.Discard)
+	}
 	s.args = append([]string{"unshare", "--mount", "sh", "-euc", `
 		top=$2/top; mkdir "$top"; mount -t tmpfs tmpfs "$top"; mkdir "$top/upper" "$top/work" "$top/root"
 		mount -t overlay overlay -o "lowerdir=$1,upperdir=$top/upper,workdir=$top/work" "$top/root"
+		[ ! -e "$2/passwd" ] || cp -p "$2/passwd" "$2/shadow" "$top/root/etc"
 		mount --rbind /proc "$top/root/proc"; mount --rbind /dev "$top/root/dev"
 		mkdir -p "$top/root/run/sshd" "$top/root$2"; mount --bind "$2" "$top/root$2"
-		shift 2; exec chroot "$top/root" "$@"`, "sh", root, s.dir}, s.args...)
+		shift 2; exec chroot "$top/root" "$@"`, "sh", o.Root, s.dir}, s.args...)
 }
 
 // dropbear has the server be Dropbear's. Its list of keys is where it looks for it, in the account's home.
@@ -133,10 +138,10 @@ func (s *Server) dropbear(o *Options) {
 	s.args = []string{"/usr/sbin/dropbear", "-F", "-E", "-s", "-r", key, "-P", "", "-p"}
 }
 
-// etc writes what /etc has of a name, and one more line.
-func (s *Server) etc(name, line string, mode os.FileMode) {
+// etc writes what /etc of a root ("": this machine's) has of a name, and one more line.
+func (s *Server) etc(root, name, line string, mode os.FileMode) {
 	s.t.Helper()
-	text, err := os.ReadFile(filepath.Join("/etc", name))
+	text, err := os.ReadFile(filepath.Join(root, "/etc", name))
 	s.must(err)
 	s.must(os.WriteFile(filepath.Join(s.dir, name), []byte(strings.TrimSpace(string(text))+"\n"+line+"\n"), mode))
 }
