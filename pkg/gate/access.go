@@ -190,20 +190,9 @@ func (g *Gate) own(w http.ResponseWriter, r *http.Request, t *trip) {
 	case r.Method == http.MethodGet && g.cfg.WellKnown != nil:
 		private(w.Header())
 		g.cfg.WellKnown.ServeHTTP(w, r)
-	case r.Method == http.MethodPost && g.fromHere(r):
-		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, handoverMost))
-		form, _ := url.ParseQuery(string(body))
+	case r.Method == http.MethodPost:
 		private(w.Header())
-		if text := form.Get("token"); err == nil && g.token.Load().judge(text) == right {
-			if !g.cfg.TrustProxy && g.passed.Load() == nil { // it comes as visitors do
-				g.learns(r.URL.Path)
-			}
-			http.SetCookie(w, g.newCookie(text, g.token.Load().Expires(), g.prefix(r)))
-			w.WriteHeader(http.StatusNoContent)
-			return
-		}
-		w.Header().Set(Why, "token")
-		w.WriteHeader(http.StatusForbidden)
+		g.handOver(w, r)
 	default:
 		private(w.Header())
 		if r.Method == http.MethodHead && g.cfg.TrustProxy {
@@ -213,17 +202,74 @@ func (g *Gate) own(w http.ResponseWriter, r *http.Request, t *trip) {
 	}
 }
 
+// handOver takes the token that a page of the gate's own sends. Who has the right one is told which addresses do not agree.
+func (g *Gate) handOver(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, handoverMost))
+	form, _ := url.ParseQuery(string(body))
+	text := form.Get("token")
+	switch {
+	case err != nil || g.token.Load().judge(text) != right:
+		w.Header().Set(Why, "token")
+		w.WriteHeader(http.StatusForbidden)
+	case !g.fromHere(r):
+		p := notFromHere(r)
+		w.Header().Set(Why, p.Kind)
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		w.WriteHeader(http.StatusForbidden)
+		_, _ = io.WriteString(w, p.Text())
+	default:
+		if !g.cfg.TrustProxy && g.passed.Load() == nil { // it comes as visitors do
+			g.learns(r.URL.Path)
+		}
+		http.SetCookie(w, g.newCookie(text, g.token.Load().Expires(), g.prefix(r)))
+		w.WriteHeader(http.StatusNoContent)
+	}
+}
+
 // fromHere refuses what another site's page has a visitor's browser send: upgrades and requests
 // that may change something tell their origin (RFC 6455, section 10.2; Fetch, "Origin header").
 // Other clients send none.
+//
+// The origin is to be the URL's, or to have the request's own host. That one is what the web server in front of the tunnel
+// says: nginx's $host has no port, and where it says nothing it is the slot's. So the browser's word is good enough, too: "Sec-Fetch-Site:
+// same-origin" compares the page with the address that the browser itself asks, whatever becomes of that on the way. No page
+// can send or change a header that begins with Sec- (Fetch, "forbidden request-header"), and after a redirect by
+// another site it is "cross-site". A foreign name that leads to the proxy (DNS rebinding) is the same origin by the host as well, and
+// has none of our cookies; the header makes it no easier, since browsers send that to https, where the name needs a certificate, and to
+// localhost alone. By plain http, and with the websockets of Chromium (156), it does not come: there the host decides.
 func (g *Gate) fromHere(r *http.Request) bool {
 	safe := r.Method == http.MethodGet || r.Method == http.MethodHead || r.Method == http.MethodOptions
 	origins := r.Header["Origin"]
 	if safe && !isUpgrade(r) || len(origins) == 0 {
 		return true
 	}
-	return len(origins) == 1 && g.isOwn(origins[0], r.Host)
+	return len(origins) == 1 && (g.isOwn(origins[0], r.Host) || site(r) == "same-origin")
 }
+
+// site is how a browser says the page that sent r is related to what it asks: "same-origin", "same-site", "cross-site" or "none"; "" if
+// it says nothing.
+func site(r *http.Request) string {
+	if said := r.Header["Sec-Fetch-Site"]; len(said) == 1 {
+		return said[0]
+	}
+	return ""
+}
+
+// notFromHere is the page for what fromHere refuses. Without the browser's word it cannot be told whether another site sent that, or the
+// web server in front of the tunnel has changed the host.
+func notFromHere(r *http.Request) page {
+	if by := site(r); by == "cross-site" || by == "same-site" {
+		return page{Kind: pageSite}
+	}
+	by := "an unknown address" // "null": of a page that keeps it to itself
+	if u, err := url.Parse(r.Header.Get("Origin")); err == nil && u.Host != "" && len(u.Host) < maxName {
+		by = u.Scheme + "://" + u.Host
+	}
+	return page{Kind: pageOrigin, Names: []any{by, cmp.Or(r.Host, "no host")}}
+}
+
+// maxName is longer than a host's name and port.
+const maxName = 300
 
 // isOwn reports whether an origin is the URL's or has the request's own host.
 func (g *Gate) isOwn(origin, host string) bool {

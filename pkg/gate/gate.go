@@ -313,7 +313,7 @@ func (g *Gate) defect() {
 func (g *Gate) serve(x *exchange, r *http.Request, t *trip) {
 	switch {
 	case !g.fromHere(r):
-		refuse(x, r, http.StatusForbidden, page{Kind: "origin"})
+		refuse(x, r, http.StatusForbidden, notFromHere(r))
 		passBy(x, r)
 		return
 	case r.Method == http.MethodConnect, r.Method == http.MethodTrace:

@@ -3,6 +3,7 @@
 package gate
 
 import (
+	"html"
 	"net/http"
 	"strings"
 	"testing"
@@ -36,10 +37,23 @@ func TestOriginOfWhatMayChangeSomething(t *testing.T) {
 		{"two in one", []string{"https://public.test https://evil.test"}, false},
 		{"two, the first ours", []string{"https://public.test", "https://evil.test"}, false},
 		{"twice ours", []string{"https://public.test", "https://public.test"}, false},
+		{"of a page that the browser calls the app's own", []string{"https://apps.corp:8443", "same-origin"}, true},
+		{"of one without an origin that it calls so", []string{"null", "same-origin"}, true},
+		{"of another host's page", []string{"https://apps.corp", "same-site"}, false},
+		{"of another port's", []string{"https://" + host + ":8443", "same-site"}, false},
+		{"of another site's", []string{"https://evil.test", "cross-site"}, false},
+		{"of nobody's", []string{"https://evil.test", "none"}, false},
+		{"by another word", []string{"https://evil.test", "Same-Origin"}, false},
+		{"by two words", []string{"https://evil.test", "same-origin", "same-origin"}, false},
+		{"two, by the browser's word", []string{"https://evil.test", "https://evil.test", "same-origin"}, false},
 	} {
 		lines := []string{admitted(g)}
 		for _, o := range c.origins {
-			lines = append(lines, "Origin: "+o)
+			name := "Origin: "
+			if o != "" && o != "null" && !strings.Contains(o, ":") {
+				name = "Sec-Fetch-Site: "
+			}
+			lines = append(lines, name+o)
 		}
 		for _, method := range []string{"GET", "HEAD", "OPTIONS"} {
 			if got := ask(t, addr, method, "/", "", lines...); got.StatusCode != 200 {
@@ -58,6 +72,41 @@ func TestOriginOfWhatMayChangeSomething(t *testing.T) {
 		}
 		if got := ask(t, addr, "POST", Path, "token="+tokenText, lines[1:]...); (len(got.Cookies()) == 1) != c.here {
 			t.Errorf("%s: handing over: %s", c.name, got.Status)
+		}
+	}
+}
+
+// TestWhatIsNotFromHereIsNamed: both addresses, as far as they are known; another site only where the browser says so; and to those who know
+// the token alone.
+func TestWhatIsNotFromHereIsNamed(t *testing.T) {
+	check(t)
+	g, addr := open(t, Config{Target: at(secretApp(t).addr())})
+	const agree, another = "origin", "site"
+	for _, c := range []struct{ origin, site, why, names string }{
+		{"http://apps.corp:8443", "", agree, "a page of http://apps.corp:8443, and the web server in front of the app says that it was sent to " + host + "."},
+		{"null", "none", agree, "a page of an unknown address, and"},
+		{"http://" + strings.Repeat("a", 400), "", agree, "a page of an unknown address, and"},
+		{"http://<b>", "", agree, "a page of http://<b>, and"},
+		{"https://evil.test", "cross-site", another, "from its own pages only"},
+		{"https://apps.corp:8444", "same-site", another, "from its own pages only"},
+	} {
+		lines := []string{"Origin: " + c.origin}
+		if c.site != "" {
+			lines = append(lines, "Sec-Fetch-Site: "+c.site)
+		}
+		for _, got := range []answer{
+			ask(t, addr, "POST", Path, "token="+tokenText, lines...),
+			ask(t, addr, "POST", "/", "x", append(lines, admitted(g))...),
+			ask(t, addr, "POST", "/", "x", append(lines, admitted(g), "Accept: text/html")...),
+			ask(t, addr, "GET", "/ws", "", append(append(lines, admitted(g)), upgrade...)...),
+		} {
+			if got.StatusCode != 403 || got.Header.Get(Why) != c.why || !strings.Contains(html.UnescapeString(got.body), c.names) || len(got.Cookies()) > 0 ||
+				strings.Contains(got.body, "<b>") && strings.Contains(got.body, "<html") {
+				t.Errorf("%+v: %s, %s: %s", c, got.Status, got.Header.Get(Why), got.body)
+			}
+		}
+		if got := ask(t, addr, "POST", Path, "token=wrong", lines...); got.StatusCode != 403 || got.Header.Get(Why) != "token" || got.body != "" {
+			t.Errorf("%+v: with a wrong token: %s, %s: %s", c, got.Status, got.Header.Get(Why), got.body)
 		}
 	}
 }

@@ -26,6 +26,8 @@ const (
 	pageCrowded  = "crowded"
 	pageBroken   = "broken"
 	pageHead     = "head"
+	pageSite     = "site"
+	pageOrigin   = "origin"
 )
 
 // page is one of the gate's own pages.
@@ -34,6 +36,7 @@ type page struct {
 	Own   string // the gate's own address; with it the page hands over the token of its fragment
 	Again string // seconds until it asks again, "" for never
 	Nonce string
+	Names []any // that its text names
 }
 
 // pageWords are title and text of each page.
@@ -43,8 +46,10 @@ var pageWords = map[string][2]string{
 	"password": {"This app is private", "Its owner can tell you the user name and the password."},
 	"guessing": {"Too many wrong passwords", "Try again in a minute."},
 	"address":  {"This app is not open to your network", "Its owner named the networks from which it may be opened."},
-	"origin":   {"Another site sent this request", "The app takes requests that change something from its own pages only."},
 	"method":   {"This method is not passed on", "CONNECT and TRACE are not for apps."},
+
+	pageSite:   {"Another site sent this request", "The app takes requests that change something from its own pages only."},
+	pageOrigin: {"The addresses do not agree", "This comes from a page of %s, and the web server in front of the app says that it was sent to %s. If you opened the app at the first of these, tell its owner: nginx needs \"proxy_set_header Host $http_host;\", and url= is to be what visitors open."},
 
 	pageRepeated: {"This may have been done already", "The connection to the app broke before its answer came. What you asked for may have run, so it is not repeated. Open the app again to see what it did."},
 	pageEnded:    {"The app was stopped before it answered", "What you asked for may have run, so it is not repeated. Open the app again to see what it did."},
@@ -69,7 +74,7 @@ func Says(kind string) string { return pageWords[kind][0] }
 func (p page) Title() string { return Says(p.Kind) }
 
 // Text is the page's.
-func (p page) Text() string { return pageWords[p.Kind][1] }
+func (p page) Text() string { return fmt.Sprintf(pageWords[p.Kind][1], p.Names...) }
 
 // private has nobody keep an answer, or tell others where it was found.
 func private(h http.Header) {

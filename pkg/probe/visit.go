@@ -26,12 +26,17 @@ type Visit struct {
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 }
 
+// HostHeader carries in the answers to a Visit the host that it arrived with.
+const HostHeader = "X-Taipy-Tunnel-Host"
+
 // Visited is what a visitor gets.
 type Visited struct {
 	// Status and Header are those of the answer, Ours whether it came through the tunnel.
 	Status int
 	Header http.Header
 	Ours   bool
+	// Host is the one that the visit arrived with, where it is not the URL's: something on the way has changed it. Else "".
+	Host string
 	// Took is how long it was waited for.
 	Took time.Duration
 	// Err is why there was no answer; Late: because that takes too long.
@@ -71,5 +76,18 @@ func (v Visit) Do(ctx context.Context) Visited {
 		return Visited{Err: err, Late: ctx.Err() != nil, Took: took}
 	}
 	_ = resp.Body.Close()
-	return Visited{Status: resp.StatusCode, Header: resp.Header, Ours: resp.Header.Get(Header) == v.Reply, Took: took}
+	got := Visited{Status: resp.StatusCode, Header: resp.Header, Ours: resp.Header.Get(Header) == v.Reply, Took: took}
+	if arrived := resp.Header.Get(HostHeader); got.Ours && arrived != "" && withPort(arrived, req.URL.Scheme) != withPort(req.URL.Host, req.URL.Scheme) {
+		got.Host = arrived
+	}
+	return got
+}
+
+// withPort is a host in small letters, with the scheme's own port where it has none.
+func withPort(host, scheme string) string {
+	host = strings.ToLower(host)
+	if u := (&url.URL{Host: host}); u.Port() == "" {
+		host = strings.TrimSuffix(host, ":") + map[string]string{"http": ":80", "https": ":443"}[scheme]
+	}
+	return host
 }

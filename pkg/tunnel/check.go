@@ -260,13 +260,15 @@ func (c *checker) serve(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNotFound)
 }
 
-// visit tells a visit of this tunnel's own doctor, marks the answer as the gate's, and keeps the question from the app.
+// visit tells a visit of this tunnel's own doctor, marks the answer as the gate's, with the host that it arrived with, and keeps the
+// question from the app.
 func (c *checker) visit(answer http.Header, r *http.Request) bool {
 	reply := c.answerIn([]byte(r.Header.Get(probe.Header)))
 	if reply == "" {
 		return false
 	}
 	answer.Set(probe.Header, reply)
+	answer.Set(probe.HostHeader, r.Host)
 	r.Header.Del(probe.Header)
 	return true
 }

@@ -3,6 +3,7 @@
 package tunnel
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -211,13 +212,20 @@ func (t *Tunnel) checkVisitor(ctx context.Context, a approach) Checked {
 	}
 	ctx, cancel := context.WithTimeout(ctx, visitPatience)
 	defer cancel()
-	c := judgeVisit(visit.Do(ctx), who, a)
+	got := visit.Do(ctx)
+	c := judgeVisit(got, who, a)
 	own, err := url.Parse(a.url)
 	if token, is := strings.CutPrefix(visit.Authorization, "Bearer "); is && err == nil && c.OK && !c.Warn { // which a browser sends by a POST first
 		visit.URL, visit.Authorization, visit.Form = own.JoinPath(gate.Path).String(), "", url.Values{"token": {token}}
-		if v := visit.Do(ctx); v.Err == nil && !v.Ours {
+		v := visit.Do(ctx)
+		if v.Err == nil && !v.Ours {
 			c.Warn, c.Hint = true, fault.Hintf("browsers send the link's token by POST %s, which something in front of the tunnel answers by itself, %d %s: have it passed on", visit.URL, v.Status, http.StatusText(v.Status))
 		}
+		got.Host = cmp.Or(got.Host, v.Host)
+	}
+	if got.Host != "" && c.OK && !c.Warn {
+		c.Warn, c.Seen = true, fmt.Sprintf("%s; the web server in front of the tunnel says that visitors ask for %s, not %s", c.Seen, got.Host, own.Host)
+		c.Hint = "have nginx say \"proxy_set_header Host $http_host;\": until then visitors who open the app at another address than {url} may be refused, and some apps refuse their own page"
 	}
 	if s := t.Status(); s.State == Replaced { // what answers is the newer tunnel
 		c.OK, c.Hint = false, "the answer is not of this tunnel: see the rows above"

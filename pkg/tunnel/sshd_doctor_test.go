@@ -112,6 +112,6 @@ func ask(base string, r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	out.Header = r.Header.Clone()
+	out.Header, out.Host = r.Header.Clone(), r.Host
 	return (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(out)
 }

@@ -5,6 +5,7 @@
 package tunnel_test
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,11 +18,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/gate"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/compat"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/leak"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
@@ -145,23 +148,106 @@ func TestTheDocumentsNginxBelowAPath(t *testing.T) {
 }
 
 // The page's own nginx lets visitors in who open it by another name and port than the URL has: by a tunnel of ssh, a port
-// that Docker maps, or a load balancer.
+// that Docker maps, or a load balancer. Where nginx keeps that name from the tunnel they get in if their browser says that it is the app's
+// own page, and otherwise both addresses are named, to them and to the owner.
 func TestTheDocumentsNginxByAnotherName(t *testing.T) {
-	c := newPlain(t)
-	tun := c.gated(t, nil)
-	for _, host := range []string{"apps.corp:8443", "localhost:8888", strings.Split(c.url, "/")[2]} {
-		req, err := http.NewRequest(http.MethodPost, c.url+".well-known/taipy-tunnel", strings.NewReader("token="+tokenOf(tun)))
+	const line = "        proxy_set_header        Host $http_host;\n"
+	for _, c := range []struct{ name, instead, arrives string }{
+		{"nginx as docs/proxy.md has it", line, ""},
+		{"nginx with $host in place of the $http_host of docs/proxy.md", strings.Replace(line, "http_", "", 1), "HOST"},
+		{"nginx without the line for Host that docs/proxy.md has", "", "127.0.0.1:SLOT"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := newPlain(t, line, c.instead)
+			tun := p.gated(t, func(cfg *tunnel.Config) { cfg.Target = serve(t, taking) })
+			own := strings.Split(p.url, "/")[2]
+			arrives := func(host string) string {
+				name, _, _ := strings.Cut(host, ":")
+				return strings.NewReplacer("HOST", name, "SLOT", strconv.Itoa(p.port)).Replace(c.arrives)
+			}
+			for _, v := range []struct{ host, origin, site string }{
+				{own, own, ""}, {own, own, "same-origin"},
+				{"apps.corp:8443", "apps.corp:8443", ""}, {"apps.corp:8443", "apps.corp:8443", "same-origin"},
+				{"localhost:8888", "localhost:8888", ""}, {"localhost:8888", "localhost:8888", "same-origin"},
+				{own, "evil.test", ""}, {own, "evil.test", "cross-site"}, {"apps.corp:8443", "apps.corp:8444", "same-site"},
+			} {
+				why := ""
+				switch {
+				case v.site == "same-origin" || v.origin == own:
+				case v.site != "":
+					why = "site"
+				case v.origin != v.host || c.arrives != "":
+					why = "origin"
+				}
+				for _, r := range p.asBrowsersAsk(t, tokenOf(tun), v.host, "http://"+v.origin, v.site) {
+					names := "a page of http://" + v.origin + ", and the web server in front of the app says that it was sent to " + cmp.Or(arrives(v.host), v.host) + "."
+					if got := r.Header.Get(gate.Why); got != why || (r.StatusCode == http.StatusForbidden) != (why != "") || strings.Contains(r.said, names) != (why == "origin") {
+						t.Errorf("%+v: %s %s: %s, %q: %s", v, r.Request.Method, r.Request.URL.Path, r.Status, got, r.said)
+					}
+				}
+			}
+			row := rowOf(t, tun, "visitor")
+			if told := strings.Contains(row.Seen, "ask for "+arrives(own)+", not "+own); !row.OK || row.Warn != (c.arrives != "") || told != row.Warn || strings.Contains(row.Hint.String(), "$http_host") != row.Warn {
+				t.Errorf("%+v", row)
+			}
+			outcome := compat.Taken
+			if row.Warn {
+				outcome += ": where the browser says that the page is the app's own (https, localhost); otherwise a page names both addresses, and doctor() warns"
+			}
+			compat.Row(t, "servers", c.name+", opened by another name and port than the URL has", outcome)
+		})
+	}
+}
+
+// taking is an app that takes what it is sent, and websockets.
+func taking(w http.ResponseWriter, r *http.Request) {
+	if r.Header.Get("Upgrade") == "" {
+		return
+	}
+	w.Header().Set("Connection", "Upgrade")
+	w.Header().Set("Upgrade", "websocket")
+	w.WriteHeader(http.StatusSwitchingProtocols)
+}
+
+// answered is an answer, and what it says.
+type answered struct {
+	*http.Response
+	said string
+}
+
+// asBrowsersAsk sends what a page of the app's does, once it is opened at an address: the link's token, and then, with that, a form and a
+// websocket.
+func (c *chain) asBrowsersAsk(t *testing.T, token, host, origin, site string) (all []answered) {
+	t.Helper()
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	for _, ask := range [][2]string{{http.MethodPost, gate.Path}, {http.MethodPost, "/form"}, {http.MethodGet, "/socket"}} {
+		req, err := http.NewRequest(ask[0], strings.TrimSuffix(c.url, "/")+ask[1], strings.NewReader("token="+token))
 		must(t, err)
 		req.Host = host
-		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-		req.Header.Set("Origin", "http://"+host)
-		resp, err := http.DefaultClient.Do(req)
-		must(t, err)
-		if _ = resp.Body.Close(); resp.StatusCode != http.StatusNoContent {
-			t.Errorf("%s: %s", host, resp.Status)
+		req.Header = http.Header{"Origin": {origin}, "Content-Type": {"application/x-www-form-urlencoded"}}
+		if site != "" {
+			req.Header.Set("Sec-Fetch-Site", site)
 		}
+		if ask[1] != gate.Path {
+			req.Header.Set("Authorization", "Bearer "+token)
+		}
+		if ask[0] == http.MethodGet {
+			req.Body, req.ContentLength = nil, 0
+			req.Header["Connection"], req.Header["Upgrade"] = []string{"Upgrade"}, []string{"websocket"}
+			req.Header["Sec-Websocket-Key"], req.Header["Sec-Websocket-Version"] = []string{"dGhlIHNhbXBsZSBub25jZQ=="}, []string{"13"}
+		}
+		resp, err := client.Do(req)
+		must(t, err)
+		said := ""
+		if resp.StatusCode != http.StatusSwitchingProtocols {
+			text, err := io.ReadAll(resp.Body)
+			must(t, err)
+			said = string(text)
+		}
+		_ = resp.Body.Close()
+		all = append(all, answered{resp, said})
 	}
-	compat.Row(t, "servers", "nginx as docs/proxy.md has it, opened by another name and port than the URL has", compat.Taken)
+	return all
 }
 
 // The README's Go, and the calls that it names after it, are a program.

@@ -25,15 +25,15 @@ import (
 // faults has tests take the time that faults take (./build.sh test long).
 var faults = os.Getenv("TAIPY_TUNNEL_LONG") != ""
 
-// newPlain is a plain proxy as docs/proxy.md has it.
-func newPlain(t testing.TB) *chain {
+// newPlain is a plain proxy as docs/proxy.md has it, but for pairs of words in place of others there.
+func newPlain(t testing.TB, changes ...string) *chain {
 	t.Helper()
 	leak.Check(t)
 	c := &chain{Server: sshdtest.Start(t, sshdtest.Options{})}
 	c.port = c.FreePort()
 	page, err := os.ReadFile("../../docs/proxy.md")
 	must(t, err)
-	c.serveSite(t, string(page), c.FreePort())
+	c.serveSite(t, strings.NewReplacer(changes...).Replace(string(page)), c.FreePort())
 	return c
 }
 

@@ -18,8 +18,9 @@ from typing import Any
 import pytest
 import taipy_tunnel
 from chain.apps import web_app
-from chain.browser import Browser
+from chain.browser import NAME, Browser
 from chain.interpreters import run, script
+from chain.plain import Plain
 from chain.proxy import Proxy
 from chain.testing import arguments, eventually, link
 from chain.visits import bearer
@@ -261,6 +262,53 @@ def test_what_a_link_that_does_not_open_says(proxy: Proxy, secret_app: str) -> N
                 (502, "The app cannot be reached"),
             ):
                 browser.open(f"http://127.0.0.1:{server.server_port}/#token=x").wait_text("h1", says)
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+class WithoutPort(InFront):
+    """Passes on what it is asked, for the host alone: nginx with $host."""
+
+    to = ""
+
+    def do_GET(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"] or 0))
+        headers = {**dict(self.headers), "Host": self.headers["Host"].partition(":")[0], "Connection": "close"}
+        further = http.client.HTTPConnection(self.to, timeout=5)
+        further.request(self.command, self.path, body, headers)
+        answer = further.getresponse()
+        said = answer.read()
+        further.close()
+        self.send_response(answer.status)
+        for name, value in answer.getheaders():
+            if name.lower() not in ("connection", "content-length", "transfer-encoding"):
+                self.send_header(name, value)
+        self.send_header("Content-Length", str(len(said)))
+        self.end_headers()
+        self.wfile.write(said)
+
+    do_POST = do_GET
+
+
+def test_a_web_server_that_keeps_the_port_to_itself(plain: Plain, secret_app: str) -> None:
+    """What the browser calls the app's own page gets in; where it says nothing, both addresses are named."""
+    tunnel = taipy_tunnel.expose(secret_app, **link(plain))
+    token = tunnel.url.partition("#")[2]
+    WithoutPort.to = urllib.parse.urlsplit(plain.url).netloc
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), WithoutPort) as server, Browser() as browser:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            for host in ("127.0.0.1", "localhost"):
+                browser.open(f"http://{host}:{server.server_port}/#{token}").wait_text("body", "company data")
+            opened = f"http://{NAME}:{server.server_port}"
+            page = browser.open(f"{opened}/#{token}")
+            page.wait_text("h1", "The addresses do not agree")
+            said = page.text("#text")
+            assert f"a page of {opened}, and the web server in front of the app says" in said
+            assert f" sent to {NAME}." in said
+            assert "proxy_set_header Host $http_host;" in said
         finally:
             server.shutdown()
             thread.join()

@@ -27,8 +27,9 @@ T = TypeVar("T")
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
-# Taipy's pages ask for MathJax and fonts from the internet; we stay on loopback.
-ARGUMENTS = ["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
+# Taipy's pages ask for MathJax and fonts from the internet; we stay on loopback, by whatever name.
+NAME = "apps.test"
+ARGUMENTS = [f"--host-resolver-rules=MAP {NAME} 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost"]
 
 HAS_TEXT = """([selector, text, exactly]) => {
     const element = document.querySelector(selector);
