@@ -150,7 +150,7 @@ func (c *Lease) cannotRead(why error) error {
 	return c.unread
 }
 
-// Unread is what Learn said last, a *fault.Error; nil: nothing.
+// Unread is why links cannot be ended by their marks, as Learn saw last, a *fault.Error; nil: they can, or that is not known.
 func (c *Lease) Unread() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -163,10 +163,16 @@ func (c *Lease) Unread() error {
 // mayEnd sees whether the account may end its own links: of Dropbear's the process is root's.
 func (c *Lease) mayEnd(ctx context.Context, proxy runner, m *mark) error {
 	said, err := proxy.Script(ctx, fmt.Sprintf("kill -0 %d || echo no", m.holder))
-	if err != nil || strings.TrimSpace(string(said)) != "no" {
+	switch {
+	case err != nil:
 		return nil
+	case strings.TrimSpace(string(said)) == "no":
+		return c.cannotRead(errors.New("the server's process for it is not this account's"))
 	}
-	return c.cannotRead(errors.New("the server's process for it is not this account's"))
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.unread = nil
+	return nil
 }
 
 // own takes the time from a mark of this tunnel, which it returns, nil for none.

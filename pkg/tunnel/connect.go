@@ -30,10 +30,11 @@ type connecting struct {
 	arrival arrival
 	look    func(ctx context.Context, over link, slot int, wait time.Duration) slots.Sight
 	deliver func(net.Conn)
-	asked   func(error)  // a newer tunnel has asked for the slot
-	links   atomic.Int32 // that were made, on a plain proxy
+	asked   func(error)        // a newer tunnel has asked for the slot
+	links   atomic.Int32       // that were made, on a plain proxy
+	warn    func(*fault.Error) // that the next tunnel will not be able to end a link of this one; nil: that it will, or that is not known
 	log     *slog.Logger
-	unread  sync.Once   // that marks cannot be read is told
+	unread  sync.Once   // that is logged
 	doubt   atomic.Bool // the proxy refused a slot that its description names: that may have changed
 
 	mu      sync.Mutex
@@ -132,12 +133,23 @@ func (c *connecting) prepare(ctx context.Context, l *sshlink.Link) (*slotLink, e
 	if err := made.show(ctx); err != nil {
 		return nil, err
 	}
-	c.tasks.Go(func() {
-		if err := c.lease.Learn(c.life, l); err != nil {
-			c.unread.Do(func() { c.log.Warn(err.Error(), "hint", fault.From(err).Hint) })
-		}
-	})
+	c.tasks.Go(func() { c.learn(l) })
 	return made, nil
+}
+
+// learn reads a link's mark, which the next tunnel will have to, and tells whether that can be done.
+func (c *connecting) learn(l *sshlink.Link) {
+	_ = c.lease.Learn(c.life, l)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	err := c.lease.Unread()
+	if err == nil {
+		c.warn(nil)
+		return
+	}
+	told := fault.From(err)
+	c.warn(told)
+	c.unread.Do(func() { c.log.Warn(told.Error(), "hint", told.Hint) })
 }
 
 func hold(ctx context.Context, l *sshlink.Link, command func() string, said func(string)) error {

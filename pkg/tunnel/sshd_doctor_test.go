@@ -73,23 +73,38 @@ func TestDoctorLooksAtTheURL(t *testing.T) {
 	}
 }
 
-// Where the next tunnel could not end a link of this one that is dead, that is said when the app is exposed, once.
+// Where the next tunnel could not end a link of this one that is dead, that is said when the app is exposed: on the card, by the doctor and,
+// once, in the log; until a link comes that it could end.
 func TestNoTakeOverIsTold(t *testing.T) {
-	c := newChain(t, sshdtest.Options{Config: []string{"MaxSessions 1"}})
-	tun := c.gated(t, nil)
 	const said = "dies without a word"
-	for deadline := time.Now().Add(10 * time.Second); !strings.Contains(c.log.String(), said); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("not told: %s", c.log.String())
-		}
-	}
-	if row := rowOf(t, tun, "link"); !row.OK || !row.Warn || !strings.Contains(row.Seen, said) || !strings.Contains(row.Hint.String(), "MaxSessions") {
-		t.Errorf("%+v", row)
-	}
-	c.KillLinks()
-	await(t, tun, "a new link", func(s tunnel.Status) bool { return s.Reconnects > 1 && s.Links == 2 })
-	if n := strings.Count(c.log.String(), said); n != 1 {
-		t.Errorf("told %d times", n)
+	for name, o := range map[string]sshdtest.Options{
+		"MaxSessions 1": {Config: []string{"MaxSessions 1"}},
+		"nologin":       {Shell: "/usr/sbin/nologin"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newChain(t, o)
+			tun := c.gated(t, nil)
+			s := await(t, tun, "the warning", func(s tunnel.Status) bool { return s.Warning != nil })
+			if !strings.Contains(s.Warning.Error(), said) || !strings.Contains(s.Warning.Hint.String(), "MaxSessions") {
+				t.Errorf("%s: %s", s.Warning, s.Warning.Hint)
+			}
+			if row := rowOf(t, tun, "link"); !row.OK || !row.Warn || !strings.Contains(row.Seen, said) || !strings.Contains(row.Hint.String(), "MaxSessions") {
+				t.Errorf("%+v", row)
+			}
+			c.KillLinks()
+			await(t, tun, "a new link", func(s tunnel.Status) bool { return s.Reconnects > 1 && s.Links == 2 && s.Warning != nil })
+			if n := strings.Count(c.log.String(), said); n != 1 {
+				t.Errorf("told %d times", n)
+			}
+			if o.Config == nil {
+				return
+			}
+			c.Reconfigure("MaxSessions 1", "MaxSessions 2")
+			await(t, tun, "that it is over", func(s tunnel.Status) bool { return s.State == tunnel.Up && s.Warning == nil })
+			if row := rowOf(t, tun, "link"); !row.OK || row.Warn {
+				t.Errorf("%+v", row)
+			}
+		})
 	}
 }
 

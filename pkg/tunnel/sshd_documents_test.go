@@ -48,12 +48,15 @@ func TestTheDocumentsNarrowedKey(t *testing.T) {
 	cfg := c.config(app(t, "hello"))
 	cfg.Server = tunnel.Servers{fmt.Sprintf("ssh -R %s %s -p %d", "8080:127.0.0.1:5000", c.User+"@"+c.Host, c.Port)} // as Taipy's page has it
 	cfg.HostKey = "256 " + c.Fingerprint() + " root@proxy (ED25519)"                                                 // as the README has it printed
-	open(t, cfg)
+	tun := open(t, cfg)
 	wantBody(t, c.url, "hello")
 	compat.Row(t, "accounts", "the options of docs/proxy.md before the key", compat.Taken)
 	cfg.Remote = c.FreePort()
 	if _, err = tunnel.Expose(within(t, 20*time.Second), cfg); !errors.Is(err, tunnel.ErrForward) {
 		t.Errorf("another port than the line's: %v", err)
+	}
+	if s := tun.Status(); s.Warning != nil {
+		t.Errorf("it warns of its own documents: %v", s.Warning)
 	}
 }
 

@@ -33,9 +33,13 @@ func (c *chain) past(token string) string {
 // GatewayPorts yes opens the slot to the network. An app that is open to everybody is not exposed so, at the set-up as
 // later; one that asks for the link is, and its owner is told.
 func TestSlotThatTheNetworkReaches(t *testing.T) {
-	c := newChain(t, sshdtest.Options{Config: []string{"GatewayPorts yes"}})
+	c := newChain(t, sshdtest.Options{Config: []string{"GatewayPorts yes", "MaxSessions 1"}}) // of which the status warns, too, if of nothing graver
 	public := func(cfg *tunnel.Config) { cfg.Access.Public = true }
-	for name, change := range map[string]func(*tunnel.Config){"public": public, "raw": func(cfg *tunnel.Config) { cfg.Raw = true; public(cfg) }} {
+	for name, change := range map[string]func(*tunnel.Config){
+		`access="public"`:              public,
+		"raw=True":                     func(cfg *tunnel.Config) { cfg.Raw = true; public(cfg) },
+		`access="public", check="off"`: func(cfg *tunnel.Config) { cfg.Check = tunnel.CheckOff; public(cfg) },
+	} {
 		cfg := c.config(app(t, "company data"))
 		cfg.Raw, cfg.Access = false, tunnel.Access{}
 		change(&cfg)
@@ -46,12 +50,14 @@ func TestSlotThatTheNetworkReaches(t *testing.T) {
 		if got := c.past(""); got != "" {
 			t.Errorf("%s: a visitor past nginx gets %q", name, got)
 		}
-		compat.Row(t, "servers", map[string]string{"public": `GatewayPorts yes, with access="public"`, "raw": "GatewayPorts yes, with raw=True"}[name], compat.Outcome(err))
+		compat.Row(t, "servers", "GatewayPorts yes, with "+name, compat.Outcome(err))
 	}
+	const graver, other = "bypasses nginx", "dies without a word"
+	before := strings.Count(c.log.String(), other)
 	tun := c.gated(t, nil)
-	for deadline := time.Now().Add(10 * time.Second); !strings.Contains(c.log.String(), "bypasses nginx"); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(10 * time.Second); !strings.Contains(c.log.String(), graver) || strings.Count(c.log.String(), other) == before; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatal("nothing is logged")
+			t.Fatal("it is not logged")
 		}
 	}
 	if got := c.past(tokenOf(tun)); got != "200 OK" {

@@ -87,7 +87,8 @@ type Status struct {
 	// LastError is the newest error, nil once all is well again, or after Reconnect until something fails.
 	LastError *Error `json:"last_error"`
 	// Warning is what should be mended although visitors are served, nil if nothing is known: an older version has
-	// prepared the proxy, a plain one opens the slot to its network, or the app refuses the websockets of its page.
+	// prepared the proxy, a plain one opens the slot to its network, the app refuses the websockets of its page, or the account on
+	// a plain proxy cannot end a link of its own, so that no other tunnel can take the place of one that dies without a word.
 	Warning *Error `json:"warning"`
 }
 
@@ -125,11 +126,15 @@ const (
 	portOpen     warning = iota // a plain proxy's, to its network
 	machineOld                  // an older version has prepared it
 	noWebsockets                // the app refuses those of its page
+	noTakeOver                  // a link that dies keeps the slot: no visitor notices as long as all is well
 	warnings
 )
 
 // warn says why, or with nil that it is over. The first of all that there is stands in the status.
 func (b *board) warn(kind warning, why *Error) {
+	if b.warns(kind) == why {
+		return
+	}
 	b.edit(func(s *Status) {
 		b.warned[kind], s.Warning = why, nil
 		for _, w := range b.warned {
