@@ -50,16 +50,14 @@ func (t *Target) lookAround() (id uint64, known bool) {
 	return id, known
 }
 
-// listening joins the inodes of the sockets that listen at places, of which there are two at most.
+// listening is the inode of the socket that listens at the first of the places where one does, as they are dialled.
 func listening(places []netip.AddrPort, flows int) (id uint64, known bool) {
 	for _, p := range places {
-		inode, known := listener(p, flows)
-		if !known {
-			return 0, false
+		if inode, known := listener(p, flows); !known || inode != 0 {
+			return uint64(inode), known
 		}
-		id = id<<32 | uint64(inode)
 	}
-	return id, true
+	return 0, true
 }
 
 // places are the sockets' addresses that a connection to addr may reach on this machine. Another

@@ -161,3 +161,73 @@ func TestDialMeetsTheNextServer(t *testing.T) {
 	}
 	_, _ = c.Close(), (<-next).Close()
 }
+
+// TestLocalhostStaysWithTheApp: of the two addresses that localhost is, the one where the app was found has its connections, whatever
+// else comes to listen at the other one, and again when it is back.
+func TestLocalhostStaysWithTheApp(t *testing.T) {
+	leak.Check(t)
+	for _, c := range []struct{ app, stranger string }{{"[::1]:0", "127.0.0.1"}, {"127.0.0.1:0", "::1"}} {
+		app := bind(t, "tcp", c.app, false)
+		target := at(t, "localhost", app)
+		port := strconv.Itoa(app.Addr().(*net.TCPAddr).Port)
+		meets := func(when string, l net.Listener, dial func() (net.Conn, error)) {
+			t.Helper()
+			conn, err := dial()
+			if err != nil {
+				t.Fatalf("%s: %v", when, err)
+			}
+			if got := conn.RemoteAddr().String(); got != l.Addr().String() {
+				t.Errorf("%s: connected to %s, want %s", when, got, l.Addr())
+			}
+			_ = conn.Close()
+		}
+		visit := func() (net.Conn, error) { return target.Dial(t.Context()) }
+		meets("looked for", app, func() (net.Conn, error) { return target.DialAddr(t.Context(), target.Addr()) })
+		mine, _ := target.Listener()
+		stranger := bind(t, "tcp", net.JoinHostPort(c.stranger, port), false)
+		meets("beside a stranger", app, visit)
+		if id, known := target.Listener(); id != mine || !known {
+			t.Errorf("%s: beside a stranger the listener is %d, not %d", c.app, id, mine)
+		}
+		_ = app.Close()
+		meets("gone", stranger, visit)
+		if id, known := target.Listener(); id == 0 || id == mine || !known {
+			t.Errorf("%s: gone, but the listener is %d", c.app, id)
+		}
+		app = bind(t, "tcp", app.Addr().String(), false)
+		meets("back", app, visit)
+		target.Set("")
+		target.Set(net.JoinHostPort("localhost", port))
+		if c.stranger == "127.0.0.1" {
+			meets("named again", stranger, visit)
+		}
+		_, _ = app.Close(), stranger.Close()
+	}
+}
+
+// TestLocalhostOfAnAppThatStandsStill: an app that accepts nothing, with a full backlog, is waited for; a stranger at the other address is
+// not asked in its place.
+func TestLocalhostOfAnAppThatStandsStill(t *testing.T) {
+	leak.Check(t)
+	app := bind(t, "tcp", "[::1]:0", false)
+	target := at(t, "localhost", app)
+	raw, err := app.(*net.TCPListener).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = raw.Control(func(fd uintptr) { err = unix.Listen(int(fd), 0) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := target.Dial(t.Context()) // the only one that has room
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	stranger := bind(t, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(app.Addr().(*net.TCPAddr).Port)), false)
+	if c, err := target.DialAddr(t.Context(), target.Addr()); err == nil {
+		t.Errorf("connected to %s", c.RemoteAddr())
+		_ = c.Close()
+	}
+	_ = stranger.Close()
+}

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -24,11 +25,12 @@ const (
 // Target is where the app listens now. It moves: a notebook's app gets another port each time
 // its cell is run again. The zero value has no address. Safe for concurrent use.
 type Target struct {
-	mu     sync.Mutex
-	addr   string
-	moved  chan struct{}    // closed when addr changes; nil until somebody waits
-	places []netip.AddrPort // of addr on this machine
-	alone  uint64           // the listener that took all connections when last looked; 0: several did, or none was seen
+	mu       sync.Mutex
+	addr     string
+	moved    chan struct{}    // closed when addr changes; nil until somebody waits
+	places   []netip.AddrPort // of addr on this machine, in the order in which they are asked; two of localhost. Not changed, but replaced
+	answered bool             // one of them did, and is the first since
+	alone    uint64           // the listener that took all connections when last looked; 0: several did, or none was seen
 }
 
 // Set moves the target to addr ("host:port"), or nowhere if addr is "". Connections from now on
@@ -39,7 +41,7 @@ func (t *Target) Set(addr string) {
 	if addr == t.addr {
 		return
 	}
-	t.addr, t.places, t.alone = addr, places(addr), 0
+	t.addr, t.places, t.answered, t.alone = addr, places(addr), false, 0
 	if t.moved != nil {
 		close(t.moved)
 		t.moved = nil
@@ -74,7 +76,7 @@ func (t *Target) Dial(ctx context.Context) (net.Conn, error) {
 		err := ErrNoTarget
 		if addr != "" {
 			var c net.Conn
-			if c, err = DialAddr(ctx, addr); err == nil {
+			if c, err = t.DialAddr(ctx, addr); err == nil {
 				_ = c.(*net.TCPConn).SetWriteBuffer(unread)
 				t.lookAround()
 				return quick(c), nil
@@ -92,18 +94,44 @@ func (t *Target) Dial(ctx context.Context) (net.Conn, error) {
 }
 
 // DialAddr connects to "host:port" once, within 2 s. localhost is 127.0.0.1, and where that is refused ::1, whatever this
-// machine's resolver says: Node, and what is made with it, listens on the latter alone.
-func DialAddr(ctx context.Context, addr string) (net.Conn, error) {
+// machine's resolver says: Node, and what is made with it, listens on the latter alone. Of the present address the one that has answered
+// first stays the first to be asked: another program may listen at the other one later, and the app's visitors are not that one's. Where
+// it is refused the other one is asked all the same, and once it answers again it has the visitors again.
+func (t *Target) DialAddr(ctx context.Context, addr string) (net.Conn, error) {
 	d := net.Dialer{Timeout: dialTimeout}
-	host, port, err := net.SplitHostPort(addr)
-	if err != nil || host != "localhost" {
+	at := t.order(addr)
+	if len(at) < 2 {
 		return d.DialContext(ctx, "tcp", addr)
 	}
-	c, err := d.DialContext(ctx, "tcp", net.JoinHostPort(loopback4.String(), port))
-	if err != nil && ctx.Err() == nil {
-		if c, err6 := d.DialContext(ctx, "tcp", net.JoinHostPort(loopback6.String(), port)); err6 == nil {
+	c, err := d.DialContext(ctx, "tcp", at[0].String())
+	if err == nil {
+		t.answers(addr, at)
+		return c, nil
+	}
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		if c, failed := d.DialContext(ctx, "tcp", at[1].String()); failed == nil {
+			t.answers(addr, []netip.AddrPort{at[1], at[0]})
 			return c, nil
 		}
 	}
-	return c, err
+	return nil, err
+}
+
+// order is that in which the places of addr are asked.
+func (t *Target) order(addr string) []netip.AddrPort {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if addr == t.addr {
+		return t.places
+	}
+	return places(addr)
+}
+
+// answers notes that the first of these places has answered, if it is the first to.
+func (t *Target) answers(addr string, at []netip.AddrPort) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if addr == t.addr && !t.answered {
+		t.places, t.answered = at, true
+	}
 }

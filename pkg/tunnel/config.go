@@ -86,7 +86,7 @@ type Config struct {
 	// reaches them past nginx.
 	Check Check `json:"check"`
 	// Target is where the app listens, "host:port". "": there is no app yet; see SetTarget. localhost is 127.0.0.1, and
-	// where that is refused ::1. The app is asked for HTTP, not for TLS. To an
+	// where that is refused ::1; the one that has answered first stays the first. The app is asked for HTTP, not for TLS. To an
 	// address of this machine, or localhost, connections are kept; to another one each request has
 	// its own.
 	// Listen ignores it, and all that follows of visitors.

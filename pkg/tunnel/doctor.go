@@ -14,7 +14,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/taipy-tunnel/taipy-tunnel/pkg/forward"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/gate"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/guard"
@@ -64,7 +63,7 @@ func (t *Tunnel) checkApp(ctx context.Context) Checked {
 		c.OK, c.Seen, c.Hint = false, "there is no app yet", "start it (in a notebook: run its cell)"
 	default:
 		c.Seen = addr + " answers"
-		if err := (probe.App{Addr: addr, Dial: forward.DialAddr, Raw: t.gate == nil}).Answers(ctx); err != nil {
+		if err := (probe.App{Addr: addr, Dial: t.target.DialAddr, Raw: t.gate == nil}).Answers(ctx); err != nil {
 			told := fault.AppRefused(addr, err)
 			c.OK, c.Seen, c.Hint = false, told.Err.Error(), told.Hint
 		}

@@ -41,7 +41,8 @@ func listening(t *testing.T, addr string, tls bool) *httptest.Server {
 	return s
 }
 
-// localhost is both of the machine's loopback addresses, whatever its resolver says.
+// localhost is both of the machine's loopback addresses, whatever its resolver says. Whoever comes to listen at the one where the app
+// is not gets no visitor.
 func TestAppOfLocalhost(t *testing.T) {
 	for name, at := range map[string]string{"on 127.0.0.1 alone": "127.0.0.1:0", "on ::1 alone": "[::1]:0", "on all addresses": ":0", "on another address": "127.0.0.2:0"} {
 		for _, raw := range []bool{false, true} {
@@ -57,6 +58,15 @@ func TestAppOfLocalhost(t *testing.T) {
 				tun := open(t, cfg)
 				await(t, tun, "the app", inState(tunnel.Up))
 				wantBody(t, cfg.URL, "hello")
+				if other := map[string]string{"on 127.0.0.1 alone": "::1", "on ::1 alone": "127.0.0.1"}[name]; other != "" {
+					_, port, _ := net.SplitHostPort(target)
+					l, err := net.Listen("tcp", net.JoinHostPort(other, port))
+					if err != nil {
+						missing.Skip(t, "%s: %v", other, err)
+					}
+					defer func() { _ = l.Close() }() // without an answer
+					wantBody(t, cfg.URL, "hello")
+				}
 				if row := rowOf(t, tun, "app"); !row.OK {
 					t.Errorf("%+v", row)
 				}

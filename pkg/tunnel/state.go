@@ -198,7 +198,7 @@ func (s *supervisor) probeApp() {
 	if addr == "" {
 		return
 	}
-	app := probe.App{Addr: addr, Dial: forward.DialAddr, Raw: s.gate == nil}
+	app := probe.App{Addr: addr, Dial: s.target.DialAddr, Raw: s.gate == nil}
 	s.tasks.Go(func() { s.report(addr, app.Answers(s.life)) })
 }
 
