@@ -77,7 +77,7 @@ type Lease struct {
 }
 
 // New makes a lease of a slot, a *net.TCPAddr or a *net.UnixAddr, that is not taken yet. key is the fingerprint of the
-// login key. newer reports whether the tunnel's URL leads to a newer one; nil: that is not known.
+// login key. newer reports whether a newer tunnel was seen to have the slot; nil: that is not known.
 func New(slot net.Addr, key string, newer func(context.Context) bool) *Lease {
 	return &Lease{slot: slot, key: key, newer: newer, tunnel: rand.Text()[:12], exposed: time.Now(), learnFor: learnFor, live: map[int]bool{}}
 }
@@ -325,7 +325,7 @@ var (
 // held the slot; afterwards, and when another tunnel has asked for the slot, times are compared. Where they are too close
 // to tell, a port goes to the tunnel that asks for it or has taken it from this one. A socket that this one has had goes to the
 // one that asks, which would end this one's links; otherwise names are compared, so that both sides agree. Where no marks can
-// be read, a tunnel that has lost its slot asks at its URL. The error is an ErrReplaced if a newer tunnel has the slot or asks
+// be read, a tunnel that has lost its slot asks who answers there. The error is an ErrReplaced if a newer tunnel has the slot or asks
 // for it, or names another key's, or is errNoMarks.
 func (c *Lease) look(ctx context.Context, proxy runner, link int, asked bool) (stale []mark, err error) {
 	var listing []byte

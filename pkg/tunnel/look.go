@@ -287,10 +287,10 @@ func (t *Tunnel) sees(f probe.Finding) slots.Sight {
 		probe.Nobody: slots.Nobody, probe.Elsewhere: slots.Foreign}[f.Kind] // or Unknown, as of a tunnel that does not know its own time yet
 }
 
-// newer asks the public URL whether it leads to a newer tunnel now.
+// newer asks whether a newer tunnel has this one's port now, which says so whether the URL was seen to lead here or not.
 func (t *Tunnel) newer(ctx context.Context) bool {
 	l := t.sup.one()
-	return l != nil && t.lookAtURL(ctx, l, 0) == slots.Newer
+	return l != nil && t.sees(t.askPort(ctx, l)) == slots.Newer
 }
 
 // A plain proxy's slot is for its nginx. With GatewayPorts yes sshd binds it to all addresses, though 127.0.0.1 was asked

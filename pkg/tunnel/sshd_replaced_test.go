@@ -13,6 +13,7 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -22,36 +23,56 @@ import (
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/tunnel"
 )
 
-// Where the account runs no command there are no marks: a tunnel that has lost its port learns from
-// its own address that another one answers there, and stays away until it is called back.
-func TestReplacedIsLearntFromTheURL(t *testing.T) {
-	c := newChain(t, sshdtest.Options{Config: []string{"MaxSessions 0"}})
-	var held atomic.Bool
-	older := c.gated(t, func(cfg *tunnel.Config) {
-		cfg.Control = func(string, string, syscall.RawConn) error {
-			if held.Load() {
-				return errors.New("not now")
+// Where the account runs no command there are no marks: a tunnel that has lost its port learns that another one answers there, and stays
+// away until it is called back; whether its own address was checked, was not to be, or leads elsewhere.
+func TestReplacedIsLearntWithoutMarks(t *testing.T) {
+	for name, check := range map[string]tunnel.Check{"as ever": "", "unchecked": tunnel.CheckOff, "unchecked, and led elsewhere": tunnel.CheckOff} {
+		t.Run(name, func(t *testing.T) {
+			c := newChain(t, sshdtest.Options{Config: []string{"MaxSessions 0"}})
+			var held atomic.Bool
+			older := c.gated(t, func(cfg *tunnel.Config) {
+				if cfg.Check = check; strings.HasSuffix(name, "elsewhere") {
+					cfg.URL = "http://" + serve(t, func(http.ResponseWriter, *http.Request) {}) + "/"
+				}
+				cfg.Control = func(string, string, syscall.RawConn) error {
+					if held.Load() {
+						return errors.New("not now")
+					}
+					return nil
+				}
+			})
+			held.Store(true)
+			c.KillLinks()
+			await(t, older, "the loss", func(s tunnel.Status) bool { return s.State == tunnel.Reconnecting })
+			newer := c.gated(t, func(cfg *tunnel.Config) { cfg.Token = "another-token-of-more-than-128-bits" })
+			held.Store(false)
+			if err := older.Reconnect(); err != nil {
+				t.Fatal(err)
 			}
-			return nil
-		}
-	})
-	held.Store(true)
-	c.KillLinks()
-	await(t, older, "the loss", func(s tunnel.Status) bool { return s.State == tunnel.Reconnecting })
-	newer := c.gated(t, func(cfg *tunnel.Config) { cfg.Token = "another-token-of-more-than-128-bits" })
-	held.Store(false)
-	if err := older.Reconnect(); err != nil {
-		t.Fatal(err)
+			replaced(t, older)
+			if got := c.status(t, tokenOf(newer)); got != http.StatusOK {
+				t.Errorf("the newer one's visitors get %d", got)
+			}
+			_ = newer.Close()
+			if err := older.Reconnect(); err != nil {
+				t.Fatal(err)
+			}
+			await(t, older, "its return", func(s tunnel.Status) bool { return s.State == tunnel.Up })
+		})
 	}
+}
+
+// With marks a newer tunnel asks for the port; that this one's address was not to be checked changes nothing.
+func TestReplacedWithCheckOff(t *testing.T) {
+	c := newChain(t, sshdtest.Options{})
+	older := c.gated(t, func(cfg *tunnel.Config) { cfg.Check = tunnel.CheckOff })
+	newer := c.gated(t, func(cfg *tunnel.Config) {
+		cfg.Token, cfg.Check = "another-token-of-more-than-128-bits", tunnel.CheckOff
+	})
 	replaced(t, older)
 	if got := c.status(t, tokenOf(newer)); got != http.StatusOK {
 		t.Errorf("the newer one's visitors get %d", got)
 	}
-	_ = newer.Close()
-	if err := older.Reconnect(); err != nil {
-		t.Fatal(err)
-	}
-	await(t, older, "its return", func(s tunnel.Status) bool { return s.State == tunnel.Up })
 }
 
 // A port that something else holds, whatever it is, does not end a tunnel for good.
