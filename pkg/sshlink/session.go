@@ -91,27 +91,36 @@ func (l *Link) Release() {
 // 1 MiB, whatever its exit status. ErrNoSession if the server does not. What is still running when
 // ctx ends (a command that the server forces may never) is left alone, and the link stays.
 func (l *Link) Run(ctx context.Context, command string) ([]byte, error) {
+	output, _, err := l.run(ctx, command, 0)
+	return output, err
+}
+
+// run is Run where the command's input ends after a while only. waits: it had not ended before.
+func (l *Link) run(ctx context.Context, command string, open time.Duration) (output []byte, waits bool, err error) {
 	ch, reqs, err := l.session(ctx)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	defer func() { _ = ch.Close() }()
 	l.tasks.Go(func() { ssh.DiscardRequests(reqs) })
 	l.tasks.Go(func() { _, _ = io.Copy(io.Discard, ch.Stderr()) })
 	if err := l.exec(ctx, ch, command); err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	_ = ch.CloseWrite()
-	var output []byte
-	ended := make(chan struct{})
-	l.tasks.Go(func() { defer close(ended); output, err = io.ReadAll(io.LimitReader(ch, maxOutput)) })
-	select {
-	case <-ended:
-		return output, err
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	case <-l.done:
-		return nil, net.ErrClosed
+	said, ended := []byte(nil), make(chan struct{})
+	l.tasks.Go(func() { defer close(ended); said, err = io.ReadAll(io.LimitReader(ch, maxOutput)) })
+	for end := time.After(open); ; {
+		select {
+		case <-end:
+			waits = true
+			_ = ch.CloseWrite()
+		case <-ended:
+			return said, waits, err
+		case <-ctx.Done():
+			return nil, false, ctx.Err()
+		case <-l.done:
+			return nil, false, net.ErrClosed
+		}
 	}
 }
 

@@ -21,6 +21,7 @@ import (
 const (
 	shellStart = time.Minute      // start-up files that take longer than that never end
 	shellLate  = 3 * time.Second  // without a word of it, until it is looked into whether it will ever run
+	shellWaits = time.Second      // for input, if it is another one
 	shellIdle  = 10 * time.Second // without a script, until the shell is ended
 	mostWords  = 2 << 10          // bytes kept of what an account says in place of running the shell
 )
@@ -174,7 +175,7 @@ func (l *Link) startShell(ctx context.Context) (*shell, error) {
 }
 
 // lookInto ends a shell that will never run: start-up files may take their time, or have started another shell (exec zsh -l), which
-// waits for input. In a session whose input ends at once that one ends, without having run what it was given.
+// waits for input. In a second session that one waits, too, ends with its input, and has not run what it was given.
 func (l *Link) lookInto(s *shell) {
 	select {
 	case <-time.After(shellLate):
@@ -186,8 +187,8 @@ func (l *Link) lookInto(s *shell) {
 	ctx, cancel := context.WithTimeout(context.Background(), shellStart)
 	defer cancel()
 	word := rand.Text()
-	said, err := l.Run(ctx, "exec /bin/sh -c 'echo; echo "+word+"'")
-	if err != nil || bytes.Contains(said, []byte(word)) {
+	said, waits, err := l.run(ctx, "exec /bin/sh -c 'echo; echo "+word+"'", shellWaits)
+	if err != nil || !waits || bytes.Contains(said, []byte(word)) {
 		return
 	}
 	s.mu.Lock()

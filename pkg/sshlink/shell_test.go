@@ -23,15 +23,16 @@ func TestScriptInEveryShell(t *testing.T) {
 	const script = "for x in 'it'\\''s' '$HOME' '!1' 'a\\b' '~'; do printf '[%s]\n' \"$x\"; done; printf end"
 	const want = "[it's]\n[$HOME]\n[!1]\n[a\\b]\n[~]\nend"
 	for name, o := range map[string]sshdtest.Options{
-		"bash":                          {Shell: "/bin/bash"},
-		"dash":                          {Shell: "/bin/dash"},
-		"fish":                          {Shell: "/usr/bin/fish"},
-		"tcsh":                          {Shell: "/usr/bin/tcsh"},
-		"BusyBox's sh":                  {BusyBox: true},
-		"start-up files that print":     {Shell: "/bin/bash", Home: map[string]string{".bashrc": "echo 'Welcome!'; printf 'no end of line'; echo oops >&2\n"}},
-		"start-up files that read":      {Shell: "/bin/bash", Home: map[string]string{".bashrc": "read -r -t 1 answer\n"}},
-		"start-up files of csh's":       {Shell: "/usr/bin/tcsh", Home: map[string]string{".cshrc": "echo Welcome\n"}},
-		"start-up files that take long": {Shell: "/bin/bash", Home: map[string]string{".bashrc": "sleep 4\n"}}, // so that it is looked into
+		"bash":                      {Shell: "/bin/bash"},
+		"dash":                      {Shell: "/bin/dash"},
+		"fish":                      {Shell: "/usr/bin/fish"},
+		"tcsh":                      {Shell: "/usr/bin/tcsh"},
+		"BusyBox's sh":              {BusyBox: true},
+		"start-up files that print": {Shell: "/bin/bash", Home: map[string]string{".bashrc": "echo 'Welcome!'; printf 'no end of line'; echo oops >&2\n"}},
+		"start-up files that read":  {Shell: "/bin/bash", Home: map[string]string{".bashrc": "read -r -t 1 answer\n"}},
+		"start-up files of csh's":   {Shell: "/usr/bin/tcsh", Home: map[string]string{".cshrc": "echo Welcome\n"}},
+		"start-up files that one session at a time runs": {Shell: "/bin/bash", Home: map[string]string{".bashrc": "mkdir ~/lock || exit 1; sleep 5\n"}},
+		"start-up files that take long":                  {Shell: "/bin/bash", Home: map[string]string{".bashrc": "sleep 4\n"}}, // so that it is looked into
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := dialLink(t, sshdtest.Start(t, o))
