@@ -33,7 +33,7 @@ IMPORTS = {
     "_taipy": "",
     "_taipy.relied": "",
     "_taipy.app": "_errors _quote _servers _settings _taipy.relied",
-    "_taipy.resync": "",
+    "_taipy.resync": "_taipy.relied",
     "_near": "_errors _questions _servers _taipy.app",
     # Databricks.
     "_databricks": "",

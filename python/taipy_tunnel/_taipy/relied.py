@@ -24,7 +24,7 @@ _STOPPED = "an app that was stopped looks like one whose server has failed"
 _ELSEWHERE = "an app at an address of its own is looked for at 127.0.0.1: name it, expose('host:port')"
 _POLLING = "pages ask again and again instead of holding a websocket open"
 _LATE = "what a cell sets reaches the pages up to 5 s later"
-_STALE = "after an outage pages show what they showed before it, until they are loaded again"
+STALE = "after an outage pages show what they showed before it, until they are loaded again"
 
 
 class Relied(NamedTuple):
@@ -42,10 +42,10 @@ RELIED = (  # the first is there as soon as Taipy lists the app
     Relied(("_server._host",), _ELSEWHERE),
     Relied(("_server._ws.server.eio.allow_upgrades",), _POLLING),
     Relied(("_server._ws.wsgi_server.loop.run_callback_threadsafe",), _LATE, gevent=True),
-    Relied(("_server._ws.server.manager.get_participants",), _STALE),
-    Relied(("_bindings()._get_all_scopes()",), _STALE),
-    Relied(("_Gui__request_var_update",), _STALE),
-    Relied(("get_app_context()", "get_flask_app().app_context"), _STALE),  # the first is of 4.2's
+    Relied(("_server._ws.server.manager.get_participants",), STALE),
+    Relied(("_bindings()._get_all_scopes()",), STALE),
+    Relied(("_Gui__request_var_update",), STALE),
+    Relied(("get_app_context()", "get_flask_app().app_context"), STALE),  # the first is of 4.2's
 )
 
 
@@ -72,10 +72,11 @@ class Canary:
             self._left = 0 if served and gui is not None else LOOKS
             return []
         self._left -= 1
-        return [] if self._left else [_said(what, without) for without, what in missing.items()]
+        return [] if self._left else [said(what, without) for without, what in missing.items()]
 
 
-def _said(what: str, without: str) -> str:
+def said(what: str, without: str) -> str:
+    """What is missing, and what does not work without it, for the owner."""
     return f"{_version()}: {without} ({what}); hint: a newer taipy-tunnel may know it: pip install -U taipy-tunnel"
 
 

@@ -11,9 +11,12 @@ relied on, is listed in relied.py.
 from __future__ import annotations
 
 import logging
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
+
+from .relied import STALE, said
 
 WINDOW = 60.0  # seconds after a link was replaced, in which its pages come back; seen: 0.2 to 5.1
 TRIES = 3  # to send values that nobody changes meanwhile
@@ -44,8 +47,10 @@ class Resync:
                 self._links = links
             if not back or time.monotonic() > self._until:
                 return False
-            _send(gui)
-            return True
+            if _send(gui):
+                return True
+            warn(said("its names of what pages show are not what they were", STALE))
+            return False
         except Exception as error:
             logger.debug("pages could not be brought up to date", exc_info=True)
             if time.monotonic() <= self._until:  # else relied.py has told what is missing
@@ -61,20 +66,31 @@ def _pages(gui: Any) -> set[str]:
     return {sid for sid, _ in list(manager.get_participants("/", None))}
 
 
-def _send(gui: Any) -> None:
+def _send(gui: Any) -> bool:
     """Send the values; again if some changed meanwhile: what was read before may have been sent after the change
-    itself, as where somebody clicks on a page that has just come back, and would stay there.
+    itself, as where somebody clicks on a page that has just come back, and would stay there. False if pages show
+    some, and none by a name that is known.
     """
     scopes = gui._bindings()._get_all_scopes()
     for _ in range(TRIES):
         before = _values(scopes)
-        names = [name for name in next(iter(before), {}) if name.startswith(PREFIXES)]
+        known = next(iter(before), {})
+        names = [name for name in known if name.startswith(PREFIXES)]
         if not names:
-            return
+            return not _shown(known)
         with _context(gui):
             gui._Gui__request_var_update({"names": names, "refresh": False})
         if _same(before, _values(scopes)):
-            return
+            break
+    return True
+
+
+def _shown(names: Iterable[str]) -> bool:
+    """Whether pages seem to show some variable: then Taipy has made a name of the variable's, with more before it. One
+    that a callback alone has used has its own name and no other, and Taipy has a few for itself."""
+    ours = vars(sys.modules["__main__"])  # a variable of the notebook's may have another's name in it
+    made = [name for name in names if name not in ours]
+    return any(f"_{one}" in name for name in made for one in names)
 
 
 def _context(gui: Any) -> Any:
