@@ -55,11 +55,25 @@ def test_addresses_as_frameworks_print_them(given: object, compat: Row) -> None:
     compat("apps", said, f"taken: the app at {ADDRESSES[given]}")  # type: ignore[index]
 
 
-def test_an_app_that_speaks_tls_is_told(compat: Row) -> None:
+TLS = {
+    "https://127.0.0.1:8443": "expose(8443)",
+    "HTTPS://localhost:8443/lab?token=5000#5000": "expose(8443)",
+    "https://[::1]:8443": "expose(8443)",
+    "https://10.0.0.4:8443/": 'expose("10.0.0.4:8443")',
+    "https://10.0.0.4/": 'expose("10.0.0.4:PORT")',
+    "https://" + 9 * "a1B2": "expose(PORT)",  # perhaps no host
+}
+
+
+@pytest.mark.parametrize("given", TLS)
+def test_an_app_that_speaks_tls_is_told(given: str, compat: Row) -> None:
+    """With the call that has the port that was given, and no other."""
     with pytest.raises(ConfigError, match="https address") as raised:
-        App("https://127.0.0.1:8443")
+        App(given)
     assert "without its certificate" in raised.value.hint
-    compat("apps", 'expose("https://127.0.0.1:8443")', raised.value)
+    assert raised.value.hint.endswith(f"then write {TLS[given]}")
+    if given == next(iter(TLS)):
+        compat("apps", f'expose("{given}")', raised.value)
 
 
 @contextlib.contextmanager

@@ -32,7 +32,7 @@ IMPORTS = {
     # Taipy.
     "_taipy": "",
     "_taipy.relied": "",
-    "_taipy.app": "_errors _quote _servers _settings _taipy.relied",
+    "_taipy.app": "_errors _hints _quote _servers _settings _taipy.relied",
     "_taipy.resync": "_taipy.relied",
     "_near": "_errors _questions _servers _taipy.app",
     # Databricks.

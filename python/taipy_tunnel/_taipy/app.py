@@ -18,7 +18,8 @@ from typing import Any
 
 from .. import _servers
 from .._errors import AppNotFoundError, ConfigError
-from .._quote import quote
+from .._hints import plain
+from .._quote import keylike, quote
 from .._settings import elsewhere
 from .relied import PORTS, REGISTRY, Canary
 
@@ -127,7 +128,7 @@ def _fixed(spec: object) -> str:
         raise ConfigError(
             "configuration: app is an https address, and the app is asked for HTTP",
             "start the app without its certificate: what it says stays on this machine, SSH protects it to the proxy, "
-            "and nginx's https to the visitors; then write {target=5000}, with its port",
+            f"and nginx's https to the visitors; then write {plain(_call(re.split(r'[/?#]', rest)[0]))}",
         )
     if slashes and scheme.lower() == "http":
         rest = re.split(r"[/?#]", rest)[0]
@@ -139,6 +140,15 @@ def _fixed(spec: object) -> str:
             'want a port, "host:port", a Taipy Gui or the object of another app, or nothing for the running Taipy app',
         )
     return _servers.address((match[1] or "").strip("[]"), match[2])
+
+
+def _call(authority: str) -> str:
+    """How an app is exposed that listens where a URL says."""
+    host, port = re.fullmatch(r"(.*?)(?::(\d{1,5}))?", authority, re.DOTALL).groups()  # type: ignore[union-attr]
+    if port and host in ("localhost", "127.0.0.1", "[::1]", "0.0.0.0", "[::]"):
+        return f"expose({port})"
+    where = f"{host}:{port or 'PORT'}"
+    return f'expose("{where}")' if re.fullmatch(r"[\w.:[\]-]{1,40}", where) and not keylike(where) else "expose(PORT)"
 
 
 def _is_gui(app: object) -> bool:
