@@ -135,6 +135,37 @@ class Dash:
         self.server = flask_app()
 
 
+class Gui:
+    """A Taipy app, as far as it is asked where it listens: by its server's attributes, or by get_port() alone, as those of
+    Taipy's next version tell it that are not Flask's."""
+
+    def __init__(self, port: int | None = None, **server: object) -> None:
+        self._server = types.SimpleNamespace(**server)
+        if port:
+            self._server.get_port = lambda: port
+
+
+Gui.__module__ = "taipy.gui.gui"
+
+GUIS = {
+    "no host": (Gui(_port=61001), "127.0.0.1:61001"),
+    "the empty host": (Gui(_port=61001, _host=""), "127.0.0.1:61001"),
+    "0.0.0.0": (Gui(_port=61001, _host="0.0.0.0"), "127.0.0.1:61001"),
+    "::": (Gui(_port=61001, _host="::"), "localhost:61001"),
+    "::1": (Gui(_port=61001, _host="::1"), "[::1]:61001"),
+    "localhost": (Gui(_port=61001, _host="localhost"), "localhost:61001"),
+    "get_port() alone": (Gui(61001), "127.0.0.1:61001"),
+    "get_port(), the empty host": (Gui(61001, _host=""), "127.0.0.1:61001"),
+    "not run": (Gui(), ""),
+}
+
+
+@pytest.mark.parametrize("name", GUIS)
+def test_where_a_gui_listens(name: str) -> None:
+    gui, address = GUIS[name]
+    assert App(gui).address() == address
+
+
 SERVED: dict[str, tuple[Callable[[], Any], Callable[[Any], Any], Callable[[Any], Any], str]] = {
     "Flask, by its own server": (flask_app, lambda app: app, werkzeugs, "flask"),
     "Flask, by wsgiref": (flask_app, lambda app: app, wsgirefs, "flask"),

@@ -143,7 +143,8 @@ def test_a_server_that_died_at_bind_is_told(notebook: Notebook, proxy: Proxy, co
         error = notebook.run("taipy_tunnel.expose()").error
         assert error is not None
         assert error.ename == "AppNotFoundError"
-        assert "thread of Taipy's server has ended" in error.evalue
+        port = taken.getsockname()[1]
+        assert f"thread of Taipy's server has ended, and another server listens on its port {port}\n" in error.evalue
         assert "run the app's cell again" in error.evalue
     notebook.run(f"_Server._get_random_port = draw\ngui = start('alive', {A})\ntaipy_tunnel.expose()").ok()
     assert title(proxy.url) == "alive"
@@ -207,7 +208,10 @@ def test_a_server_of_ones_own_is_proposed(notebook: Notebook, proxy: Proxy, comp
     assert cell.said.count("in this process") == 2  # the kernel's own ports are none
     notebook.run(f"tunnel = taipy_tunnel.expose({A})\ntunnel.wait_ready(10)").ok()
     assert title(proxy.url) == "own"
-    # The object says the same.
+    # A Gui that is named waits like one that is not, and the object says the same.
+    cell = notebook.run("tunnel = taipy_tunnel.expose(gui)\nprint([tunnel.state, tunnel.status.target])\nprint(tunnel)").ok()
+    assert cell.said.startswith("['waiting', '']\n")
+    assert said in cell.said
     assert notebook.run("tunnel = taipy_tunnel.expose(app)\ntunnel.status.target").ok().text == f"'127.0.0.1:{A}'"
     assert title(proxy.url) == "own"
     name = "Taipy, gui.run(run_server=False) with a server of one's own"
