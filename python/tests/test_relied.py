@@ -57,10 +57,11 @@ Gui.get_app_context = lambda self: flask_app(self).app_context()
 
 
 @pytest.fixture
-def notebook(proxy: Proxy) -> Iterator[Notebook]:
-    """A kernel with an app that is exposed."""
+def notebook(request: pytest.FixtureRequest, proxy: Proxy) -> Iterator[Notebook]:
+    """A kernel with an app that is exposed; the fixture's parameter is run before, if there is one."""
     known = {f"TAIPY_TUNNEL_{name.upper()}": str(value) for name, value in arguments(proxy).items()}
     with Notebook(env=known) as notebook:
+        notebook.run(getattr(request, "param", "")).ok()
         notebook.run(APP % processes.free_port()).ok()
         yield notebook
 
@@ -100,15 +101,23 @@ def test_what_is_missing_is_told_once(notebook: Notebook) -> None:
     assert notebook.run("tunnel.state").ok().text == "'up'"
 
 
-def test_apps_that_are_listed_elsewhere_are_told(proxy: Proxy) -> None:
-    known = {f"TAIPY_TUNNEL_{name.upper()}": str(value) for name, value in arguments(proxy).items()}
-    with Notebook(env=known) as notebook:
-        notebook.run(
-            "import taipy.gui.utils._runtime_manager as m\nmoved = m._RuntimeManager\ndel m._RuntimeManager"
-        ).ok()
-        notebook.run(APP % processes.free_port()).ok()
-        eventually(lambda: "are not found by themselves: name the port" in notebook.run("print(*warnings())").ok().said)
-        assert notebook.run("tunnel.state").ok().text == "'waiting'"
+LISTED = {
+    "in another class": "import taipy.gui.utils._runtime_manager as m\nmoved = m._RuntimeManager\ndel m._RuntimeManager",
+    "in another attribute": """
+import inspect
+import taipy.gui.utils._runtime_manager as m
+renamed = dict(vars(m))
+exec(inspect.getsource(m).replace("__port_gui", "__apps"), renamed)
+for name in ("__init__", "add_gui", "get_used_port"):
+    setattr(m._RuntimeManager, name, getattr(renamed["_RuntimeManager"], name))
+""",
+}
+
+
+@pytest.mark.parametrize("notebook", LISTED.values(), ids=LISTED, indirect=True)
+def test_apps_that_are_listed_elsewhere_are_told(notebook: Notebook) -> None:
+    eventually(lambda: "are not found by themselves: name the port" in notebook.run("print(*warnings())").ok().said)
+    assert notebook.run("tunnel.state").ok().text == "'waiting'"
 
 
 @pytest.mark.parametrize("version", ["the Taipy that is here", "Taipy's next version"])
