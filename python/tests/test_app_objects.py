@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Apps as they listen: as objects, URLs and ports, on whichever address; and what is near is proposed."""
+"""Apps as they listen: as objects, URLs and ports, on whichever address."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import contextlib
 import http.server
 import socket
 import socketserver
-import subprocess
-import sys
 import threading
 import time
 import types
@@ -21,14 +19,12 @@ import pytest
 import taipy_tunnel
 import uvicorn
 import werkzeug.serving
-from chain.apps import web_app
 from chain.compat import TAKEN, Row
 from chain.proxy import Proxy
 from chain.testing import arguments, eventually
 from chain.visits import visit
 from fastapi import FastAPI
 from taipy_tunnel import ConfigError, _servers
-from taipy_tunnel._near import proposals
 from taipy_tunnel._servers import Served
 from taipy_tunnel._taipy.app import App
 from werkzeug.middleware.proxy_fix import ProxyFix
@@ -136,8 +132,8 @@ class Dash:
 
 
 class Gui:
-    """A Taipy app, as far as it is asked where it listens: by its server's attributes, or by get_port() alone, as those of
-    Taipy's next version tell it that are not Flask's."""
+    """A Taipy app, as far as it is asked where it listens: by attributes of its server, or by get_port() alone. Servers
+    of Taipy's next version that are not Flask's have no more."""
 
     def __init__(self, port: int | None = None, **server: object) -> None:
         self._server = types.SimpleNamespace(**server)
@@ -266,47 +262,3 @@ def test_a_port_is_that_of_either_loopback(host: str, proxy: Proxy, compat: Row)
         assert visit(tunnel.url) == ""
         tunnel.close(0)
     compat("apps", f"expose(PORT) of an app that listens on {host} alone", TAKEN)
-
-
-def test_an_app_of_this_process_is_proposed(proxy: Proxy, compat: Row) -> None:
-    tunnel = taipy_tunnel.expose(**arguments(proxy))
-    with web_app("hello") as address:
-        port = address.rpartition(":")[2]
-        said = f"A web app answers at localhost:{port}, in this process. To show it: expose({port})"
-        assert said in str(tunnel)
-        assert said in tunnel._repr_html_()
-        assert said in taipy_tunnel.doctor()[0].hint
-        assert tunnel.state == "waiting"  # nothing is exposed by itself
-        tunnel = taipy_tunnel.expose(int(port), **arguments(proxy))
-        assert tunnel.wait_ready(10)
-        assert "To show it" not in str(tunnel)
-        tunnel.close(0)
-    said = said.replace(port, "PORT")
-    compat(
-        "apps",
-        "an app of another framework in the notebook's own process, expose()",
-        f"taken: it waits, and says: {said}",
-    )
-
-
-def test_an_app_of_another_process_is_proposed(compat: Row) -> None:
-    argv = [sys.executable, "-u", "-m", "http.server", "--bind", "127.0.0.1", "0"]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, stderr=subprocess.DEVNULL) as process:
-        try:
-            assert process.stdout is not None
-            port = process.stdout.readline().split("port ")[1].split()[0]
-            found = [line for line in proposals() if f"expose({port})" in line]
-            assert len(found) == 1
-            assert f"in process {process.pid} (python" in found[0]
-            assert "which this one has started" in found[0]
-            assert [line for line in proposals(f"localhost:{port}") if f"expose({port})" in line] == []
-            said = found[0].replace(port, "PORT").replace(f"process {process.pid}", "process N")
-            name = "an app that a program runs which the notebook has started, expose()"
-            compat("apps", name, f"taken: it waits, and says: {said}")
-        finally:
-            process.kill()
-
-
-def test_without_any_tunnel_the_doctor_proposes() -> None:
-    with web_app("hello") as address:
-        assert f"expose({address.rpartition(':')[2]})" in taipy_tunnel.doctor()[0].hint

@@ -102,7 +102,11 @@ def test_what_is_missing_is_told_once(notebook: Notebook) -> None:
 
 
 LISTED = {
-    "in another class": "import taipy.gui.utils._runtime_manager as m\nmoved = m._RuntimeManager\ndel m._RuntimeManager",
+    "in another class": """
+import taipy.gui.utils._runtime_manager as m
+moved = m._RuntimeManager
+del m._RuntimeManager
+""",
     "in another attribute": """
 import inspect
 import taipy.gui.utils._runtime_manager as m

@@ -209,7 +209,9 @@ def test_a_server_of_ones_own_is_proposed(notebook: Notebook, proxy: Proxy, comp
     notebook.run(f"tunnel = taipy_tunnel.expose({A})\ntunnel.wait_ready(10)").ok()
     assert title(proxy.url) == "own"
     # A Gui that is named waits like one that is not, and the object says the same.
-    cell = notebook.run("tunnel = taipy_tunnel.expose(gui)\nprint([tunnel.state, tunnel.status.target])\nprint(tunnel)").ok()
+    cell = notebook.run(
+        "tunnel = taipy_tunnel.expose(gui)\nprint([tunnel.state, tunnel.status.target])\nprint(tunnel)"
+    ).ok()
     assert cell.said.startswith("['waiting', '']\n")
     assert said in cell.said
     assert notebook.run("tunnel = taipy_tunnel.expose(app)\ntunnel.status.target").ok().text == f"'127.0.0.1:{A}'"

@@ -128,14 +128,17 @@ class Notebook:
         env: Mapping[str, str] | None = None,
         port: int | None = None,
         startup: str = "",
+        transport: str = "ipc",
     ) -> None:
         """env: added to this process's own. port: that of Taipy apps, whatever a cell says; None: a
-        cell's own. startup: what a kernel runs before its first cell.
+        cell's own. startup: what a kernel runs before its first cell. transport: "ipc": it has no ports, and warns of
+        none; "tcp": it has, as in a JupyterLab.
         """
         self._python = python
         self._env = dict(env or {})
         self._port = port
         self._startup = startup
+        self._transport = transport
         self._stack = contextlib.ExitStack()
         self._cells: dict[str, Cell] = {}
 
@@ -176,7 +179,7 @@ class Notebook:
             kernel_name="chain",
             kernel_spec_manager=specs,
             connection_file=str(self.directory / "connection.json"),
-            transport="ipc",  # no ports, and no warning about them
+            transport=self._transport,
         )
 
     def _connect(self) -> None:
