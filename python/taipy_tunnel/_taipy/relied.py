@@ -17,8 +17,8 @@ LOOKS = 5  # one after the other that find something missing: it may only have b
 REGISTRY = "taipy.gui.utils._runtime_manager"
 PORTS = "_RuntimeManager__port_gui"
 
-_UNFOUND = "apps that run here are not found by themselves: name the port, expose(5000)"
-_UNKNOWN = "it is not known where the app listens: name the port, expose(5000)"
+_UNFOUND = "apps that run here are not found by themselves: name the port, expose(PORT)"
+_UNKNOWN = "it is not known where the app listens: name the port, expose(PORT)"
 _ENDED = "a server that has ended looks like one that is starting"
 _STOPPED = "an app that was stopped looks like one whose server has failed"
 _ELSEWHERE = "an app at an address of its own is looked for at 127.0.0.1: name it, expose('host:port')"
