@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from ._errors import TunnelError
@@ -42,9 +43,17 @@ def _never() -> list[int]:
     ports: list[Any] = [*proxied()]
     for kernel in instances("ipykernel.kernelapp", "IPKernelApp"):
         ports += [getattr(kernel, f"{name}_port", 0) for name in ("shell", "iopub", "stdin", "control", "hb")]
-    with contextlib.suppress(Exception):  # of others' objects, which may be half gone
-        ports += [server.server_address[1] for server in instances("pyspark.accumulators", "AccumulatorServer")]
-        ports += [server.get_listening_port() for server in instances("py4j.java_gateway", "CallbackServer")]
-    with contextlib.suppress(Exception):  # a debugger that listens in this process
-        ports += [vars(sys.modules["pydevd"].get_global_debugger())["_server_socket_name"][1]]
+    for server in instances("pyspark.accumulators", "AccumulatorServer"):
+        ports.append(_told(lambda one: one.server_address[1], server))
+    for server in instances("py4j.java_gateway", "CallbackServer"):
+        ports.append(_told(lambda one: one.get_listening_port(), server))
+    debugger = sys.modules.get("pydevd")  # which may listen in this process
+    ports.append(_told(lambda one: vars(one.get_global_debugger())["_server_socket_name"][1], debugger))
     return [port for port in ports if isinstance(port, int) and port > 0]
+
+
+def _told(port: Callable[[Any], Any], of: object) -> Any:
+    """What an object of others' says, which may be half gone."""
+    with contextlib.suppress(Exception):
+        return port(of)
+    return None

@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import types
 from collections.abc import Iterator
 
 import pytest
@@ -23,7 +24,7 @@ from chain.compat import Row
 from chain.notebook import Notebook
 from chain.proxy import Proxy
 from chain.testing import arguments, eventually
-from taipy_tunnel._near import proposals
+from taipy_tunnel._near import _never, proposals
 
 SERVER = [sys.executable, "-u", "-m", "http.server", "--bind", "127.0.0.1", "0"]
 ANOTHER = ["setpriv", "--reuid", "54333", "--regid", "54333", "--clear-groups"]
@@ -129,6 +130,37 @@ def test_no_port_of_the_kernel_is_asked(notebook: Notebook) -> None:
     never = notebook.run("from taipy_tunnel import _near\nprint(*_near._never())").ok().said
     assert ports <= {int(port) for port in never.split()}
     assert "in this process" not in notebook.run("print(*_near.proposals())").ok().said
+
+
+class AccumulatorServer:
+    """As Spark's; one whose context was stopped may have nothing any more."""
+
+    def __init__(self, *address: object) -> None:
+        if address:
+            self.server_address = address
+
+
+class CallbackServer:
+    """As Py4J's."""
+
+    def __init__(self, port: int | None) -> None:
+        self.port = port
+
+    def get_listening_port(self) -> int:
+        if self.port is None:
+            raise OSError("closed")
+        return self.port
+
+
+def test_no_port_of_spark_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor of Py4J; those that are gone hide no others."""
+    for module, cls in (("pyspark.accumulators", AccumulatorServer), ("py4j.java_gateway", CallbackServer)):
+        stand_in = types.ModuleType(module)
+        setattr(stand_in, cls.__name__, cls)
+        monkeypatch.setitem(sys.modules, module, stand_in)
+    servers = [AccumulatorServer(), AccumulatorServer("127.0.0.1", 41), CallbackServer(None), CallbackServer(42)]
+    assert {41, 42} <= set(_never())
+    del servers
 
 
 DEBUGGER = """
