@@ -125,6 +125,7 @@ func TestOtherHostKeysAreNotTrusted(t *testing.T) {
 	seen := s.Fingerprint()
 	for form, c := range map[string]struct{ text, says, hint string }{
 		"other fingerprint":         {ssh.FingerprintSHA256(stranger), "NOT THE KNOWN ONE", seen},
+		"one that is mistaken":      {ssh.FingerprintSHA256(stranger), "or the known one was copied wrong or is another machine's", seen},
 		"fingerprint of a kind":     {ssh.FingerprintSHA256(rsa), "NOT THE KNOWN ONE", seen},
 		"other line":                {line(host, stranger), "NOT THE KNOWN ONE", seen},
 		"other hashed line":         {line(knownhosts.HashHostname(host), stranger), "NOT THE KNOWN ONE", seen},

@@ -57,8 +57,8 @@ func TestProxiesThatRefuse(t *testing.T) {
 	}{
 		"password wanted":        {"http://" + locked, s.Addr(), fault.ErrHop, true, "wants a password", "user:password@"},
 		"another password":       {"http://me:" + escaped + "@" + locked, s.Addr(), fault.ErrHop, true, "refuses the one that was given", "user:password@"},
-		"socks password wanted":  {"socks5://" + lockedSocks, s.Addr(), fault.ErrHop, true, "wants a password", "user:password@"},
-		"another socks password": {"socks5://me:" + escaped + "@" + lockedSocks, s.Addr(), fault.ErrHop, true, "refuses the one that was given", "user:password@"},
+		"socks password wanted":  {"socks5://" + lockedSocks, s.Addr(), fault.ErrHop, true, "wants a password", "socks5://user:password@"},
+		"another socks password": {"socks5://me:" + escaped + "@" + lockedSocks, s.Addr(), fault.ErrHop, true, "refuses the one that was given", "socks5://user:password@"},
 		"port forbidden":         {"http://me:" + escaped + "@" + only443, s.Addr(), fault.ErrHop, true, "refuses a connection to " + s.Addr(), "tls://"},
 		"server refuses":         {"http://me:" + escaped + "@" + http, closed, fault.ErrUnreachable, false, "no connection to " + closed + " from the proxy", "sshd listens"},
 		"server refuses socks":   {"socks5://me:" + escaped + "@" + socks, closed, fault.ErrUnreachable, false, "connection refused", "sshd listens"},

@@ -147,5 +147,8 @@ func TestAccessIsNotLeftOpenByMistake(t *testing.T) {
 		if ok != (err == nil) {
 			t.Errorf("access %s: %v", text, err)
 		}
+		if text == `"private"` && !strings.HasPrefix(tunnel.AsError(err).Hint.String(), "leave it out, and those are admitted who have the link") {
+			t.Errorf("access %s: what opens the app to others is proposed first: %s", text, tunnel.AsError(err).Hint)
+		}
 	}
 }

@@ -97,6 +97,40 @@ func TestHintsAreWritten(t *testing.T) {
 	}
 }
 
+// TestErrorsHaveNoMarks: a mark is for hints. In the words of an error nobody makes a setting of it.
+func TestErrorsHaveNoMarks(t *testing.T) {
+	all, seen := sources(t), 0
+	mark := regexp.MustCompile(`\{(?:` + strings.Join(jsonNames(t, all), "|") + `)[=}]`)
+	words := map[string]int{"Errorf": 0, "New": 0, "Config": 1} // which argument is an error's words: fmt's, errors', package fault's
+	for _, s := range all {
+		if s.test() {
+			continue
+		}
+		ast.Inspect(s.file, func(n ast.Node) bool {
+			call, ok := n.(*ast.CallExpr)
+			if !ok {
+				return true
+			}
+			f, ok := call.Fun.(*ast.SelectorExpr)
+			if !ok {
+				return true
+			}
+			if i, known := words[f.Sel.Name]; known && i < len(call.Args) {
+				if text, is := literal(call.Args[i]); is {
+					seen++
+					if m := mark.FindString(text); m != "" {
+						t.Errorf("%s: an error says %s", s.at(n.Pos()), m)
+					}
+				}
+			}
+			return true
+		})
+	}
+	if seen < 200 {
+		t.Errorf("found %d errors; where are the others?", seen)
+	}
+}
+
 // literal is the text of a string in the source.
 func literal(n ast.Node) (text string, ok bool) {
 	lit, ok := n.(*ast.BasicLit)
