@@ -242,12 +242,22 @@ func (h *Known) Check(addr string, remote net.Addr, key ssh.PublicKey) error {
 	case has(known, key):
 		return nil
 	case len(known) == 0:
-		return fault.HostKeyUnknown(addr, key.Type(), seen, h.passedOver(addr))
+		return fault.HostKeyUnknown(addr, key.Type(), seen, h.ofAnother(key), h.passedOver(addr))
 	}
 	return fault.HostKeyChanged(addr, key.Type(), seen, fingerprints(known))
 }
 
 func (h *Known) isRevoked(key ssh.PublicKey) bool { return h.revoked[string(key.Marshal())] }
+
+// ofAnother says which line has a key for another host or port, "" for none, as ssh does ("known by the following other names").
+func (h *Known) ofAnother(key ssh.PublicKey) string {
+	for _, e := range h.lines {
+		if known := e.public(); e.marker == "" && known != nil && has([]ssh.PublicKey{known}, key) {
+			return fmt.Sprintf("line %d of %s has it for another name or port", e.number, h.source)
+		}
+	}
+	return ""
+}
 
 // passedOver says which lines of what the owner gave are, of those about addr and those about nobody knows whom; "": none.
 func (h *Known) passedOver(addr string) string {

@@ -10,13 +10,16 @@ import (
 
 // The server's host key: nothing was sent that is secret.
 
-// HostKeyUnknown: nothing is known of the server's key. seen is "SHA256:…"; note is what was passed over, "": nothing.
-func HostKeyUnknown(addr, algorithm, seen, note string) *Error {
-	if note != "" {
-		note = "; " + note
+// HostKeyUnknown: nothing is known of the server's key. seen is "SHA256:…"; notes are what else was seen in the lines, each "" for nothing.
+func HostKeyUnknown(addr, algorithm, seen string, notes ...string) *Error {
+	all := ""
+	for _, note := range notes {
+		if note != "" {
+			all += "; " + note
+		}
 	}
 	return &Error{Op: "host key", Class: ErrHostKey, Permanent: true,
-		Err:  fmt.Errorf("the key of %s is not known; it shows %s %s%s", addr, algorithm, seen, note),
+		Err:  fmt.Errorf("the key of %s is not known; it shows %s %s%s", addr, algorithm, seen, all),
 		Hint: Hintf("compare with what the proxy machine says itself: %s; if it is the same, pass {host_key=%q}", showKeys(algorithm), seen)}
 }
 
