@@ -96,7 +96,7 @@ func (l *Link) Run(ctx context.Context, command string) ([]byte, error) {
 }
 
 // run is Run where the command's input ends after a while only. waits: it had not ended before.
-func (l *Link) run(ctx context.Context, command string, open time.Duration) (output []byte, waits bool, err error) {
+func (l *Link) run(ctx context.Context, command string, open time.Duration) (said []byte, waits bool, err error) {
 	ch, reqs, err := l.session(ctx)
 	if err != nil {
 		return nil, false, err
@@ -107,15 +107,17 @@ func (l *Link) run(ctx context.Context, command string, open time.Duration) (out
 	if err := l.exec(ctx, ch, command); err != nil {
 		return nil, false, err
 	}
-	said, ended := []byte(nil), make(chan struct{})
-	l.tasks.Go(func() { defer close(ended); said, err = io.ReadAll(io.LimitReader(ch, maxOutput)) })
+	var output []byte
+	var failed error
+	ended := make(chan struct{})
+	l.tasks.Go(func() { defer close(ended); output, failed = io.ReadAll(io.LimitReader(ch, maxOutput)) })
 	for end := time.After(open); ; {
 		select {
 		case <-end:
 			waits = true
 			_ = ch.CloseWrite()
 		case <-ended:
-			return said, waits, err
+			return output, waits, failed
 		case <-ctx.Done():
 			return nil, false, ctx.Err()
 		case <-l.done:

@@ -12,12 +12,29 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
-// StarveLinks has the processes that handle connections starve, as on a machine whose limit is too low for its visitors.
+// StarveLinks has the processes that handle connections starve, as on a machine whose limit is too low for its visitors. It waits until
+// no connection has more than one command run, for what ends leaves descriptors to open others with.
 func (s *Server) StarveLinks(t testing.TB) (feed func()) {
 	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); len(s.commands()) > len(children(s.pid())); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("commands still run: %v", s.commands())
+		}
+	}
 	return Starve(t, s.Children())
+}
+
+// commands are the processes that connections have run.
+func (s *Server) commands() (pids []int) {
+	for _, pid := range s.Children() {
+		if name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid)); err == nil && !strings.HasPrefix(string(name), "sshd") {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
 }
 
 // Starve has processes open no file and no socket any more, and take none, until feed is called: EMFILE (errno(3)). What they
