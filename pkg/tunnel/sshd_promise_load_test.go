@@ -203,7 +203,8 @@ func underLoad(t *testing.T, kind string, rtt time.Duration, do change) {
 	ready, most := whole, 0
 	if kind == "plain" {
 		// Those of one round trip, 10; on a machine with a load of 20 up to 49 were seen. A login is more than ten.
-		ready, most = inState(tunnel.Up), 6+int(time.Duration(rounds(6, 3))*perSecond*rtt/time.Second)
+		ready = func(s tunnel.Status) bool { return s.State == tunnel.Up && s.Links == 2 }
+		most = 6 + int(time.Duration(rounds(6, 3))*perSecond*rtt/time.Second)
 	}
 	tun := open(t, cfg)
 	await(t, tun, "its links", ready)

@@ -96,7 +96,7 @@ func goesSilent(t *testing.T, way bool) {
 		longest = max(longest, at.Sub(silent))
 	}
 	t.Logf("the ends were gone after %.1f s, the last answer came after %.1f s", took.Seconds(), longest.Seconds())
-	if took > goneWithin || longest > 8*time.Second {
+	if took > promised(goneWithin) || longest > promised(8*time.Second) {
 		t.Errorf("the ends were gone after %v, the last answer came after %v", took, longest)
 	}
 	for id, n := range app.ran {
@@ -144,7 +144,7 @@ func TestLivingEndsAreNeverEnded(t *testing.T) {
 		thief := r.session(t, r.User, hole.Addr(), "")
 		stale := slices.DeleteFunc(r.Links(), func(pid int) bool { return slices.Contains(before, pid) })
 		hole.Hole()
-		if took := r.gone(t, stale, time.Now()); took > goneWithin {
+		if took := r.gone(t, stale, time.Now()); took > promised(goneWithin) {
 			t.Errorf("the thief's end was gone after %v", took)
 		}
 		_ = thief.Close()
