@@ -89,9 +89,10 @@ func TestPromiseAStandby(t *testing.T) {
 	tun := open(t, c.by(way, public(cfg)))
 	await(t, tun, "the second one", func(s tunnel.Status) bool { return s.State == tunnel.Up && s.Links == 2 })
 	way.Delay(rtt / 2)
-	l.during(t, 3+int(7*perSecond*rtt/time.Second), func() { // 55 were seen, and 162 at a load of 24; a login is twelve round trips, 360
+	l.during(t, 550, func() { // 55 were seen, and 338 at a load of 14
 		before := tun.Status().Reconnects
 		c.KillLink()
+		await(t, tun, "the port at the second one, before a login", func(s tunnel.Status) bool { return s.Slots == 1 && s.Links == 1 && s.Reconnects == before })
 		await(t, tun, "back", func(s tunnel.Status) bool { return s.State == tunnel.Up && s.Reconnects > before })
 	})
 }
