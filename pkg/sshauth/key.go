@@ -50,6 +50,9 @@ func parseKey(text []byte, name, passphrase string) (signer ssh.Signer, public s
 			return nil, sealed.PublicKey, locked(name)
 		}
 		signer, err = ssh.ParsePrivateKeyWithPassphrase(text, []byte(passphrase))
+		if err != nil && block.Headers["DEK-Info"] != "" {
+			signer, err = openPEM(block, passphrase)
+		}
 		if err != nil && errors.Is(err, x509.IncorrectPasswordError) {
 			return nil, sealed.PublicKey, wrongPassphrase(name)
 		}
@@ -57,7 +60,7 @@ func parseKey(text []byte, name, passphrase string) (signer ssh.Signer, public s
 			return nil, sealed.PublicKey, cannotOpen(name, "encrypt it again, as ssh-keygen does by itself: ssh-keygen -p -a 16 -f KEY")
 		}
 	}
-	if err != nil && block.Type == "EC PRIVATE KEY" {
+	if err != nil {
 		signer, err = explicitCurve(block.Bytes)
 	}
 	if err != nil {
@@ -65,7 +68,7 @@ func parseKey(text []byte, name, passphrase string) (signer ssh.Signer, public s
 			return nil, nil, isDSA(name)
 		}
 		return nil, nil, fault.Config("ssh-keygen -y -f KEY tells whether it is whole; to make one: ssh-keygen -t ed25519",
-			"%s is not a private key that can be used: it is damaged, or of another kind than Ed25519, ECDSA and RSA", name)
+			"%s is not a private key that can be used: it is damaged, or of another kind than Ed25519, RSA, and ECDSA with P-256, P-384 or P-521", name)
 	}
 	return signer, signer.PublicKey(), nil
 }

@@ -6,8 +6,10 @@ import (
 	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
+	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"encoding/pem"
 	"errors"
 	"math/big"
 	"strings"
@@ -87,27 +89,47 @@ func kindOfPKCS8(der []byte) asn1.ObjectIdentifier {
 	return key.Algorithm.Algorithm
 }
 
-// explicitCurve reads a key of SEC 1 whose curve is written out in place of its name (RFC 5480 forbids it), as LibreSSL does
+// curveParameters are a curve that is written out (RFC 3279, section 2.3.5).
+type curveParameters struct {
+	Version int
+	Field   struct {
+		Kind  asn1.ObjectIdentifier
+		Prime *big.Int
+	}
+	Curve     asn1.RawValue
+	Generator []byte
+	Order     *big.Int
+	Cofactor  int `asn1:"optional"`
+}
+
+// explicitCurve reads a key of SEC 1, or of PKCS#8, whose curve is written out in place of its name (RFC 5480 forbids it), as LibreSSL does
 // it for macOS' ssh-keygen -m PEM. It is one of NIST's if it has its field and its order.
 func explicitCurve(der []byte) (ssh.Signer, error) {
 	var key struct {
 		Version    int
 		Private    []byte
-		Parameters struct {
-			Version int
-			Field   struct {
-				Kind  asn1.ObjectIdentifier
-				Prime *big.Int
-			}
-			Curve     asn1.RawValue
-			Generator []byte
-			Order     *big.Int
-			Cofactor  int `asn1:"optional"`
-		} `asn1:"explicit,tag:0"`
-		Public asn1.BitString `asn1:"optional,explicit,tag:1"`
+		Parameters curveParameters `asn1:"optional,explicit,tag:0"`
+		Public     asn1.BitString  `asn1:"optional,explicit,tag:1"`
+	}
+	var pkcs8 struct {
+		Version   int
+		Algorithm struct {
+			Algorithm  asn1.ObjectIdentifier
+			Parameters curveParameters
+		}
+		Key []byte
+	}
+	if _, err := asn1.Unmarshal(der, &pkcs8); err == nil {
+		der = pkcs8.Key
 	}
 	if _, err := asn1.Unmarshal(der, &key); err != nil {
 		return nil, err
+	}
+	if key.Parameters.Order == nil {
+		key.Parameters = pkcs8.Algorithm.Parameters
+	}
+	if key.Parameters.Order == nil {
+		return nil, errors.New("no curve")
 	}
 	for _, curve := range []elliptic.Curve{elliptic.P256(), elliptic.P384(), elliptic.P521()} {
 		p := curve.Params()
@@ -126,4 +148,19 @@ func explicitCurve(der []byte) (ssh.Signer, error) {
 		return ssh.NewSignerFromKey(opened)
 	}
 	return nil, errors.New("no known curve")
+}
+
+// openPEM opens an encrypted key of PEM (RFC 1421) that x/crypto does not: its curve is written out. A wrong passphrase leaves a padding
+// that fits once in 256 times, and noise after it: that is x509.IncorrectPasswordError, too.
+func openPEM(block *pem.Block, passphrase string) (ssh.Signer, error) {
+	//lint:ignore SA1019 people have such keys
+	der, err := x509.DecryptPEMBlock(block, []byte(passphrase))
+	if err != nil {
+		return nil, err
+	}
+	var whole asn1.RawValue
+	if rest, err := asn1.Unmarshal(der, &whole); err != nil || len(rest) > 0 {
+		return nil, x509.IncorrectPasswordError
+	}
+	return explicitCurve(der)
 }

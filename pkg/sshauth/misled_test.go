@@ -6,6 +6,7 @@ package sshauth
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -27,6 +28,16 @@ func TestACertificateBeforeItsKey(t *testing.T) {
 			t.Errorf("%s: %v", how, err)
 		} else if k.files[0].cert == nil {
 			t.Errorf("%s: no certificate", how)
+		}
+	}
+}
+
+// A wrong passphrase leaves a padding of PEM that fits once in 256 times: it is the passphrase all the same that is wrong.
+func TestManyWrongPassphrases(t *testing.T) {
+	text := made(t, `ssh-keygen -q -t ecdsa -m PEM -N "$P" -f key`)
+	for n := range 2000 {
+		if _, err := LoadKeys(text, fmt.Sprint("wrong", n)); err == nil || !strings.Contains(err.Error(), "the passphrase does not open key") {
+			t.Fatalf("after %d others: %v", n, err)
 		}
 	}
 }

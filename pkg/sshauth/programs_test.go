@@ -47,7 +47,7 @@ func made(t testing.TB, script string) string {
 }
 
 const (
-	damagedOrOther = "it is damaged, or of another kind than Ed25519, ECDSA and RSA"
+	damagedOrOther = "it is damaged, or of another kind than Ed25519, RSA, and ECDSA with P-256, P-384 or P-521"
 	otherwise      = "is encrypted in a way that cannot be opened here"
 )
 
@@ -90,6 +90,9 @@ func TestKeysOfPrograms(t *testing.T) {
 		{name: "openssl ecparam -genkey, with EC PARAMETERS before the key", script: "openssl ecparam -name prime256v1 -genkey -out key"},
 		{name: "openssl ecparam -param_enc explicit, as macOS' ssh-keygen -m PEM", script: "openssl ecparam -name prime256v1 -param_enc explicit -genkey -noout -out key"},
 		{name: "openssl ecparam -param_enc explicit, with P-521", script: "openssl ecparam -name secp521r1 -param_enc explicit -genkey -noout -out key"},
+		{name: "openssl ecparam -param_enc explicit, with a passphrase, as macOS' ssh-keygen -m PEM", script: `openssl ecparam -name prime256v1 -param_enc explicit -genkey -noout | openssl ec -aes128 -passout "pass:$P" -out key`},
+		{name: "openssl genpkey -pkeyopt ec_param_enc:explicit", script: "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-384 -pkeyopt ec_param_enc:explicit -out key"},
+		{name: "openssl genpkey -pkeyopt ec_param_enc:explicit, with a passphrase", script: `openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -pkeyopt ec_param_enc:explicit -aes256 -pass "pass:$P" -out key`},
 		{"an explicit curve that is none of NIST's", "openssl ecparam -name secp256k1 -param_enc explicit -genkey -noout -out key", damagedOrOther, "ssh-keygen -t ed25519"},
 		{name: "PKCS#8 under EC PRIVATE KEY, as OpenSSH wrote in FIPS mode", script: "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 | sed 's/ PRIVATE/ EC PRIVATE/' >key"},
 		{name: "PKCS#8 under RSA PRIVATE KEY, as OpenSSH wrote in FIPS mode", script: "openssl genrsa 2048 | sed 's/ PRIVATE/ RSA PRIVATE/' >key"},
