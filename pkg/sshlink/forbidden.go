@@ -5,6 +5,7 @@ package sshlink
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"regexp"
 	"strconv"
@@ -44,11 +45,27 @@ func (l *Link) forbidden(ctx context.Context, port int) *fault.Error {
 			return fault.OtherWords(port)
 		}
 	}
-	_, err := l.Script(ctx, "")
+	sockets, err := l.Script(ctx, "cat /proc/net/tcp /proc/net/tcp6")
 	if e, ok := errors.AsType[*NoShellError](err); ok {
 		if said := passwordExpired.FindString(e.Said); said != "" {
 			return fault.PasswordExpired(l.cfg.User, l.cfg.Addr(), said)
 		}
 	}
+	if l.isTaken(ctx, port, sockets) { // a key that may have this port alone is refused any other one
+		return fault.Taken(port)
+	}
 	return fault.Forbidden(port)
+}
+
+// isTaken reports whether somebody was seen to listen on a port of 127.0.0.1: in the kernel's table, or, where the account reads
+// nothing there, by a connection.
+func (l *Link) isTaken(ctx context.Context, port int, sockets []byte) bool {
+	if len(sockets) > 0 {
+		return regexp.MustCompile(fmt.Sprintf(`(?m)^ *\d+: (?:0100007F|0{8}|0{32}|0{16}FFFF00000100007F):%04X \S+ 0A `, port)).Match(sockets)
+	}
+	c, err := l.Dial(ctx, net.JoinHostPort(loopback, strconv.Itoa(port)))
+	if err == nil {
+		_ = c.Close()
+	}
+	return err == nil
 }

@@ -121,10 +121,10 @@ func TestPortsThatAreRefused(t *testing.T) {
 		says      string
 	}{
 		"in use":               {sshdtest.Options{}, 0, false, "in use"},
-		"forbidden":            {sshdtest.Options{Config: []string{"AllowTcpForwarding no"}}, 18080, true, "forbids"},
-		"forbidden this way":   {sshdtest.Options{Config: []string{"AllowTcpForwarding local"}}, 18080, true, "forbids"},
-		"forbidden by the key": {sshdtest.Options{AuthorizedKeys: "no-port-forwarding %s"}, 18080, true, "forbids"},
-		"not on the list":      {sshdtest.Options{Config: []string{"PermitListen 127.0.0.1:18081"}}, 18080, true, "forbids"},
+		"forbidden":            {sshdtest.Options{Config: []string{"AllowTcpForwarding no"}}, 18080, true, "any free port too"},
+		"forbidden this way":   {sshdtest.Options{Config: []string{"AllowTcpForwarding local"}}, 18080, true, "any free port too"},
+		"forbidden by the key": {sshdtest.Options{AuthorizedKeys: "no-port-forwarding %s"}, 18080, true, "any free port too"},
+		"not on the list":      {sshdtest.Options{Config: []string{"PermitListen 127.0.0.1:18081"}}, 18080, true, "any free port too"},
 		"privileged":           {sshdtest.Options{Unprivileged: true}, 81, true, "below 1024"},
 	} {
 		t.Run(name, func(t *testing.T) {

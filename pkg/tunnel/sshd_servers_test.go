@@ -63,23 +63,25 @@ func servers() []server {
 		{group: "servers", name: "MACs of MD5 alone", options: config("Ciphers aes256-ctr", "MACs hmac-md5-96"),
 			class: tunnel.ErrUnreachable, permanent: true, says: "hmac-md5-96", hint: "to MACs", shows: `macs hmac-md5-96`},
 		{group: "servers", name: "AddressFamily inet6", options: sshdtest.Options{IPv6: true, Config: []string{"AddressFamily inet6"}},
-			class: tunnel.ErrForward, permanent: true, says: "listens on ::1", hint: "AddressFamily any", not: "forbids", shows: `addressfamily inet6`, ten: true},
+			class: tunnel.ErrForward, permanent: true, says: "listens on ::1", hint: "AddressFamily any", not: "any free port too", shows: `addressfamily inet6`, ten: true},
 		{group: "servers", name: "AllowTcpForwarding no", options: config("AllowTcpForwarding no"),
-			class: tunnel.ErrForward, permanent: true, says: "forbids", hint: "AllowTcpForwarding yes"},
+			class: tunnel.ErrForward, permanent: true, says: "any free port too", hint: "AllowTcpForwarding yes"},
 		{group: "servers", name: "GatewayPorts yes, and an app for everybody", options: config("GatewayPorts yes"),
 			class: tunnel.ErrForward, permanent: true, says: "bypasses nginx", hint: "GatewayPorts no", ten: true},
 
 		{group: "accounts", name: `permitlisten="localhost:8080"`, change: permit("localhost:%d", ""),
-			class: tunnel.ErrForward, permanent: true, says: "compares the words", hint: `permitlisten="127.0.0.1:`, not: "forbids"},
+			class: tunnel.ErrForward, permanent: true, says: "compares the words", hint: `permitlisten="127.0.0.1:`, not: "any free port too"},
 		{group: "accounts", name: `permitlisten="localhost:8080" and a permitopen`, change: permit("localhost:%d", `,permitopen="127.0.0.1:80"`),
-			class: tunnel.ErrForward, permanent: true, says: "forbids", hint: "compares the words"},
+			class: tunnel.ErrForward, permanent: true, says: "any free port too", hint: "compares the words"},
 		{group: "accounts", name: `permitlisten="127.0.0.1:8080"`, change: permit("127.0.0.1:%d", "")},
 		{group: "accounts", name: `permitlisten="8080"`, change: permit("%d", "")},
-		{group: "accounts", name: `permitlisten="8080", and another program has that port`, change: func(t *testing.T, c *chain, cfg *tunnel.Config) {
-			permit("%d", "")(t, c, cfg)
-			l := listenSoon(t, c.port)
-			t.Cleanup(func() { _ = l.Close() })
-		}, within: 3 * time.Second, class: tunnel.ErrForward, says: "in use", not: "compares the words"},
+		{group: "accounts", name: `permitlisten="8080", and another program has that port`, change: taken(permit("%d", "")), within: 3 * time.Second, class: tunnel.ErrForward, says: "in use", not: "compares the words"},
+		{group: "accounts", name: "the options of docs/proxy.md before the key, and another program has that port", change: taken(permit("127.0.0.1:%d", `,permitopen="127.0.0.1:80"`)),
+			within: 3 * time.Second, class: tunnel.ErrForward, says: "in use, and any other port is refused", hint: "permitlisten", not: "any free port too"},
+		{group: "accounts", name: `permitlisten="127.0.0.1:8080", nologin as its shell, and another program has that port`, options: sshdtest.Options{Shell: "/usr/sbin/nologin"}, change: taken(permit("127.0.0.1:%d", "")),
+			within: 3 * time.Second, class: tunnel.ErrForward, says: "in use, and any other port is refused", hint: "permitlisten", not: "any free port too"},
+		{group: "accounts", name: "AllowTcpForwarding no, and another program has that port", options: config("AllowTcpForwarding no"), change: taken(nil),
+			within: 3 * time.Second, class: tunnel.ErrForward, says: "in use, and any other port is refused", hint: "AllowTcpForwarding"},
 		{group: "accounts", name: "a password that has expired", options: sshdtest.Options{Account: "jdoe", Shadow: "*:0:0:90:7:::", Config: []string{pam}},
 			class: tunnel.ErrForward, permanent: true, says: `password of user "jdoe"`, hint: "ssh -t", not: "AllowTcpForwarding", ten: true},
 		{group: "accounts", name: "an account that has expired", options: sshdtest.Options{Account: "jdoe", Shadow: "*:20000:0:99999:7::10:", Config: []string{pam}},
@@ -102,10 +104,10 @@ func servers() []server {
 		{group: "accounts", name: "root where PermitRootLogin is no", options: config("PermitRootLogin no"),
 			class: tunnel.ErrAuth, permanent: true, says: "refused user", hint: "whether root may log in (PermitRootLogin)", shows: `permitrootlogin no`},
 		{group: "accounts", name: "a menu in place of a shell, and AllowTcpForwarding no", options: config("AllowTcpForwarding no", "ForceCommand echo '1) Change your password 2) Quit'"),
-			class: tunnel.ErrForward, permanent: true, says: "forbids", hint: "AllowTcpForwarding yes", not: "expired"},
+			class: tunnel.ErrForward, permanent: true, says: "any free port too", hint: "AllowTcpForwarding yes", not: "expired"},
 		{group: "accounts", name: "advice about passwords in place of a shell, and AllowTcpForwarding no", options: config("AllowTcpForwarding no",
 			"ForceCommand echo 'You must change your password every 90 days: with an expired password, password change required. WARNING: Your password has expired. Not yet.'"),
-			class: tunnel.ErrForward, permanent: true, says: "forbids", hint: "AllowTcpForwarding yes", not: "expired"},
+			class: tunnel.ErrForward, permanent: true, says: "any free port too", hint: "AllowTcpForwarding yes", not: "expired"},
 		{group: "accounts", name: "nologin as its shell", options: sshdtest.Options{Shell: "/usr/sbin/nologin"}},
 
 		{group: "shells", name: "bash", options: sshdtest.Options{Shell: "/bin/bash"}},
@@ -163,6 +165,17 @@ func permit(address, more string) func(*testing.T, *chain, *tunnel.Config) {
 	return func(t *testing.T, c *chain, _ *tunnel.Config) {
 		line := fmt.Sprintf(`restrict,port-forwarding,permitlisten="`+address+`"`, c.port) + more + " " + authorized(t, c.KeyFile)
 		write(t, filepath.Join(filepath.Dir(c.KeyFile), "authorized_keys"), line)
+	}
+}
+
+// taken has another program listen where the slot should be, after a change; nil: none.
+func taken(change func(*testing.T, *chain, *tunnel.Config)) func(*testing.T, *chain, *tunnel.Config) {
+	return func(t *testing.T, c *chain, cfg *tunnel.Config) {
+		if change != nil {
+			change(t, c, cfg)
+		}
+		l := listenSoon(t, c.port)
+		t.Cleanup(func() { _ = l.Close() })
 	}
 }
 

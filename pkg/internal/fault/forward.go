@@ -9,14 +9,23 @@ import (
 
 // Why a server refuses a port to an account that it lets in.
 
-// Forbidden: the server forwards no ports for this account, nothing more is known.
+// Forbidden: the server gives this account neither the port nor any other one, nothing more is known.
 func Forbidden(port int) *Error {
 	return &Error{Op: "forward", Class: ErrForward, Permanent: true,
-		Err: fmt.Errorf("the proxy forbids forwarding port %d for this account (it refuses any free port too)", port),
+		Err: fmt.Errorf("the proxy refuses port %d to this account, and any free port too", port),
 		Hint: Hintf("the admin must allow it: in sshd_config AllowTcpForwarding yes (or remote), and no PermitListen or DisableForwarding "+
 			"against it; in authorized_keys no \"no-port-forwarding\", and \"restrict\" only with \"port-forwarding\". A key that may forward one "+
 			"port only (permitlisten, which must read \"127.0.0.1:%d\": sshd compares the words) is refused so, too, for any other port, and where "+
 			"another account's or key's program has that one", port)}
+}
+
+// Taken: somebody listens on the port, and the server gives the account no other one either.
+func Taken(port int) *Error {
+	return &Error{Op: "forward", Class: ErrForward,
+		Err: fmt.Errorf("port %d on the proxy is in use, and any other port is refused this account", port),
+		Hint: Hintf("either its key may have that port alone (permitlisten), and another account's or key's program has it, or an earlier connection died "+
+			"and sshd has not noticed yet: that takes ClientAliveInterval x ClientAliveCountMax seconds (on the proxy, as root: ss -ltnp 'sport = :%d'); "+
+			"or the account may forward no port at all (AllowTcpForwarding)", port)}
 }
 
 // NoForwarding: the server does not understand what asks it to listen.
