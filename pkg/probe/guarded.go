@@ -6,7 +6,10 @@ import (
 	"bytes"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 )
 
 // A check cannot log in, solve a firewall's riddle or come from an address that is let in. What stops it there may let
@@ -41,6 +44,8 @@ func guarded(q Question, resp *http.Response, page []byte) (seen string, is bool
 		return ", it wants a client certificate", true
 	case status == http.StatusNotFound, status == http.StatusGone, status == http.StatusMisdirectedRequest: // visitors get the same
 		return "", false
+	case status == http.StatusUnauthorized && wantsPassword(resp.Header):
+		return fault.WantsPassword, true
 	case status/100 == 4:
 		return "", true
 	case status == http.StatusNetworkAuthenticationRequired:
@@ -57,6 +62,11 @@ func guarded(q Question, resp *http.Response, page []byte) (seen string, is bool
 		return ", after a redirect to another page of that host", true
 	}
 	return "", false
+}
+
+// wantsPassword reports whether an answer has the browser ask for user and password (RFC 7617); a login by a page or a cookie may answer 401, too.
+func wantsPassword(answer http.Header) bool {
+	return slices.ContainsFunc(answer.Values("WWW-Authenticate"), func(scheme string) bool { return strings.HasPrefix(strings.ToLower(scheme), "basic") })
 }
 
 func containsAny(page []byte, words [][]byte) bool {

@@ -51,7 +51,7 @@ func TestCheckThatCannotBeMade(t *testing.T) {
 	}{
 		{"a firewall that lets browsers pass alone", `if ($http_user_agent !~ Mozilla) { return 406; }`, `"406 Not Acceptable"`},
 		{"a rule for addresses", `deny all;`, `"403 Forbidden"`},
-		{"a password of nginx", `auth_basic "x"; auth_basic_user_file /dev/null;`, `"401 Unauthorized"`},
+		{"a password of nginx", `auth_basic "x"; auth_basic_user_file /dev/null;`, `"401 Unauthorized, for user and password"`},
 		{"a login page of that host", `error_page 403 = @login; location = /login { default_type text/html; return 200 "<input type=password>"; } location @login { return 302 /login; } location = /.well-known/taipy-tunnel { deny all; }`, `a page that asks for a password`},
 		{"a login elsewhere", `return 302 https://login.invalid/authorize?state=secret;`, `"302 Found, to login.invalid"`},
 		{"a limit of requests", `return 429;`, `"429 Too Many Requests"`},
@@ -125,15 +125,26 @@ func TestAnswersInTheTunnelsPlace(t *testing.T) {
 	}
 }
 
-// A login of nginx's and passwords of the tunnel are sent in one header, so nobody gets past both: that is said.
+// A login of nginx's by password and passwords of the tunnel are sent in one header, so nobody gets past both: that is said, and not of
+// another login.
 func TestPasswordsBehindALogin(t *testing.T) {
-	_, cfg := guardedBy(t, `auth_basic "x"; auth_basic_user_file /dev/null;`)
-	cfg.Raw, cfg.Access = false, tunnel.Access{Passwords: map[string]string{"me": "correct horse"}}
-	s := open(t, cfg).Status()
-	if !strings.Contains(s.Unchecked, "both sent as Authorization") {
-		t.Errorf("unchecked %q", s.Unchecked)
+	for _, c := range []struct {
+		name, lines string
+		clash       bool
+	}{
+		{"a password of nginx", `auth_basic "x"; auth_basic_user_file /dev/null;`, true},
+		{"a login by a cookie (auth_request)", `location = /auth { internal; return 401; } auth_request /auth;`, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, cfg := guardedBy(t, c.lines)
+			cfg.Raw, cfg.Access = false, tunnel.Access{Passwords: map[string]string{"me": "correct horse"}}
+			s := open(t, cfg).Status()
+			if !strings.Contains(s.Unchecked, "401 Unauthorized") || strings.Contains(s.Unchecked, "both sent as Authorization") != c.clash {
+				t.Errorf("unchecked %q", s.Unchecked)
+			}
+			compat.Row(t, "servers", c.name+", before the tunnel, which has passwords too", compat.Taken+": the URL could not be checked: "+s.Unchecked)
+		})
 	}
-	compat.Row(t, "servers", "a password of nginx, before the tunnel, which has passwords too", compat.Taken+": the URL could not be checked: "+s.Unchecked)
 }
 
 // Rules that let the proxy itself pass are no obstacle: it asks. Where the address leads visitors was not seen.

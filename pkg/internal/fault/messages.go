@@ -281,14 +281,17 @@ func NotOpened(url, answer string) *Error {
 		Hint: "write {url} as visitors open it; if they can open it although this check cannot, skip it with {check=\"off\"}"}
 }
 
+// WantsPassword ends an answer that asks for user and password by HTTP.
+const WantsPassword = ", for user and password"
+
 // Unchecked is why it could not be told whether the public URL leads to the tunnel: something stands before it
-// (guarded), or it could not be opened. access is whom the tunnel admits: a login by HTTP (RFC 9110, section 11.6.2) and the tunnel's
+// (guarded), or it could not be opened. access is whom the tunnel admits: a login by user and password (RFC 7617) and the tunnel's
 // passwords are sent in one header.
 func Unchecked(answer string, guarded bool, access string) string {
 	switch {
 	case !guarded:
 		return "it cannot be opened: " + answer
-	case access == "password" && strings.HasPrefix(answer, "401 "):
+	case access == "password" && strings.HasSuffix(answer, WantsPassword):
 		return fmt.Sprintf("it answers %q: that login and the passwords of this tunnel are both sent as Authorization, so visitors get past both "+
 			"only where user and password are the same; leave one of the two out", Clip(answer))
 	}
