@@ -103,6 +103,8 @@ func servers() []server {
 			class: tunnel.ErrAuth, permanent: true, says: "refused user", hint: "AllowUsers", shows: `allowusers somebodyelse`},
 		{group: "accounts", name: "root where PermitRootLogin is no", options: config("PermitRootLogin no"),
 			class: tunnel.ErrAuth, permanent: true, says: "refused user", hint: "whether root may log in (PermitRootLogin)", shows: `permitrootlogin no`},
+		{group: "accounts", name: "root where PermitRootLogin is forced-commands-only", options: config("PermitRootLogin forced-commands-only"),
+			change: func(_ *testing.T, _ *chain, cfg *tunnel.Config) { cfg.Remote, cfg.URL = 0, "" }, within: 3 * time.Second, class: tunnel.ErrUnreachable, says: "the connection ends after the login", hint: "forced-commands-only", not: "whether root"},
 		{group: "accounts", name: "a menu in place of a shell, and AllowTcpForwarding no", options: config("AllowTcpForwarding no", "ForceCommand echo '1) Change your password 2) Quit'"),
 			class: tunnel.ErrForward, permanent: true, says: "any free port too", hint: "AllowTcpForwarding yes", not: "expired"},
 		{group: "accounts", name: "advice about passwords in place of a shell, and AllowTcpForwarding no", options: config("AllowTcpForwarding no",

@@ -58,7 +58,7 @@ func HandshakeSilent(addr string, waited time.Duration) *Error {
 // LoginSilent: the server did not say whether it lets the user in.
 func LoginSilent(user, addr string, waited time.Duration, banner string) *Error {
 	return unreachable("login", fmt.Errorf("%s did not answer the login of user %q within %v%s", addr, user, waited.Round(100*time.Millisecond), says(banner)),
-		"what sshd asks takes long: a directory service (LDAP, SSSD: id USER on the proxy shows it), an AuthorizedKeysCommand, "+
+		"most likely what sshd asks takes long: a directory service (LDAP, SSSD: id USER on the proxy shows it), an AuthorizedKeysCommand, "+
 			"PAM, or a name for our address (UseDNS). Allow it more time ({timeout}), or have the admin look why")
 }
 

@@ -56,9 +56,10 @@ func ScriptLost(host string, err error) *Error {
 // (session.c, safely_chroot). server is "user@host:port".
 func ShutOut(server string) *Error {
 	return &Error{Op: "description", Class: ErrUnreachable,
-		Err: fmt.Errorf("%s: the connection ends after the login; on a prepared proxy the account's directory is missing, "+
-			"or others than root may write to it or to one above it", server),
-		Hint: "have the proxy's admin run systemd-tmpfiles --create as root, or taipy-tunnel proxy setup again; what sshd says of it is in journalctl -u ssh"}
+		Err: fmt.Errorf("%s: the connection ends after the login", server),
+		Hint: "what sshd says of it is in journalctl -u ssh. On a prepared proxy the account's directory is missing, or others than root may write to it or to one " +
+			"above it: have its admin run systemd-tmpfiles --create as root, or taipy-tunnel proxy setup again. On another one PAM may let the account open no " +
+			"session, or PermitRootLogin is forced-commands-only"}
 }
 
 // Outdated: an older version has prepared the proxy. stamps: nginx tells when it first passed a request on; endsStale: what sshd
