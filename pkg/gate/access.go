@@ -107,7 +107,7 @@ func (g *Gate) admit(w http.ResponseWriter, r *http.Request, t *trip) bool {
 		return true
 	}
 	kind := map[verdict]string{wrong: "token", expired: "expired"}[found]
-	refuse(w, r, http.StatusForbidden, page{Kind: kind, Own: cmp.Or(escaped(g.below), t.prefix) + Path})
+	refuse(w, r, http.StatusForbidden, page{Kind: kind, Own: cmp.Or(g.shown, t.prefix) + Path})
 	return false
 }
 
@@ -158,8 +158,9 @@ func redirect(w http.ResponseWriter, prefix string, u *url.URL, query string) {
 	w.WriteHeader(http.StatusSeeOther)
 }
 
+// newCookie is for the prefix with and without a slash at its end: both may be the address of the first page.
 func (g *Gate) newCookie(value string, until time.Time, prefix string) *http.Cookie {
-	c := &http.Cookie{Name: g.cookie, Value: value, Path: prefix + "/", HttpOnly: true, Secure: g.secure, SameSite: http.SameSiteLaxMode}
+	c := &http.Cookie{Name: g.cookie, Value: value, Path: cmp.Or(prefix, "/"), HttpOnly: true, Secure: g.secure, SameSite: http.SameSiteLaxMode}
 	if !until.IsZero() {
 		c.Expires = until
 	}

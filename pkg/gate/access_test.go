@@ -102,7 +102,7 @@ func TestCookiesAttributes(t *testing.T) {
 	for _, c := range []struct {
 		url, prefix, path string
 		secure            bool
-	}{{"https://apps.test/", "", "/", true}, {"http://apps.test:8080/", "", "/", false}, {"https://apps.test/ann/", "/ann", "/ann/", true}} {
+	}{{"https://apps.test/", "", "/", true}, {"http://apps.test:8080/", "", "/", false}, {"https://apps.test/ann/", "/ann", "/ann", true}} {
 		g, addr := open(t, Config{Target: at(""), URL: c.url, TrustProxy: true})
 		token, err := DeriveToken(make([]byte, 32), "x", until)
 		if err != nil {
@@ -230,15 +230,17 @@ func TestBelowAPathOfAPlainProxy(t *testing.T) {
 		Visit: func(_ http.Header, r *http.Request) bool { return r.Header.Get("Question") == "ours" }}
 	g, addr := open(t, below)
 	for _, c := range []struct{ name, question, asked, arrives, cookie, to string }{
-		{"a stranger's question", "Question: a stranger's", Path, "", "", "/page"},
-		{"past the web server", "Question: ours", Past, "", "", "/page"},
+		{"a stranger's question", "Question: a stranger's", "/team/app" + Path, "", "", "/team/app/page"},
+		{"past the web server", "Question: ours", "/team/app" + Past, "", "", "/team/app/page"},
+		{"not known, and with a slash too many", "", "", "/", "", "/team/app/page"},
+		{"not known, and a part is stripped", "", "", "/app", "", "/team/app/page"},
 		{"not known, and not stripped", "", "", "/team/app", "", "/team/app/page"},
-		{"stripped", "Question: ours", Path, "", "/team/app/", "/team/app/page"},
+		{"stripped", "Question: ours", Path, "", "/team/app", "/team/app/page"},
 		{"not stripped", "Question: ours", "/team/app" + Path, "/team/app", "/", "/team/app/page"},
 		{"not stripped, and then asked past the web server", "Question: ours", Past, "/team/app", "/", "/team/app/page"},
 		{"another page of one that is not stripped", "", "", "/other", "/", "/other/page"},
-		{"with a slash too many", "Question: ours", "/" + Path, "/", "/team/app/", "/team/app/page"},
-		{"a part is stripped", "Question: ours", "/app" + Path, "/app", "/team/", "/team/app/page"},
+		{"with a slash too many", "Question: ours", "/" + Path, "/", "/team/app", "/team/app/page"},
+		{"a part is stripped", "Question: ours", "/app" + Path, "/app", "/team", "/team/app/page"},
 	} {
 		if c.question != "" {
 			ask(t, addr, "GET", c.asked, "", c.question)
@@ -272,7 +274,8 @@ func handsOver(t *testing.T, addr, name, arrives, path string) {
 // the gate in whose place another one is.
 func TestThePathThatVisitorsTeach(t *testing.T) {
 	check(t)
-	for url, stripped := range map[string]string{"/team/app/": "/team/app", "/My%20App": "/My%20App", "/user/ann@x/gr%C3%B6%C3%9Fe/a/b/c/": "/user/ann@x/gr%C3%B6%C3%9Fe/a/b/c"} {
+	for url, stripped := range map[string]string{"/team/app/": "/team/app", "/My%20App": "/My%20App", "/user/ann@x/gr%C3%B6%C3%9Fe/a/b/c/": "/user/ann@x/gr%C3%B6%C3%9Fe/a/b/c",
+		"/a(b)!/c%2Fd//": "/a(b)!/c%2Fd"} {
 		below := Config{Target: at(newApp(t, echoPath).addr()), URL: "https://" + host + url}
 		g, addr := open(t, below)
 		if got := ask(t, addr, "GET", "/page", "", "Accept: text/html"); !strings.Contains(got.body, stripped+Path) {
@@ -281,7 +284,7 @@ func TestThePathThatVisitorsTeach(t *testing.T) {
 		if got := ask(t, addr, "POST", Path, "token=wrong", "Origin: https://"+host); got.StatusCode != 403 || g.passed.Load() != nil {
 			t.Errorf("%s: a wrong token: %s", url, got.Status)
 		}
-		handsOver(t, addr, url, "", stripped+"/")
+		handsOver(t, addr, url, "", stripped)
 		below.Before = g
 		_, next := open(t, below)
 		for _, addr := range []string{addr, next} {

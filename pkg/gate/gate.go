@@ -115,6 +115,7 @@ type Gate struct {
 	cfg    Config
 	origin string // of URL
 	below  string // path of URL, without the slash at its end; "" where the proxy tells it
+	shown  string // the same as browsers write it
 
 	passed atomic.Pointer[passing] // what the proxy makes of that; nil: not known
 	cookie string                  // its name
@@ -165,7 +166,7 @@ func New(cfg Config) (*Gate, error) {
 		return nil, err
 	}
 	if !cfg.TrustProxy {
-		g.below = belowURL(u)
+		g.below, g.shown = belowURL(u)
 	}
 	if before != nil && before.below == g.below {
 		g.passed.Store(before.passed.Load())

@@ -20,15 +20,12 @@ const maxPage = 1 << 20
 var prefixes = regexp.MustCompile(`^(/[A-Za-z0-9._~-]{1,64}){1,4}$`)
 
 // prefix is the path below which visitors see the app, and which the proxy strips from the requests: what it announces, where that is
-// to be trusted, otherwise what was seen; "" where that is the root, or not known.
+// to be trusted, otherwise what was seen; "" where that is the root.
 func (g *Gate) prefix(r *http.Request) string {
 	if g.cfg.TrustProxy {
 		return asPrefix(r.Header.Get("X-Forwarded-Prefix"))
 	}
-	if seen := g.passed.Load(); seen != nil {
-		return seen.stripped
-	}
-	return ""
+	return g.passing(r).stripped
 }
 
 // passing is how a proxy that tells nothing of it passes paths on.
@@ -37,10 +34,24 @@ type passing struct {
 	doubled  bool   // with two slashes at the beginning: location /sales { proxy_pass http://127.0.0.1:8080/; }
 }
 
+// passing is what was seen. Until then, as where the tunnel's own question is stopped by a login or is not to be asked, it is what a
+// path has at its beginning of the end of Config.URL's.
+func (g *Gate) passing(r *http.Request) passing {
+	if seen := g.passed.Load(); seen != nil {
+		return *seen
+	}
+	at, doubled := oneSlash(r.URL.Path)
+	for i := range g.below {
+		if g.below[i] == '/' && strings.HasPrefix(at+"/", g.below[i:]+"/") {
+			return g.strips(g.below[:i], doubled && i > 0)
+		}
+	}
+	return g.strips(g.below, doubled && g.below != "")
+}
+
 // withOneSlash has a request's path begin with one slash where the proxy makes two of it.
 func (g *Gate) withOneSlash(r *http.Request) *http.Request {
-	seen := g.passed.Load()
-	if seen == nil || !seen.doubled || !strings.HasPrefix(r.URL.Path, "//") {
+	if !g.passing(r).doubled || !strings.HasPrefix(r.URL.Path, "//") {
 		return r
 	}
 	next, at := *r, *r.URL
@@ -49,16 +60,15 @@ func (g *Gate) withOneSlash(r *http.Request) *http.Request {
 	return &next
 }
 
-// belowURL is where the app is below the host of Config.URL, without the slash at its end; "" at the root, and where no cookie could be for it.
-func belowURL(u *url.URL) string {
-	below := strings.TrimSuffix(u.Path, "/")
+// belowURL is where the app is below the host of Config.URL, without the slash at its end, and how browsers write that, who compare a cookie's
+// path character by character; "" at the root, and where no cookie could be for it.
+func belowURL(u *url.URL) (below, shown string) {
+	below = strings.TrimRight(u.Path, "/")
 	if below == "" || path.Clean(below) != below || strings.ContainsAny(below, ";") {
-		return ""
+		return "", ""
 	}
-	return below
+	return below, strings.TrimRight(u.EscapedPath(), "/")
 }
-
-func escaped(path string) string { return (&url.URL{Path: path}).EscapedPath() }
 
 // seesPath learns from a question of the tunnel's own, which is asked below the path of Config.URL, how much of that the proxy strips.
 // One that is asked past the web server (Past) says nothing of it.
@@ -70,13 +80,26 @@ func (g *Gate) seesPath(r *http.Request) {
 
 // learns takes what is missing of a path that was asked below Config.URL.
 func (g *Gate) learns(path string) {
-	doubled := strings.HasPrefix(path, "//")
-	if doubled {
+	path, doubled := oneSlash(path)
+	if stripped, is := strings.CutSuffix(g.below+Path, path); is {
+		seen := g.strips(stripped, doubled)
+		g.passed.Store(&seen)
+	}
+}
+
+// strips is a proxy that strips that of Config.URL's path.
+func (g *Gate) strips(that string, doubled bool) passing {
+	if that == g.below {
+		return passing{g.shown, doubled}
+	}
+	return passing{(&url.URL{Path: that}).EscapedPath(), doubled}
+}
+
+func oneSlash(path string) (one string, doubled bool) {
+	if doubled = strings.HasPrefix(path, "//"); doubled {
 		path = path[1:]
 	}
-	if stripped, is := strings.CutSuffix(g.below+Path, path); is {
-		g.passed.Store(&passing{escaped(stripped), doubled})
-	}
+	return path, doubled
 }
 
 // asPrefix is a path without the slash at its end; "" if it is none that an app is below.

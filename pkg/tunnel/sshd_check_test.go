@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/http/cookiejar"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/gate"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/compat"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/leak"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/nginxtest"
@@ -238,22 +240,38 @@ func TestLoopCheckGoesOnWithCheckOff(t *testing.T) {
 func TestThePathOfAnAddress(t *testing.T) {
 	const whole, strips = "location / { proxy_pass http://127.0.0.1:%d; }", "location /sales/ { proxy_pass http://127.0.0.1:%d/; }"
 	for path, lines := range map[string]string{"home": whole, "sales/": strips, "sales/home/": strips, "sales": strings.Replace(strips, "/ {", " {", 1)} {
-		t.Run(path, func(t *testing.T) {
-			c, cfg := ledBy(t, lines)
-			cfg.Raw, cfg.Access, cfg.URL = false, tunnel.Access{}, c.url+path
-			tun := open(t, cfg)
-			page := strings.TrimSuffix("/"+path, "/") + "/page"
-			client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, Transport: &http.Transport{DisableKeepAlives: true}}
-			for end := time.Now().Add(time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) { // the port is asked 300 ms after a visitor
-				resp, err := client.Get(strings.TrimSuffix(c.url, "/") + page + "?token=" + tokenOf(tun))
-				if err != nil {
-					t.Fatal(err)
+		for _, check := range []tunnel.Check{"", tunnel.CheckOff} {
+			t.Run(path+" "+string(check), func(t *testing.T) {
+				c, cfg := ledBy(t, lines)
+				cfg.Raw, cfg.Access, cfg.URL, cfg.Check = false, tunnel.Access{}, c.url+path, check
+				tun := open(t, cfg)
+				page := strings.TrimSuffix("/"+path, "/") + "/page"
+				jar, err := cookiejar.New(nil)
+				must(t, err)
+				client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, Transport: &http.Transport{DisableKeepAlives: true}, Jar: jar}
+				ask := func(req *http.Request, err error) *http.Response {
+					t.Helper()
+					must(t, err)
+					resp, err := client.Do(req)
+					must(t, err)
+					_ = resp.Body.Close()
+					return resp
 				}
-				_ = resp.Body.Close()
-				if to := resp.Header.Get("Location"); to != page {
-					t.Fatalf("%s: %s to %q, want %q", lines, resp.Status, to, page)
+				for end := time.Now().Add(time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) { // the port is asked 300 ms after a visitor
+					resp := ask(http.NewRequest(http.MethodGet, strings.TrimSuffix(c.url, "/")+page+"?token="+tokenOf(tun), nil))
+					if to := resp.Header.Get("Location"); to != page {
+						t.Fatalf("%s: %s to %q, want %q", lines, resp.Status, to, page)
+					}
 				}
-			}
-		})
+				client.Jar, err = cookiejar.New(nil)
+				must(t, err)
+				ask(http.NewRequest(http.MethodPost, strings.TrimSuffix(cfg.URL, "/")+gate.Path, strings.NewReader("token="+tokenOf(tun))))
+				for _, at := range []string{cfg.URL, strings.TrimSuffix(c.url, "/") + page} {
+					if resp := ask(http.NewRequest(http.MethodGet, at, nil)); resp.StatusCode != http.StatusOK {
+						t.Errorf("%s: who has handed the token over gets %s at %s", lines, resp.Status, at)
+					}
+				}
+			})
+		}
 	}
 }
