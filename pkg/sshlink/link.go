@@ -183,7 +183,7 @@ func dial(ctx context.Context, cfg Config, algorithms []string, login *sshauth.L
 	setUserTimeout(egress.Socket(tcp), userTimeout)
 
 	l := &Link{cfg: cfg, under: under, done: make(chan struct{}), asking: make(chan struct{}, 1),
-		shells: shells{turn: make(chan struct{}, 1)}, slots: map[string]*Listener{}, conns: map[*conn]struct{}{}}
+		shells: shells{turn: make(chan struct{}, 1), start: shellStart}, slots: map[string]*Listener{}, conns: map[*conn]struct{}{}}
 	l.tasks.Panicked = func(err error) { l.fail(fault.Internal(err)) }
 	l.opens.Panicked = l.tasks.Panicked
 	l.host.start, l.host.answers = l.tasks.Go, l.Answers

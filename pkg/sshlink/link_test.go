@@ -276,6 +276,16 @@ func TestRunEndsInTime(t *testing.T) {
 		t.Errorf("got %v, the link has ended: %v", err, isDone(l.Done()))
 	}
 	visit(t, bind(t, s, l))
+	errs := make(chan error)
+	for range 5 { // of one in sixty the end of the output was taken for its answer
+		go func() { _, err := l.Run(within(t, 20*time.Second), "sleep 5"); errs <- err }()
+	}
+	time.AfterFunc(200*time.Millisecond, func() { _ = l.Close() })
+	for range 5 {
+		if err := <-errs; err == nil {
+			t.Error("no error, although the link has ended")
+		}
+	}
 }
 
 // A server that answers nothing costs the caller his answer. That the link is dead is seen by the watch.

@@ -29,8 +29,9 @@ const (
 // shells is /bin/sh on the server, which runs one script after another: where the account's start-up files take ten
 // seconds, each session costs that.
 type shells struct {
-	turn chan struct{} // has room for one: for who has the shell, or starts it
-	open *shell        // nil: none; of who has the turn
+	turn  chan struct{} // has room for one: for who has the shell, or starts it
+	open  *shell        // nil: none; of who has the turn
+	start time.Duration // that start-up files may take
 }
 
 // shell is one session with it.
@@ -45,6 +46,7 @@ type shell struct {
 	mu    sync.Mutex
 	runs  bool
 	other bool   // something else reads its input
+	late  bool   // it was ended, for it did not start
 	words []byte // said before it ran
 }
 
@@ -54,6 +56,8 @@ type NoShellError struct {
 	Said string
 	// Other is that something reads the session's input that is not the shell which was asked for.
 	Other bool
+	// Late is that nothing had come of it within a minute.
+	Late bool
 }
 
 // Error has the first line of what was said: a shell that refuses does run commands, so it is not ErrNoSession's text then.
@@ -61,6 +65,8 @@ func (e *NoShellError) Error() string {
 	switch {
 	case e.Other:
 		return "the account does not run what is needed: something else waits for input in its place, such as another shell that its start-up files start"
+	case e.Said == "" && e.Late:
+		return "the account has not run what is needed within a minute, as where its start-up files wait for something"
 	case e.Said == "":
 		return ErrNoSession.Error()
 	}
@@ -141,7 +147,7 @@ func (l *Link) noShell(s *shell) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return &NoShellError{Said: strings.TrimSpace(string(s.words)), Other: s.other}
+	return &NoShellError{Said: strings.TrimSpace(string(s.words)), Other: s.other, Late: s.late}
 }
 
 // startShell asks for one.
@@ -158,7 +164,7 @@ func (l *Link) startShell(ctx context.Context) (*shell, error) {
 		return nil, err
 	}
 	l.wire.quickack.Store(false)
-	s := &shell{ch: ch, ready: make(chan struct{}), pieces: make(chan []byte), idle: time.NewTimer(shellStart), stop: make(chan struct{})}
+	s := &shell{ch: ch, ready: make(chan struct{}), pieces: make(chan []byte), idle: time.NewTimer(l.shells.start), stop: make(chan struct{})}
 	l.tasks.Go(func() { _, _ = io.Copy(beforeItRuns{s}, ch.Stderr()) })
 	l.tasks.Go(func() { s.read(word) })
 	l.tasks.Go(func() { l.lookInto(s) })
@@ -166,6 +172,9 @@ func (l *Link) startShell(ctx context.Context) (*shell, error) {
 		defer s.idle.Stop()
 		select {
 		case <-s.idle.C:
+			s.mu.Lock()
+			s.late = !s.runs
+			s.mu.Unlock()
 		case <-s.stop:
 		case <-l.done:
 		}
@@ -175,7 +184,8 @@ func (l *Link) startShell(ctx context.Context) (*shell, error) {
 }
 
 // lookInto ends a shell that will never run: start-up files may take their time, or have started another shell (exec zsh -l), which
-// waits for input. In a second session that one waits, too, ends with its input, and has not run what it was given.
+// waits for input. In a second session that one waits, too, ends with its input, and has not run what it was given. So it does in a
+// third, whose input stays for longer than the second took: what ends by itself, as where another session has a lock, does not.
 func (l *Link) lookInto(s *shell) {
 	select {
 	case <-time.After(shellLate):
@@ -184,12 +194,16 @@ func (l *Link) lookInto(s *shell) {
 	case <-s.stop:
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), shellStart)
+	ctx, cancel := context.WithTimeout(context.Background(), l.shells.start)
 	defer cancel()
-	word := rand.Text()
-	said, waits, err := l.run(ctx, "exec /bin/sh -c 'echo; echo "+word+"'", shellWaits)
-	if err != nil || !waits || bytes.Contains(said, []byte(word)) {
-		return
+	open := shellWaits
+	for range 2 {
+		word, began := rand.Text(), time.Now()
+		said, waits, err := l.run(ctx, "exec /bin/sh -c 'echo; echo "+word+"'", open)
+		if err != nil || !waits || bytes.Contains(said, []byte(word)) {
+			return
+		}
+		open = time.Since(began) + shellWaits
 	}
 	s.mu.Lock()
 	s.other = !s.runs
@@ -218,7 +232,7 @@ func (s *shell) isRunning() bool {
 	return s.runs
 }
 
-// read reads the shell's output until its end.
+// read reads the shell's output until its end, or until start-up files have said more than they would if they ever ended.
 func (s *shell) read(word string) {
 	defer close(s.pieces)
 	starting := true
@@ -227,7 +241,8 @@ func (s *shell) read(word string) {
 			close(s.ready)
 		}
 	}()
-	for r := bufio.NewReaderSize(s.ch, 16*mostLine); ; {
+	before := 0
+	for r := bufio.NewReaderSize(s.ch, 16*mostLine); before < maxOutput; {
 		piece, err := r.ReadSlice('\n')
 		switch {
 		case len(piece) == 0:
@@ -245,6 +260,7 @@ func (s *shell) read(word string) {
 			close(s.ready)
 		default:
 			_, _ = beforeItRuns{s}.Write(piece)
+			before += len(piece)
 		}
 		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
 			return

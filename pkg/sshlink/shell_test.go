@@ -32,6 +32,7 @@ func TestScriptInEveryShell(t *testing.T) {
 		"start-up files that read":  {Shell: "/bin/bash", Home: map[string]string{".bashrc": "read -r -t 1 answer\n"}},
 		"start-up files of csh's":   {Shell: "/usr/bin/tcsh", Home: map[string]string{".cshrc": "echo Welcome\n"}},
 		"start-up files that one session at a time runs": {Shell: "/bin/bash", Home: map[string]string{".bashrc": "mkdir ~/lock || exit 1; sleep 5\n"}},
+		"start-up files that wait for another session":   {Shell: "/bin/bash", Home: map[string]string{".bashrc": "mkdir ~/lock || { sleep 2; exit 1; }; sleep 7; rmdir ~/lock\n"}},
 		"start-up files that take long":                  {Shell: "/bin/bash", Home: map[string]string{".bashrc": "sleep 4\n"}}, // so that it is looked into
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -107,13 +108,16 @@ func TestAccountsThatRunNoShell(t *testing.T) {
 		"another command": {sshdtest.Options{Config: []string{"ForceCommand echo only this; echo and this >&2"}}, "only this"},
 		"its own words":   {sshdtest.Options{Config: []string{"ForceCommand echo \"$SSH_ORIGINAL_COMMAND\""}}, "exec /bin/sh"},
 		"start-up files that start another shell": {sshdtest.Options{Shell: "/bin/bash", Home: map[string]string{".bashrc": "echo Welcome; exec zsh -l\n"}}, "Welcome"},
+		"files that print without end":            {sshdtest.Options{Shell: "/bin/bash", Home: map[string]string{".bashrc": "while echo y; do :; done\n"}}, "y"},
+		"files that wait":                         {sshdtest.Options{Shell: "/bin/bash", Home: map[string]string{".bashrc": "read -r answer\n"}}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := dialLink(t, sshdtest.Start(t, c.options))
+			l.shells.start = 10 * time.Second
 			_, err := l.Script(within(t, 20*time.Second), "echo yes")
 			e, ok := errors.AsType[*NoShellError](err)
-			if !ok || !errors.Is(err, ErrNoSession) || !strings.Contains(e.Said, c.says) || e.Other != strings.HasPrefix(name, "start-up") {
-				t.Errorf("%v, want %q", err, c.says)
+			if !ok || !errors.Is(err, ErrNoSession) || !strings.Contains(e.Said, c.says) || e.Other != strings.HasPrefix(name, "start-up") || e.Late != strings.HasSuffix(name, "that wait") {
+				t.Errorf("%v, %+v, want %q", err, e, c.says)
 			}
 		})
 	}
