@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"math/rand/v2"
 	"net"
 	"slices"
 	"strconv"
@@ -90,10 +91,20 @@ func (l *Link) Listen(ctx context.Context, port int) (*Listener, error) {
 		return nil, l.forbidden(ctx, port)
 	}
 	_ = l.cancel(ctx, back)
-	if port < 1024 && l.cfg.User != "root" {
+	if port < 1024 && l.cfg.User != "root" && !l.hasLowPorts(ctx) {
 		return nil, fault.Privileged(port, l.cfg.User)
 	}
 	return nil, fault.Busy(port)
+}
+
+// hasLowPorts reports whether the account gets ports below 1024: in Docker's containers all do (net.ipv4.ip_unprivileged_port_start 0).
+func (l *Link) hasLowPorts(ctx context.Context) bool {
+	for range 2 { // one of them may be in use
+		if back, err := l.ask(ctx, onPort(512+rand.IntN(512))); back != nil && err == nil {
+			return l.cancel(ctx, back) == nil
+		}
+	}
+	return false
 }
 
 // ListenAgain asks for a port that was in use a moment ago. It takes one round trip, where a refusal of Listen takes three:

@@ -8,6 +8,8 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
+	"os/exec"
 	"strconv"
 	"strings"
 	"sync"
@@ -17,6 +19,7 @@ import (
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/leak"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/missing"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/relay"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
 )
@@ -144,6 +147,39 @@ func TestPortsThatAreRefused(t *testing.T) {
 				t.Errorf("%q, hint %q: want %q", e.Error(), e.Hint, c.says)
 			}
 		})
+	}
+}
+
+// Where every account may have ports below 1024, as in Docker's containers, one that is refused is in use. That is set for a network of its own.
+func TestLowPortsForAll(t *testing.T) {
+	leak.Check(t)
+	const inside = "LOW_PORTS_FOR_ALL"
+	if os.Getenv(inside) == "" {
+		if os.Getuid() != 0 {
+			missing.Skip(t, "a network of its own needs root")
+		}
+		again := exec.CommandContext(t.Context(), "unshare", "--net", "sh", "-euc", `ip link set lo up; echo 0 >/proc/sys/net/ipv4/ip_unprivileged_port_start; exec "$@"`,
+			"sh", os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
+		again.Env = append(os.Environ(), inside+"=1")
+		if said, err := again.CombinedOutput(); err != nil || !strings.Contains(string(said), "--- PASS: "+t.Name()) {
+			t.Errorf("%v\n%s", err, said)
+		}
+		return
+	}
+	l := dialLink(t, sshdtest.Start(t, sshdtest.Options{Unprivileged: true}))
+	holder, err := net.Listen("tcp", "127.0.0.1:80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = holder.Close() }()
+	_, err = l.Listen(within(t, 20*time.Second), 80)
+	if e := wantFault(t, err, fault.ErrForward, false); !strings.Contains(e.Error(), "in use") {
+		t.Error(e)
+	}
+	if s, err := l.Listen(within(t, 20*time.Second), 81); err != nil {
+		t.Error(err)
+	} else {
+		_ = s.Close()
 	}
 }
 
