@@ -107,7 +107,7 @@ func (g *Gate) admit(w http.ResponseWriter, r *http.Request, t *trip) bool {
 		return true
 	}
 	kind := map[verdict]string{wrong: "token", expired: "expired"}[found]
-	refuse(w, r, http.StatusForbidden, page{Kind: kind, Own: cmp.Or(g.shown, t.prefix) + Path})
+	refuse(w, r, http.StatusForbidden, page{Kind: kind, Own: cmp.Or(g.shown, t.prefix) + Path, Secure: g.secure})
 	return false
 }
 
@@ -262,11 +262,11 @@ func notFromHere(r *http.Request) page {
 	if by := site(r); by == "cross-site" || by == "same-site" {
 		return page{Kind: pageSite}
 	}
-	by := "an unknown address" // "null": of a page that keeps it to itself
-	if u, err := url.Parse(r.Header.Get("Origin")); err == nil && u.Host != "" && len(u.Host) < maxName {
-		by = u.Scheme + "://" + u.Host
+	u, err := url.Parse(r.Header.Get("Origin"))
+	if err != nil || u.Host == "" || len(u.Host) > maxName { // "null": of a page that keeps it to itself
+		return page{Kind: pageHidden}
 	}
-	return page{Kind: pageOrigin, Names: []any{by, cmp.Or(r.Host, "no host")}}
+	return page{Kind: pageOrigin, Names: []any{u.Scheme + "://" + u.Host, cmp.Or(r.Host[:min(len(r.Host), maxName)], "no host")}}
 }
 
 // maxName is longer than a host's name and port.

@@ -81,11 +81,13 @@ func TestOriginOfWhatMayChangeSomething(t *testing.T) {
 func TestWhatIsNotFromHereIsNamed(t *testing.T) {
 	check(t)
 	g, addr := open(t, Config{Target: at(secretApp(t).addr())})
-	const agree, another = "origin", "site"
+	const agree, another, hidden = "origin", "site", "hidden"
 	for _, c := range []struct{ origin, site, why, names string }{
 		{"http://apps.corp:8443", "", agree, "a page of http://apps.corp:8443, and the web server in front of the app says that it was sent to " + host + "."},
-		{"null", "none", agree, "a page of an unknown address, and"},
-		{"http://" + strings.Repeat("a", 400), "", agree, "a page of an unknown address, and"},
+		{"null", "none", hidden, "does not say whose page"}, // by plain http, of a page with Referrer-Policy: no-referrer
+		{"null", "", hidden, "does not say whose page"},
+		{"null", "cross-site", another, "from its own pages only"},
+		{"http://" + strings.Repeat("a", 400), "", hidden, "does not say whose page"},
 		{"http://<b>", "", agree, "a page of http://<b>, and"},
 		{"https://evil.test", "cross-site", another, "from its own pages only"},
 		{"https://apps.corp:8444", "same-site", another, "from its own pages only"},

@@ -28,15 +28,17 @@ const (
 	pageHead     = "head"
 	pageSite     = "site"
 	pageOrigin   = "origin"
+	pageHidden   = "hidden"
 )
 
 // page is one of the gate's own pages.
 type page struct {
-	Kind  string // key of pageWords
-	Own   string // the gate's own address; with it the page hands over the token of its fragment
-	Again string // seconds until it asks again, "" for never
-	Nonce string
-	Names []any // that its text names
+	Kind   string // key of pageWords
+	Own    string // the gate's own address; with it the page hands over the token of its fragment
+	Again  string // seconds until it asks again, "" for never
+	Nonce  string
+	Secure bool  // the cookie is for https alone
+	Names  []any // that its text names
 }
 
 // pageWords are title and text of each page.
@@ -48,7 +50,9 @@ var pageWords = map[string][2]string{
 	"address":  {"This app is not open to your network", "Its owner named the networks from which it may be opened."},
 	"method":   {"This method is not passed on", "CONNECT and TRACE are not for apps."},
 
-	pageSite:   {"Another site sent this request", "The app takes requests that change something from its own pages only."},
+	pageSite: {"Another site sent this request", "The app takes requests that change something from its own pages only."},
+	pageHidden: {"It is not known which page sent this", "The app takes requests that change something from its own pages only, and the browser does not say whose page this is, as where " +
+		"that says \"Referrer-Policy: no-referrer\" or is in a sandboxed frame. The owner of the app can change that, or have the link begin with https://, where browsers say more."},
 	pageOrigin: {"The addresses do not agree", "This comes from a page of %s, and the web server in front of the app says that it was sent to %s. If you opened the app at the first of these, tell its owner: nginx needs \"proxy_set_header Host $http_host;\", and url= is to be what visitors open."},
 
 	pageRepeated: {"This may have been done already", "The connection to the app broke before its answer came. What you asked for may have run, so it is not repeated. Open the app again to see what it did."},

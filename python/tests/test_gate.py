@@ -260,11 +260,22 @@ def test_what_a_link_that_does_not_open_says(proxy: Proxy, secret_app: str) -> N
                 (403, "The web server in front of the app did not pass your link on"),
                 (404, "The web server in front of the app did not pass your link on"),
                 (502, "The app cannot be reached"),
+                (204, "Your browser did not keep your link"),  # no cookie comes back
             ):
                 browser.open(f"http://127.0.0.1:{server.server_port}/#token=x").wait_text("h1", says)
         finally:
             server.shutdown()
             thread.join()
+
+
+def test_a_link_of_https_that_is_opened_without(plain: Plain, secret_app: str) -> None:
+    """The browser keeps no cookie that is for https alone."""
+    secure = plain.url.replace("http:", "https:")
+    tunnel = taipy_tunnel.expose(secret_app, **{**link(plain), "url": secure, "check": "off"})
+    with Browser() as browser:
+        page = browser.open(f"http://{NAME}:{plain.port}/#{tunnel.url.partition('#')[2]}")
+        page.wait_text("h1", "Your browser did not keep your link")
+        assert "with https:// at its beginning" in page.text("#text")
 
 
 class WithoutPort(InFront):
