@@ -109,11 +109,11 @@ const (
 
 // Learn reads the first mark of this tunnel, for the time in it: later this machine may have been suspended, which its
 // clock does not count. The error, a fault.NoMarks, says that links of this account cannot be ended by their marks; where the link or ctx ends first, that is
-// not known.
+// not known. What was learnt so of an earlier link is asked again, for it may be mended.
 func (c *Lease) Learn(ctx context.Context, proxy Machine) error {
 	ctx, cancel := context.WithTimeout(ctx, c.learnFor)
 	defer cancel()
-	for !c.learnt() {
+	for !c.learnt() || c.Unread() != nil {
 		listing, err := proxy.Script(ctx, listMarks)
 		_, marks := parseMarks(listing, c.slot)
 		if m := c.own(marks); m != nil {

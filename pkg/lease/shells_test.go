@@ -106,3 +106,19 @@ func TestNoMarksIsLearnt(t *testing.T) {
 		})
 	}
 }
+
+// What was learnt of one link does not stay when the next one shows that it is mended, also where the time is known by then.
+func TestNoMarksIsForgotten(t *testing.T) {
+	leak.Check(t)
+	s := sshdtest.Start(t, sshdtest.Options{Shell: "/bin/bash"})
+	l := login(t, s)
+	me := New(&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: s.FreePort()}, l.Key(), nil)
+	_ = me.cannotRead(errors.New("a shell in place of it"))
+	me.since = 1
+	if err := l.Hold(t.Context(), me.LogsIn(me.key, 2), nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(me.Learn(t.Context(), l), me.Unread()); err != nil {
+		t.Errorf("it is still said: %v", err)
+	}
+}
