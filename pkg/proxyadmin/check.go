@@ -120,6 +120,9 @@ func (i *inspection) description(ctx context.Context) *proxyhost.Description {
 	text, err := i.link.ReadFile(reading, proxyhost.DescriptionPath, proxyhost.DescriptionMost)
 	if err != nil && i.link.Ended() {
 		told := fault.ShutOut(i.srv.String())
+		if why := i.link.Err(); errors.Is(why, fault.ErrStalled) {
+			told = fault.From(why)
+		}
 		i.fail(step, told.Hint, "%v", told.Err)
 		return nil
 	}

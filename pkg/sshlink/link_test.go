@@ -224,8 +224,8 @@ func TestBlackHoleIsNoticed(t *testing.T) {
 	leak.Check(t)
 	s := sshdtest.Start(t, sshdtest.Options{})
 	l := dialLink(t, s)
-	s.StopLinks()
 	begin := time.Now()
+	s.StopLinks()
 	select {
 	case <-l.Done():
 	case <-time.After(20 * time.Second):

@@ -16,6 +16,10 @@ const (
 	patience    = 15 // ticks without progress, a keepalive being unanswered, before the link is dead
 	farPatience = 60 // the same for a link by way of a bastion or an egress proxy
 
+	// The same until the server has sent a first byte after the login, where the way to it is open. sshd says that the account is in, and
+	// answers nothing before PAM's session modules have returned: a home directory that is mounted, or pam_systemd, take seconds.
+	loginPatience = 150
+
 	// The kernel's own patience, where the watch gets no processor. It is the longest, for the kernel counts while the
 	// window of the other end has less room than what is to be sent next, although bytes pass: 2 s cut busy links of 100 KiB/s, and 10 s
 	// one of 1 MiB/s on a machine with a load of 20.
@@ -28,13 +32,15 @@ const (
 // took 0.4 to 5.5 s. Time is counted in ticks, and ticks that nobody took are not made up for:
 // a process that was stopped for a minute gets as many ticks to hear from its link as any other.
 //
+// A server that has said nothing since the login is given loginPatience, but only while its kernel acknowledges all that it is sent.
+//
 // By way of a bastion no acknowledgement is seen, only the answer counts, and 5.5 s were the longest
 // that one took. Of the bastion's own end such a link learns from the one that carries it, in 1.5 s.
 // By way of an egress proxy the acknowledgements are that proxy's, which may hold megabytes for the
 // server; its own end shows by that, too.
 func (l *Link) watch() {
-	patience := patience
-	if l.under != nil || l.cfg.Via != nil {
+	patience, far := patience, l.under != nil || l.cfg.Via != nil
+	if far {
 		patience = farPatience
 	}
 	var (
@@ -42,8 +48,9 @@ func (l *Link) watch() {
 		answered chan error // of the keepalive under way
 		read     = l.wire.read.Load()
 		ackd     = acked(l.wire.socket)
-		idle     int // ticks since a byte arrived
-		still    int // ticks since progress of any kind, or since the keepalive
+		fresh    = true // no byte has arrived since the login
+		idle     int    // ticks since a byte arrived
+		still    int    // ticks since progress of any kind, or since the keepalive
 	)
 	defer ticker.Stop()
 	for {
@@ -62,7 +69,7 @@ func (l *Link) watch() {
 		l.look()
 		r := l.wire.read.Load()
 		if idle, still = idle+1, still+1; r != read {
-			read, idle, still = r, 0, 0
+			read, idle, still, fresh = r, 0, 0, false
 		}
 		if answered == nil && idle >= interval {
 			answered = l.keepalive()
@@ -73,6 +80,13 @@ func (l *Link) watch() {
 		}
 		if a := acked(l.wire.socket); a != ackd {
 			ackd, still = a, 0
+		}
+		if fresh && (far || allAcked(l.wire.socket)) {
+			if still >= loginPatience {
+				l.fail(fault.Mute(l.cfg.Addr(), loginPatience*tick))
+				return
+			}
+			continue
 		}
 		if still >= patience {
 			l.fail(fault.NoProgress(time.Duration(patience) * tick))

@@ -144,6 +144,9 @@ func (l *Link) session(ctx context.Context) (ch ssh.Channel, reqs <-chan *ssh.Re
 			l.hadSession.Store(true) // it may come yet
 			return nil, nil, fault.Silent("the request for a session", err)
 		case !ok: // in x/crypto's words an unexpected packet, <nil>
+			if why := l.Err(); why != nil {
+				return nil, nil, why
+			}
 			return nil, nil, fault.LinkLost(io.EOF)
 		case try == len(sessionWaits) || !l.hadSession.Load():
 			return nil, nil, &refusedSession{l.hadSession.Load(), refused}

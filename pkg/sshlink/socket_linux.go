@@ -42,3 +42,12 @@ func acked(c net.Conn) (n uint64) {
 	})
 	return n
 }
+
+// allAcked reports whether the peer's kernel has acknowledged all that was written (tcpi_unacked, tcpi_notsent_bytes).
+func allAcked(c net.Conn) (all bool) {
+	control(c, func(fd int) {
+		info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+		all = err == nil && info.Unacked == 0 && info.Notsent_bytes == 0
+	})
+	return all
+}

@@ -315,6 +315,9 @@ func (cfg *resolved) find(ctx context.Context, l *sshlink.Link) (*endpoint, erro
 	case errors.Is(err, sshlink.ErrLarge):
 		return nil, fault.Described(cfg.server.String(), err)
 	case err != nil && l.Ended():
+		if why := l.Err(); errors.Is(why, fault.ErrStalled) {
+			return nil, why
+		}
 		return nil, fault.ShutOut(cfg.server.String())
 	case err != nil:
 		return nil, fault.Undescribed(cfg.server.String(), err)

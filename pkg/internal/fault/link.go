@@ -14,9 +14,19 @@ func LinkLost(err error) *Error {
 	return unreachable("link", fmt.Errorf("connection lost: %w", err), "")
 }
 
+// ErrStalled marks that this end gave the link up, for nothing came from the server.
+var ErrStalled = errors.New("no answer")
+
 // NoProgress: the link is up for the kernel but nothing passes.
 func NoProgress(waited time.Duration) *Error {
-	return unreachable("link", fmt.Errorf("connection lost: no answer and no progress for %v", waited), "")
+	return unreachable("link", fmt.Errorf("connection lost: %w and no progress for %v", ErrStalled, waited), "")
+}
+
+// Mute: the server has let the account in, and has said nothing since, although its kernel takes what it is sent.
+func Mute(addr string, waited time.Duration) *Error {
+	return unreachable("link", fmt.Errorf("%s let the account in, and then gave %w for %v", addr, ErrStalled, waited),
+		"what it does at each login takes too long (PAM's session modules, such as pam_systemd; a home directory on a network), or its machine is overloaded: "+
+			"the admin looks there, into journalctl -u ssh")
 }
 
 // Unanswered: the server lives, and does not say whether it listens.
