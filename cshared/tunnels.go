@@ -88,6 +88,7 @@ func (e *entry) run(ctx context.Context, config []byte) {
 		cfg.Log = slog.New(handler{handle: e.handle})
 		cfg.Control = own
 		cfg.Busy = e.busy
+		cfg.Opening = e.opens
 		first := cfg.Announced()
 		e.edit(func(s *tunnel.Status) { first.Since, *s = s.Since, first })
 		t, err = tunnel.Expose(ctx, cfg)
@@ -98,6 +99,16 @@ func (e *entry) run(ctx context.Context, config []byte) {
 	}
 	e.adopt(t)
 	e.follow(t)
+}
+
+// opens takes news of the set-up, for whoever waits for it.
+func (e *entry) opens(links int, err error) {
+	e.edit(func(s *tunnel.Status) {
+		s.Links, s.LastError = links, nil
+		if err != nil {
+			s.LastError = tunnel.AsError(err)
+		}
+	})
 }
 
 // adopt makes t the tunnel of this entry.
@@ -125,7 +136,7 @@ func (e *entry) follow(t *tunnel.Tunnel) {
 // failed notes how the set-up ended: by an error, or because it was closed meanwhile.
 func (e *entry) failed(err error) {
 	e.edit(func(s *tunnel.Status) {
-		s.State, s.Since = tunnel.Failed, time.Now()
+		s.State, s.Since, s.Links, s.LastError = tunnel.Failed, time.Now(), 0, nil
 		if errors.Is(err, context.Canceled) {
 			s.State = tunnel.StateClosed
 			return

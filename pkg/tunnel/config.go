@@ -109,6 +109,9 @@ type Config struct {
 	Raw bool `json:"raw"`
 	// Busy reports that the app's process does nothing at all; visitors are told so. Nil: never.
 	Busy func() bool `json:"-"`
+	// Opening is called with what is new before Expose returns: how many links there are, and what failed and is tried again, nil if
+	// nothing did. Nil: it is not called.
+	Opening func(links int, err error) `json:"-"`
 	// Log takes changes of state, not attempts. Nil: nothing is logged.
 	Log *slog.Logger `json:"-"`
 	// Control is called with each socket to the proxy before it connects, as net.Dialer's. Nil: it is not

@@ -209,6 +209,7 @@ func (t *Tunnel) run(forwards bool) {
 func (t *Tunnel) ready(ctx context.Context) error {
 	var last error
 	for s := range t.board.watch(ctx) {
+		t.cfg.opens(s.Links, s.LastError)
 		switch s.State {
 		case Failed, Replaced:
 			return s.LastError

@@ -287,6 +287,17 @@ func (p *endpoint) identity() string {
 	return p.slots[0].String()
 }
 
+// opens tells what is new while a tunnel is opened. What is for good is the error of Expose.
+func (cfg *resolved) opens(links int, last *fault.Error) {
+	switch {
+	case cfg.Opening == nil || last != nil && last.Permanent:
+	case last == nil:
+		cfg.Opening(links, nil)
+	default:
+		cfg.Opening(links, last)
+	}
+}
+
 // same reports whether visitors arrive there in the same way.
 func (p *endpoint) same(o *endpoint) bool {
 	return p.prepared == o.prepared && p.url == o.url && p.inside == o.inside && p.check == o.check &&

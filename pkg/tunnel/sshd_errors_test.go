@@ -245,6 +245,8 @@ func TestBadInputIsTold(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), limit)
 			defer cancel()
 			begin := time.Now()
+			var told error
+			cfg.Opening = func(_ int, err error) { told = err }
 			tun, err := tunnel.Expose(ctx, cfg)
 			if took := time.Since(begin); took > limit+slack {
 				t.Errorf("took %v, the limit was %v", took, limit)
@@ -254,6 +256,9 @@ func TestBadInputIsTold(t *testing.T) {
 				t.Fatal("no error")
 			}
 			row.check(t, err, &c.log)
+			if again := strings.Contains(err.Error(), "connection refused"); again && told == nil || row.permanent && told != nil {
+				t.Errorf("before the end it said %v", told)
+			}
 			wantNoSecrets(t, cfg, err, &c.log)
 		})
 	}

@@ -51,6 +51,13 @@ def state(status: Status) -> str:
     return f"{status.state} for {age}" + (f": {what}" if what else "")
 
 
+def doing(status: Status) -> str:
+    """What is being done, or done again, while a tunnel is opened."""
+    if status.last_error:
+        return f"{status.last_error.message}; trying again"
+    return f"checking that {status.url} leads here" if status.links else f"connecting to {status.server}"
+
+
 def html(status: Status, url: str, near: Sequence[str] = ()) -> str:
     """The card: no script, nothing from outside, every value escaped, less than 8 KiB."""
     colour = _COLOURS.get(status.state, _RED if status.state in _WRONG else "#57606a")

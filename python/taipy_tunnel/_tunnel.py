@@ -285,7 +285,7 @@ class Tunnel(Watched):
 
         def settled(status: Status) -> bool:
             nonlocal shown
-            doing = status.last_error.message if status.last_error else f"connecting to {status.server}"
+            doing = _card.doing(status)
             waited = time.monotonic() - start
             if waited > LATE and doing != shown and status.state not in (*SETTLED, *ENDED):
                 shown = doing

@@ -18,6 +18,7 @@ import taipy_tunnel
 from chain.apps import web_app
 from chain.interpreters import line, said
 from chain.plain import Plain
+from chain.processes import free_port
 from chain.proxy import Proxy
 from chain.testing import arguments, eventually, machine, new_key
 from chain.visits import visit
@@ -209,6 +210,13 @@ def test_wait_prints_changes_and_ends_with_the_tunnel(
     assert tunnel.wait(10) is True
     shown = said(capsys.readouterr().out).splitlines()
     assert [line.split()[1] for line in shown] == ["up", "up", "closed"]
+
+
+def test_what_is_tried_again_is_told(proxy: Proxy, capsys: pytest.CaptureFixture[str]) -> None:
+    """After a second, with the error that there was, not first when it is given up."""
+    with pytest.raises(ProxyUnreachableError, match="connection refused"):
+        taipy_tunnel.expose(**arguments(proxy, server=f"me@127.0.0.1:{free_port()}", timeout=3))
+    assert ": connection refused; trying again\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("call", ["expose", "wait", "wait_ready"])

@@ -51,7 +51,7 @@ def run(python: str, code: str, timeout: float = 60.0, **options: Any) -> subpro
 
 def said(text: str) -> str:
     """Without what expose() says when it takes over a second, as on a busy machine."""
-    return re.sub(r"(?m)^taipy-tunnel: connecting to .*\n", "", text)
+    return re.sub(r"(?m)^taipy-tunnel: (?:connecting to .*|checking that .*|.*; trying again)\n", "", text)
 
 
 def outcome(ran: subprocess.CompletedProcess[str]) -> tuple[int, str, str]:
