@@ -260,6 +260,9 @@ func judgeVisit(v probe.Visited, who string, a approach) Checked {
 	switch {
 	case !v.Ours && (guarded || a.held):
 		c.OK, c.Hint = true, "a login, a firewall or another host may stand before it, so it cannot be told what visitors get: open it"
+		if a.ours {
+			c.Hint = "a login or a firewall stands before it, so it cannot be told what visitors get after that: open it"
+		}
 	case !v.Ours:
 		c.Hint = "the answer is not of this tunnel: see the rows above"
 	case why == "expired":
@@ -278,6 +281,9 @@ func judgeVisit(v probe.Visited, who string, a approach) Checked {
 		c.OK, c.Warn, c.Hint = true, true, "what stands before the tunnel may have taken the header Authorization out; browsers send a cookie: open it"
 	case v.Status >= 400:
 		c.OK, c.Warn, c.Hint = true, true, "the app itself answers so"
+		if at, err := url.Parse(a.url); v.Status == http.StatusNotFound && err == nil && strings.Trim(at.Path, "/") != "" {
+			c.Hint = "the app itself answers so, for the address below which it is; if it is served at the root, have nginx strip the path: a slash at the end of proxy_pass"
+		}
 	default:
 		c.OK = true
 	}

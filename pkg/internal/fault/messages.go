@@ -151,7 +151,8 @@ func Described(addr string, err error) *Error {
 // Undescribed: it is not known whether a proxy describes itself, for it did not say.
 func Undescribed(addr string, err error) *Error {
 	return unreachable("description", fmt.Errorf("%s did not say whether it is a prepared proxy: %w", addr, Reason(err)),
-		"if it is a plain one, pass {remote=8080} (the port to which nginx sends visitors): then it is not asked")
+		"if it is a plain one, pass {remote=8080} (the port to which nginx sends visitors): then it is not asked. "+
+			"What keeps it from answering may be a start-up file of the account that starts another program (exec zsh in .bashrc)")
 }
 
 // DescriptionChanged: what a prepared proxy says of itself is not what it said before.
