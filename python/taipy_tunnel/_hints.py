@@ -22,7 +22,7 @@ _MARK = re.compile(r"\{\{|\}\}|\{([a-z_]+)(?:=((?:[^{}]|\{\{|\}\})+))?\}")
 
 def argument(name: str, value: str) -> str:
     """A setting as an argument of expose(); value: "" for none, else as in JSON."""
-    return f"{ARGUMENTS[name]}={ {'true': 'True', 'false': 'False'}.get(value, value)}"
+    return f"{ARGUMENTS[name]}={ {'true': 'True', 'false': 'False'}.get(value, value) }"
 
 
 def worded(hint: str, setting: Callable[[str, str], str] = argument) -> str:
