@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/netip"
 	"sync"
-	"syscall"
 	"time"
 )
 
@@ -108,7 +107,7 @@ func (t *Target) DialAddr(ctx context.Context, addr string) (net.Conn, error) {
 		t.answers(addr, at)
 		return c, nil
 	}
-	if errors.Is(err, syscall.ECONNREFUSED) {
+	if late, is := errors.AsType[net.Error](err); ctx.Err() == nil && !(is && late.Timeout()) { // one that is full, or stands still, is the app's still
 		if c, failed := d.DialContext(ctx, "tcp", at[1].String()); failed == nil {
 			t.answers(addr, []netip.AddrPort{at[1], at[0]})
 			return c, nil

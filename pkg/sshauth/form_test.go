@@ -144,7 +144,7 @@ func FuzzNormalize(f *testing.F) {
 		if twice := normalize(once); !bytes.Equal(once, twice) {
 			t.Errorf("%q becomes %q, then %q", text, once, twice)
 		}
-		if _, _, err := parseKey(text, "key", ""); err != nil && len(err.Error()) > 120 {
+		if _, _, err := parseKey(text, "key", ""); err != nil && len(err.Error()) > 160 {
 			t.Errorf("an error of %d characters: %v", len(err.Error()), err)
 		}
 	})

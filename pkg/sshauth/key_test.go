@@ -204,6 +204,7 @@ func TestKeysThatAreNone(t *testing.T) {
 		"a .pub file":                          {file(t, public), "public key"},
 		"a binary file that is no key":         {file(t, "\x00\x01\xff"), "not a private key"},
 		"a .ppk file":                          {file(t, "PuTTY-User-Key-File-3: ssh-ed25519\nEncryption: none\n"), "PuTTY"},
+		"a key of ssh-keygen -t rsa1":          {file(t, "SSH PRIVATE KEY FILE FORMAT 1.1\n\x00\x03\x00"), "version 1 of SSH"},
 		"the text of a .ppk file":              {"PuTTY-User-Key-File-3: ssh-ed25519\nEncryption: none\n", "PuTTY"},
 		"a FIFO":                               {fifo(t), "not a regular file"},
 		"a device":                             {"/dev/zero", "not a regular file"},

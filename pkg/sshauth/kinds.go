@@ -30,6 +30,9 @@ func foreign(text []byte, name string) error {
 	case bytes.Contains(text, []byte("---- BEGIN SSH2 ENCRYPTED PRIVATE KEY ----")):
 		return fault.Config("convert it: puttygen KEY -O private-openssh -o id_key (on Windows, in PuTTYgen: Conversions > Import key, then Export OpenSSH key)",
 			"%s is in ssh.com's format", name)
+	case bytes.HasPrefix(text, []byte("SSH PRIVATE KEY FILE FORMAT 1.")):
+		return fault.Config("make another: ssh-keygen -t ed25519; its .pub line goes into ~/.ssh/authorized_keys on the proxy",
+			"%s is a key of version 1 of SSH, which no server speaks any more", name)
 	case bytes.Contains(text[:min(len(text), 64)], pkcs12):
 		return fault.Config("take the key out of it: openssl pkcs12 -in FILE -nocerts -nodes -out id_key (if openssl says that RC2 is unsupported, add -legacy)", "%s is a PKCS#12 file", name)
 	}

@@ -79,8 +79,8 @@ func (k *reconnector) reconnect() {
 	s.tasks.Go(func() {
 		defer cancel()
 		l, err := s.hooks.connect(ctx, k.index)
-		cut := errors.Is(ctx.Err(), context.DeadlineExceeded)
-		if !s.tell(func() { k.tried(l, err, cut) }) && l != nil {
+		by, _ := ctx.Deadline() // which a connection may notice before ctx does
+		if cut := !by.IsZero() && !time.Now().Before(by); !s.tell(func() { k.tried(l, err, cut) }) && l != nil {
 			_ = l.Close()
 		}
 	})

@@ -44,7 +44,7 @@ func fill(t *testing.T, field reflect.Value, text string) bool {
 		*to = map[string]string{"HTTPS_PROXY": text, "SSL_CERT_FILE": text, "NO_PROXY": text}
 	case *Access:
 		*to = Access{Passwords: map[string]string{"me": text}}
-	case *int, *bool, *time.Time, *func() bool, **slog.Logger, *func(network, address string, c syscall.RawConn) error:
+	case *int, *bool, *time.Time, *func() bool, *func(int, error), **slog.Logger, *func(network, address string, c syscall.RawConn) error:
 		return false
 	default:
 		t.Fatalf("how to fill a field of type %T?", to)

@@ -335,8 +335,8 @@ func TestDirectoryWithWrongModes(t *testing.T) {
 	must(t, os.Chmod(p.root, 0o777))
 	_, err := tunnel.Expose(within(t, 3*time.Second), p.described("", app(t, "hello")))
 	e := tunnel.AsError(err)
-	if !errors.Is(err, tunnel.ErrUnreachable) || e.Permanent || e.Op != "description" || !strings.Contains(e.Error(), "others than root may write") ||
-		!strings.Contains(e.Hint.String(), "systemd-tmpfiles") {
+	if !errors.Is(err, tunnel.ErrUnreachable) || e.Permanent || e.Op != "description" || !strings.Contains(e.Error(), "the connection ends after the login") ||
+		!strings.Contains(e.Hint.String(), "others than root may write") || !strings.Contains(e.Hint.String(), "systemd-tmpfiles") {
 		t.Errorf("%v; %s", err, e.Hint)
 	}
 	if strings.Contains(p.log.String(), "unexpected packet") {
