@@ -243,7 +243,7 @@ test_go() {
 	go build -race ./... # once, and not by each of those
 	mapfile -t tunnel < <(tunnel_parts)
 	others="./pkg/sshlink ./pkg/gate $(go list ./... | grep -vE '/pkg/(tunnel|internal/rules)$')"
-	abreast "${tunnel[@]}" "go test -race -timeout 30m $others" "go test ./pkg/internal/rules"
+	JOBS=${JOBS:-2} abreast "${tunnel[@]}" "go test -race -timeout 30m $others" "go test ./pkg/internal/rules"
 }
 
 tunnel_parts() {

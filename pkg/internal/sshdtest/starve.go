@@ -19,22 +19,29 @@ import (
 // no connection has more than one command run, for what ends leaves descriptors to open others with.
 func (s *Server) StarveLinks(t testing.TB) (feed func()) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); len(s.commands()) > len(children(s.pid())); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); !s.waits(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("commands still run: %v", s.commands())
+			t.Fatalf("something else runs than a mark for each connection")
 		}
 	}
 	return Starve(t, s.Children())
 }
 
-// commands are the processes that connections have run.
-func (s *Server) commands() (pids []int) {
+// waits reports whether each connection runs the mark of a tunnel's link (pkg/lease), and nothing else.
+func (s *Server) waits() bool {
+	marks := 0
 	for _, pid := range s.Children() {
-		if name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid)); err == nil && !strings.HasPrefix(string(name), "sshd") {
-			pids = append(pids, pid)
+		name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+		line, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+		switch {
+		case strings.HasPrefix(string(name), "sshd"):
+		case strings.Contains(string(line), "taipy-tunnel\x00"):
+			marks++
+		default:
+			return false
 		}
 	}
-	return pids
+	return marks == len(children(s.pid()))
 }
 
 // Starve has processes open no file and no socket any more, and take none, until feed is called: EMFILE (errno(3)). What they
