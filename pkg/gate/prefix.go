@@ -51,7 +51,7 @@ func (g *Gate) passing(r *http.Request) passing {
 
 // withOneSlash has a request's path begin with one slash where the proxy makes two of it.
 func (g *Gate) withOneSlash(r *http.Request) *http.Request {
-	if !g.passing(r).doubled || !strings.HasPrefix(r.URL.Path, "//") {
+	if !strings.HasPrefix(r.URL.Path, "//") || !g.passing(r).doubled {
 		return r
 	}
 	next, at := *r, *r.URL

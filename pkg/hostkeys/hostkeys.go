@@ -252,7 +252,7 @@ func (h *Known) isRevoked(key ssh.PublicKey) bool { return h.revoked[string(key.
 // ofAnother says which line has a key for another host or port, "" for none, as ssh does ("known by the following other names").
 func (h *Known) ofAnother(key ssh.PublicKey) string {
 	for _, e := range h.lines {
-		if known := e.public(); e.marker == "" && known != nil && has([]ssh.PublicKey{known}, key) {
+		if known := e.public(); e.marker == "" && known != nil && bytes.Equal(known.Marshal(), key.Marshal()) {
 			return fmt.Sprintf("line %d of %s has it for another name or port", e.number, h.source)
 		}
 	}

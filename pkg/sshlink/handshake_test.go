@@ -199,8 +199,8 @@ func TestDialIsCancelled(t *testing.T) {
 	}
 }
 
-// opener is a server that accepts anybody, grants each request, and hands its connection to f.
-func opener(t testing.TB, f func(*ssh.ServerConn)) Config {
+// admitting is a server that accepts anybody and refuses each channel. asked has what it is asked.
+func admitting(t testing.TB, asked func(*ssh.ServerConn, <-chan *ssh.Request)) Config {
 	t.Helper()
 	host := newSigner(t)
 	addr := accepting(t, func(c net.Conn) {
@@ -212,19 +212,27 @@ func opener(t testing.TB, f func(*ssh.ServerConn)) Config {
 		}
 		var tasks sync.WaitGroup
 		defer tasks.Wait()
-		tasks.Go(func() {
-			for r := range reqs {
-				_ = r.Reply(true, nil)
-				if r.Type == "tcpip-forward" {
-					tasks.Go(func() { f(conn) })
-				}
-			}
-		})
+		tasks.Go(func() { asked(conn, reqs) })
 		for nc := range chans {
 			_ = nc.Reject(ssh.Prohibited, "")
 		}
 	})
 	return fakeConfig(t, addr, host)
+}
+
+// opener is one that grants each request, and hands its connection to f.
+func opener(t testing.TB, f func(*ssh.ServerConn)) Config {
+	t.Helper()
+	return admitting(t, func(conn *ssh.ServerConn, reqs <-chan *ssh.Request) {
+		var tasks sync.WaitGroup
+		defer tasks.Wait()
+		for r := range reqs {
+			_ = r.Reply(true, nil)
+			if r.Type == "tcpip-forward" {
+				tasks.Go(func() { f(conn) })
+			}
+		}
+	})
 }
 
 // A server may open towards us what comes to a slot that we asked for, and nothing else.

@@ -40,10 +40,10 @@ func config(t testing.TB, s *sshdtest.Server) Config {
 	return Config{Host: s.Host, Port: s.Port, User: s.User, Keys: keys, HostKeys: known}
 }
 
-// dialLink connects to s; the link ends with the test.
 // text is a command that is always the same.
 func text(command string) func() string { return func() string { return command } }
 
+// dialLink connects to s; the link ends with the test.
 func dialLink(t testing.TB, s *sshdtest.Server) *Link {
 	t.Helper()
 	l, err := Dial(within(t, 20*time.Second), config(t, s))

@@ -4,8 +4,6 @@ package sshlink
 
 import (
 	"errors"
-	"net"
-	"sync"
 	"testing"
 	"time"
 
@@ -50,31 +48,17 @@ func TestServerThatAnswersLateAfterTheLogin(t *testing.T) {
 	}
 }
 
-// pausing is a server that accepts anybody, and answers the first request after a pause; its kernel takes what comes meanwhile.
+// pausing is a server that answers the first request after a pause; its kernel takes what comes meanwhile.
 func pausing(t testing.TB, pause time.Duration) Config {
 	t.Helper()
-	host := newSigner(t)
-	addr := accepting(t, func(c net.Conn) {
-		cfg := &ssh.ServerConfig{PublicKeyCallback: func(ssh.ConnMetadata, ssh.PublicKey) (*ssh.Permissions, error) { return nil, nil }}
-		cfg.AddHostKey(host)
-		conn, chans, reqs, err := ssh.NewServerConn(c, cfg)
-		if err != nil {
-			return
-		}
-		var tasks sync.WaitGroup
-		defer tasks.Wait()
+	return admitting(t, func(conn *ssh.ServerConn, reqs <-chan *ssh.Request) {
 		ended := make(chan struct{})
-		tasks.Go(func() { defer close(ended); _ = conn.Wait() })
-		tasks.Go(func() {
-			for nc := range chans {
-				_ = nc.Reject(ssh.Prohibited, "")
-			}
-		})
+		go func() { defer close(ended); _ = conn.Wait() }()
 		select {
 		case <-time.After(pause):
 		case <-ended:
 		}
 		ssh.DiscardRequests(reqs)
+		<-ended
 	})
-	return fakeConfig(t, addr, host)
 }

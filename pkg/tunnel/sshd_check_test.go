@@ -257,11 +257,10 @@ func TestThePathOfAnAddress(t *testing.T) {
 					_ = resp.Body.Close()
 					return resp
 				}
-				for end := time.Now().Add(time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) { // the port is asked 300 ms after a visitor
-					resp := ask(http.NewRequest(http.MethodGet, strings.TrimSuffix(c.url, "/")+page+"?token="+tokenOf(tun), nil))
-					if to := resp.Header.Get("Location"); to != page {
-						t.Fatalf("%s: %s to %q, want %q", lines, resp.Status, to, page)
-					}
+				c.answersAtItsPort(t, 0)
+				resp := ask(http.NewRequest(http.MethodGet, strings.TrimSuffix(c.url, "/")+page+"?token="+tokenOf(tun), nil))
+				if to := resp.Header.Get("Location"); to != page {
+					t.Fatalf("%s: %s to %q, want %q", lines, resp.Status, to, page)
 				}
 				client.Jar, err = cookiejar.New(nil)
 				must(t, err)

@@ -67,14 +67,8 @@ func TestBlackHoleIsNoticed(t *testing.T) {
 		t.Errorf("last error %v", s.LastError)
 	}
 	t.Logf("noticed after %v", time.Since(begin).Round(time.Millisecond))
-	c.KillLinks()                                                                           // the stopped process holds the port; a real sshd's own timeout would end it
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) { // the state may be that from before
-		if got, err := get(c.url); err == nil && got == "hello" {
-			return
-		} else if time.Now().After(deadline) {
-			t.Fatalf("%s: %q, %v", brief(tun), got, err)
-		}
-	}
+	await(t, tun, "a new link", inState(tunnel.Up)) // which has ended the stopped process that held the port
+	wantBody(t, c.url, "hello")
 }
 
 func TestServerThatRestartsIsFoundAgain(t *testing.T) {

@@ -35,11 +35,7 @@ func TestSshdOutOfDescriptors(t *testing.T) {
 			before := len(c.log.String())
 			tun := open(t, public(cfg))
 			await(t, tun, "its links", func(s tunnel.Status) bool { return s.State == tunnel.Up && s.Links == 2 })
-			for deadline := time.Now().Add(10 * time.Second); !strings.Contains(c.log.String()[before:], "it answers at the port"); time.Sleep(time.Millisecond) {
-				if time.Now().After(deadline) {
-					t.Fatal("it was not seen to answer")
-				}
-			}
+			c.answersAtItsPort(t, before)
 			if name != "none" {
 				wantBody(t, c.url, "")
 			}

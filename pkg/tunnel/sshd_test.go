@@ -17,6 +17,7 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -53,6 +54,16 @@ func (c *chain) config(target string) tunnel.Config {
 		Server: tunnel.Servers{fmt.Sprintf("%s@%s", c.User, c.Addr())}, Key: c.KeyFile,
 		HostKey: c.Fingerprint(), Remote: c.port, URL: c.url, Target: target, Log: slog.New(slog.NewJSONHandler(&c.log,
 			&slog.HandlerOptions{Level: slog.LevelDebug}))}
+}
+
+// answersAtItsPort waits until a tunnel has asked at its port, past nginx, and answered. from is how long the log was before that tunnel.
+func (c *chain) answersAtItsPort(t testing.TB, from int) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !strings.Contains(c.log.String()[from:], "it answers at the port"); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("it was not seen to answer")
+		}
+	}
 }
 
 // expose opens a tunnel that is closed with the test.
