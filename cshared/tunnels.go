@@ -101,7 +101,7 @@ func (e *entry) run(ctx context.Context, config []byte) {
 	e.follow(t)
 }
 
-// opens takes news of the set-up, for whoever waits for it.
+// opens takes news of the set-up while it goes on.
 func (e *entry) opens(links int, err error) {
 	e.edit(func(s *tunnel.Status) {
 		s.Links, s.LastError = links, nil

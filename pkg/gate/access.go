@@ -203,7 +203,7 @@ func (g *Gate) own(w http.ResponseWriter, r *http.Request, t *trip) {
 	}
 }
 
-// handOver takes the token that a page of the gate's own sends. Who has the right one is told which addresses do not agree.
+// handOver takes the token that one of the gate's pages sends. A sender of the right one learns which addresses do not agree.
 func (g *Gate) handOver(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, handoverMost))
 	form, _ := url.ParseQuery(string(body))
