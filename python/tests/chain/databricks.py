@@ -85,7 +85,7 @@ class Workspace(fake.Workspace):
         self.seen.clear()
 
     def note(self, request: Request) -> None:
-        if not request.path.startswith(DRIVER):
+        if request.path.startswith("/api/"):
             self.seen.append(self.look())
         super().note(request)
 
