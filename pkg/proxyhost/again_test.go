@@ -6,6 +6,7 @@ package proxyhost_test
 
 import (
 	"bufio"
+	"fmt"
 	"io"
 	"maps"
 	"net"
@@ -154,6 +155,21 @@ func TestAwayIsOnlyWhatDidNotRun(t *testing.T) {
 	ask("cut, large", "PUT", large(), 502, begunTitle)
 	if s.times()["PUT/a.json"] != 1 {
 		t.Errorf("%v", s.times())
+	}
+}
+
+// Of the sockets of a link that dies some may still take what is sent again, and go with it: one that lives has it in the end.
+func TestEachSocketIsTried(t *testing.T) {
+	w := newWeb(t, typicalPlain(t))
+	dead, alive := &silent{}, &silent{others: -1, wait: 1} // cuts each at once; answers
+	for n := range 3 {
+		w.silent(fmt.Sprintf("sales/s/forecast.%d.sock", n), dead)
+	}
+	w.silent("sales/s/forecast.3.sock", alive)
+	for n := range 20 {
+		if status, said := w.send("POST", strings.NewReader("x"), w.port, "forecast.example.com", fmt.Sprint("/", n)); status != 200 || said != "again" {
+			t.Errorf("%d: %d %.300q", n, status, said)
+		}
 	}
 }
 

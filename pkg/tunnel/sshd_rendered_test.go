@@ -147,8 +147,8 @@ func TestRenderedProxyUpgrades(t *testing.T) {
 	}
 }
 
-// A link that dies takes no request with it, and none runs twice: by a declared name and by a free one. nginx sends a request that may
-// have begun to two further links at most, so the next one dies when nothing is under way any more that was when this one did.
+// A link that dies takes no request with it, and none runs twice: by a declared name and by a free one. The next link dies
+// when the one in its place has slots, and nothing is under way any more that was when this one did: no request meets two deaths.
 func TestRenderedProxyLosesNoRequest(t *testing.T) {
 	r := newRendered(t)
 	for _, c := range []struct {
@@ -205,6 +205,9 @@ func (r *rendered) killUnderLoad(t *testing.T, name, url string, slots int) {
 			t.Fatal("no link to kill")
 		}
 		await(t, tun, "its return", func(s tunnel.Status) bool { return both(s) && s.Reconnects > before })
+		for limit := within(t, 20*time.Second); !r.AllListen(); time.Sleep(10 * time.Millisecond) {
+			must(t, limit.Err())
+		}
 		underWay.Lock()
 		//lint:ignore SA2001 all are answered
 		underWay.Unlock()

@@ -66,6 +66,26 @@ func (s *Server) ContinueLinks() {
 // Slots returns the ports of 127.0.0.1 on which processes of connections listen.
 func (s *Server) Slots() []int { return listening(s.Children()...) }
 
+// AllListen reports whether each connection has a unix socket at which it listens (proc(5), /proc/net/unix: the flag SO_ACCEPTCON
+// in the fourth field, the inode in the seventh).
+func (s *Server) AllListen() bool {
+	listens := map[string]bool{}
+	text, _ := os.ReadFile("/proc/net/unix")
+	for line := range strings.Lines(string(text)) {
+		if fields := strings.Fields(line); len(fields) > 7 && fields[3] == "00010000" {
+			listens["socket:["+fields[6]+"]"] = true
+		}
+	}
+	for _, link := range s.Links() {
+		if !slices.ContainsFunc(append(descendants(link), link), func(pid int) bool {
+			return slices.ContainsFunc(sockets(pid), func(name string) bool { return listens[name] })
+		}) {
+			return false
+		}
+	}
+	return true
+}
+
 // HoldsPort reports whether one of them listens on the port.
 func (s *Server) HoldsPort(port int) bool { return slices.Contains(s.Slots(), port) }
 
@@ -210,17 +230,26 @@ func zombie(pid int) bool {
 
 // listening returns the ports of 127.0.0.1 and ::1 on which the processes listen.
 func listening(pids ...int) (ports []int) {
-	sockets := listeners()
+	all := listeners()
 	for _, pid := range pids {
-		fds, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
-		for _, fd := range fds {
-			target, err := os.Readlink(fd)
-			if port, ok := sockets[target]; ok && err == nil && !slices.Contains(ports, port) {
+		for _, name := range sockets(pid) {
+			if port, ok := all[name]; ok && !slices.Contains(ports, port) {
 				ports = append(ports, port)
 			}
 		}
 	}
 	return ports
+}
+
+// sockets returns the names of a process's sockets, as they stand in /proc/PID/fd.
+func sockets(pid int) (names []string) {
+	fds, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+	for _, fd := range fds {
+		if name, err := os.Readlink(fd); err == nil {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // listeners returns the ports of 127.0.0.1 and ::1 on which anybody listens, by the name that the socket
