@@ -66,7 +66,7 @@ func (k *reconnector) reconnect() {
 		return
 	}
 	ctx, cancel := context.WithCancel(s.life)
-	if !s.setupBy.IsZero() {
+	if !s.setupBy.IsZero() && s.up() == 0 { // with a link, nobody waits for another one
 		left := time.Until(s.setupBy)
 		if left <= 0 { // the caller of the set-up is about to end this tunnel, or to be content without a link
 			cancel()

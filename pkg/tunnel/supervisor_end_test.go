@@ -106,6 +106,36 @@ func TestTheErrorOfASetUpIsOfAnAttemptThatHadItsTime(t *testing.T) {
 	})
 }
 
+// The end of the set-up does not cut off the login of a further link, which may take longer than what was left.
+func TestTheSecondLoginOutlastsTheSetUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, attempts := &proxy{}, 0
+		connect := func(ctx context.Context, index int) (link, error) {
+			if attempts++; attempts > 1 {
+				select {
+				case <-time.After(time.Minute):
+				case <-ctx.Done():
+					return nil, fault.Connect("proxy:22", ctx.Err())
+				}
+			}
+			return p.connect(ctx, index)
+		}
+		cfg := Config{Server: Servers{"me@proxy"}, Connections: 2}
+		r, err := cfg.resolve()
+		if err != nil {
+			t.Fatal(err)
+		}
+		tun := newTunnel(r, connect)
+		defer tun.Close()
+		tun.sup.setupBy = time.Now().Add(20 * time.Second)
+		tun.run(false)
+		time.Sleep(2 * time.Minute)
+		if s := tun.Status(); s.Links != 2 || attempts != 2 {
+			t.Errorf("%d attempts for %d links", attempts, s.Links)
+		}
+	})
+}
+
 // A tunnel that fails while its URL is asked about does not wait for that answer.
 func TestFailureEndsTheCheckOfTheURL(t *testing.T) {
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
