@@ -158,17 +158,23 @@ func TestAwayIsOnlyWhatDidNotRun(t *testing.T) {
 	}
 }
 
-// Of the sockets of a link that dies some may still take what is sent again, and go with it: one that lives has it in the end.
-func TestEachSocketIsTried(t *testing.T) {
+// Of the sockets of a link that dies some may still take what is sent again, and go with it. One of the other link's has it in the end, and is told that
+// it was sent before.
+func TestALinksSocketsDoNotDieAtOnce(t *testing.T) {
 	w := newWeb(t, typicalPlain(t))
 	dead, alive := &silent{}, &silent{others: -1, wait: 1} // cuts each at once; answers
-	for n := range 3 {
-		w.silent(fmt.Sprintf("sales/s/forecast.%d.sock", n), dead)
+	for n, s := range []*silent{dead, alive, dead, alive} {
+		w.silent(fmt.Sprintf("sales/s/forecast.%d.sock", n), s)
 	}
-	w.silent("sales/s/forecast.3.sock", alive)
-	for n := range 20 {
+	for n := range 40 {
 		if status, said := w.send("POST", strings.NewReader("x"), w.port, "forecast.example.com", fmt.Sprint("/", n)); status != 200 || said != "again" {
 			t.Errorf("%d: %d %.300q", n, status, said)
+		}
+	}
+	seen := dead.times()
+	for n, again := range alive.again {
+		if key := fmt.Sprint("POST/", n); (again == "1") != (seen[key] > 0) {
+			t.Errorf("%s: marked %q, after %d that were cut", key, again, seen[key])
 		}
 	}
 }

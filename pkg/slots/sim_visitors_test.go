@@ -20,7 +20,7 @@ const (
 	simKept    = 30 * time.Second            // keepalive_timeout of an upstream
 	simMost    = 32                          // keepalive
 	simLate    = 100 * time.Second           // proxyhost.RepeatWithin
-	simNext    = 10 * time.Second            // proxy_next_upstream_timeout
+	simLast    = 4                           // the number of @last
 	simClock   = 2 * time.Second             // for which a gate waits for the proxy's time (clockWait)
 	simClear   = 3 * time.Second             // what took longer does not tell the proxy's time (sameClock)
 	simSettled = begun.Alone + 5*time.Second // after that a tunnel knows that it is alone
@@ -59,9 +59,7 @@ type simPost struct {
 	id       string
 	at       time.Duration
 	passed   time.Duration // when it was first passed on, as nginx says
-	location int           // 0: the first one, 1: @again, 2: @last
-	entered  time.Duration // when it came there
-	tries    int           // and how many more sockets it may go to
+	location int           // 0: the first one, 1 to 3: @again and those after it, 4: @last
 	sent     bool          // a link was sent some of it
 	told     string        // "": not yet
 	takes    time.Duration // in the app
@@ -126,26 +124,20 @@ func (w *world) way() time.Duration {
 
 // pass has nginx pass a request on, from its location on.
 func (w *world) pass(p *simPost) {
-	for v := &w.visitors; p.location <= 2; p.enters(w) {
+	for v := &w.visitors; p.location <= simLast; p.location++ {
+		if p.location > 0 && w.now-p.at >= simLate {
+			break
+		}
 		first := v.IntN(len(w.slots))
 		for i := range 2 * len(w.slots) { // each is listed twice
 			slot := (first + i) % len(w.slots)
-			if c := w.connect(slot, p.location != 1); c != nil {
+			if c := w.connect(slot, p.location%simLast == 0); c != nil {
 				w.send(c, p)
 				return
 			}
 		}
 	}
 	w.tell(p, map[bool]string{true: "begun", false: "away"}[p.sent])
-}
-
-// enters has a request come to the next location. nginx sends it to each socket there in turn, but in the first one.
-func (p *simPost) enters(w *world) {
-	p.location, p.entered = p.location+1, w.now
-	p.tries = p.location*len(w.slots) - 1
-	if w.now-p.at >= simLate {
-		p.location = 3
-	}
 }
 
 // connect returns a connection to who has a slot, or one that was kept; nil: nobody is there.
@@ -207,14 +199,12 @@ func (w *world) drop(c *simConn) {
 	w.visitors.conns = slices.DeleteFunc(w.visitors.conns, func(o *simConn) bool { return o == c })
 }
 
-// fails: nginx sees the end of a connection. What was under way there is sent again to the next socket, or in the next location.
+// fails: nginx sees the end of a connection. What was under way there is sent again in the next location.
 func (w *world) fails(c *simConn) {
 	w.drop(c)
 	if p := c.post; p != nil {
 		c.post = nil
-		if p.tries--; p.tries < 0 || w.now-p.entered >= simNext {
-			p.enters(w)
-		}
+		p.location++
 		w.pass(p)
 	}
 }
