@@ -86,6 +86,21 @@ func (s *Server) AllListen() bool {
 	return true
 }
 
+// sessions returns what runs in sessions of this server, orphans too, by the variable SSH_CONNECTION (ssh(1)), which ends with the server's port.
+func (s *Server) sessions() (pids []int) {
+	all, _ := filepath.Glob("/proc/[0-9]*/environ")
+	for _, path := range all {
+		text, _ := os.ReadFile(path)
+		for variable := range strings.SplitSeq(string(text), "\x00") {
+			if strings.HasPrefix(variable, "SSH_CONNECTION=") && strings.HasSuffix(variable, fmt.Sprint(" ", s.Port)) {
+				pid, _ := strconv.Atoi(strings.Split(path, "/")[2])
+				pids = append(pids, pid)
+			}
+		}
+	}
+	return pids
+}
+
 // HoldsPort reports whether one of them listens on the port.
 func (s *Server) HoldsPort(port int) bool { return slices.Contains(s.Slots(), port) }
 

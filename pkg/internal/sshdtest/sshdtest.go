@@ -199,6 +199,9 @@ func (s *Server) Stop() {
 		killTree(s.cmd.Process.Pid)
 		_ = s.cmd.Wait()
 		s.cmd = nil
+		for _, pid := range s.sessions() { // whose sshd ended before: one that is stopped does not see the end of its input
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
 	}
 }
 

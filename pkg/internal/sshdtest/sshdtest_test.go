@@ -5,11 +5,13 @@
 package sshdtest
 
 import (
+	"io"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -94,6 +96,36 @@ func TestStoppedLinksSayNothing(t *testing.T) {
 	s.ContinueLinks()
 	if err := <-answered; err != nil {
 		t.Error(err)
+	}
+}
+
+// What ran in a session ends with the server, although its sshd has died before it and it was stopped.
+func TestStopLeavesNoOrphan(t *testing.T) {
+	leak.Check(t)
+	s := Start(t, Options{})
+	session, err := login(t, s).NewSession()
+	s.must(err)
+	out, err := session.StdoutPipe()
+	s.must(err)
+	s.must(session.Start("echo ready; sleep 1000"))
+	if _, err := io.ReadFull(out, make([]byte, 6)); err != nil {
+		t.Fatal(err)
+	}
+	s.StopLinks()
+	all := s.sessions()
+	for _, link := range s.Links() {
+		s.must(syscall.Kill(link, syscall.SIGKILL))
+	}
+	s.Stop()
+	for _, pid := range all {
+		for deadline := time.Now().Add(10 * time.Second); !zombie(pid) && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		}
+		if !zombie(pid) {
+			t.Errorf("process %d lives", pid)
+		}
+	}
+	if len(all) == 0 {
+		t.Error("there was none")
 	}
 }
 
