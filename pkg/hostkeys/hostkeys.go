@@ -112,7 +112,7 @@ func given(text, source string) (*Known, error) {
 	if len(h.lines)+len(h.odd) == 0 {
 		return nil, fault.Config(hint, "%s holds no host key", source)
 	}
-	return nil, fault.Config(hint, "%s has neither a fingerprint nor a known_hosts line with a key of a known kind (ed25519, ecdsa, rsa)", source)
+	return nil, fault.Config(hint, "%s has neither a fingerprint nor a known_hosts line with a whole key of a known kind (ed25519, ecdsa, rsa)", source)
 }
 
 // readLines reads lines of known_hosts.

@@ -117,7 +117,7 @@ func TestPastedTextsThatAreRefused(t *testing.T) {
 		{"a SHA512 fingerprint", keygen(t, "-l", "-E", "sha512", "-f", path), "another hash than SHA256"},
 		{"the README's own dots", "SHA256:…", `host_key "SHA256:…" is not a SHA256 fingerprint`},
 		{"a fingerprint that is cut off", ssh.FingerprintSHA256(key)[:30], "is not a SHA256 fingerprint"},
-		{"a known_hosts line that is cut off", "proxy ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI", "host_key has neither a fingerprint nor a known_hosts line with a key of a known kind"},
+		{"a known_hosts line that is cut off", "proxy ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI", "host_key has neither a fingerprint nor a known_hosts line with a whole key of a known kind"},
 		{"a known_hosts line of a kind that is not known yet", "proxy ssh-mldsa44@openssh.com " + blob("ssh-mldsa44@openssh.com", 1312), "neither a fingerprint nor a known_hosts line"},
 		{"a file with a fingerprint that was commented out", file(t, "# "+ssh.FingerprintSHA256(key)+"\n"), "holds no host key"},
 		{"a path with blanks that is not there", "/no such/known_hosts", `host_key "/no such/known_hosts" cannot be read`},

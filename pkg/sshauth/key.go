@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
+	"strings"
 
 	"golang.org/x/crypto/ssh"
 
@@ -57,7 +58,7 @@ func parseKey(text []byte, name, passphrase string) (signer ssh.Signer, public s
 			return nil, sealed.PublicKey, wrongPassphrase(name)
 		}
 		if err != nil { // of unknown cipher, or of more than 2048 rounds of bcrypt, which x/crypto refuses: 19 s
-			return nil, sealed.PublicKey, cannotOpen(name, "encrypt it again, as ssh-keygen does by itself: ssh-keygen -p -a 16 -f KEY")
+			return nil, sealed.PublicKey, cannotOpen(name, encryptAgain(err))
 		}
 	}
 	if err != nil {
@@ -101,6 +102,15 @@ func wrongPassphrase(name string) error {
 func isDSA(name string) error {
 	return fault.Config("make one, and have its public half put on the proxy: ssh-keygen -t ed25519",
 		"%s is a DSA key, which is not supported: OpenSSH turned these off in 7.0 and has removed them since", name)
+}
+
+// encryptAgain is what to do with a key of OpenSSH's that x/crypto does not open.
+func encryptAgain(why error) fault.Hint {
+	const hint = "encrypt it again, as ssh-keygen does by itself: ssh-keygen -p -a 16 -f KEY"
+	if strings.Contains(why.Error(), "rounds") {
+		return hint + ", which takes as long as its file asks for; or make a new one: ssh-keygen -t ed25519"
+	}
+	return hint
 }
 
 func cannotOpen(name string, hint fault.Hint) error {

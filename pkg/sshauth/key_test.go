@@ -256,7 +256,7 @@ func TestKeysThatAreExpensive(t *testing.T) {
 	}
 	binary.BigEndian.PutUint32(block.Bytes[at:], 1<<30)
 	_, err := LoadKeys(string(pem.EncodeToMemory(block)), passphrase)
-	if e := wantFault(t, err, fault.ErrConfig, true); !strings.Contains(e.Error(), "cannot be opened") || !strings.Contains(e.Hint.String(), "ssh-keygen -p") {
+	if e := wantFault(t, err, fault.ErrConfig, true); !strings.Contains(e.Error(), "cannot be opened") || !strings.Contains(e.Hint.String(), "as long as its file asks for; or make a new one: ssh-keygen -t ed25519") {
 		t.Errorf("%v, hint %s", e, e.Hint)
 	}
 	compat.Row(t, "keys", "a key that takes months to open: its file says 1 073 741 824 rounds", compat.Outcome(err))

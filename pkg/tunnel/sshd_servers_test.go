@@ -85,7 +85,7 @@ func servers() []server {
 		{group: "accounts", name: "a password that has expired", options: sshdtest.Options{Account: "jdoe", Shadow: "*:0:0:90:7:::", Config: []string{pam}},
 			class: tunnel.ErrForward, permanent: true, says: `password of user "jdoe"`, hint: "ssh -t", not: "AllowTcpForwarding", ten: true},
 		{group: "accounts", name: "an account that has expired", options: sshdtest.Options{Account: "jdoe", Shadow: "*:20000:0:99999:7::10:", Config: []string{pam}},
-			within: 3 * time.Second, class: tunnel.ErrUnreachable, says: "account has expired", hint: "PAM"},
+			within: 3 * time.Second, class: tunnel.ErrAuth, says: "account has expired", hint: "chage -E -1 jdoe"},
 		{group: "accounts", name: `DOMAIN\user`, options: sshdtest.Options{Account: `CORP\jdoe`}},
 		{group: "accounts", name: "user@domain", options: sshdtest.Options{Account: "jdoe@corp.example.com"}},
 		{group: "accounts", name: "a home directory that is away", options: sshdtest.Options{NoHome: true}},

@@ -170,7 +170,7 @@ func NoSuchName(addr string, err error) *Error {
 // Exposed: the slot's port answers at all addresses of the proxy.
 func Exposed(port int) *Error {
 	return &Error{Op: "forward", Class: ErrForward, Permanent: true,
-		Err: fmt.Errorf("port %d is open to the proxy's network: anyone who connects to it bypasses nginx, its TLS and its rules", port),
+		Err: fmt.Errorf("port %d is bound to all addresses of the proxy: anyone who can connect to it bypasses nginx, its TLS and its rules", port),
 		Hint: "the admin sets GatewayPorts no (or clientspecified) in the proxy's sshd_config and reloads sshd, and then expose the app again; " +
 			`or expose it to those who have the link or a password, not with {access="public"}`}
 }
@@ -268,6 +268,9 @@ func NotOurs(url, answer string, slot net.Addr) *Error {
 	var other Hint = "; if nginx already hands it to another port, pass that port as {remote}"
 	if slot.Network() == "unix" {
 		to, other = "unix:"+to, ""
+	}
+	if strings.HasPrefix(answer, "404 ") {
+		other += "; where nginx has a location of its own for /.well-known/, as for certificates, that has to leave /.well-known/taipy-tunnel out"
 	}
 	return &Error{Op: "check", Class: ErrForward,
 		Err: fmt.Errorf("%s answers %q, but not from this tunnel", url, Clip(answer)),

@@ -127,8 +127,11 @@ def _fixed(spec: object) -> str:
     if slashes and scheme.lower() == "https":
         raise ConfigError(
             "configuration: app is an https address, and the app is asked for HTTP",
-            "start the app without its certificate: what it says stays on this machine, SSH protects it to the proxy, "
-            f"and nginx's https to the visitors; then write {plain(_call(re.split(r'[/?#]', rest)[0]))}",
+            "for visitors who connect to the proxy's port by themselves, pass the app's port with {raw=true} and "
+            '{access="public"}: its bytes are carried as they are. Otherwise start the app without its certificate: '
+            "what it says stays on this machine, SSH protects it to the proxy, and nginx's https to the visitors; then "
+            "write "
+            f"{plain(_call(re.split(r'[/?#]', rest)[0]))}",
         )
     if slashes and scheme.lower() == "http":
         rest = re.split(r"[/?#]", rest)[0]
