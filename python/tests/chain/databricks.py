@@ -70,7 +70,7 @@ class Workspace(fake.Workspace):
 
     @property
     def rest(self) -> list[str]:
-        """The paths by which the workspace was asked, without "/api/". A look for apps that are near asks for "/"."""
+        """The paths by which the workspace was asked, without "/api/"."""
         asked = (r.path for r in self.asked() if not r.path.startswith(DRIVER))
         return [path.removeprefix("/api/") for path in asked if path.startswith("/api/")]
 
