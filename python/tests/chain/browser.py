@@ -55,16 +55,22 @@ class Page:
         self._page = page
         self.frames: list[Frame] = []
         self.websockets: list[str] = []
-        self.errors: list[str] = []  # what the console said as an error
+        self._errors: list[str] = []
         self.loads = 0  # documents: 1 until a reload
         self.requests = 0
         self.bytes = 0  # that came over the network
 
+    @property
+    def errors(self) -> list[str]:
+        """What the console said as an error until now: what has come is heard by who calls Playwright."""
+        self._browser.call(lambda: self._page.wait_for_timeout(1))
+        return list(self._errors)
+
     def _listen(self) -> None:
         page = self._page
         page.on("websocket", self._websocket)
-        page.on("console", lambda m: self.errors.append(m.text) if m.type == "error" else None)
-        page.on("pageerror", lambda e: self.errors.append(str(e)))
+        page.on("console", lambda m: self._errors.append(m.text) if m.type == "error" else None)
+        page.on("pageerror", lambda e: self._errors.append(str(e)))
         page.on("domcontentloaded", lambda _: self._count(loads=1))
         page.on("request", lambda _: self._count(requests=1))
         network = page.context.new_cdp_session(page)
