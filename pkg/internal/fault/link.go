@@ -64,7 +64,7 @@ func NoMarks(slot net.Addr, why error) *Error {
 		Err: fmt.Errorf("a connection that dies without a word will keep %s on the proxy until sshd itself finds it dead: this account cannot end it (%w)",
 			named(slot), Reason(why)),
 		Hint: "the admin has sshd find out soon, with ClientAliveInterval 5 and ClientAliveCountMax 2 in sshd_config (Dropbear: -K 5); or lets the account " +
-			"run commands: a shell that its start-up files leave alone, ps that shows it its own processes, and MaxSessions 2 or more"}
+			"run commands: a shell that its start-up files leave alone, a ps that shows its processes, and MaxSessions 2 or more"}
 }
 
 // Ended is why a listener accepts nothing any more: a *Error, and a net.ErrClosed.

@@ -87,7 +87,7 @@ func LoginRefused(user, addr, banner string, public []string, err error, notes .
 		Err: bare{fmt.Sprintf("%s refused user %q with %d key(s)%s%s", addr, user, len(public), strings.Join(append([]string{""}, notes...), "; "), says(banner)), err},
 		Hint: Hintf("sshd does not say why. Look, in this order, whether the user name is right; whether ~%s/.ssh/authorized_keys on the proxy, "+
 			"a prepared one's keys of the tenant, holds this line: %s ; %s. As root on the proxy: sshd -T -C user=%s,host=x,addr=192.0.2.1 | "+
-			"grep -iE 'authorizedkeys|pubkeyacc|requiredrsa|strictmodes|allow|deny|rootlogin', with the address in sshd's log in place of 192.0.2.1 where Match blocks go by addresses; and its log: journalctl -u ssh",
+			"grep -iE 'authorizedkeys|pubkeyacc|requiredrsa|strictmodes|allow|deny|rootlogin' (if Match blocks go by address, put the one in sshd's log for 192.0.2.1), and its log: journalctl -u ssh",
 			user, strings.Join(public, "  or  "), strings.Join(causes(user, public), "; "), shellWord(user))}
 }
 

@@ -270,7 +270,7 @@ func NotOurs(url, answer string, slot net.Addr) *Error {
 		to, other = "unix:"+to, ""
 	}
 	if strings.HasPrefix(answer, "404 ") {
-		other += "; where nginx has a location of its own for /.well-known/, as for certificates, that has to leave /.well-known/taipy-tunnel out"
+		other += "; if nginx serves /.well-known/ itself, as for certificates, /.well-known/taipy-tunnel must still go to the tunnel"
 	}
 	return &Error{Op: "check", Class: ErrForward,
 		Err: fmt.Errorf("%s answers %q, but not from this tunnel", url, Clip(answer)),
