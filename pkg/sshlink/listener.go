@@ -185,9 +185,23 @@ func (l *Link) forget(s *Listener) {
 // else a server might want to open here. It never waits for anybody: x/crypto delivers nothing
 // more while it does.
 func (l *Link) serve(chans <-chan ssh.NewChannel) {
-	for nc := range chans {
+	hand := func(nc ssh.NewChannel) {
 		if refused, reason := l.offer(nc); refused != nil {
 			_ = refused.Reject(reason, reason.String())
+		}
+	}
+	for open := true; open; {
+		var nc ssh.NewChannel
+		select {
+		case nc, open = <-chans:
+			if open {
+				hand(nc)
+			}
+		case handed := <-l.behind:
+			for len(chans) > 0 { // nobody else takes from it
+				hand(<-chans)
+			}
+			close(handed)
 		}
 	}
 	err := l.ssh.Wait()
@@ -348,6 +362,7 @@ func (s *Listener) Close() error {
 		ctx, cancel := context.WithTimeout(context.Background(), cancelTimeout)
 		defer cancel()
 		_ = s.link.cancel(ctx, r.undone(nil))
+		s.link.caughtUp(ctx)
 		s.emptied(acceptFor)
 		close(s.closed)
 		s.link.forget(s)
@@ -362,13 +377,6 @@ func (s *Listener) Close() error {
 		}
 	})
 	return nil
-}
-
-// emptied waits until Accept has returned what came before the server's answer.
-func (s *Listener) emptied(most time.Duration) {
-	for begin := time.Now(); len(s.pending) > 0 && !isDone(s.link.done) && time.Since(begin) < most; {
-		time.Sleep(time.Millisecond)
-	}
 }
 
 // Addr returns the slot's address on the proxy.

@@ -188,3 +188,27 @@ func (l *Link) send(r request) (ok bool, answer []byte, err error) {
 	ok, answer, err = l.ssh.SendRequest(r.name, true, r.payload)
 	return ok && err == nil, answer, err
 }
+
+// caughtUp waits until each connection that came before the server's last answer is with its slot: x/crypto delivers the two by ways of
+// their own, in which the answer may be the faster one.
+func (l *Link) caughtUp(ctx context.Context) {
+	handed := make(chan struct{})
+	select {
+	case l.behind <- handed:
+	case <-l.done:
+		return
+	case <-ctx.Done(): // it cannot refuse what it has, as the link takes nothing
+		return
+	}
+	select {
+	case <-handed:
+	case <-ctx.Done():
+	}
+}
+
+// emptied waits until Accept has returned what came before the server's answer.
+func (s *Listener) emptied(most time.Duration) {
+	for begin := time.Now(); len(s.pending) > 0 && !isDone(s.link.done) && time.Since(begin) < most; {
+		time.Sleep(time.Millisecond)
+	}
+}
