@@ -103,9 +103,12 @@ func (c *Lease) LogsIn(key string, link int) (mark func() string) {
 }
 
 const (
-	learnFor  = time.Minute // that a mark may take to show
+	learnFor  = 15 * time.Second // that a mark may take to show
 	learnWait = 500 * time.Millisecond
 )
+
+// ErrNotShown is within an error of Learn that may be withdrawn: there was no mark in time, as where start-up files take long.
+var ErrNotShown = errors.New("its own processes do not show there, or its shell does not start")
 
 // Learn reads the first mark of this tunnel, for the time in it: later this machine may have been suspended, which its
 // clock does not count. The error, a fault.NoMarks, says that links of this account cannot be ended by their marks; where the link or ctx ends first, that is
@@ -129,7 +132,7 @@ func (c *Lease) Learn(ctx context.Context, proxy Machine) error {
 		case <-time.After(learnWait):
 		case <-ctx.Done():
 			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-				return c.cannotRead(errors.New("its own processes do not show there, or its shell does not start"))
+				return c.cannotRead(ErrNotShown)
 			}
 			return nil
 		}

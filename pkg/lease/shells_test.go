@@ -102,7 +102,7 @@ func TestNoMarksIsLearnt(t *testing.T) {
 					t.Errorf("%s: %v, hint %s", when, e, e.Hint)
 				}
 			}
-			compat.Row(t, "shells", name+", and a tunnel in the place of one that is frozen", compat.Taken+": but not in its place, which a warning says within a minute: "+me.Unread().Error())
+			compat.Row(t, "shells", name+", and a tunnel in the place of one that is frozen", compat.Taken+": but not in its place, which a warning says within seconds: "+me.Unread().Error())
 		})
 	}
 }

@@ -137,9 +137,22 @@ func (c *connecting) prepare(ctx context.Context, l *sshlink.Link) (*slotLink, e
 	return made, nil
 }
 
+// learnMost is how long a mark is looked for that has not shown in time, which is told meanwhile.
+const learnMost = 2 * time.Minute
+
 // learn reads a link's mark, which the next tunnel will have to, and tells whether that can be done.
 func (c *connecting) learn(l *sshlink.Link) {
-	_ = c.lease.Learn(c.life, l)
+	for begin := time.Now(); ; {
+		err := c.lease.Learn(c.life, l)
+		again := errors.Is(err, lease.ErrNotShown) && time.Since(begin) < learnMost
+		if c.tellUnread(!again); !again {
+			return
+		}
+	}
+}
+
+// tellUnread tells what is known now; last: it is not looked for any more.
+func (c *connecting) tellUnread(last bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	err := c.lease.Unread()
@@ -149,7 +162,9 @@ func (c *connecting) learn(l *sshlink.Link) {
 	}
 	told := fault.From(err)
 	c.warn(told)
-	c.unread.Do(func() { c.log.Warn(told.Error(), "hint", told.Hint) })
+	if last {
+		c.unread.Do(func() { c.log.Warn(told.Error(), "hint", told.Hint) })
+	}
 }
 
 func hold(ctx context.Context, l *sshlink.Link, command func() string, said func(string)) error {

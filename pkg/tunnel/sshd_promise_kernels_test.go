@@ -37,7 +37,7 @@ func (c *chain) marks(t testing.TB) (n int) {
 // showing waits until so many links show it.
 func (c *chain) showing(t testing.TB, want int) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); c.marks(t) != want; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * settleFor); c.marks(t) != want; time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Errorf("%d links show a mark, want %d", c.marks(t), want)
 			return
