@@ -28,7 +28,7 @@ func documents(t *testing.T) map[string]string {
 	t.Helper()
 	texts := map[string]string{}
 	for _, pattern := range []string{"README.md", "SECURITY.md", "docs/*.md", "python/README.md", "examples/*/*.py", "examples/*/*.md",
-		"pkg/internal/fault/*.go", "pkg/destination/*.go", "pkg/databricks/*.go", "pkg/sshauth/*.go", "pkg/hostkeys/*.go", "python/taipy_tunnel/_expose.py", "python/taipy_tunnel/_databricks/scope.py", "python/taipy_tunnel/_cli/*.py"} {
+		"pkg/internal/fault/*.go", "pkg/destination/*.go", "pkg/databricks/*.go", "pkg/command/*.go", "pkg/sshauth/*.go", "pkg/hostkeys/*.go", "python/taipy_tunnel/_expose.py", "python/taipy_tunnel/_databricks/scope.py", "python/taipy_tunnel/_cli/*.py"} {
 		paths, err := filepath.Glob(filepath.Join("../..", pattern))
 		if err != nil {
 			t.Fatal(err)

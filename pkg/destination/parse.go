@@ -19,10 +19,13 @@ import (
 // port of TLS. name is the argument's. A server may be a command line of ssh(1) as well.
 func parse(name, text string) (Destination, error) {
 	text = userfile.Pasted(text)
+	rest, inTLS := strings.CutPrefix(text, tlsScheme)
+	if inTLS && name == "server" && isCommand(rest) { // whose port would be sshd's, not that of TLS
+		return Destination{}, fault.Config(`write {server="tls://user@host"}, or "tls://user@host:port" if TLS is spoken at another port than 443`, "server is an ssh command after tls://")
+	}
 	if name == "server" && isCommand(text) {
 		return parseCommand(text)
 	}
-	rest, inTLS := strings.CutPrefix(text, tlsScheme)
 	if at := len("ssh://"); !inTLS && len(rest) > at && strings.EqualFold(rest[:at], "ssh://") { // as ssh(1) takes it
 		rest = strings.TrimSuffix(rest[at:], "/")
 	}

@@ -42,7 +42,7 @@ func guarded(q Question, resp *http.Response, page []byte) (seen string, is bool
 		return "", false
 	case status == http.StatusBadRequest && bytes.Contains(page, clientCertificate):
 		return ", it wants a client certificate", true
-	case status == http.StatusNotFound, status == http.StatusGone, status == http.StatusMisdirectedRequest: // visitors get the same
+	case status == http.StatusNotFound: // visitors get the same, in most cases
 		return "", false
 	case status == http.StatusUnauthorized && wantsPassword(resp.Header):
 		return fault.WantsPassword, true

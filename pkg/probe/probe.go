@@ -58,6 +58,8 @@ type Question struct {
 	Once bool
 	// Timeout bounds each try, connection included. 0: 3 s.
 	Timeout time.Duration
+	// Within: the question goes into TLS that the tunnel carries as it is, and cannot look into. What answers may be the app itself.
+	Within bool
 	// AnyCertificate has it ask a site whose certificate is not trusted: nothing is sent that is secret.
 	AnyCertificate bool
 	// Dial connects in place of the network. Nil: as this machine does, by its proxy settings.
@@ -87,6 +89,8 @@ type Finding struct {
 	Answer string
 	// At is the address of the tunnel that answered, after redirects; nil for any other answer.
 	At *url.URL
+	// Host is the one that the question arrived with at the tunnel, where it is not At's: something on the way has changed it. Else "".
+	Host string
 	// Server is the header of that name in the answer of the tunnel, which sends none: a web server before it does.
 	Server string
 	// Opening: the other tunnel that answered is being opened, and may fail.
@@ -96,7 +100,8 @@ type Finding struct {
 	// Unknown: nginx itself says that it has no such page.
 	Unknown bool
 	// Late: it is Nobody because what nginx reached there did not answer in nginx's time (504).
-	Late bool
+	Late  bool
+	nginx bool // the page is one that nginx has built in
 	// Time is the proxy's: of TimeHeader, or else of the header Date, which has whole seconds. Zero if
 	// the answer has neither.
 	Time time.Time
@@ -169,6 +174,9 @@ func judge(q Question, resp *http.Response, err error) Finding {
 		return Finding{Kind: Unreachable, Answer: err.Error(), Err: err}
 	}
 	f := meaning(q, resp)
+	if q.Within && (f.Kind == Elsewhere || f.Kind == Nobody) && !f.nginx {
+		f = Finding{Kind: Guarded, Answer: f.Answer + fault.WithinTLS}
+	}
 	f.Time = timeOf(resp.Header)
 	f.Opening = resp.Header.Get(OpeningHeader) != ""
 	return f
@@ -178,7 +186,7 @@ func meaning(q Question, resp *http.Response) Finding {
 	answer := fmt.Sprintf("%d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
 	switch {
 	case resp.Header.Get(Header) == q.Reply:
-		return Finding{Kind: Ours, Answer: answer, At: resp.Request.URL, Server: resp.Header.Get("Server")}
+		return Finding{Kind: Ours, Answer: answer, At: resp.Request.URL, Host: otherHost(resp), Server: resp.Header.Get("Server")}
 	case resp.Header.Get(ExposedHeader) == SaysNewer:
 		return Finding{Kind: Newer, Answer: "a newer taipy-tunnel"}
 	case resp.Header.Get(ExposedHeader) == SaysOlder:
@@ -186,7 +194,7 @@ func meaning(q Question, resp *http.Response) Finding {
 	case resp.Header.Get(ExposedHeader) == SaysUnknown:
 		return Finding{Kind: Another, Answer: "another taipy-tunnel"}
 	}
-	if resp.StatusCode == http.StatusProxyAuthRequired {
+	if resp.StatusCode == http.StatusProxyAuthRequired && byProxy(q) {
 		return Finding{Kind: Unreachable, Answer: answer + ", from this machine's HTTP proxy"}
 	}
 	page, _ := io.ReadAll(io.LimitReader(resp.Body, pageMost))
@@ -203,9 +211,10 @@ func meaning(q Question, resp *http.Response) Finding {
 		if !own && resp.Request.URL.Scheme == "http" && byProxy(q) { // it may not have come so far
 			return Finding{Kind: Unreachable, Answer: answer + ", from this machine's HTTP proxy or from what is behind it"}
 		}
-		return Finding{Kind: Nobody, Answer: answer, Late: resp.StatusCode == http.StatusGatewayTimeout}
+		return Finding{Kind: Nobody, Answer: answer, Late: resp.StatusCode == http.StatusGatewayTimeout, nginx: own}
 	}
-	return Finding{Kind: Elsewhere, Answer: answer, Unknown: resp.StatusCode == http.StatusNotFound && bytes.Contains(page, []byte(ownPage))}
+	own := bytes.Contains(page, []byte(ownPage))
+	return Finding{Kind: Elsewhere, Answer: answer, Unknown: resp.StatusCode == http.StatusNotFound && own, nginx: own}
 }
 
 // byProxy reports whether a question goes through an HTTP proxy of this machine's settings. To that an http request is given whole, and

@@ -109,6 +109,45 @@ func answers(code int, page string) http.HandlerFunc {
 	}
 }
 
+// Inside TLS that a tunnel only carries, any answer may be the app's own.
+func TestAnswersWithinTLS(t *testing.T) {
+	for name, row := range map[string]struct {
+		page           http.HandlerFunc
+		within, beside Kind
+	}{
+		"no such page":         {http.NotFound, Guarded, Elsewhere},
+		"an app that is busy":  {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }, Guarded, Nobody},
+		"nginx without an app": {answers(502, "<center><h1>502 Bad Gateway</h1></center><hr><center>nginx</center>"), Nobody, Nobody},
+	} {
+		s := httptest.NewTLSServer(row.page)
+		for within, want := range map[bool]Kind{true: row.within, false: row.beside} {
+			f := URL(t.Context(), Question{URL: s.URL, Ask: "question", Reply: "answer", Once: true, AnyCertificate: true, Within: within})
+			if f.Kind != want || strings.HasSuffix(f.Answer, fault.WithinTLS) != (want == Guarded) {
+				t.Errorf("%s, %v: %+v", name, within, f)
+			}
+		}
+		s.Close()
+	}
+}
+
+// The host that a question arrives with is told where it is another one, in whatever way it is written.
+func TestHostThatAQuestionArrivesWith(t *testing.T) {
+	for _, row := range []struct {
+		sent, arrives, want string
+	}{
+		{"http://apps.corp/", "apps.corp", ""}, {"http://apps.corp/", "APPS.corp:80", ""}, {"https://apps.corp:443/", "apps.corp", ""}, {"http://bücher.example/", "xn--bcher-kva.example", ""},
+		{"http://apps.corp:8080/", "apps.corp", "apps.corp"}, {"http://apps.corp/", "127.0.0.1:8080", "127.0.0.1:8080"}, {"http://apps.corp/", "", ""},
+	} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, row.sent, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := otherHost(&http.Response{Request: req, Header: http.Header{HostHeader: {row.arrives}}}); got != row.want {
+			t.Errorf("%+v: %q", row, got)
+		}
+	}
+}
+
 func TestFindings(t *testing.T) {
 	status := func(code int) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(code) }
@@ -131,7 +170,9 @@ func TestFindings(t *testing.T) {
 		"too many questions":      {status(429), Guarded},
 		"a network's sign-in":     {status(511), Guarded},
 		"no such page":            {status(404), Elsewhere},
-		"another host's nginx":    {status(421), Elsewhere},
+		"a proxy's password":      {status(407), Guarded}, // of one in front of the site: this machine has none
+		"a host that is unknown":  {status(421), Guarded},
+		"a page that was removed": {status(410), Guarded},
 		"a client certificate":    {answers(400, "<title>400 No required SSL certificate was sent</title>"), Guarded},
 		"TLS that was not spoken": {answers(400, "<title>400 The plain HTTP request was sent to HTTPS port</title>"), Elsewhere},
 		"a login form":            {answers(200, `<form><input name="p" type="password"></form>`), Guarded},

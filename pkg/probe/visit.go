@@ -10,6 +10,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"golang.org/x/net/http/httpguts"
 )
 
 // Visit asks for the page that visitors open, as they do.
@@ -26,7 +28,7 @@ type Visit struct {
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 }
 
-// HostHeader carries in the answers to a Visit the host that it arrived with.
+// HostHeader carries in the answers to a Question at the URL, and to a Visit, the host that it arrived with.
 const HostHeader = "X-Taipy-Tunnel-Host"
 
 // Visited is what a visitor gets.
@@ -77,15 +79,27 @@ func (v Visit) Do(ctx context.Context) Visited {
 	}
 	_ = resp.Body.Close()
 	got := Visited{Status: resp.StatusCode, Header: resp.Header, Ours: resp.Header.Get(Header) == v.Reply, Took: took}
-	if arrived := resp.Header.Get(HostHeader); got.Ours && arrived != "" && withPort(arrived, req.URL.Scheme) != withPort(req.URL.Host, req.URL.Scheme) {
-		got.Host = arrived
+	if got.Ours {
+		got.Host = otherHost(resp)
 	}
 	return got
 }
 
-// withPort is a host in small letters, with the scheme's own port where it has none.
+// otherHost is the host with which a request arrived that the tunnel has answered, where it is not the one that it was sent to; else "".
+func otherHost(resp *http.Response) string {
+	arrived, at := resp.Header.Get(HostHeader), resp.Request.URL
+	if withPort(arrived, at.Scheme) == withPort(at.Host, at.Scheme) {
+		return ""
+	}
+	return arrived
+}
+
+// withPort is a host as it is sent, in small letters and Punycode (RFC 5891), with the scheme's own port where it has none.
 func withPort(host, scheme string) string {
 	host = strings.ToLower(host)
+	if ascii, err := httpguts.PunycodeHostPort(host); err == nil {
+		host = ascii
+	}
 	if u := (&url.URL{Host: host}); u.Port() == "" {
 		host = strings.TrimSuffix(host, ":") + map[string]string{"http": ":80", "https": ":443"}[scheme]
 	}

@@ -39,7 +39,7 @@ func (l *Link) forbidden(ctx context.Context, port int) *fault.Error {
 		c, err := l.Dial(ctx, net.JoinHostPort(loopback, strconv.Itoa(port)))
 		if err == nil {
 			_ = c.Close()
-			return fault.Busy(port)
+			return fault.Taken(port, true)
 		}
 		if Unconnected(err) {
 			return fault.OtherWords(port)
@@ -52,7 +52,7 @@ func (l *Link) forbidden(ctx context.Context, port int) *fault.Error {
 		}
 	}
 	if l.isTaken(ctx, port, sockets) { // a key that may have this port alone is refused any other one
-		return fault.Taken(port)
+		return fault.Taken(port, false)
 	}
 	return fault.Forbidden(port)
 }

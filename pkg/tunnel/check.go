@@ -252,6 +252,7 @@ func (c *checker) serve(w http.ResponseWriter, r *http.Request) {
 	if ask := r.Header.Get(probe.Header); ask != "" {
 		if reply := c.answerIn([]byte(ask)); reply != "" {
 			w.Header().Set(probe.Header, reply)
+			w.Header().Set(probe.HostHeader, r.Host)
 			w.WriteHeader(http.StatusNoContent)
 			return
 		}

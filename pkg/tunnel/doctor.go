@@ -103,6 +103,7 @@ func (t *Tunnel) checkURL(ctx context.Context) (Checked, approach) {
 	question.Once = true
 	how, f := "from this machine", probe.URL(ctx, question)
 	a := t.approach(how, f, nil)
+	t.board.heedHost(f, t.endpoint.Load().prepared)
 	if s, _ := t.board.read(); f.Kind == probe.Ours && s.Unchecked != "" { // what stopped this machine has gone
 		_ = t.verified(ctx, f, "url")
 	}
@@ -222,9 +223,9 @@ func (t *Tunnel) checkVisitor(ctx context.Context, a approach) Checked {
 		}
 		got.Host = cmp.Or(got.Host, v.Host)
 	}
-	if got.Host != "" && c.OK && !c.Warn {
-		c.Warn, c.Seen = true, fmt.Sprintf("%s; the web server in front of the tunnel says that visitors ask for %s, not %s", c.Seen, got.Host, own.Host)
-		c.Hint = "have nginx say \"proxy_set_header Host $http_host;\": until then visitors who open the app at another address than {url} may be refused, and some apps refuse their own page"
+	if got.Host != "" && c.OK && !c.Warn && !t.endpoint.Load().prepared {
+		told := fault.OtherHost(own.Host, got.Host)
+		c.Warn, c.Seen, c.Hint = true, c.Seen+"; "+told.Err.Error(), told.Hint
 	}
 	if s := t.Status(); s.State == Replaced { // what answers is the newer tunnel
 		c.OK, c.Hint = false, "the answer is not of this tunnel: see the rows above"

@@ -78,6 +78,7 @@ func (t *Tunnel) verified(ctx context.Context, f probe.Finding, how string) erro
 	s, _ := t.board.read()
 	switch f.Kind {
 	case probe.Ours:
+		t.board.heedHost(f, t.endpoint.Load().prepared)
 		why := ""
 		if f.Stopped != "" {
 			why = fault.Unchecked(f.Stopped, true, s.Access)
@@ -97,7 +98,7 @@ func (t *Tunnel) verified(ctx context.Context, f probe.Finding, how string) erro
 	case probe.Elsewhere, probe.Nobody, probe.Newer, probe.Older, probe.Another:
 		return fault.NotOurs(t.endpoint.Load().url, f.Answer, t.Addr())
 	default:
-		if f.Kind == probe.Unreachable && t.proven != "" && strings.TrimSuffix(t.proven, "/") != strings.TrimSuffix(t.endpoint.Load().url, "/") {
+		if (f.Kind == probe.Unreachable || strings.HasSuffix(f.Answer, fault.WithinTLS)) && t.proven != "" && strings.TrimSuffix(t.proven, "/") != strings.TrimSuffix(t.endpoint.Load().url, "/") {
 			return fault.NotOpened(t.endpoint.Load().url, f.Answer)
 		}
 		t.unasked.Store(f.Kind == probe.Unreachable) // each look asks again
@@ -112,7 +113,8 @@ func (t *Tunnel) verified(ctx context.Context, f probe.Finding, how string) erro
 func (t *Tunnel) question() (q probe.Question, end func()) {
 	ask, reply := t.check.begin()
 	p := t.endpoint.Load()
-	return probe.Question{URL: questionURL(p.url), Ask: ask, Reply: reply, Exposed: t.check.order(), Ahead: p.ahead}, func() { t.check.end(ask) }
+	within := t.cfg.Raw && t.board.checked() == "" && !p.prepared && strings.HasPrefix(p.url, "https:")
+	return probe.Question{URL: questionURL(p.url), Ask: ask, Reply: reply, Exposed: t.check.order(), Ahead: p.ahead, Within: within}, func() { t.check.end(ask) }
 }
 
 // fromProxy is a question that is asked on the proxy itself, whatever host the URL names: of its nginx,

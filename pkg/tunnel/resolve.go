@@ -47,7 +47,8 @@ func (cfg Config) resolve() (resolved, error) {
 			return resolved{}, err
 		}
 	}
-	return r, checkTarget(r.Target)
+	err = r.takeTarget()
+	return r, err
 }
 
 // Identity is what two configurations share that mean the same tunnel, however their server is written: the server, as it was
@@ -146,6 +147,14 @@ func (cfg *Config) connections() int {
 }
 
 const defaultConnections = 2
+
+// takeTarget is checkTarget, for which a URL of an app that speaks TLS is its "host:port" where its bytes are carried as they are.
+func (cfg *Config) takeTarget() error {
+	if u, err := url.Parse(cfg.Target); err == nil && cfg.Raw && u.Scheme == "https" && u.User == nil {
+		cfg.Target = net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), "443"))
+	}
+	return checkTarget(cfg.Target)
+}
 
 // checkTarget accepts "" and "host:port".
 func checkTarget(addr string) error {

@@ -5,6 +5,7 @@
 package tunnel_test
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/compat"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/missing"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/relay"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/tunnel"
 )
@@ -103,13 +105,26 @@ func TestAppThatSpeaksTLS(t *testing.T) {
 	await(t, tun, "the app", inState(tunnel.Up))
 	wantBody(t, cfg.URL, "hello")
 
-	raw := c.config(listening(t, "127.0.0.1:0", true).Listener.Addr().String())
-	raw.Remote = c.FreePort()
-	raw.URL = front(t, raw.Remote)
-	if s := open(t, raw).Status(); s.State != tunnel.Up {
-		t.Errorf("raw: %s: %v", s.State, s.LastError)
+	at := listening(t, "127.0.0.1:0", true).Listener.Addr().String()
+	outcome := ""
+	for _, given := range []string{at, "https://" + at + "/"} {
+		raw := c.config(given)
+		raw.Remote = c.FreePort()
+		raw.URL = "https://" + relay.Start(t, fmt.Sprintf("127.0.0.1:%d", raw.Remote)).Addr() + "/" // as a server of nginx's stream module
+		s := open(t, raw).Status()
+		if s.State != tunnel.Up || s.Target != at || s.Unchecked == "" {
+			t.Errorf("raw, %s: %s to %s: %v; %s", given, s.State, s.Target, s.LastError, s.Unchecked)
+		}
+		visitor := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}}
+		resp, err := visitor.Get(raw.URL)
+		must(t, err)
+		body, err := io.ReadAll(resp.Body)
+		if _ = resp.Body.Close(); err != nil || string(body) != "hello" {
+			t.Errorf("raw, %s: %s %q, %v", given, resp.Status, body, err)
+		}
+		outcome = compat.Taken + ": the URL could not be checked: " + s.Unchecked
 	}
-	compat.Row(t, "apps", "an app that speaks TLS, with raw=True", compat.Taken)
+	compat.Row(t, "apps", "an app that speaks TLS, with raw=True, behind nginx's stream module, and a certificate of its own", outcome)
 	cfg.Target = "https://127.0.0.1:8443"
 	_, err := tunnel.Expose(within(t, time.Second), cfg)
 	if !errors.Is(err, tunnel.ErrConfig) || !strings.Contains(err.Error(), "speaks TLS") || !strings.Contains(tunnel.AsError(err).Hint.String(), "Config.Raw") {

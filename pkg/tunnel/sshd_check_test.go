@@ -56,6 +56,7 @@ func TestCheckThatCannotBeMade(t *testing.T) {
 		{"a password of nginx", `auth_basic "x"; auth_basic_user_file /dev/null;`, `"401 Unauthorized, for user and password"`},
 		{"a login page of that host", `error_page 403 = @login; location = /login { default_type text/html; return 200 "<input type=password>"; } location @login { return 302 /login; } location = /.well-known/taipy-tunnel { deny all; }`, `a page that asks for a password`},
 		{"a login elsewhere", `return 302 https://login.invalid/authorize?state=secret;`, `"302 Found, to login.invalid"`},
+		{"a server that knows no such host", `return 421;`, `"421 Misdirected Request"`},
 		{"a limit of requests", `return 429;`, `"429 Too Many Requests"`},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -195,7 +195,10 @@ func TestTheDocumentsNginxByAnotherName(t *testing.T) {
 			}
 			outcome := compat.Taken
 			if row.Warn {
-				outcome += ": where the browser says that the page is the app's own (https, localhost); otherwise a page names both addresses, and doctor() warns"
+				outcome += ": where the browser says that the page is the app's own (https, localhost); otherwise a page names both addresses; expose() warns"
+			}
+			if warned := tun.Status().Warning; (warned != nil) != row.Warn || row.Warn && !strings.HasSuffix(row.Seen, warned.Err.Error()) {
+				t.Errorf("expose() warns: %v", warned)
 			}
 			compat.Row(t, "servers", c.name+", opened by another name and port than the URL has", outcome)
 		})

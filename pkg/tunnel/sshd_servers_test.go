@@ -75,7 +75,7 @@ func servers() []server {
 			class: tunnel.ErrForward, permanent: true, says: "any free port too", hint: "compares the words"},
 		{group: "accounts", name: `permitlisten="127.0.0.1:8080"`, change: permit("127.0.0.1:%d", "")},
 		{group: "accounts", name: `permitlisten="8080"`, change: permit("%d", "")},
-		{group: "accounts", name: `permitlisten="8080", and another program has that port`, change: taken(permit("%d", "")), within: 3 * time.Second, class: tunnel.ErrForward, says: "in use", not: "compares the words"},
+		{group: "accounts", name: `permitlisten="8080", and another program has that port`, change: taken(permit("%d", "")), within: 3 * time.Second, class: tunnel.ErrForward, says: "in use, and any other port is refused", hint: "permitlisten", not: "take another port"},
 		{group: "accounts", name: "the options of docs/proxy.md before the key, and another program has that port", change: taken(permit("127.0.0.1:%d", `,permitopen="127.0.0.1:80"`)),
 			within: 3 * time.Second, class: tunnel.ErrForward, says: "in use, and any other port is refused", hint: "permitlisten", not: "any free port too"},
 		{group: "accounts", name: `permitlisten="127.0.0.1:8080", nologin as its shell, and another program has that port`, options: sshdtest.Options{Shell: "/usr/sbin/nologin"}, change: taken(permit("127.0.0.1:%d", "")),
@@ -86,6 +86,8 @@ func servers() []server {
 			class: tunnel.ErrForward, permanent: true, says: `password of user "jdoe"`, hint: "ssh -t", not: "AllowTcpForwarding", ten: true},
 		{group: "accounts", name: "an account that has expired", options: sshdtest.Options{Account: "jdoe", Shadow: "*:20000:0:99999:7::10:", Config: []string{pam}},
 			within: 3 * time.Second, class: tunnel.ErrAuth, says: "account has expired", hint: "chage -E -1 jdoe"},
+		{group: "accounts", name: "an account to which PAM opens no session", options: sshdtest.Options{Config: []string{pam}, InPlace: map[string]string{"/etc/pam.d/sshd": "testdata/pam"}},
+			class: tunnel.ErrForward, permanent: true, says: "any free port too", hint: "PAM"},
 		{group: "accounts", name: `DOMAIN\user`, options: sshdtest.Options{Account: `CORP\jdoe`}},
 		{group: "accounts", name: "user@domain", options: sshdtest.Options{Account: "jdoe@corp.example.com"}},
 		{group: "accounts", name: "a home directory that is away", options: sshdtest.Options{NoHome: true}},
@@ -221,15 +223,28 @@ func onceForEachLink(t *testing.T, c *chain, tun *tunnel.Tunnel, took time.Durat
 	}
 }
 
-// undescribed leaves it to the tunnel to find out whether the proxy is a prepared one: by its default port, then.
+// undescribed leaves it to the tunnel to find out whether the proxy is a prepared one: by its default port, then, of which this machine
+// has one. Tests that want it, of other processes too, take turns.
 func undescribed(t *testing.T, c *chain, cfg *tunnel.Config) {
-	l, err := net.Listen("tcp", "127.0.0.1:8080")
-	if err != nil {
-		missing.Skip(t, "this machine's port 8080 is taken")
-	}
-	_ = l.Close()
+	turn := listens(t, "unix", "@taipy-tunnel-test-8080", time.Minute)
+	t.Cleanup(func() { _ = turn.Close() })
+	_ = listens(t, "tcp", "127.0.0.1:8080", 10*time.Second).Close()
 	c.url = front(t, 8080)
 	cfg.Remote, cfg.URL = 0, c.url
+}
+
+// listens listens there as soon as nobody else does.
+func listens(t *testing.T, network, addr string, within time.Duration) net.Listener {
+	t.Helper()
+	for deadline := time.Now().Add(within); ; time.Sleep(10 * time.Millisecond) {
+		l, err := net.Listen(network, addr)
+		if err == nil {
+			return l
+		}
+		if time.Now().After(deadline) {
+			missing.Skip(t, "this machine's %s is taken", addr)
+		}
+	}
 }
 
 // Servers and accounts as people have them are taken, or refused by the name of the cause.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/probe"
 )
 
 // Error is an error that a person reads.
@@ -87,8 +88,8 @@ type Status struct {
 	// LastError is the newest error, nil once all is well again, or after Reconnect until something fails.
 	LastError *Error `json:"last_error"`
 	// Warning is what should be mended although visitors are served, nil if nothing is known: an older version has
-	// prepared the proxy, a plain one opens the slot to its network, the app refuses the websockets of its page, or the account on
-	// a plain proxy cannot end a link of its own, so that no other tunnel can take the place of one that dies without a word.
+	// prepared the proxy, a plain one opens the slot to its network, the app refuses the websockets of its page, the web server in
+	// front tells the tunnel another host than visitors ask for, or the account on a plain proxy cannot end a link of its own, so that no other tunnel can take the place of one that dies without a word.
 	Warning *Error `json:"warning"`
 }
 
@@ -126,6 +127,7 @@ const (
 	portOpen     warning = iota // a plain proxy's, to its network
 	machineOld                  // an older version has prepared it
 	noWebsockets                // the app refuses those of its page
+	otherHost                   // the web server in front does not tell which one visitors ask for
 	noTakeOver                  // a link that dies keeps the slot: no visitor notices as long as all is well
 	warnings
 )
@@ -143,6 +145,18 @@ func (b *board) warn(kind warning, why *Error) {
 			}
 		}
 	})
+}
+
+// heedHost warns where the web server in front of the tunnel tells it another host than was asked for: what a browser then sends seems
+// to come from another site's page. A prepared proxy has its apps by their names, and what is in front of it may have another one.
+func (b *board) heedHost(f probe.Finding, prepared bool) {
+	switch {
+	case f.Kind != probe.Ours || prepared:
+	case f.Host != "":
+		b.warn(otherHost, fault.OtherHost(f.At.Host, f.Host))
+	case b.warns(otherHost) != nil:
+		b.warn(otherHost, nil)
+	}
 }
 
 func newBoard(first Status) *board {
@@ -167,6 +181,12 @@ func (b *board) edit(f func(*Status)) {
 func (b *board) serves() bool {
 	s, _ := b.read()
 	return s.State != Failed && s.State != Replaced && s.State != StateClosed
+}
+
+// checked is Status.Checked now.
+func (b *board) checked() string {
+	s, _ := b.read()
+	return s.Checked
 }
 
 // warns is why it warns of one kind, nil if it does not.

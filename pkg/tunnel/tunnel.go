@@ -96,13 +96,13 @@ type leaving struct {
 	left  <-chan struct{} // closed when it has ended
 }
 
-// SetTarget moves the tunnel to addr, "host:port", or "" while there is no app. New connections
-// go there; open ones stay.
+// SetTarget moves the tunnel to addr, as Config.Target, or "" while there is no app. New connections go there; open ones stay.
 func (t *Tunnel) SetTarget(addr string) error {
-	if err := checkTarget(addr); err != nil {
+	to := Config{Target: addr, Raw: t.cfg.Raw}
+	if err := to.takeTarget(); err != nil {
 		return err
 	}
-	if !t.sup.tell(func() { t.sup.moved(addr) }) {
+	if !t.sup.tell(func() { t.sup.moved(to.Target) }) {
 		return fault.Closed()
 	}
 	return nil

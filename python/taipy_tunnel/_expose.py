@@ -83,7 +83,8 @@ def expose(
     expires         When the link ends: seconds from now, a timedelta, or a datetime. From then on visitors are refused
                     (state "expired"). None: never.
     allow           Networks of visitors, ["10.0.0.0/8"]; on a prepared proxy, which tells their addresses.
-    raw             True: bytes of any kind instead of HTTP; only with access="public".
+    raw             True: bytes of any kind instead of HTTP, so that app may be "https://host:port"; only with
+                    access="public".
     via             An egress proxy to connect through: "http://[user:password@]host:port", or https,
                     socks5. None: HTTPS_PROXY, ALL_PROXY and NO_PROXY; "none": no proxy.
     jump            A machine on the way, "user@bastion[:port]", or several, separated by commas. None:
@@ -132,7 +133,7 @@ def expose(
                 raw=flag("raw", raw),
             )
             keep = spark() if flag("keep_cluster", keep_cluster) else None
-            shown, patience = App(app), seconds("timeout", timeout, DEFAULT_TIMEOUT)
+            shown, patience = App(app, settings.raw), seconds("timeout", timeout, DEFAULT_TIMEOUT)
         scope.check(settings)
         shown.check()  # before anything is opened
         tunnel = tunnel_of(settings, shown)

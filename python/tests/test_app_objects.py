@@ -72,6 +72,21 @@ def test_an_app_that_speaks_tls_is_told(given: str, compat: Row) -> None:
         compat("apps", f'expose("{given}")', raised.value)
 
 
+RAW = {
+    "https://127.0.0.1:8443": "127.0.0.1:8443",
+    "HTTPS://localhost:8443/lab?token=5000#5000": "localhost:8443",
+    "https://[::1]:8443": "[::1]:8443",
+    "https://10.0.0.4/": "10.0.0.4:443",
+}
+
+
+@pytest.mark.parametrize("given", RAW)
+def test_an_app_whose_bytes_are_carried_may_speak_tls(given: str, compat: Row) -> None:
+    assert App(given, raw=True).address() == RAW[given]
+    if given == next(iter(RAW)):
+        compat("apps", f'expose("{given}", raw=True, access="public")', f"taken: the app at {RAW[given]}")
+
+
 @contextlib.contextmanager
 def running(server: socketserver.BaseServer) -> Iterator[None]:
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})

@@ -25,7 +25,7 @@ func AppRefused(target string, err error) *Error {
 }
 
 const withoutTLS Hint = "start the app without its certificate: what it says stays on this machine, SSH protects it to the proxy, and nginx's https to the visitors; " +
-	`or, for visitors who connect to the proxy's port by themselves, carry its bytes as they are: {raw=true} with {access="public"}`
+	`or carry its bytes as they are, {raw=true} with {access="public"}, where nginx passes TLS on: a server of its stream module, or proxy_pass https://`
 
 // TargetTLS: the address of an app says that it speaks TLS.
 func TargetTLS(target string) *Error {

@@ -9,24 +9,33 @@ import (
 
 // Why a server refuses a port to an account that it lets in.
 
-// Forbidden: the server gives this account neither the port nor any other one, nothing more is known.
+// Forbidden: the server gives this account neither the port nor any other one, nothing more is known. Where PAM opens it no session, sshd
+// forwards nothing either (session.c, auth.c: auth_restrict_session).
 func Forbidden(port int) *Error {
 	return &Error{Op: "forward", Class: ErrForward, Permanent: true,
 		Err: fmt.Errorf("the proxy refuses port %d to this account, and any free port too", port),
 		Hint: Hintf("the admin must allow it: in sshd_config AllowTcpForwarding yes (or remote), and no PermitListen or DisableForwarding "+
 			"against it; in authorized_keys no \"no-port-forwarding\", and \"restrict\" only with \"port-forwarding\". A key that may forward one "+
 			"port only (permitlisten, which must read \"127.0.0.1:%d\": sshd compares the words) is refused so, too, for any other port, and where "+
-			"another account's or key's program has that one", port)}
+			"another account's or key's program has that one. If ssh shows the account no shell either, PAM may open it no session (pam_limits, pam_access): "+
+			"then sshd forwards nothing for it", port)}
 }
 
-// Taken: somebody listens on the port, and the server gives the account no other one either.
-func Taken(port int) *Error {
-	return &Error{Op: "forward", Class: ErrForward,
+// Taken: somebody listens on the port, and the server gives the account no other one either. forwards: it was seen to give it some.
+func Taken(port int, forwards bool) *Error {
+	e := &Error{Op: "forward", Class: ErrForward,
 		Err: fmt.Errorf("port %d on the proxy is in use, and any other port is refused this account", port),
-		Hint: Hintf("either its key may have that port alone (permitlisten), and another account's or key's program has it, or an earlier connection died "+
-			"and sshd has not noticed yet: that takes ClientAliveInterval x ClientAliveCountMax seconds (on the proxy, as root: ss -ltnp 'sport = :%d'); "+
-			"or the account may forward no port at all (AllowTcpForwarding)", port)}
+		Hint: Hintf("either its key may have that port alone (permitlisten, which must read \"%[1]d\" or \"127.0.0.1:%[1]d\"), and another account's or key's program has it, "+
+			"or an earlier connection died and sshd has not noticed yet%[2]s (on the proxy, as root: ss -ltnp 'sport = :%[1]d')", port, notices)}
+	if !forwards {
+		e.Hint += "; or the account may forward no port at all (AllowTcpForwarding)"
+	}
+	return e
 }
+
+// notices is how long sshd takes for a connection that says nothing (sshd_config(5)).
+const notices Hint = ": that takes ClientAliveInterval x ClientAliveCountMax seconds, or with an interval of 0, as it is unless somebody has set it, until TCP " +
+	"itself gives up, which is never while nobody sends"
 
 // NoForwarding: the server does not understand what asks it to listen.
 func NoForwarding(addr, version string) *Error {
@@ -57,5 +66,5 @@ func PasswordExpired(user, addr, said string) *Error {
 	return &Error{Op: "forward", Class: ErrForward, Permanent: true,
 		Err: fmt.Errorf("the password of user %q on %s has expired, so that its key may do nothing there: it says %q", user, addr, Clip(said)),
 		Hint: Hintf("log in by hand and choose another one: ssh -t -p %s %s; or the admin has it never expire, as root: "+
-			"chage -d \"$(date +%%F)\" -M -1 %s", port, shellWord(user+"@"+host), shellWord(user))}
+			"chage -d \"$(date +%%F)\" -M -1 %s", port, ShellWord(user+"@"+host), ShellWord(user))}
 }

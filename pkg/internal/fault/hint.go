@@ -16,7 +16,7 @@ import (
 //	{host_key}              Config.HostKey               host_key=              --host-key
 //	{url="https://host/"}   Config.URL = "https://…"     url="https://host/"    --url https://host/
 //
-// In Go that is String, so fmt and log/slog print Go's words. JSON has the marks, for the other two
+// In Go that is String, so fmt and log/slog print Go's words. JSON has the marks, for Python
 // (python/taipy_tunnel/_hints.py). A brace that is no mark's is written twice. A hint is a constant or comes from
 // Hintf, which sees to that: nothing that was given to a program is ever read as a mark.
 type Hint string
@@ -35,7 +35,10 @@ func Hintf(format string, args ...any) Hint {
 }
 
 // String is the hint in Go's words.
-func (h Hint) String() string {
+func (h Hint) String() string { return h.In(inGo) }
+
+// In is the hint with its settings in the words of setting, which gets the value as in JSON, or "".
+func (h Hint) In(setting func(name, value string) string) string {
 	return marks.ReplaceAllStringFunc(string(h), func(mark string) string {
 		name, value, _ := strings.Cut(mark[1:len(mark)-1], "=")
 		switch {
@@ -44,8 +47,19 @@ func (h Hint) String() string {
 		case fields[name] == "":
 			return mark
 		}
-		return inGo(name, single.Replace(value))
+		return setting(name, single.Replace(value))
 	})
+}
+
+// InPython is a setting as an argument of expose(), for In.
+func InPython(name, value string) string {
+	if name == "target" {
+		name = "app"
+	}
+	if value == "true" || value == "false" {
+		value = strings.ToUpper(value[:1]) + value[1:]
+	}
+	return name + "=" + value
 }
 
 // LogValue has every log of Go's show the words of String.

@@ -26,7 +26,7 @@ func NoProgress(waited time.Duration) *Error {
 func Mute(addr string, waited time.Duration) *Error {
 	return unreachable("link", fmt.Errorf("%s let the account in, and then gave %w for %v", addr, ErrStalled, waited),
 		"what it does at each login takes too long (PAM's session modules, such as pam_systemd; a home directory on a network), or its machine is overloaded: "+
-			"the admin looks there, into journalctl -u ssh")
+			"the admin looks there, into "+sshLog)
 }
 
 // Unanswered: the server lives, and does not say whether it listens.
@@ -54,7 +54,7 @@ func Starved(server string) *Error {
 
 func waits(why, server string) *Error {
 	return &Error{Op: "link", Class: ErrForward, Err: fmt.Errorf("%w: "+why, ErrWaits, server),
-		Hint: "reconnect: a new link has descriptors of its own. The admin raises how many each has (systemctl edit ssh: [Service] LimitNOFILE=65536), " +
+		Hint: "reconnect: a new link has descriptors of its own. The admin raises how many each has (systemctl edit ssh: [Service] LimitNOFILE=65536, and then restarts it; elsewhere than on Debian and Ubuntu it is called sshd), " +
 			"or finds what holds all that the machine has"}
 }
 

@@ -66,12 +66,15 @@ func LoginSilent(user, addr string, waited time.Duration, banner string) *Error 
 func LoginDropped(user, addr, banner string, err error) *Error {
 	if strings.Contains(banner, "account has expired") { // pam_unix(8)
 		return &Error{Op: "login", Class: ErrAuth, Err: fmt.Errorf("%s does not let user %q in%s", addr, user, says(banner)),
-			Hint: Hintf("the admin extends the account, as root on the proxy: chage -E -1 %s (for ever), or usermod -e YYYY-MM-DD %[1]s", shellWord(user))}
+			Hint: Hintf("the admin extends the account, as root on the proxy: chage -E -1 %s (for ever), or usermod -e YYYY-MM-DD %[1]s", ShellWord(user))}
 	}
 	return unreachable("login", fmt.Errorf("%s ended the connection during the login of user %q: %w%s", addr, user, Reason(err), says(banner)),
-		"sshd's own log on the proxy says why (journalctl -u ssh): the account may have expired, PAM may not let it in (/etc/nologin, "+
+		"sshd's own log on the proxy says why ("+sshLog+"): the account may have expired, PAM may not let it in (/etc/nologin, "+
 			"access.conf), or LoginGraceTime has passed")
 }
+
+// sshLog shows the log of sshd, whose unit is called ssh, sshd or ssh@….
+const sshLog = "journalctl -u 'ssh*'"
 
 func says(banner string) string {
 	if banner = Clip(banner); banner == "" {
@@ -87,8 +90,8 @@ func LoginRefused(user, addr, banner string, public []string, err error, notes .
 		Err: bare{fmt.Sprintf("%s refused user %q with %d key(s)%s%s", addr, user, len(public), strings.Join(append([]string{""}, notes...), "; "), says(banner)), err},
 		Hint: Hintf("sshd does not say why. Look, in this order, whether the user name is right; whether ~%s/.ssh/authorized_keys on the proxy, "+
 			"a prepared one's keys of the tenant, holds this line: %s ; %s. As root on the proxy: sshd -T -C user=%s,host=x,addr=192.0.2.1 | "+
-			"grep -iE 'authorizedkeys|pubkeyacc|requiredrsa|strictmodes|allow|deny|rootlogin' (if Match blocks go by address, put the one in sshd's log for 192.0.2.1), and its log: journalctl -u ssh",
-			user, strings.Join(public, "  or  "), strings.Join(causes(user, public), "; "), shellWord(user))}
+			"grep -iE 'authorizedkeys|pubkeyacc|requiredrsa|strictmodes|allow|deny|rootlogin' (if Match blocks go by address, put the one in sshd's log for 192.0.2.1), and its log: "+sshLog,
+			user, strings.Join(public, "  or  "), strings.Join(causes(user, public), "; "), ShellWord(user))}
 }
 
 // NotSigned: the server takes a key, and the ssh-agent, which has its private half, does not sign with it. banner and notes are as in

@@ -53,13 +53,13 @@ func NoAnswer(addr string, waited time.Duration) *Error {
 // NoBanner: the connection stands but the server says nothing.
 func NoBanner(addr string, waited time.Duration) *Error {
 	return unreachable("banner", fmt.Errorf("%s accepted the connection but sent no SSH banner within %v", addr, waited.Round(100*time.Millisecond)),
-		"a firewall or load balancer may answer in place of sshd, or sshd is overloaded; check the port with: ssh-keyscan")
+		"a firewall or load balancer may answer in place of sshd, or sshd is overloaded; check it with: ssh-keyscan -p PORT HOST")
 }
 
 // Dropped: the server closed the connection before login was over.
 func Dropped(addr string, err error) *Error {
 	return unreachable("handshake", fmt.Errorf("%s ended the connection before login: %w", addr, Reason(err)),
-		"sshd's own log on the proxy says why (journalctl -u ssh)")
+		"sshd's own log on the proxy says why ("+sshLog+")")
 }
 
 // DroppedAtOnce: the server closed the connection without a word.
@@ -109,8 +109,7 @@ func Busy(port int) *Error {
 	return &Error{Op: "forward", Class: ErrForward,
 		Err: fmt.Errorf("port %d on the proxy is in use", port),
 		Hint: Hintf("either another app is live there (then take another port: {remote}, with its own nginx site), "+
-			"or an earlier connection died and sshd has not noticed yet: that takes ClientAliveInterval x ClientAliveCountMax "+
-			"seconds, and for ever while visitors arrive (on the proxy: ss -ltnp 'sport = :%d')", port)}
+			"or an earlier connection died and sshd has not noticed yet%s (on the proxy: ss -ltnp 'sport = :%d')", notices, port)}
 }
 
 // BusyBy: a tunnel with another key holds the slot.
@@ -172,7 +171,7 @@ func Exposed(port int) *Error {
 	return &Error{Op: "forward", Class: ErrForward, Permanent: true,
 		Err: fmt.Errorf("port %d is bound to all addresses of the proxy: anyone who can connect to it bypasses nginx, its TLS and its rules", port),
 		Hint: "the admin sets GatewayPorts no (or clientspecified) in the proxy's sshd_config and reloads sshd, and then expose the app again; " +
-			`or expose it to those who have the link or a password, not with {access="public"}`}
+			`or expose it to those who have the link or a password, not with {access="public"} (which {raw} needs)`}
 }
 
 // Privileged: ports below 1024 are for root.
@@ -241,7 +240,7 @@ func Hop(addr string, err error) *Error {
 func HopForbidden(addr, to string, err error) *Error {
 	return &Error{Op: "jump forward", Class: ErrHop, Permanent: true,
 		Err:  fmt.Errorf("%s does not forward to %s: %w", addr, to, err),
-		Hint: "the admin of that machine must allow it: in sshd_config AllowTcpForwarding yes (or local), and no PermitOpen or DisableForwarding against it"}
+		Hint: "the admin of that machine must allow it: in sshd_config AllowTcpForwarding yes (or local), and no PermitOpen or DisableForwarding against it; in authorized_keys no \"restrict\" without \"port-forwarding\", and no permitopen for others"}
 }
 
 // HopConnect: the machine on the way has no connection to the next one.
@@ -278,6 +277,14 @@ func NotOurs(url, answer string, slot net.Addr) *Error {
 			"if visitors open another address, pass it as {url}; if that answer is from a login or firewall that lets visitors through, skip this check with {check=%q}", to, other, "off")}
 }
 
+// OtherHost: what is sent to a host arrives here with another one, as a visitor's requests would.
+func OtherHost(sent, arrived string) *Error {
+	return &Error{Op: "check", Class: ErrForward,
+		Err: fmt.Errorf("the web server in front of the tunnel says that visitors ask for %s, not %s", Clip(arrived), Clip(sent)),
+		Hint: "have nginx say \"proxy_set_header Host $http_host;\", and what is in front of that pass the host on: until then visitors who open the app at another address than {url} may be refused, " +
+			"and some apps refuse their own page"}
+}
+
 // NotOpened: a URL that is to take the place of one that works can be opened neither here nor on the proxy.
 func NotOpened(url, answer string) *Error {
 	return &Error{Op: "check", Class: ErrForward, Permanent: true,
@@ -287,6 +294,9 @@ func NotOpened(url, answer string) *Error {
 
 // WantsPassword ends an answer that asks for user and password by HTTP.
 const WantsPassword = ", for user and password"
+
+// WithinTLS ends an answer that may be the app's own.
+const WithinTLS = ", within TLS that the tunnel carries as it is"
 
 // Unchecked is why it could not be told whether the public URL leads to the tunnel: something stands before it
 // (guarded), or it could not be opened. access is whom the tunnel admits: a login by user and password (RFC 7617) and the tunnel's
@@ -298,6 +308,8 @@ func Unchecked(answer string, guarded bool, access string) string {
 	case access == "password" && strings.HasSuffix(answer, WantsPassword):
 		return fmt.Sprintf("it answers %q: that login and the passwords of this tunnel are both sent as Authorization, so visitors get past both "+
 			"only where user and password are the same; leave one of the two out", Clip(answer))
+	case strings.HasSuffix(answer, WithinTLS):
+		return fmt.Sprintf("it answers %q, so that no question of a check is seen in it: that may be the app's own answer", Clip(answer))
 	}
 	return fmt.Sprintf("it answers %q, as a login, a firewall or an address rule in front of the tunnel might; visitors may still get through", Clip(answer))
 }

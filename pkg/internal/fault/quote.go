@@ -53,8 +53,8 @@ func word(value, otherwise string) string {
 	return otherwise
 }
 
-// shellWord is a value as one word for a shell: a user of winbind's has a backslash in its name, DOMAIN\user.
-func shellWord(value string) string {
+// ShellWord is a value as one word for a shell: a user of winbind's has a backslash in its name, DOMAIN\user.
+func ShellWord(value string) string {
 	if safe.MatchString(value) {
 		return value
 	}
@@ -69,7 +69,7 @@ func Path(value string) string {
 	if Showable(value) || !filepath.IsAbs(value) {
 		return quoted
 	}
-	for dir := filepath.Dir(value); dir != "/"; dir = filepath.Dir(dir) {
+	for dir := filepath.Dir(value); filepath.Dir(dir) != dir; dir = filepath.Dir(dir) {
 		if exists(dir) {
 			return fmt.Sprintf("(a path of %d characters, of which %q exists)", utf8.RuneCountInString(value), dir)
 		}

@@ -27,7 +27,7 @@ func NoCommands(user, host string, port int, err error) *Error {
 
 // byHand is for a shell; sudo asks for its password at the second ssh's terminal.
 func byHand(user, host string, port int) string {
-	to := shellWord(user + "@" + host)
+	to := ShellWord(user + "@" + host)
 	if port != 22 {
 		to = "-p " + strconv.Itoa(port) + " " + to
 	}
@@ -53,13 +53,16 @@ func ScriptLost(host string, err error) *Error {
 }
 
 // ShutOut: the server ends the connection as soon as the account has logged in, as sshd does where it cannot shut it in its directory
-// (session.c, safely_chroot). server is "user@host:port".
+// (session.c, safely_chroot), or root who may run no command of its own (auth.c, auth_root_allowed). server is "user@host:port".
 func ShutOut(server string) *Error {
-	return &Error{Op: "description", Class: ErrUnreachable,
+	e := &Error{Op: "description", Class: ErrUnreachable,
 		Err: fmt.Errorf("%s: the connection ends after the login", server),
-		Hint: "what sshd says of it is in journalctl -u ssh. On a prepared proxy the account's directory is missing, or others than root may write to it or to one " +
-			"above it: have its admin run systemd-tmpfiles --create as root, or taipy-tunnel proxy setup again. On another one PAM may let the account open no " +
-			"session, or PermitRootLogin is forced-commands-only"}
+		Hint: "what sshd says of it is in " + sshLog + ". On a prepared proxy the account's directory is missing, or others than root may write to it or to one " +
+			"above it: have its admin run systemd-tmpfiles --create as root, or taipy-tunnel proxy setup again. On another one so may be the ChrootDirectory of sshd_config"}
+	if strings.HasPrefix(strings.TrimPrefix(server, "tls://"), "root@") { // no prepared proxy's
+		e.Hint = "most likely PermitRootLogin is forced-commands-only: log in as another user, or have it be prohibit-password. What sshd says of it is in " + sshLog
+	}
+	return e
 }
 
 // Outdated: an older version has prepared the proxy. stamps: nginx tells when it first passed a request on; endsStale: what sshd

@@ -30,10 +30,11 @@ class App:
     """The app that a tunnel shows: a fixed address, or an app of this process to be followed.
 
     spec: None (the running Taipy app), a port, "port", "host:port", "http://host:port", a Taipy Gui, or the object of
-    another framework that a server of this process serves.
+    another framework that a server of this process serves. raw: its bytes are carried as they are, so that it may be
+    "https://host:port", too.
     """
 
-    def __init__(self, spec: object = None) -> None:
+    def __init__(self, spec: object = None, raw: bool = False) -> None:
         self._fixed = ""
         self._gui: object | None = None
         self._served: _servers.Served | None = None
@@ -46,7 +47,7 @@ class App:
         elif _servers.is_app(spec):
             self._served = _servers.Served(spec)
         elif spec is not None:
-            self._fixed = _fixed(spec)
+            self._fixed = _fixed(spec, raw)
 
     def gui(self) -> object | None:
         """The Taipy Gui that runs now; None if there is none, or another app was named.
@@ -116,26 +117,27 @@ class App:
         )
 
 
-def _fixed(spec: object) -> str:
-    """The address that a port, "port", "host:port" or "http://host:port/…" means."""
+def _fixed(spec: object, raw: bool) -> str:
+    """The address that a port, "port", "host:port" or "http://host:port/…" means; if raw, "https://host:port/…"."""
     text = str(spec).strip() if isinstance(spec, (int, str)) and not isinstance(spec, bool) else ""
     if "@" in text:
         raise ConfigError(
             "configuration: app looks like a server", 'the server is a keyword: expose({server="user@host"})'
         )
     scheme, slashes, rest = text.partition("://")
-    if slashes and scheme.lower() == "https":
+    if slashes and scheme.lower() == "https" and not raw:
         raise ConfigError(
             "configuration: app is an https address, and the app is asked for HTTP",
-            "for visitors who connect to the proxy's port by themselves, pass the app's port with {raw=true} and "
-            '{access="public"}: its bytes are carried as they are. Otherwise start the app without its certificate: '
+            "to have its bytes carried as they are, where nginx passes TLS on (a server of its stream module, or "
+            'proxy_pass https://), pass {raw=true} and {access="public"} as well. Otherwise start the app without its '
+            "certificate: "
             "what it says stays on this machine, SSH protects it to the proxy, and nginx's https to the visitors; then "
             "write "
             f"{plain(_call(re.split(r'[/?#]', rest)[0]))}",
         )
-    if slashes and scheme.lower() == "http":
+    if slashes and scheme.lower() in ("http", "https"):
         rest = re.split(r"[/?#]", rest)[0]
-        text = rest if re.search(r":\d+$", rest) else f"{rest}:80"
+        text = rest if re.search(r":\d+$", rest) else f"{rest}:{443 if scheme.lower() == 'https' else 80}"
     match = re.fullmatch(r"(?:(\S+):)?(\d{1,5})", text)
     if match is None or not 1 <= int(match[2]) <= 65535:
         raise ConfigError(
