@@ -21,6 +21,7 @@ usage() {
 	cat <<-END
 		./build.sh lib     builds $LIBRARY for this machine's architecture (glibc $GLIBC)
 		./build.sh wheel   builds dist/*.whl with it
+		./build.sh program builds dist/taipy-tunnel-*, the command without Python, for Linux, macOS and Windows
 		./build.sh test    tests everything: test go, fuzz 2s, test python [pytest's arguments]; as root, test roots
 		                   too. A part that fails does not end the others; what failed is named at the end.
 		                   test long: what links that go silent do to requests, and what the engine must hold, often,
@@ -108,10 +109,23 @@ lib() {
 wheel() {
 	lib
 	say "wheel"
-	rm -rf dist python/build python/*.egg-info
+	rm -rf dist/*.whl python/build python/*.egg-info
 	"$TOOLS/bin/python" -m build --wheel --no-isolation --outdir dist python/ >/dev/null
 	rm -rf python/build python/*.egg-info
 	ls -l dist/*.whl
+}
+
+# program: the command for admins who have no Python; the wheel's has the same words.
+program() {
+	local system name
+	command -v go >/dev/null || die "please install Go $(sed -n 's/^go //p' go.mod) or newer: https://go.dev/dl/"
+	for system in linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64; do
+		name=dist/taipy-tunnel-${system/\//-}
+		[ "${system%/*}" != windows ] || name=$name.exe
+		say "$name"
+		CGO_ENABLED=0 GOOS=${system%/*} GOARCH=${system#*/} go build -trimpath -buildvcs=false \
+			-ldflags "-s -w -buildid= -X main.version=$VERSION" -o "$name" ./cmd/taipy-tunnel
+	done
 }
 
 # machines: what tests run in the place of other machines.
@@ -362,7 +376,7 @@ clean() { rm -rf .venv "$ROOTS" dist "$LIBRARY" python/build python/*.egg-info p
 . ./compat.sh
 
 case "${1:-help}" in
-lib | wheel | lint | clean) "$1" ;;
+lib | wheel | program | lint | clean) "$1" ;;
 compat)
 	case "${2:-all}" in
 	all) compat ;;

@@ -27,6 +27,7 @@ type question struct {
 	handle int64
 	stop   context.CancelFunc
 	room   chan struct{} // there may be some in said again
+	heard  chan []byte   // what was answered to it meanwhile, and not taken yet
 
 	mu     sync.Mutex
 	answer answer
@@ -48,35 +49,34 @@ var answers = map[string]func(context.Context, []byte) (any, error){
 	"databricks.secret":  secretOf,
 	"databricks.cluster": clusterOf,
 	"databricks.me":      userOf,
-	"databricks.store":   store,
 	"tunnel.identity":    identity,
 	"tunnel.verify":      verify,
 	"tunnel.doctor":      doctor,
 	"tunnel.admit":       admit,
 	"tunnel.reopen":      reopen,
 	"apps.near":          near,
-	"proxy.render":       proxyRender,
-	"proxy.script":       proxyScript,
-	"proxy.cloud-init":   proxyCloudInit,
-	"proxy.check":        proxyCheck,
+	"command.answer":     answerCommand,
 }
 
-// sayers are questions during whose work something is said, line by line.
-var sayers = map[string]func(ctx context.Context, text []byte, say func(line string)) (any, error){
-	"proxy.setup": proxySetUp,
+// talks are questions during whose work something is said, line by line, and may be answered.
+var talks = map[string]func(ctx context.Context, text []byte, q *question) (any, error){
+	"command": runCommand,
 }
 
-// begin starts to answer and returns the question's handle, of the same numbers as the tunnels'.
+// begin starts to answer and returns the question's handle, of the same numbers as the tunnels'. timeout 0: there is none.
 func (a *asked) begin(text []byte, timeout time.Duration) int64 {
-	ctx, stop := context.WithTimeout(context.Background(), timeout)
+	ctx, stop := context.WithCancel(context.Background())
+	if timeout > 0 {
+		ctx, stop = context.WithTimeout(context.Background(), timeout)
+	}
 	handle := tunnels.next()
-	q := &question{handle: handle, stop: stop, room: make(chan struct{}, 1)}
+	q := &question{handle: handle, stop: stop, room: make(chan struct{}, 1), heard: make(chan []byte, 1)}
 	a.mu.Lock()
 	a.entries[handle] = q
 	a.mu.Unlock()
 	start(handle, func() {
 		defer stop()
-		got := reply(ctx, text, func(line string) { q.say(ctx, line) })
+		got := q.reply(ctx, text)
 		clear(text) // it may hold a token
 		q.mu.Lock()
 		q.answer = got
@@ -88,8 +88,8 @@ func (a *asked) begin(text []byte, timeout time.Duration) int64 {
 	return handle
 }
 
-// reply answers a question, whatever comes in between.
-func reply(ctx context.Context, text []byte, say func(string)) (got answer) {
+// reply answers the question, whatever comes in between.
+func (q *question) reply(ctx context.Context, text []byte) (got answer) {
 	got.Done = true
 	defer func() {
 		if p := recover(); p != nil {
@@ -101,12 +101,12 @@ func reply(ctx context.Context, text []byte, say func(string)) (got answer) {
 	}
 	var value any
 	err := json.Unmarshal(text, &named)
-	if f, g := answers[named.Ask], sayers[named.Ask]; err != nil {
+	if f, g := answers[named.Ask], talks[named.Ask]; err != nil {
 		err = notUnderstood(err)
 	} else if f != nil {
 		value, err = f(ctx, text)
 	} else if g != nil {
-		value, err = g(ctx, text, say)
+		value, err = g(ctx, text, q)
 	} else {
 		err = notUnderstood(fmt.Errorf("there is no question %q", named.Ask))
 	}
@@ -181,6 +181,16 @@ func (q *question) say(ctx context.Context, line string) {
 		case <-ctx.Done():
 			return
 		}
+	}
+}
+
+// hear waits for what is answered to the question meanwhile.
+func (q *question) hear(ctx context.Context) ([]byte, error) {
+	select {
+	case text := <-q.heard:
+		return text, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
 }
 

@@ -89,9 +89,7 @@ func TestQuestionsThatAreNotUnderstood(t *testing.T) {
 			`{"ask":"databricks.me","token":"hunter2"}`,
 			`{"ask":"databricks.secrets","host":"http://127.0.0.1:1","token":"hunter2","scope":"a/b"}`,
 			`{"ask":"databricks.secrets","host":"http://127.0.0.1:1","token":"hunter2","scope":"s","keys":"k"}`,
-			`{"ask":"databricks.store","host":"http://127.0.0.1:1","token":"hunter2","key":"hunter2"}`,
-			`{"ask":"proxy.setup","host":{"tenants":[]},"config":{"server":"root@127.0.0.1:1"}}`, `{"ask":"proxy.setup","host":{},"config":{},"more":1}`,
-			`{"ask":"proxy.check"}`, `{"ask":"proxy.check","config":{"server":"me"}}`,
+			`{"ask":"command","args":"hunter2"}`, `{"ask":"command","args":[],"more":"hunter2"}`, `{"ask":"command.answer","handle":9223372036854775807,"text":"hunter2"}`,
 			`{"ask":"tunnel.admit","handle":9223372036854775807,"config":{"server":"me@h","key":"hunter2"}}`, `{"ask":"tunnel.reopen","config":7}`,
 			`{"ask":"tunnel.doctor","handle":9223372036854775807}`, `{"ask":"tunnel.doctor","handle":"1"}`,
 		} {
@@ -219,14 +217,14 @@ func TestAQuestionEndsInTime(t *testing.T) {
 func TestWhatIsSaidBeforeTheAnswer(t *testing.T) {
 	const lines = 2000
 	ahead := make(chan int, lines)
-	sayers["test.says"] = func(_ context.Context, _ []byte, say func(string)) (any, error) {
+	talks["test.says"] = func(ctx context.Context, _ []byte, q *question) (any, error) {
 		for n := range lines {
-			say(strings.Repeat("<", 1000) + strconv.Itoa(n))
+			q.say(ctx, strings.Repeat("<", 1000)+strconv.Itoa(n))
 			ahead <- n
 		}
 		return "done", nil
 	}
-	defer delete(sayers, "test.says")
+	defer delete(talks, "test.says")
 	h := ask(t, `{"ask":"test.says"}`, time.Minute)
 	q := asks.find(h)
 	for len(ahead) < mostSaid {
@@ -269,14 +267,14 @@ func TestWhatIsSaidBeforeTheAnswer(t *testing.T) {
 // Who says something to nobody is let go.
 func TestReleaseEndsWhatIsSaid(t *testing.T) {
 	ended := make(chan struct{})
-	sayers["test.says"] = func(ctx context.Context, _ []byte, say func(string)) (any, error) {
+	talks["test.says"] = func(ctx context.Context, _ []byte, q *question) (any, error) {
 		defer close(ended)
 		for ctx.Err() == nil {
-			say("word")
+			q.say(ctx, "word")
 		}
 		return nil, ctx.Err()
 	}
-	defer delete(sayers, "test.says")
+	defer delete(talks, "test.says")
 	h := asks.begin([]byte(`{"ask":"test.says"}`), time.Hour)
 	for q := asks.find(h); len(q.take(0)) < mostSaid*len(`"word"`); {
 		time.Sleep(time.Millisecond)
@@ -309,6 +307,29 @@ func TestDoctorOfASetUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, text := answered(t, ask(t, string(question), time.Minute)); !strings.Contains(text, `"step":"link","ok":false,"seen":"configuration: `) {
+		t.Error(text)
+	}
+}
+
+// A command's events come as lines of JSON, and what it ends with as its value. It is given what it wants of standard input.
+func TestACommand(t *testing.T) {
+	h := ask(t, `{"ask":"command","args":["proxy","script","-"]}`, time.Minute)
+	q := asks.find(h)
+	for len(q.take(0)) < len(wantsInput) {
+		time.Sleep(time.Millisecond)
+	}
+	input, err := json.Marshal(map[string]any{"ask": "command.answer", "handle": h, "text": `{"misspelt":1}`})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := (&question{}).reply(t.Context(), input); got.Error != nil {
+		t.Error(got.Error)
+	}
+	for !q.read().Done {
+		time.Sleep(time.Millisecond)
+	}
+	text := string(q.take(1 << 20))
+	if want := `{"done":true,"said":["{\"kind\":\"input\"}","{\"kind\":\"failure\",\"text\":\"configuration: `; !strings.HasPrefix(text, want) || !strings.HasSuffix(text, `],"value":1}`) {
 		t.Error(text)
 	}
 }

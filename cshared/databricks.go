@@ -84,20 +84,3 @@ func userOf(ctx context.Context, text []byte) (any, error) {
 	var q struct{ workspace }
 	return asking(text, &q, func(w *databricks.Workspace) (any, error) { return w.Me(ctx) })
 }
-
-func store(ctx context.Context, text []byte) (any, error) {
-	var q struct {
-		workspace
-		Scope   string `json:"scope"`
-		Server  string `json:"server"`
-		HostKey string `json:"host_key"`
-		Key     string `json:"key"`
-		NewKey  bool   `json:"new_key"`
-		Group   string `json:"group"`
-	}
-	return asking(text, &q, func(w *databricks.Workspace) (any, error) {
-		return w.Store(ctx, databricks.StoreConfig{
-			Scope: q.Scope, Server: q.Server, HostKey: q.HostKey, Key: databricks.Value(q.Key), NewKey: q.NewKey, Group: q.Group,
-		})
-	})
-}

@@ -133,7 +133,7 @@ func go_release(handle C.int64_t) (rc C.int32_t) {
 func go_ask(question *C.char, timeout C.int32_t) (handle C.int64_t) {
 	defer rescue(&handle)
 	text, ok := take(question)
-	if !ok || timeout < 1 || timeout > 3600000 {
+	if !ok || timeout < 0 || timeout > 3600000 {
 		return C.TT_ARGUMENT
 	}
 	return C.int64_t(asks.begin([]byte(text), time.Duration(timeout)*time.Millisecond))

@@ -48,7 +48,7 @@ extern "C" {
 
 /* Changes whenever a call, a number or a JSON field below changes its meaning.
  * Callers compare it with tt_abi_version() before anything else. */
-#define TT_ABI_VERSION 4
+#define TT_ABI_VERSION 5
 
 /* What a call returns instead of a count or a handle. */
 #define TT_ARGUMENT (-1) /* a NULL pointer, text that is not UTF-8, or a number out of range */
@@ -180,12 +180,6 @@ int32_t tt_release(int64_t handle);
  *                         access_mode is "dedicated" "standard" "none" "legacy" or "", state
  *                         "running" "pending" "terminating" …, 0 minutes never
  *   "databricks.me"       {"id","name"} of the user
- *   "databricks.store"    server, host_key, and optionally scope ("taipy-tunnel"), key (text of a
- *                         private key; default: that of the scope, else a new one), new_key (true:
- *                         a new one in any case), group ("users"): writes them to the scope, makes it
- *                         if need be, and lets the group read it: {"scope","group","public_key",
- *                         "key_kept"}; public_key is for authorized_keys on the proxy, "" if the
- *                         scope's key was kept and cannot be read here
  *   "tunnel.identity"     config (as tt_expose's): {"server","slot"}, equal for two configurations of the same
  *                         tunnel, however the server is written; sends nothing
  *   "tunnel.verify"       handle: asks again whether the URL of that tunnel leads to it, as its check says; the status
@@ -205,25 +199,19 @@ int32_t tt_release(int64_t handle);
  *                         process, the nearest first, each asked for "/" once: [{"addr","pid","program",
  *                         "here","below"},…]; addr is one for target, here: of this process, below: of one
  *                         that it has started
- *   "proxy.render"        host: the files of a machine, [{"path","text"},…]
- *   "proxy.script"        host: the text of a script that makes a machine the prepared proxy that
- *                         the object describes (package pkg/proxyhost, Host)
- *   "proxy.cloud-init"    host: the same as user data of cloud-init
- *   "proxy.setup"         host, config (as tt_expose's: server, how to get there and log in), and
- *                         optionally remove (true): has that machine run the script as root, which says each line of
- *                         its output meanwhile: {"host_key","tenants":[{"server","names","free"},…]}, what
- *                         tt_expose() needs: names has "" for an app that needs none, free tells
- *                         that any name will do; no tenants after remove. tt_release() before it is
- *                         done hangs the script up, and it takes back what it did
- *   "proxy.check"         config, of a tenant of a machine: [{"step","ok","warn","seen","hint"},…], what is
- *                         seen of it by logging in and asking, without a change: ok false means that
- *                         apps or their visitors would come to harm, warn that somebody should look
- * timeout_ms bounds the work, 1 to 3600000; each request to a workspace ends within 9 s besides. */
+ *   "command"             args (the words of a command line of taipy-tunnel, without its name), environment (the
+ *                         variables TAIPY_TUNNEL_… that it has), terminal (true: a person looks on), and optionally
+ *                         host and token of the workspace to ask: what the command ends with, 0, 1, 2 or 130. Its
+ *                         events are said meanwhile, each as a line of JSON: {"kind","text","hint","rows"}, as
+ *                         package pkg/command has them, or {"kind":"input"} where it wants all of standard input.
+ *                         tt_release() before it is done gives it up, as Ctrl-C does
+ *   "command.answer"      handle, text: what such an event wants: null
+ * timeout_ms bounds the work, 1 to 3600000, or 0: nothing does, for a command; each request to a workspace ends within 9 s besides. */
 int64_t tt_ask(const char *question, int32_t timeout_ms);
 
 /* The answer, a JSON object: {"done":false} until there is one, then {"done":true,"value":…} or
  * {"done":true,"error":{"class":…,"op":…,"message":…,"hint":…}}. In each there may be "said", a list of
- * lines that the work has said since they were last taken, oldest first, at most 256 of at most 4 KiB: the
+ * lines that the work has said since they were last taken, oldest first, at most 256: the
  * work waits until they are taken. An event of type "answer" tells that there are some. It may
  * hold secrets: wipe buf. */
 int32_t tt_answer(int64_t handle, char *buf, size_t len);

@@ -20,7 +20,7 @@ from ._hints import plain
 from ._quote import Hidden, quote
 from ._signals import deaf
 
-ABI_VERSION = 4
+ABI_VERSION = 5
 PATH = pathlib.Path(__file__).with_name("libtaipy_tunnel.so")
 
 TEXT = (POINTER(c_char), c_size_t)  # (buf, len): text that comes out
@@ -136,11 +136,11 @@ class Library:
     def release(self, handle: int) -> None:
         self._call("tt_release", handle)
 
-    def ask(self, question: dict[str, Any], timeout: float, opened: list[int]) -> None:
-        """Ask, and append the handle of the answer to `opened`; as in expose()."""
+    def ask(self, question: dict[str, Any], timeout: float | None, opened: list[int]) -> None:
+        """Ask, and append the handle of the answer to `opened`; as in expose(). `timeout` None: there is none."""
         text = ctypes.create_string_buffer(json.dumps(question).encode())
         del question
-        opened.extend(map(self._dll.tt_ask, (text,), (max(1, round(timeout * 1000)),)))
+        opened.extend(map(self._dll.tt_ask, (text,), (0 if timeout is None else max(1, round(timeout * 1000)),)))
         ctypes.memset(text, 0, len(text))
         if opened[0] < 0:
             self._check("tt_ask", opened.pop())

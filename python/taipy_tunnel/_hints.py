@@ -2,14 +2,13 @@
 """What to do, in the words of its reader.
 
 A setting in a hint is a mark, {host_key} or {url="https://host/"}: its name as the engine has it, and perhaps a value
-as in JSON. A notebook reads of an argument of expose(), a terminal of an option. A brace that is no mark's is written
-twice. The engine's twin of this is pkg/internal/fault/hint.go.
+as in JSON. A notebook reads of an argument of expose(); for its command the engine writes options. A brace that is no
+mark's is written twice. The engine's twin of this is pkg/internal/fault/hint.go.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 
 # The settings that people pass to expose(), and their names there.
 ARGUMENTS = {"target": "app"} | {name: name for name in (
@@ -20,18 +19,18 @@ ARGUMENTS = {"target": "app"} | {name: name for name in (
 _MARK = re.compile(r"\{\{|\}\}|\{([a-z_]+)(?:=((?:[^{}]|\{\{|\}\})+))?\}")
 
 
-def argument(name: str, value: str) -> str:
+def _argument(name: str, value: str) -> str:
     """A setting as an argument of expose(); value: "" for none, else as in JSON."""
     return f"{ARGUMENTS[name]}={ {'true': 'True', 'false': 'False'}.get(value, value) }"
 
 
-def worded(hint: str, setting: Callable[[str, str], str] = argument) -> str:
-    """A hint with its marks in the words of `setting`."""
+def worded(hint: str) -> str:
+    """A hint with its marks as arguments of expose()."""
 
     def word(mark: re.Match[str]) -> str:
         if mark[1] is None:
             return mark[0][0]
-        return setting(mark[1], _single(mark[2] or "")) if mark[1] in ARGUMENTS else mark[0]
+        return _argument(mark[1], _single(mark[2] or "")) if mark[1] in ARGUMENTS else mark[0]
 
     return _MARK.sub(word, hint)
 

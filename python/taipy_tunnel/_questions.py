@@ -17,17 +17,17 @@ LATE = 1.0  # seconds after which a person wants to be told that something is go
 
 def ask(
     question: dict[str, Any],
-    timeout: float,
-    said: Callable[[str], object] | None = None,
+    timeout: float | None,
+    said: Callable[[str], str | None] | None = None,
     late: Callable[[], object] | None = None,
 ) -> Any:
-    """The answer to a question of tt_ask(), or its error; interruptible. `timeout` in seconds.
+    """The answer to a question of tt_ask(), or its error; interruptible. `timeout` in seconds, None: there is none.
 
-    `said` is called, in this thread, with each line that is said meanwhile; `late` once, if there is no
-    answer after a second.
+    `said` is called, in this thread, with each line that is said meanwhile; a text that it returns is what the engine
+    is answered to that. `late` is called once, if there is no answer after a second.
     """
     start = time.monotonic()
-    end = start + timeout + 5.0  # of the waiting; the engine ends in time
+    end = None if timeout is None else start + timeout + 5.0  # of the waiting; the engine ends in time
     engine = library()
     opened: list[int] = []
     answer: dict[str, Any] = {"done": False}
@@ -49,10 +49,12 @@ def ask(
             del question
             watcher.add(opened[0], Watched())
             while not answer["done"]:
-                if watcher.wait(news, (end if late is None else start + LATE) - time.monotonic()):
+                until = end if late is None else start + LATE
+                if watcher.wait(news, None if until is None else until - time.monotonic()):
                     for line in answer.get("said", ()):  # without the lock: a terminal may be slow
-                        if said is not None:
-                            said(line)
+                        reply = said(line) if said is not None else None
+                        if reply is not None:
+                            ask({"ask": "command.answer", "handle": opened[0], "text": reply}, 5.0)
                 elif late is not None:
                     late()
                     late = None

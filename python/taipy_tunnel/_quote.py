@@ -8,7 +8,6 @@ wrong place. The engine's twin of this is pkg/internal/fault/quote.go.
 from __future__ import annotations
 
 import os
-import pathlib
 import re
 from typing import Any
 
@@ -34,15 +33,6 @@ def quote(value: str) -> str:
     return f"(a text of {len(value)} characters)"
 
 
-def path(value: str) -> str:
-    """quote() for a value that should be a path: of one that is not there it shows how much of it is."""
-    shown = quote(value)
-    if shown == repr(value) or not os.path.isabs(value):
-        return shown
-    there = next((str(above) for above in pathlib.PurePath(value).parents if _exists(str(above))), "/")
-    return f"(a path of {len(value)} characters" + (")" if there == "/" else f", of which {there!r} exists)")
-
-
 def keylike(text: str) -> bool:
     """Whether a text might hold a key or a token: 20 or more characters of [A-Za-z0-9+/_=-] in a row, outside
     a dotted host name; or, of these, "." and "~", between two slashes, with small letters, capitals and figures
@@ -52,30 +42,6 @@ def keylike(text: str) -> bool:
         if any(map(_MIXED.fullmatch, parts)) or _RUN.search("/".join(parts)):
             return True
     return False
-
-
-def without(message: str, values: list[str]) -> str:
-    """A message of somebody else's, in the place of whatever part it has of a value that quote() does not show
-    its length."""
-    for value in values:
-        shown = quote(value)
-        if shown != repr(value):
-            message = _cut(_cut(message, value, shown), repr(value)[1:-1], shown)
-    return message
-
-
-def _cut(message: str, value: str, shown: str) -> str:
-    start, least = 0, 8
-    while start + least <= len(value):
-        end = start + least
-        if value[start:end] in message:
-            while end < len(value) and value[start : end + 1] in message:
-                end += 1
-            message = message.replace(value[start:end], shown)
-            start = end
-        else:
-            start += 1
-    return message
 
 
 def _exists(value: str) -> bool:

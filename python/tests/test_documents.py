@@ -10,7 +10,6 @@ import ast
 import inspect
 import pathlib
 import re
-import shlex
 import subprocess
 from typing import Any
 
@@ -18,7 +17,6 @@ import pytest
 import taipy_tunnel
 from chain import processes
 from chain.proxy import program
-from taipy_tunnel._cli.command import _parser
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", ROOT / "python/README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -101,21 +99,6 @@ def test_the_signature_is_ours() -> None:
     ours = inspect.signature(taipy_tunnel.expose).parameters.values()
     told = inspect.signature(scope["expose"]).parameters.values()
     assert [(p.name, p.kind, p.default) for p in told] == [(p.name, p.kind, p.default) for p in ours][:-1]
-
-
-def test_command_lines_are_taken() -> None:
-    tried = 0
-    for page in PAGES:
-        for line in re.findall(r"^ {4}(taipy-tunnel .*)$|`(taipy-tunnel [^`]+)`", page.read_text(), re.MULTILINE):
-            words = shlex.split((line[0] or line[1]).split("|")[0])[1:]
-            if words[-1] == "…" or len(words) < 3:  # named, not to be run
-                continue
-            try:
-                _parser().parse_args(words)
-            except SystemExit as refused:
-                raise AssertionError(f"{page.name}: {line}") from refused
-            tried += 1
-    assert tried > 5
 
 
 def test_names_in_a_key_vault_are_arguments() -> None:

@@ -12,20 +12,18 @@ import re
 import pytest
 import taipy_tunnel
 from taipy_tunnel import _hints
-from taipy_tunnel._cli.command import _parser, main
+from taipy_tunnel._cli.command import main
 from taipy_tunnel._errors import HostKeyError, from_json
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FINGERPRINT = f"SHA256:{'A' * 43}"
 # The table is that of the engine's tests, too.
 TABLE = json.loads((ROOT / "pkg/internal/fault/testdata/hints.json").read_text())
-CHECK = _parser().parse_args(["proxy", "check", "a@b"])
 
 
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: row["hint"])
 def test_words(row: dict[str, str]) -> None:
     assert _hints.worded(row["hint"]) == row["python"]
-    assert _hints.worded(row["hint"], CHECK.setting) == row["command"]
 
 
 @pytest.mark.parametrize("text", ["{host_key}", '{url="x"}', "{{key}}", "{", "}}", "}{via}{", "{jump="])
@@ -49,8 +47,6 @@ def test_a_command_speaks_of_its_options(
     assert "--via none connects directly" in shown
     assert main(["proxy", "check", "nobody@"]) == 1
     assert "\nwrite user@host or " in capsys.readouterr().err
-    store = _parser().parse_args(["databricks", "store", "--server", "a@b", "--host-key", "c"])
-    assert _hints.worded('{server="user@host"}, {host_key}', store.setting) == "--server user@host, --host-key"
 
 
 def test_each_setting_is_an_argument() -> None:

@@ -79,7 +79,7 @@ def test_set_up(admin: Admin) -> None:
     script = subprocess.run(
         [sys.executable, "-m", "taipy_tunnel", "proxy", "script", str(admin.file)], capture_output=True, text=True
     )
-    assert admin.received.read_text() + "\n" == script.stdout
+    assert admin.received.read_text() == script.stdout
     at = admin.proxy.server.partition("@")[2]
     assert [line.strip() for line in out.splitlines() if "expose" in line] == [
         f'taipy_tunnel.expose(server="games@{at}", host_key="{SHOWN}")',
@@ -145,7 +145,7 @@ def test_ctrl_c(admin: Admin) -> None:
 
 def test_what_is_wrong_before(admin: Admin) -> None:
     for server, file, said in (
-        (admin.proxy.server, "/nowhere", "FILE '/nowhere' cannot be read"),
+        (admin.proxy.server, "/nowhere", 'FILE "/nowhere" cannot be read'),
         ("127.0.0.1:1", str(admin.file), "names no user"),
         ("root@127.0.0.1:1", str(admin.file), "no connection to 127.0.0.1:1"),
     ):

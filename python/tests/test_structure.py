@@ -52,9 +52,7 @@ IMPORTS = {
     "": "_doctor _errors _expose _registry _status _tunnel",
     # The command line, which the package itself does without.
     "_cli": "",
-    "_cli.arguments": "_errors _quote _settings",
-    "_cli.proxy": "_cli.arguments _errors _hints _questions _quote",
-    "_cli.command": "_cli.arguments _cli.proxy _databricks.workspace _errors _hints _questions _quote _settings",
+    "_cli.command": "_databricks.notebook _errors _questions _quote _settings",
     "__main__": "_cli.command",
 }
 
@@ -87,8 +85,6 @@ def imported(name: str, tree: ast.Module, known: set[str]) -> Iterator[str]:
 def test_imports_point_one_way() -> None:
     found = modules()
     imports = {name: set(imported(name, tree, set(found))) for name, tree in found.items()}
-    # command takes __version__ of the package, which does without it.
-    imports["_cli.command"].discard("")
     assert imports == {name: set(others.split()) for name, others in IMPORTS.items()}
     list(graphlib.TopologicalSorter(imports).static_order())  # raises CycleError
     places = list(IMPORTS)

@@ -25,7 +25,7 @@ func TestOtherSystems(t *testing.T) {
 		t.Run(goos, func(t *testing.T) {
 			t.Parallel()
 			all, ours := map[string]*types.Package{"unsafe": types.Unsafe}, 0
-			for _, p := range listed(t, goos, "-test", "./pkg/...") {
+			for _, p := range listed(t, goos, "-test", "./pkg/...", "./cmd/...") {
 				if all[p.ImportPath] != nil {
 					continue
 				}

@@ -1,140 +1,130 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command taipy-tunnel: what administrators do once, at a terminal.
+"""The command taipy-tunnel.
 
-It reads arguments, asks the engine and prints the answer. It ends with 0, 1 after an error, which
-is told on standard error with what to do, 2 if the arguments are wrong, or 130 after Ctrl-C.
+The engine reads the arguments and does what they say; here its events are shown, as the program of the same name shows
+them (cmd/taipy-tunnel). It ends with 0, 1 after an error, which is told on standard error with what to do, 2 if the
+arguments are not understood, or 130 after Ctrl-C.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import shlex
+import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any
 
-from .._databricks import workspace
+from .._databricks import notebook
 from .._errors import TunnelError
-from .._hints import argument, worded
 from .._questions import ask
-from .._quote import keylike, quote, without
-from .._settings import variable
-from . import proxy
-from .arguments import read, text_or_file
+from .._quote import Hidden
+from .._settings import decoded, variable
 
-STORE_TIMEOUT = 60.0  # seconds
+WIDTH = 80  # columns of a row
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; its exit code. `arguments`: those of this process unless given."""
-    options = _parser().parse_args(arguments)
-    options.code = 0
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    screen = _Screen()
     try:
-        print(options.run(options))
-    except TunnelError as error:
-        hint = worded(error.advice, options.setting)
-        print("\n".join(filter(None, (f"taipy-tunnel: {error.message}", hint))), file=sys.stderr)
+        "".join(given).encode()
+    except UnicodeEncodeError:
+        screen.failed("a word of the command line is not in UTF-8")
+        return 2
+    try:
+        return int(ask(_question(given), None, screen.show))  # each command has a limit of its own, or none
+    except TunnelError as error:  # the library cannot be loaded
+        screen.failed(error.message, error.hint)
+        return 1
+    except BrokenPipeError:  # nobody reads on; nor may the interpreter write to it at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        screen.failed(f"standard output: {error.strerror}")
         return 1
     except KeyboardInterrupt:
+        if screen.given_up:
+            screen.failed(screen.given_up)
         return 130
-    return int(options.code)
 
 
-class _Parser(argparse.ArgumentParser):
-    """argparse repeats in its errors what it does not understand; here it may be a secret."""
-
-    given: Sequence[str] = ()
-
-    def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
-        self.given = sys.argv[1:] if args is None else args
-        namespace, rest = super().parse_known_args(args, namespace)
-        vars(namespace).setdefault("setting", self.setting)  # that of the innermost command
-        return namespace, rest
-
-    def setting(self, name: str, value: str) -> str:
-        """A setting of a hint as an argument of this command; of expose(), if it has none."""
-        word = shlex.quote(str(json.loads(value))) if value else ""
-        for action in self._actions:
-            if action.dest == name and action.option_strings:
-                return f"{action.option_strings[-1]} {word}".strip()
-            if action.dest == name:
-                return word or str(action.metavar)
-        return variable(name) if name == "key_passphrase" else argument(name, value)
-
-    def error(self, message: str) -> NoReturn:
-        super().error(without(message, [self._value(argument) for argument in self.given]))
-
-    def _value(self, argument: str) -> str:
-        """What is not the name of an option in a word of the command line."""
-        name, _, value = argument.partition("=")
-        return value if name in self._option_string_actions else argument
+def _question(given: list[str]) -> Hidden:
+    # The library's copy of the environment is as old as the library.
+    environment = {name: value for name, value in os.environ.items() if name.startswith(variable(""))}
+    terminal = sys.stdout is not None and sys.stdout.isatty()
+    asked = Hidden(ask="command", args=given, environment=environment, terminal=terminal)
+    if "databricks" in given and notebook.here():
+        asked.update(notebook.workspace())
+    return asked
 
 
-def _parser() -> argparse.ArgumentParser:
-    from .. import __version__
+class _Screen:
+    """Shows the engine's events (pkg/command)."""
 
-    parser = _Parser(prog="taipy-tunnel", description="Sets up what taipy_tunnel.expose() needs.")
-    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    _databricks(commands)
-    proxy.add(commands)
-    return parser
+    given_up = ""  # what is said after Ctrl-C
+    drawn = 0  # lines of the view that stands at the end
+
+    def show(self, line: str) -> str | None:
+        """Show an event; the answer to one that asks."""
+        event = json.loads(line)
+        kind, text = event["kind"], event.get("text", "")
+        if kind == "view":
+            self.view(text.split("\n"))
+            return None
+        self.drawn = 0  # it stays where it is
+        if kind == "text":
+            print(text.removesuffix("\n"), flush=True)
+        elif kind == "table":
+            for row in event["rows"]:
+                print(drawn(row), flush=True)
+        elif kind == "notice":
+            print(text, file=sys.stderr, flush=True)
+        elif kind == "failure":
+            self.failed(text, event.get("hint", ""))
+        elif kind == "given up":
+            self.given_up = text
+        elif kind == "input":
+            return _input()
+        return None
+
+    def view(self, lines: list[str]) -> None:
+        """Draw lines in the place of those before."""
+        columns = shutil.get_terminal_size((WIDTH, 24)).columns
+        above = f"\x1b[{self.drawn}A\x1b[J" if self.drawn else ""
+        print(above + "\n".join(line[: columns - 1] for line in lines), flush=True)
+        self.drawn = len(lines)
+
+    @staticmethod
+    def failed(text: str, hint: str = "") -> None:
+        print("\n".join(filter(None, (f"taipy-tunnel: {text}", hint))), file=sys.stderr, flush=True)
 
 
-def _databricks(commands: Any) -> None:
-    group = commands.add_parser("databricks", help="a Databricks workspace").add_subparsers(
-        title="commands", metavar="COMMAND", required=True
-    )
-    store = group.add_parser(
-        "store",
-        help="store the proxy's address, its host key and a login key where all notebooks find them",
-        description="Stores the proxy's address, its host key and a private key to log in with in a secret scope of "
-        "a Databricks workspace, once. Notebooks of the workspace then need no argument: taipy_tunnel.expose(). "
-        "The workspace is that of your Databricks profile or environment (databricks auth login).",
-    )
-    add = store.add_argument
-    add("--server", required=True, metavar="USER@HOST[:PORT]", help="the proxy machine, and the account there")
-    add(
-        "--host-key",
-        required=True,
-        metavar="SHA256:…",
-        help="the proxy's host key, as the machine itself shows it (ssh-keygen -lf "
-        "/etc/ssh/ssh_host_ed25519_key.pub), or a file of known_hosts lines; it is never taken from the network",
-    )
-    add("--key", metavar="FILE", help="a private key without passphrase; default: that of the scope, else a new one")
-    add("--new-key", action="store_true", help="make a new key though the scope has one")
-    add("--scope", default="taipy-tunnel", help="the secret scope (default: %(default)s, where expose() looks)")
-    add("--group", default="users", help="who may read it (default: %(default)s, everybody in the workspace)")
-    add("--profile", help="a profile of ~/.databrickscfg; default: as Databricks' own tools choose")
-    store.set_defaults(run=_store)
+def _input() -> str:
+    """All of standard input, as text, in UTF-16 too, as PowerShell writes it."""
+    if sys.stdin is None:  # closed
+        return ""
+    whole = getattr(sys.stdin, "buffer", None)
+    try:
+        return decoded(whole.read()) if whole else sys.stdin.read()
+    except (OSError, UnicodeDecodeError):
+        return "\x00"  # which is no JSON
 
 
-def _store(options: argparse.Namespace) -> str:
-    stored = ask(
-        workspace.question(
-            "store",
-            profile=options.profile or "",
-            scope=options.scope,
-            server=options.server,
-            host_key=text_or_file("--host-key", options.host_key),
-            key=read("--key", options.key) if options.key else "",
-            new_key=options.new_key,
-            group=options.group,
-        ),
-        STORE_TIMEOUT,
-    )
-    account = options.server.rpartition("@")[0].rpartition("//")[2]
-    lines = [f"Stored in secret scope {quote(stored['scope'])}; {quote(stored['group'])} may read it."]
-    if stored["key_kept"]:
-        lines += ["The key that the scope had was kept; --new-key makes another."]
-    if stored["public_key"]:
-        lines += ["", f"On the proxy machine this line belongs into ~{account}/.ssh/authorized_keys; on a prepared one"]
-        lines += ["into the tenant's keys, in the file that taipy-tunnel proxy setup is then run with again:"]
-        lines += ["", stored["public_key"]]
-    if stored["scope"] == "taipy-tunnel":
-        lines += ["", "Then, in a notebook of the workspace: import taipy_tunnel; taipy_tunnel.expose()"]
-    else:
-        scope = "SCOPE" if keylike(stored["scope"]) else stored["scope"]
-        lines += ["", f"Then, in a notebook of the workspace: expose(…, key='secret:{scope}/key')"]
+def drawn(row: dict[str, Any]) -> str:
+    """A row, with what does not fit into 80 columns below it."""
+    state = "FAIL" if not row["ok"] else "warn" if row.get("warn") else "ok"
+    start = f"{state:<5}{row['step']:<12} "
+
+    def wrap(text: str, first: str, then: str) -> str:
+        text = " ".join(text.split())
+        return textwrap.fill(text, WIDTH, initial_indent=first, subsequent_indent=then,
+                             break_long_words=False, break_on_hyphens=False) or first  # fmt: skip
+
+    below = " " * len(start)
+    lines = [wrap(row["seen"], start, below)]
+    if row.get("hint"):
+        lines += [wrap(row["hint"], f"{below}-> ", f"{below}   ")]
     return "\n".join(lines)

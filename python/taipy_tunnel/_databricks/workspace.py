@@ -11,15 +11,12 @@ from . import notebook
 
 
 def question(name: str, **fields: Any) -> Hidden:
-    """A question to the workspace, with the login that this notebook has now.
-
-    A workspace that is not named is, in a notebook on Databricks, the notebook's own; only a question with an empty
-    "profile" may fall back on what is configured.
-    """
+    """A question to the workspace, with the login that this notebook has now; outside of Databricks with what is
+    configured."""
     asked = Hidden(fields, ask=f"databricks.{name}")
-    if notebook.here() and not asked.get("host") and not asked.get("profile"):
+    if notebook.here():
         login = notebook.workspace()
-        if not login and "profile" not in asked:
+        if not login:
             raise WorkspaceError("workspace: this notebook has no login to it", "pass the arguments: expose(…)")
         asked.update(login)
     return asked

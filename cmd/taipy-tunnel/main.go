@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command taipy-tunnel shows an app to visitors of a proxy machine, and sets up what that needs: taipy-tunnel --help says how. What it does is in package command;
+// here it meets a terminal.
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/command"
+)
+
+// version is set by the linker, to that of the Python package.
+var version = "unknown"
+
+func main() {
+	cobra.MousetrapHelpText = "" // which would keep who clicks on it on Windows waiting for nothing
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)                                                  // a second Ctrl-C ends it, whatever it does
+	terminal := runtime.GOOS != "windows" && term.IsTerminal(int(os.Stdout.Fd())) // older consoles show what moves the cursor
+	s := screen{out: bufio.NewWriter(os.Stdout), err: os.Stderr}
+	code := command.Run(ctx, os.Args[1:], command.Face{Show: s.show, Input: input, Version: version, Terminal: terminal})
+	switch {
+	case code == command.Interrupted && s.givenUp != "":
+		s.notice(s.givenUp)
+	case s.failed != nil:
+		s.notice("standard output: " + s.failed.Error())
+		code = command.Failed
+	}
+	os.Exit(code)
+}
+
+// input reads standard input. What reads it is left behind when ctx ends: the process ends soon.
+func input(ctx context.Context) ([]byte, error) {
+	type result struct {
+		text []byte
+		err  error
+	}
+	read := make(chan result, 1)
+	go func() {
+		text, err := io.ReadAll(os.Stdin)
+		read <- result{text, err}
+	}()
+	select {
+	case r := <-read:
+		return r.text, r.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// screen shows events as python/taipy_tunnel/_cli/command.py does.
+type screen struct {
+	out     *bufio.Writer
+	err     io.Writer
+	givenUp string
+	drawn   int   // lines of the view that stands at the end
+	failed  error // the first one of writing to out
+}
+
+func (s *screen) show(e command.Event) {
+	if e.Kind != command.View {
+		s.drawn = 0 // it stays where it is
+	}
+	switch e.Kind {
+	case command.View:
+		s.view(strings.Split(e.Text, "\n"))
+	case command.Text:
+		s.answer(e.Text)
+	case command.Table:
+		for _, row := range e.Rows {
+			s.answer(drawn(row))
+		}
+	case command.Notice:
+		_, _ = fmt.Fprintln(s.err, e.Text)
+	case command.Failure:
+		s.notice(e.Text)
+		if e.Hint != "" {
+			_, _ = fmt.Fprintln(s.err, e.Hint)
+		}
+	case command.GivenUp:
+		s.givenUp = e.Text
+	}
+}
+
+// view draws lines in the place of those before.
+func (s *screen) view(lines []string) {
+	columns, _, err := term.GetSize(int(os.Stdout.Fd()))
+	if err != nil || columns < 1 {
+		columns = width
+	}
+	if s.drawn > 0 {
+		_, _ = fmt.Fprintf(s.out, "\x1b[%dA\x1b[J", s.drawn)
+	}
+	for _, line := range lines {
+		if text := []rune(line); len(text) >= columns {
+			line = string(text[:columns-1])
+		}
+		_, _ = s.out.WriteString(line + "\n")
+	}
+	s.flush()
+	s.drawn = len(lines)
+}
+
+func (s *screen) answer(text string) {
+	_, _ = s.out.WriteString(strings.TrimSuffix(text, "\n") + "\n")
+	s.flush()
+}
+
+// flush writes what bufio.Writer has, which keeps its first error.
+func (s *screen) flush() {
+	if err := s.out.Flush(); err != nil && s.failed == nil {
+		s.failed = err
+	}
+}
+
+func (s *screen) notice(text string) { _, _ = fmt.Fprintln(s.err, "taipy-tunnel: "+text) }

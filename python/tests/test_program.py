@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The program taipy-tunnel, in Go, and the wheel's command of that name say the same, and end with the same."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+
+import pytest
+import taipy_tunnel
+from chain.apps import web_app
+from chain.proxy import Proxy
+from chain.testing import arguments, eventually, new_key
+from chain.visits import visit
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> str:
+    made = tmp_path_factory.mktemp("program") / "taipy-tunnel"
+    linked = f"-X main.version={taipy_tunnel.__version__}"
+    build = ["go", "build", "-trimpath", "-tags", "netgo,osusergo", "-ldflags", linked, "-o", str(made)]
+    subprocess.run([*build, "./cmd/taipy-tunnel"], cwd=ROOT, check=True)
+    return str(made)
+
+
+LINES = {
+    "nothing": "",
+    "help": "--help",
+    "help of a command": "proxy setup --help",
+    "version": "--version",
+    "completion": "completion bash",
+    "a command that is not there": "proxi",
+    "an option that is not there": "proxy check a@b --jupm c",
+    "an argument that is missing": "proxy check",
+    "an answer of many lines": "proxy script machine.json",
+    "an answer in JSON": "proxy script machine.json --json",
+    "standard input": "proxy cloud-init -",
+    "a file that is not there": "proxy script nowhere.json",
+    "an error": "proxy check me@127.0.0.1:1 --host-key x",
+    "an error in JSON": "proxy check me@127.0.0.1:1 --host-key x --json",
+    "rows": "proxy check SERVER --key KEY --host-key HOST_KEY",
+    "rows, of which one FAILs": "proxy check SERVER --key KEY --host-key OTHER",
+    "rows in JSON": "proxy check SERVER --key KEY --host-key OTHER --json",
+}
+
+
+@pytest.mark.parametrize("line", LINES.values(), ids=LINES.keys())
+def test_both_say_the_same(line: str, program: str, proxy: Proxy, tmp_path: pathlib.Path) -> None:
+    public = new_key(tmp_path).with_suffix(".pub").read_text()
+    tenant = {"name": "sales", "keys": [public], "host": "proxy.example.com", "apps": [{"name": "forecast"}]}
+    machine = json.dumps({"tenants": [tenant]})
+    (tmp_path / "machine.json").write_text(machine)
+    known = {"SERVER": proxy.server, "KEY": proxy.key, "HOST_KEY": proxy.host_key, "OTHER": f"SHA256:{'A' * 43}"}
+    words = [known.get(word, word) for word in line.split()]
+    said = []
+    for command in ([program], [sys.executable, "-m", "taipy_tunnel"]):
+        ran = subprocess.run(
+            [*command, *words], input=machine, capture_output=True, text=True, cwd=tmp_path, timeout=60
+        )
+        said.append((ran.returncode, ran.stdout, ran.stderr))
+    assert said[0] == said[1]
+    code, out, err = said[0]
+    assert code in (0, 1, 2)
+    assert out or err
+
+
+@pytest.mark.parametrize("which", ["program", "wheel"])
+def test_an_app_is_exposed_until_ctrl_c(which: str, program: str, proxy: Proxy) -> None:
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in arguments(proxy).items()]
+    command = [program] if which == "program" else [sys.executable, "-m", "taipy_tunnel"]
+    with web_app("company data") as address:
+        argv = [*command, "expose", address, *options]
+        pipe = subprocess.PIPE
+        with subprocess.Popen(argv, stdout=pipe, stderr=pipe, text=True) as running:
+            assert running.stdout is not None
+            assert running.stderr is not None
+            assert running.stdout.readline() == f"{proxy.url}\n"
+            assert visit(proxy.url) == "company data"
+            running.send_signal(signal.SIGINT)
+            assert running.wait(10) == 130
+            assert running.stdout.read() == ""
+            said = running.stderr.read().splitlines()
+            assert said[0] == "connecting"
+            assert said[-1] == "taipy-tunnel: the tunnel is closed"
+            assert any(line.endswith(" up") for line in said)
+
+
+def test_ctrl_c(program: str) -> None:
+    for command in ([program], [sys.executable, "-m", "taipy_tunnel"]):
+        pipe = subprocess.PIPE
+        with subprocess.Popen([*command, "proxy", "script", "-"], stdin=pipe, stdout=pipe, stderr=pipe) as running:
+            until_it_reads(running)
+            running.send_signal(signal.SIGINT)
+            assert running.wait(10) == 130
+            assert running.stderr is not None
+            assert running.stderr.read() == b""
+
+
+def until_it_reads(running: subprocess.Popen[bytes]) -> None:
+    """Wait until a thread of a process is in read(0, …), system call 0 of this architecture or 63 of arm64."""
+    reads = ("0 0x0 ", "63 0x0 ")
+
+    def read() -> bool:
+        told = pathlib.Path(f"/proc/{running.pid}/task").glob("*/syscall")
+        with contextlib.suppress(OSError):  # of a thread that has ended
+            return any(task.read_text().startswith(reads) for task in told)
+        return False
+
+    if os.getuid() != 0:
+        pytest.skip("it cannot be seen here when a process waits for input")
+    eventually(read)
