@@ -190,6 +190,7 @@ func TestSettingsThatAreWrong(t *testing.T) {
 	for _, row := range []struct{ says, line string }{
 		{"no server was given\npass --server user@host, or set TAIPY_TUNNEL_SERVER", "8501"},
 		{`"x" is no address of an app` + "\nwrite its port, or 127.0.0.1:5000", "x --server me@h"}, {"is no address of an app", "70000 --server me@h"},
+		{"target names an account, and an app's address has none", "https://me:hunter2@127.0.0.1:8443 --server me@h --raw --access public"},
 		{"is an app that speaks TLS", "https://127.0.0.1:8443 --server me@h"}, {"--raw with --access public", "https://127.0.0.1:8443 --server me@h"},
 		{`connections is "x", want a whole number`, "8501 --server me@h --connections x"}, {`expires is "x"`, "8501 --server me@h --expires x"},
 		{"access is a text of 6 characters that is neither\nwrite --access token or --access public", "8501 --server me@h --access publik"},

@@ -167,6 +167,9 @@ func expires(text string, now time.Time) (time.Time, error) {
 // address is where an app listens: a port, "host:port", or the URL that a framework prints; if raw, one of https as well.
 func address(app string, raw bool) (string, error) {
 	text := app
+	if strings.Contains(app, "@") {
+		return "", fault.TargetAccount()
+	}
 	if u, err := url.Parse(app); err == nil && u.Host != "" && (u.Scheme == "http" || raw && u.Scheme == "https") && u.User == nil {
 		text = u.Host
 		if u.Port() == "" {

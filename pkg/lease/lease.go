@@ -108,7 +108,7 @@ const (
 )
 
 // ErrNotShown is within an error of Learn that may be withdrawn: there was no mark in time, as where start-up files take long.
-var ErrNotShown = errors.New("its own processes do not show there, or its shell does not start")
+var ErrNotShown = errors.New("what it began there did not show in time: its start-up files take long or wait for something, or its own processes do not show there")
 
 // Learn reads the first mark of this tunnel, for the time in it: later this machine may have been suspended, which its
 // clock does not count. The error, a fault.NoMarks, says that links of this account cannot be ended by their marks; where the link or ctx ends first, that is

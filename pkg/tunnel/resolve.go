@@ -161,6 +161,9 @@ func checkTarget(addr string) error {
 	if addr == "" {
 		return nil
 	}
+	if strings.Contains(addr, "@") {
+		return fault.TargetAccount()
+	}
 	if strings.HasPrefix(strings.ToLower(addr), "https://") {
 		return fault.TargetTLS(addr)
 	}

@@ -125,6 +125,10 @@ func TestAppThatSpeaksTLS(t *testing.T) {
 		outcome = compat.Taken + ": the URL could not be checked: " + s.Unchecked
 	}
 	compat.Row(t, "apps", "an app that speaks TLS, with raw=True, behind nginx's stream module, and a certificate of its own", outcome)
+	cfg.Target = "https://me:hunter2@127.0.0.1:8443"
+	if _, err := tunnel.Expose(within(t, time.Second), cfg); !errors.Is(err, tunnel.ErrConfig) || strings.Contains(err.Error(), "hunter2") {
+		t.Error(err)
+	}
 	cfg.Target = "https://127.0.0.1:8443"
 	_, err := tunnel.Expose(within(t, time.Second), cfg)
 	if !errors.Is(err, tunnel.ErrConfig) || !strings.Contains(err.Error(), "speaks TLS") || !strings.Contains(tunnel.AsError(err).Hint.String(), "Config.Raw") {

@@ -32,6 +32,11 @@ func TargetTLS(target string) *Error {
 	return Config(withoutTLS, "target %s is an app that speaks TLS, and apps are asked for HTTP", Quote(target))
 }
 
+// TargetAccount: the address of an app names a user, and perhaps a password: nothing of it is shown.
+func TargetAccount() *Error {
+	return Config(`write {target="127.0.0.1:5000"}`, "target names an account, and an app's address has none")
+}
+
 // WebsocketRefused: the app has answered a websocket's handshake with a 403. url is where visitors open it.
 func WebsocketRefused(url string) *Error {
 	_, host, _ := strings.Cut(url, "://")
