@@ -202,7 +202,6 @@ abreast() {
 
 # faults [ROW…] [options]: in namespaces of its own, so that no fault meets another program, and nothing is left of it.
 faults() {
-	local dir
 	wheel
 	[ "$(id -u)" = 0 ] || die "faults are made as root"
 	machines
@@ -211,12 +210,11 @@ faults() {
 	python3 -m venv --clear .venv/faults
 	.venv/faults/bin/python -m pip install -q --disable-pip-version-check --no-deps dist/*.whl
 	go test -c -tags faults -o .venv/faults.test ./pkg/internal/faulttest
-	dir=$(mktemp -d) && chmod 755 "$dir" # sshd's accounts look into it
-	FAULTS_DIR=$dir
+	FAULTS_DIR=$(mktemp -d) && chmod 755 "$FAULTS_DIR" # sshd's accounts look into it
 	trap 'rm -rf "$FAULTS_DIR"' EXIT
 	say "faults"
 	# shellcheck disable=SC2016
-	TMPDIR=$dir unshare --net --mount --pid --fork --mount-proc --kill-child sh -c '
+	TMPDIR=$FAULTS_DIR unshare --net --mount --pid --fork --mount-proc --kill-child sh -c '
 		ip link set lo up && mount -t tmpfs -o mode=755 none /run && mkdir /run/sshd && cd pkg/internal/faulttest && "$@"' sh \
 		"$PWD/.venv/faults.test" -test.timeout 0 --python "$PWD/.venv/faults/bin/python" --commit "$(git describe --always --dirty 2>/dev/null)" "$@"
 }
