@@ -30,7 +30,7 @@ func made(t testing.TB, script string) string {
 	c.Dir, c.Env = t.TempDir(), append(os.Environ(), "P="+passphrase)
 	if out, err := c.CombinedOutput(); err != nil {
 		if _, err := os.Stat(os.Getenv("DSA")); err != nil && strings.Contains(script, "$DSA") {
-			t.Skip("this ssh-keygen has no DSA, as from OpenSSH 10 on")
+			missing.Skip(t, "this ssh-keygen has no DSA, as from OpenSSH 10 on")
 		}
 		for _, program := range []string{"ssh-keygen", "openssl", "puttygen"} {
 			if _, err := exec.LookPath(program); err != nil && strings.Contains(script, program) {

@@ -28,6 +28,17 @@ import (
 // the queue of its port, if it is busy, are sent away by its kernel.
 func TestCloseRefusesNobodyEarly(t *testing.T) {
 	leak.Check(t)
+	for range 5 { // on a busy machine the server may not answer in the second for which Close waits
+		if closesWhileVisitorsCome(t) {
+			return
+		}
+	}
+	t.Error("the server never answered in time")
+}
+
+// closesWhileVisitorsCome reports whether the server has answered in time.
+func closesWhileVisitorsCome(t *testing.T) bool {
+	t.Helper()
 	s := sshdtest.Start(t, sshdtest.Options{})
 	way := relay.Start(t, s.Addr())
 	cfg := config(t, s)
@@ -79,12 +90,13 @@ func TestCloseRefusesNobodyEarly(t *testing.T) {
 	tasks.Wait()
 	handed, served := strings.Count(s.Log(), "forwarding to 127.0.0.1 port 0 requested"), int(came.Load()-lost.Load())
 	refused := strings.Count(s.Log(), "open failed")
-	if time.Duration(closeTook.Load()) >= cancelTimeout { // it has not waited for the server's answer
-		t.Skipf("this machine took %v", time.Duration(closeTook.Load()))
+	if time.Duration(closeTook.Load()) >= cancelTimeout {
+		return false
 	}
 	if refused > 0 || served != handed || came.Load() == 0 {
 		t.Errorf("of %d visitors %d were handed on, %d refused, %d served", came.Load(), handed, refused, served)
 	}
+	return true
 }
 
 // Nor is one sent away whom the server handed on before it heard, and who is not with the slot yet when its answer comes.
