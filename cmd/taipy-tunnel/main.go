@@ -41,24 +41,7 @@ func main() {
 	os.Exit(code)
 }
 
-// input reads standard input. What reads it is left behind when ctx ends: the process ends soon.
-func input(ctx context.Context) ([]byte, error) {
-	type result struct {
-		text []byte
-		err  error
-	}
-	read := make(chan result, 1)
-	go func() {
-		text, err := io.ReadAll(os.Stdin)
-		read <- result{text, err}
-	}()
-	select {
-	case r := <-read:
-		return r.text, r.err
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-}
+func input(context.Context) ([]byte, error) { return io.ReadAll(os.Stdin) }
 
 // screen shows events as python/taipy_tunnel/_cli/command.py does.
 type screen struct {

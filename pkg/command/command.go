@@ -39,7 +39,7 @@ const (
 type Face struct {
 	// Show is called with each event, one after the other.
 	Show func(Event)
-	// Input is all of standard input. It is asked where a file is "-".
+	// Input is all of standard input. It is asked where a file is "-", and may be left behind when ctx ends.
 	Input func(context.Context) ([]byte, error)
 	// Terminal: a person looks on, and is shown what goes on as a View.
 	Terminal bool

@@ -35,26 +35,31 @@ func read(ctx context.Context, option, path string) (string, error) {
 	return string(text), nil
 }
 
-// readFile leaves behind, when ctx ends, what opens a FIFO that nobody writes to: nothing can end that.
 func readFile(ctx context.Context, path string) ([]byte, error) {
+	return until(ctx, func() ([]byte, error) {
+		f, err := os.Open(path)
+		if err != nil {
+			return nil, err
+		}
+		defer func() { _ = f.Close() }()
+		return limited(f)
+	})
+}
+
+// until reads until ctx ends. It leaves behind then what opens a FIFO that is never written to, or waits for a terminal: nothing can end that.
+func until(ctx context.Context, read func() ([]byte, error)) ([]byte, error) {
 	type result struct {
 		text []byte
 		err  error
 	}
-	read := make(chan result, 1)
+	done := make(chan result, 1)
 	var beside guard.Group
 	beside.Go(func() {
-		f, err := os.Open(path)
-		if err != nil {
-			read <- result{nil, err}
-			return
-		}
-		defer func() { _ = f.Close() }()
-		text, err := limited(f)
-		read <- result{text, err}
+		text, err := read()
+		done <- result{text, err}
 	})
 	select {
-	case r := <-read:
+	case r := <-done:
 		return r.text, r.err
 	case <-ctx.Done():
 		return nil, ctx.Err()
@@ -86,7 +91,7 @@ func (r *run) machine(ctx context.Context, path string) (*proxyhost.Host, error)
 		}
 		return proxyhost.ParseHost([]byte(text))
 	}
-	text, err := r.Input(ctx)
+	text, err := until(ctx, func() ([]byte, error) { return r.Input(ctx) })
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
