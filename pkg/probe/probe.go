@@ -58,8 +58,9 @@ type Question struct {
 	Once bool
 	// Timeout bounds each try, connection included. 0: 3 s.
 	Timeout time.Duration
-	// Within: the question goes into TLS that the tunnel carries as it is, and cannot look into. What answers may be the app itself.
-	Within bool
+	// Carried reports whether the tunnel has carried TLS since the question was put, into which it cannot look: what answers may be the app
+	// itself. Nil: it never does.
+	Carried func() bool
 	// AnyCertificate has it ask a site whose certificate is not trusted: nothing is sent that is secret.
 	AnyCertificate bool
 	// Dial connects in place of the network. Nil: as this machine does, by its proxy settings.
@@ -100,8 +101,7 @@ type Finding struct {
 	// Unknown: nginx itself says that it has no such page.
 	Unknown bool
 	// Late: it is Nobody because what nginx reached there did not answer in nginx's time (504).
-	Late  bool
-	nginx bool // the page is one that nginx has built in
+	Late bool
 	// Time is the proxy's: of TimeHeader, or else of the header Date, which has whole seconds. Zero if
 	// the answer has neither.
 	Time time.Time
@@ -174,7 +174,7 @@ func judge(q Question, resp *http.Response, err error) Finding {
 		return Finding{Kind: Unreachable, Answer: err.Error(), Err: err}
 	}
 	f := meaning(q, resp)
-	if q.Within && (f.Kind == Elsewhere || f.Kind == Nobody) && !f.nginx {
+	if carried := q.Carried != nil && q.Carried(); carried && (f.Kind == Elsewhere || f.Kind == Nobody || f.Kind == Guarded) {
 		f = Finding{Kind: Guarded, Answer: f.Answer + fault.WithinTLS}
 	}
 	f.Time = timeOf(resp.Header)
@@ -211,10 +211,10 @@ func meaning(q Question, resp *http.Response) Finding {
 		if !own && resp.Request.URL.Scheme == "http" && byProxy(q) { // it may not have come so far
 			return Finding{Kind: Unreachable, Answer: answer + ", from this machine's HTTP proxy or from what is behind it"}
 		}
-		return Finding{Kind: Nobody, Answer: answer, Late: resp.StatusCode == http.StatusGatewayTimeout, nginx: own}
+		return Finding{Kind: Nobody, Answer: answer, Late: resp.StatusCode == http.StatusGatewayTimeout}
 	}
 	own := bytes.Contains(page, []byte(ownPage))
-	return Finding{Kind: Elsewhere, Answer: answer, Unknown: resp.StatusCode == http.StatusNotFound && own, nginx: own}
+	return Finding{Kind: Elsewhere, Answer: answer, Unknown: resp.StatusCode == http.StatusNotFound && own}
 }
 
 // byProxy reports whether a question goes through an HTTP proxy of this machine's settings. To that an http request is given whole, and

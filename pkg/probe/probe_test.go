@@ -109,21 +109,22 @@ func answers(code int, page string) http.HandlerFunc {
 	}
 }
 
-// Inside TLS that a tunnel only carries, any answer may be the app's own.
+// Once a tunnel has carried TLS, into which it cannot look, any answer may be the app's own.
 func TestAnswersWithinTLS(t *testing.T) {
 	for name, row := range map[string]struct {
-		page           http.HandlerFunc
-		within, beside Kind
+		page   http.HandlerFunc
+		beside Kind
 	}{
-		"no such page":         {http.NotFound, Guarded, Elsewhere},
-		"an app that is busy":  {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }, Guarded, Nobody},
-		"nginx without an app": {answers(502, "<center><h1>502 Bad Gateway</h1></center><hr><center>nginx</center>"), Nobody, Nobody},
+		"no such page":             {http.NotFound, Elsewhere},
+		"an app that is busy":      {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }, Nobody},
+		"nginx, perhaps as an app": {answers(502, "<center><h1>502 Bad Gateway</h1></center><hr><center>nginx</center>"), Nobody},
+		"a login":                  {answers(401, ""), Guarded},
 	} {
 		s := httptest.NewTLSServer(row.page)
-		for within, want := range map[bool]Kind{true: row.within, false: row.beside} {
-			f := URL(t.Context(), Question{URL: s.URL, Ask: "question", Reply: "answer", Once: true, AnyCertificate: true, Within: within})
-			if f.Kind != want || strings.HasSuffix(f.Answer, fault.WithinTLS) != (want == Guarded) {
-				t.Errorf("%s, %v: %+v", name, within, f)
+		for carried, want := range map[bool]Kind{true: Guarded, false: row.beside} {
+			f := URL(t.Context(), Question{URL: s.URL, Ask: "question", Reply: "answer", Once: true, AnyCertificate: true, Carried: func() bool { return carried }})
+			if f.Kind != want || strings.HasSuffix(f.Answer, fault.WithinTLS) != carried {
+				t.Errorf("%s, %v: %+v", name, carried, f)
 			}
 		}
 		s.Close()

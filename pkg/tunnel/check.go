@@ -15,6 +15,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/gate"
@@ -37,7 +38,8 @@ type checker struct {
 	asked func()    // another tunnel did
 	met   func()    // another tunnel is there
 
-	told chan struct{} // closed when ahead is known
+	told    chan struct{} // closed when ahead is known
+	carried atomic.Int64  // connections with TLS that came while a question was open
 
 	mu      sync.Mutex
 	open    map[string]string // question: answer
@@ -218,7 +220,7 @@ func (c *checker) answerIn(head []byte) string {
 func (c *checker) answer(conn net.Conn) net.Conn {
 	head := make([]byte, 0, peekSize)
 	_ = conn.SetReadDeadline(time.Now().Add(peekTimeout))
-	for len(head) < peekSize && !bytes.Contains(head, []byte("\r\n\r\n")) {
+	for len(head) < peekSize && !startsTLS(head) && !bytes.Contains(head, []byte("\r\n\r\n")) {
 		n, err := conn.Read(head[len(head):peekSize])
 		head = head[:len(head)+n]
 		if err != nil {
@@ -240,10 +242,22 @@ func (c *checker) answer(conn net.Conn) net.Conn {
 		_ = says.Write(conn)
 		_, _ = io.WriteString(conn, "Content-Length: 0\r\nConnection: close\r\n\r\n")
 	default:
+		if startsTLS(head) {
+			c.carried.Add(1)
+		}
 		return &peeked{conn, head}
 	}
 	_ = conn.Close()
 	return nil
+}
+
+// startsTLS reports whether a connection begins with a handshake of TLS: a record of that type (22), of major version 3 (RFC 8446, section 5.1).
+func startsTLS(head []byte) bool { return bytes.HasPrefix(head, []byte{22, 3}) }
+
+// carriesTLS returns what reports whether a connection has come since into which no question is seen.
+func (c *checker) carriesTLS() func() bool {
+	before := c.carried.Load()
+	return func() bool { return c.carried.Load() != before }
 }
 
 // serve answers a question at the gate's own address. Who asks without knowing one learns that here

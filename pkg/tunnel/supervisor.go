@@ -64,6 +64,7 @@ type supervisor struct {
 
 	arrivals  atomic.Int64 // connections that came from the slots
 	answering atomic.Bool  // app == appAnswering, for the forwarder's goroutines
+	clear     atomic.Bool  // without a gate: visitors were seen to send HTTP
 
 	mu      sync.Mutex // guards what is read from other goroutines
 	live    []link
@@ -197,13 +198,6 @@ func (s *supervisor) nudge() {
 	case s.nudged <- struct{}{}:
 	default:
 	}
-}
-
-// awaited: a request waits for a look. It reports whether one comes.
-func (s *supervisor) awaited() bool {
-	looks := s.table.Awaited(time.Now()) && s.failed == nil && !s.draining
-	s.apply(nil)
-	return looks
 }
 
 // until returns when the run loop has found that something holds, or ctx ends. It reports that there was time.
