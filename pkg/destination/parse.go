@@ -19,15 +19,18 @@ import (
 // port of TLS. name is the argument's. A server may be a command line of ssh(1) as well.
 func parse(name, text string) (Destination, error) {
 	text = userfile.Pasted(text)
-	rest, inTLS := strings.CutPrefix(text, tlsScheme)
+	rest, inTLS := cutScheme(text, tlsScheme)
 	if inTLS && name == "server" && isCommand(rest) { // whose port would be sshd's, not that of TLS
 		return Destination{}, fault.Config(`write {server="tls://user@host"}, or "tls://user@host:port" if TLS is spoken at another port than 443`, "server is an ssh command after tls://")
 	}
 	if name == "server" && isCommand(text) {
 		return parseCommand(text)
 	}
-	if at := len("ssh://"); !inTLS && len(rest) > at && strings.EqualFold(rest[:at], "ssh://") { // as ssh(1) takes it
-		rest = strings.TrimSuffix(rest[at:], "/")
+	if plain, is := cutScheme(rest, "ssh://"); is && !inTLS { // as ssh(1) takes it
+		rest = plain
+	}
+	if cut, is := cutScheme(text, "tls:"); is && !inTLS && strings.Contains(cut, "@") { // not quoted: of a user "tls" a password may follow
+		return Destination{}, fault.Config(overTLS(name)+", with the two slashes, if TLS is meant", `%s begins with "tls:"`, name)
 	}
 	if scheme.MatchString(rest) { // not quoted: it may hold a password
 		return Destination{}, fault.Config(written(name)+` or "user@host:port"; what visitors open is {url}`, "%s is a URL, and no name of an account and a machine", name)
@@ -42,7 +45,18 @@ func parse(name, text string) (Destination, error) {
 	return s, err
 }
 
+// cutScheme is strings.CutPrefix for the scheme of a URL, in letters of any case (RFC 3986, section 3.1), and without a slash at the end.
+func cutScheme(text, scheme string) (rest string, found bool) {
+	if len(text) < len(scheme) || !strings.EqualFold(text[:len(scheme)], scheme) {
+		return text, false
+	}
+	return strings.TrimSuffix(text[len(scheme):], "/"), true
+}
+
 func parsePlain(name, text string) (Destination, error) {
+	if parts := strings.Split(text, ","); len(parts) > 1 { // no account has a comma in its name. Not quoted: it may be a password's
+		return Destination{}, fault.Config(written(name)+", one machine alone; machines on the way to it are {jump}", "%s holds a comma, as between two machines", name)
+	}
 	at := strings.LastIndex(text, "@")
 	if at == 0 {
 		return badServer(name, text, "names no user")
@@ -74,6 +88,11 @@ func written(name string) fault.Hint {
 		return `write {jump="user@host"}`
 	}
 	return `write {server="user@host"}`
+}
+
+// overTLS is how it is given where SSH is inside TLS.
+func overTLS(name string) fault.Hint {
+	return fault.Hintf("write {%s=%q}", name, tlsScheme+"user@host")
 }
 
 func badServer(name, text, why string) (Destination, error) {
@@ -151,7 +170,11 @@ func (s Destination) configured(name string, files *sshconfig.Files, jump string
 	}
 	if jump == "" {
 		if jump = h.ProxyJump; h.ProxyCommand != "" {
-			return Destination{}, fault.Config(`pass {jump="user@bastion"} (ProxyJump in the file), or {jump="none"} to connect directly`,
+			hint := fault.Hint(`pass {jump="user@bastion"} (ProxyJump in the file), or {jump="none"} to connect directly`)
+			if speaksTLS.MatchString(h.ProxyCommand) {
+				hint = overTLS(name) + `, with {jump="none"}: that command speaks TLS, and so does this`
+			}
+			return Destination{}, fault.Config(hint,
 				"ssh's configuration has a ProxyCommand for %s %s, and commands are not run", name, fault.Quote(text))
 		}
 	}

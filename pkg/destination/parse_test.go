@@ -55,6 +55,7 @@ Host three
 		{"far", "x@y", "me@far.example.com:22 [x@y:22]", "far.example.com"},
 		{"me@other", " x@y , two", "me@other:22 [x@y:22 second@192.0.2.2:22]", "other"},
 		{"tls://me@other", "", "tls://me@other:443 []", "other"},
+		{"TLS://me@other/", "", "tls://me@other:443 []", "other"},
 		{"tls://prox", "", "tls://me@203.0.113.7:443 []", "203.0.113.7"},
 		{"tls://prox:8443", "", "tls://me@203.0.113.7:8443 []", "203.0.113.7"},
 		{"tls://me@[2001:db8::1]", "", "tls://me@[2001:db8::1]:443 []", "[2001:db8::1]"},
@@ -81,6 +82,8 @@ Host circle
 	ProxyJump circle2
 Host circle2
 	ProxyJump circle
+Host overTLS
+	ProxyCommand openssl s_client -quiet -connect %h:443
 Host odd
 	HostName "a b"
 Host dash
@@ -103,6 +106,7 @@ Host nobody
 		{"tls://tls://me@host", "", "none", "is a URL"},
 		{"https://me@host", "", "none", "is a URL"},
 		{"command", "", path, "ProxyCommand"},
+		{"overTLS", "", path, "ProxyCommand"},
 		{"me@host", "command", path, "ProxyCommand"},
 		{"circle", "", path, "machines are on the way"},
 		{"me@host", "circle", path, "machines are on the way"},

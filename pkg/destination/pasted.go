@@ -10,6 +10,7 @@ import (
 	"strings"
 	"unicode"
 
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/egress"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 )
 
@@ -77,9 +78,16 @@ var elsewhere = map[string]fault.Hint{
 	"F": "what that file says in ~/.ssh/config", "userknownhostsfile": `{host_key="PATH"}`, "hostname": `that host in {server}`,
 }
 
+// speaksTLS is in commands that carry SSH inside TLS: of OpenSSL, GnuTLS, Nmap and socat.
+var speaksTLS = regexp.MustCompile(`(?i)\bopenssl(\.exe)?\s+s_client\b|\bgnutls-cli\b|\bncat\b.*\s--ssl\b|\bsocat\b.*\b(openssl|ssl):`)
+
+// portOfTLS is the port that such a command connects to: -connect %h:443.
+var portOfTLS = regexp.MustCompile(`[%\w.\]]:(\d+)`)
+
 // command is what a command line of ssh(1) says of a server.
 type command struct {
 	server, user, port string
+	tls                string       // the port at which its ProxyCommand speaks TLS, "" if it does not
 	remotes            []int        // ports of -R, each once; 0: a socket
 	missing            []fault.Hint // arguments in place of its options
 }
@@ -174,6 +182,9 @@ func parseCommand(text string) (Destination, error) {
 	if d.User == "" {
 		d.User = c.user
 	}
+	if c.tls != "" {
+		d.tls, d.Port, c.port = &egress.TLS{}, 0, c.tls
+	}
 	if c.port != "" && d.Port == 0 {
 		n, err := strconv.ParseUint(c.port, 10, 16)
 		if err != nil || n == 0 {
@@ -187,7 +198,7 @@ func parseCommand(text string) (Destination, error) {
 	case len(c.remotes) == 1 && c.remotes[0] != documented:
 		d.Remote = c.remotes[0]
 	}
-	if err := d.check("server", c.server); err != nil || len(c.missing) == 0 {
+	if err := d.check("server", c.server); err != nil || len(c.missing) == 0 && c.tls == "" {
 		return d, err
 	}
 	return Destination{}, d.commandOptions(c.missing)
@@ -257,10 +268,26 @@ func (c *command) option(name, value string) {
 			c.remotes = append(c.remotes, n)
 		}
 	default:
-		if hint := elsewhere[name]; hint != "" && !slices.Contains(c.missing, hint) {
+		hint := elsewhere[name]
+		switch {
+		case name == "proxycommand" && speaksTLS.MatchString(value):
+			c.tls = strconv.Itoa(tlsPort)
+			if at := portOfTLS.FindStringSubmatch(value); at != nil {
+				c.tls = at[1]
+			}
+			return
+		case hint == elsewhere["J"] && fault.Showable(value) && !slices.ContainsFunc(strings.Split(value, ","), isNoJump): // which may hold a password
+			hint = fault.Hintf("{jump=%q}", value)
+		}
+		if hint != "" && !slices.Contains(c.missing, hint) {
 			c.missing = append(c.missing, hint)
 		}
 	}
+}
+
+func isNoJump(text string) bool {
+	_, err := parse("jump", text)
+	return err != nil
 }
 
 // remotePort is the port on the proxy in the value of -R (ssh(1)), "[bind:]port[:…]"; 0: it is none.
