@@ -51,6 +51,11 @@ func (l *Link) forbidden(ctx context.Context, port int) *fault.Error {
 			return fault.PasswordExpired(l.cfg.User, l.cfg.Addr(), said)
 		}
 	}
+	select {
+	case <-l.unopened:
+		return fault.NoPAMSession(l.cfg.User)
+	default:
+	}
 	if l.isTaken(ctx, port, sockets) { // a key that may have this port alone is refused any other one
 		return fault.Taken(port, false)
 	}

@@ -107,6 +107,8 @@ type Link struct {
 	behind chan chan struct{} // closes what is sent when all that has come is with its slot
 
 	hadSession atomic.Bool
+	unopened   chan struct{} // closed, by noPAM, when sshd has said that PAM opened no session
+	noPAM      sync.Once
 	shells     shells
 	asking     chan struct{} // has room for one: for who sends a forwarding request, until it is answered
 
@@ -184,7 +186,7 @@ func dial(ctx context.Context, cfg Config, algorithms []string, login *sshauth.L
 	}
 	setUserTimeout(egress.Socket(tcp), userTimeout)
 
-	l := &Link{cfg: cfg, under: under, done: make(chan struct{}), behind: make(chan chan struct{}), asking: make(chan struct{}, 1),
+	l := &Link{cfg: cfg, under: under, done: make(chan struct{}), behind: make(chan chan struct{}), asking: make(chan struct{}, 1), unopened: make(chan struct{}),
 		shells: shells{turn: make(chan struct{}, 1), start: shellStart}, slots: map[string]*Listener{}, conns: map[*conn]struct{}{}}
 	l.tasks.Panicked = func(err error) { l.fail(fault.Internal(err)) }
 	l.opens.Panicked = l.tasks.Panicked

@@ -59,7 +59,7 @@ func (l *Link) Hold(ctx context.Context, command func() string, said func(line s
 	if err != nil {
 		return err
 	}
-	l.tasks.Go(func() { ssh.DiscardRequests(reqs) })
+	l.tasks.Go(func() { l.heldUntil(reqs) })
 	l.tasks.Go(func() { _, _ = io.Copy(io.Discard, ch.Stderr()) })
 	if said == nil {
 		said = func(string) {}
@@ -74,6 +74,25 @@ func (l *Link) Hold(ctx context.Context, command func() string, said func(line s
 	l.mu.Unlock()
 	_, err = ch.SendRequest("exec", false, ssh.Marshal(execPayload{command()}))
 	return err
+}
+
+// withoutPAM is the status with which sshd ends a command for which PAM has opened no session (do_child in OpenSSH's session.c).
+const withoutPAM = 254
+
+// Unopened is closed when sshd has said so of the command that Hold runs. It forwards no ports for such a link.
+func (l *Link) Unopened() <-chan struct{} { return l.unopened }
+
+// heldUntil waits until a session ends, and heeds how.
+func (l *Link) heldUntil(reqs <-chan *ssh.Request) {
+	exited := make(chan exit, 1)
+	exits(reqs, exited)
+	select {
+	case e := <-exited:
+		if e.status == withoutPAM {
+			l.noPAM.Do(func() { close(l.unopened) })
+		}
+	default:
+	}
 }
 
 // Release ends the session of the command that Hold runs, which reads the end of its input. It does not wait for the server.

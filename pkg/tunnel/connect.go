@@ -30,9 +30,9 @@ type connecting struct {
 	arrival arrival
 	look    func(ctx context.Context, over link, slot int, wait time.Duration) slots.Sight
 	deliver func(net.Conn)
-	asked   func(error)        // a newer tunnel has asked for the slot
-	links   atomic.Int32       // that were made, on a plain proxy
-	warn    func(*fault.Error) // that the next tunnel will not be able to end a link of this one; nil: that it will, or that is not known
+	asked   func(error)  // a newer tunnel has asked for the slot
+	links   atomic.Int32 // that were made, on a plain proxy
+	warn    func(warning, *fault.Error)
 	log     *slog.Logger
 	unread  sync.Once   // that is logged
 	doubt   atomic.Bool // the proxy refused a slot that its description names: that may have changed
@@ -40,6 +40,7 @@ type connecting struct {
 	mu      sync.Mutex
 	before  predecessor // the tunnel in whose place this one is opened; nil: none
 	yielded bool        // it has left its slots
+	without int         // links to which PAM has opened no session
 }
 
 // predecessor is a tunnel of this process that leaves its slots to another one, and can have them back.
@@ -134,7 +135,30 @@ func (c *connecting) prepare(ctx context.Context, l *sshlink.Link) (*slotLink, e
 		return nil, err
 	}
 	c.tasks.Go(func() { c.learn(l) })
+	c.tasks.Go(func() { c.heedSession(l) })
 	return made, nil
+}
+
+// heedSession warns as long as there is a link to which PAM has opened no session: it may permit one at a time (pam_limits(8), maxlogins), and the
+// first one has it. On a plain proxy alone: a prepared one limits nobody's sessions.
+func (c *connecting) heedSession(l *sshlink.Link) {
+	select {
+	case <-l.Unopened():
+	case <-l.Done():
+		return
+	}
+	count := func(n int) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.without += n; c.without > 0 {
+			c.warn(oneSession, fault.OneSession(c.ssh.User))
+		} else {
+			c.warn(oneSession, nil)
+		}
+	}
+	count(1)
+	<-l.Done()
+	count(-1)
 }
 
 // learnMost is how long a mark is looked for that has not shown in time, which is told meanwhile.
@@ -157,11 +181,11 @@ func (c *connecting) tellUnread(last bool) {
 	defer c.mu.Unlock()
 	err := c.lease.Unread()
 	if err == nil {
-		c.warn(nil)
+		c.warn(noTakeOver, nil)
 		return
 	}
 	told := fault.From(err)
-	c.warn(told)
+	c.warn(noTakeOver, told)
 	if last {
 		c.unread.Do(func() { c.log.Warn(told.Error(), "hint", told.Hint) })
 	}

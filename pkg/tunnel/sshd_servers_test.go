@@ -87,7 +87,9 @@ func servers() []server {
 		{group: "accounts", name: "an account that has expired", options: sshdtest.Options{Account: "jdoe", Shadow: "*:20000:0:99999:7::10:", Config: []string{pam}},
 			within: 3 * time.Second, class: tunnel.ErrAuth, says: "account has expired", hint: "chage -E -1 jdoe"},
 		{group: "accounts", name: "an account to which PAM opens no session", options: sshdtest.Options{Config: []string{pam}, InPlace: map[string]string{"/etc/pam.d/sshd": "testdata/pam"}},
-			class: tunnel.ErrForward, permanent: true, says: "any free port too", hint: "PAM"},
+			within: 3 * time.Second, class: tunnel.ErrForward, says: "PAM on the proxy opens no session", hint: "pam_access", not: "AllowTcpForwarding"},
+		{group: "accounts", name: "an account to which PAM opens one session at a time", options: sshdtest.Options{Config: []string{pam}, InPlace: map[string]string{"/etc/pam.d/sshd": "testdata/pam-one"}},
+			then: oneSession},
 		{group: "accounts", name: `DOMAIN\user`, options: sshdtest.Options{Account: `CORP\jdoe`}},
 		{group: "accounts", name: "user@domain", options: sshdtest.Options{Account: "jdoe@corp.example.com"}},
 		{group: "accounts", name: "a home directory that is away", options: sshdtest.Options{NoHome: true}},
@@ -162,6 +164,15 @@ func program(t *testing.T, addr string) string {
 		t.Fatalf("says %q", said)
 	}
 	return found[1] + " " + found[2]
+}
+
+// oneSession: the second link is there, and is told that it is none to rely on; where one link is asked for nothing is told.
+func oneSession(t *testing.T, c *chain, tun *tunnel.Tunnel, _ time.Duration) {
+	s := await(t, tun, "the warning", func(s tunnel.Status) bool { return s.Warning != nil })
+	if !strings.Contains(s.Warning.Error(), "opens no session for a further connection") || !strings.Contains(s.Warning.Hint.String(), "maxlogins") {
+		t.Errorf("%v, hint %s", s.Warning, s.Warning.Hint)
+	}
+	wantBody(t, c.url, "hello")
 }
 
 // permit has the key listen on one address alone; %d is the slot's port.

@@ -128,6 +128,7 @@ const (
 	machineOld                  // an older version has prepared it
 	noWebsockets                // the app refuses those of its page
 	otherHost                   // the web server in front does not tell which one visitors ask for
+	oneSession                  // a further link has no session, and may not be able to take the port over
 	noTakeOver                  // a link that dies keeps the slot: no visitor notices as long as all is well
 	warnings
 )

@@ -9,16 +9,14 @@ import (
 
 // Why a server refuses a port to an account that it lets in.
 
-// Forbidden: the server gives this account neither the port nor any other one, nothing more is known. Where PAM opens it no session, sshd
-// forwards nothing either (session.c, auth.c: auth_restrict_session).
+// Forbidden: the server gives this account neither the port nor any other one, nothing more is known.
 func Forbidden(port int) *Error {
 	return &Error{Op: "forward", Class: ErrForward, Permanent: true,
 		Err: fmt.Errorf("the proxy refuses port %d to this account, and any free port too", port),
 		Hint: Hintf("the admin must allow it: in sshd_config AllowTcpForwarding yes (or remote), and no PermitListen or DisableForwarding "+
 			"against it; in authorized_keys no \"no-port-forwarding\", and \"restrict\" only with \"port-forwarding\". A key that may forward one "+
 			"port only (permitlisten, which must read \"127.0.0.1:%d\": sshd compares the words) is refused so, too, for any other port, and where "+
-			"another account's or key's program has that one. If ssh shows the account no shell either, PAM may open it no session (pam_limits, pam_access): "+
-			"then sshd forwards nothing for it", port)}
+			"another account's or key's program has that one", port)}
 }
 
 // Taken: somebody listens on the port, and the server gives the account no other one either. forwards: it was seen to give it some.
@@ -31,6 +29,22 @@ func Taken(port int, forwards bool) *Error {
 		e.Hint += "; or the account may forward no port at all (AllowTcpForwarding)"
 	}
 	return e
+}
+
+// NoPAMSession: sshd forwards nothing for a login to which PAM opens no session (auth_restrict_session in OpenSSH's auth.c).
+func NoPAMSession(user string) *Error {
+	return &Error{Op: "forward", Class: ErrForward,
+		Err: fmt.Errorf("PAM on the proxy opens no session for user %s, and without one sshd forwards no ports", Quote(user)),
+		Hint: "either it opens one at a time and another login has it, perhaps one that has died (maxlogins in /etc/security/limits.conf), or it opens none " +
+			"(pam_access, pam_time, pam_limits in /etc/pam.d/sshd): the log of sshd on the proxy says which (" + sshLog + ")"}
+}
+
+// OneSession: the server has opened a session to one link of a user, and to a further one none.
+func OneSession(user string) *Error {
+	return &Error{Op: "link", Class: ErrForward,
+		Err: fmt.Errorf("the proxy opens no session for a further connection of user %s, so sshd may forward nothing for that: when the first one is lost the app is away until another has logged in", Quote(user)),
+		Hint: "the admin permits the account more than one session at a time (on the proxy, as root: grep -rE 'maxlogins|maxsyslogins' /etc/security; pam_limits is in /etc/pam.d/sshd); " +
+			"or pass {connections=1}, by which nothing is lost here"}
 }
 
 // notices is how long sshd takes for a connection that says nothing (sshd_config(5)).

@@ -40,7 +40,7 @@ func Connect(addr string, err error) *Error {
 		return e
 	}
 	return unconnected("connect", err,
-		"check that sshd listens there and that no firewall between this machine and the proxy refuses the port")
+		"check that sshd (for tls:// what takes the TLS off, such as nginx) listens there and that no firewall between this machine and the proxy refuses the port")
 }
 
 // NoAnswer: what is sent there is dropped without a word.
