@@ -54,7 +54,7 @@ func (f *knownFiles) read() (*Known, error) {
 			texts[i] = userfile.Text(text)
 		} else if f.given {
 			return f.latest, fault.Config("give a fingerprint (SHA256:…), a known_hosts line, or the path of a known_hosts file",
-				"host_key %s cannot be read: %w", fault.Path(userfile.Expand(path)), err)
+				"host_key %s cannot be read: %w", fault.KeyPath(userfile.Expand(path)), err)
 		}
 	}
 	all, source := bytes.Join(texts, []byte("\n")), "known_hosts"

@@ -183,6 +183,7 @@ func wantNoKey(t testing.TB, key, shown string) {
 func TestKeysThatAreNone(t *testing.T) {
 	good := openSSH(t, newKey(t, "ed25519"), "")
 	damaged := strings.Replace(good, "b3BlbnNz", "B3BlbnNz", 1)
+	sec1 := made(t, "openssl ecparam -name prime256v1 -genkey -noout -out key")
 	half, err := ssh.NewPublicKey(newKey(t, "ed25519").Public())
 	if err != nil {
 		t.Fatal(err)
@@ -200,7 +201,10 @@ func TestKeysThatAreNone(t *testing.T) {
 		"the text of a key that is damaged":    {damaged, "not a private key"},
 		"a key file that is damaged":           {file(t, damaged), "not a private key"},
 		"the text of a key that is cut off":    {good[:len(good)/2], "not a private key"},
-		"the first line of a key alone":        {"-----BEGIN OPENSSH PRIVATE KEY-----", "not a private key"},
+		"the first line of a key alone":        {"-----BEGIN OPENSSH PRIVATE KEY-----", "not a whole private key"},
+		"the first half of a key of openssl":   {sec1[:len(sec1)/2], "not a whole private key"},
+		"the second half of a key of openssl":  {sec1[len(sec1)/2:], "not a whole private key"},
+		"a word that is no file":               {"hunter2", "key (a text of 7 characters) cannot be read"},
 		"a .pub file":                          {file(t, public), "public key"},
 		"a binary file that is no key":         {file(t, "\x00\x01\xff"), "not a private key"},
 		"a .ppk file":                          {file(t, "PuTTY-User-Key-File-3: ssh-ed25519\nEncryption: none\n"), "PuTTY"},

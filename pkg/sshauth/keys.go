@@ -153,7 +153,7 @@ func givenKey(key string) (*keyFile, error) {
 		return nil, fault.Config("give the path of a private key or its whole text, from -----BEGIN to END-----",
 			"key is a text of %d characters that is neither a path nor a key", utf8.RuneCountInString(key))
 	}
-	return &keyFile{name: "key " + fault.Path(full), path: path, required: true}, nil
+	return &keyFile{name: "key " + fault.KeyPath(full), path: path, required: true}, nil
 }
 
 // read reads the key and its certificate again. What was read before stays if that fails.

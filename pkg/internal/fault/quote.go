@@ -77,6 +77,14 @@ func Path(value string) string {
 	return fmt.Sprintf("(a path of %d characters)", utf8.RuneCountInString(value))
 }
 
+// KeyPath is Path for a setting that may be the text of a key as well: a word that is no file here may be a secret, however short.
+func KeyPath(value string) string {
+	if !strings.ContainsAny(value, `/\`) && !exists(value) {
+		return fmt.Sprintf("(a text of %d characters)", utf8.RuneCountInString(value))
+	}
+	return Path(value)
+}
+
 // Showable reports whether Quote shows a value.
 func Showable(value string) bool { return plain(value) || exists(value) }
 
