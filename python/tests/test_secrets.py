@@ -68,6 +68,7 @@ def forms(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "secret": f"{{{{secrets/scope/{secrets.token_urlsafe(33)}}}}}",
         "long token": base64.b64encode(secrets.token_bytes(32)).decode().rstrip("="),  # as long as a fingerprint
         "token": secrets.token_urlsafe(18),
+        "token after a slash": "/" + secrets.token_urlsafe(32),
         "slashed token": "/".join(secrets.token_urlsafe(11) for _ in range(3)),  # each of its parts could be a name
         "password": secrets.token_urlsafe(15) + "!",
     }
@@ -153,10 +154,17 @@ def shapes(name: str, form: str, secret: str) -> list[Any]:
     return [secret, secret.encode(), [secret], ("me", secret), {secret: secret}, *(inside if name != "url" else [])]
 
 
+def names_a_socket(name: str, value: Any) -> bool:
+    """Of base64 one text in 64 begins with a slash: as remote= it is a path, and no secret."""
+    return name == "remote" and isinstance(value, (str, bytes)) and value[:1] in ("/", b"/")
+
+
 def test_no_argument_is_echoed(forms: dict[str, str], attempt: Any) -> None:
     echoes, tried = [], 0
     for name, (form, secret) in itertools.product(PARAMETERS, forms.items()):
         for value in shapes(name, form, secret):
+            if names_a_socket(name, value):
+                continue
             tried += 1
             shown, error = attempt(**{name: value})
             if error is not None and form == "base64" and value == secret:
@@ -175,6 +183,8 @@ def test_no_argument_is_echoed(forms: dict[str, str], attempt: Any) -> None:
 def test_no_variable_is_echoed(forms: dict[str, str], attempt: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     echoes = []
     for name, (form, secret) in itertools.product(PARAMETERS, forms.items()):
+        if names_a_socket(name, secret):
+            continue
         with monkeypatch.context() as patch:
             patch.setenv(f"TAIPY_TUNNEL_{name.upper()}", "me:" + secret if name == "access" else secret)
             if part := echo(secret, attempt(leave_out=name)[0]):
@@ -200,6 +210,8 @@ def test_no_secret_of_a_scope_is_echoed(forms: dict[str, str], attempt: Any, mon
     dbutils = types.SimpleNamespace(secrets=types.SimpleNamespace(get=get))
     monkeypatch.setattr(sys.modules["__main__"], "dbutils", dbutils, raising=False)
     for name, (form, secret) in itertools.product(PARAMETERS, forms.items()):
+        if names_a_socket(name, secret):
+            continue
         held = {name: secret}
         if part := echo(secret, attempt(leave_out=name)[0]):
             echoes.append((name, form, part))

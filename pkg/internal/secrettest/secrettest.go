@@ -62,7 +62,8 @@ func Forms(t testing.TB) map[string]string {
 		"secret":           "{{secrets/scope/" + base64.RawURLEncoding.EncodeToString(key.Seed()) + "}}",
 		"long token":       base64.RawStdEncoding.EncodeToString(key.Seed()), // with as many characters as a fingerprint
 		"token":            base64.RawURLEncoding.EncodeToString(key.Seed()[:18]),
-		"slashed token":    slashed(key.Seed()), // each of whose parts could be a name
+		"path of a token":  "/" + base64.RawURLEncoding.EncodeToString(key.Seed()), // one in 64 texts of base64 begins so
+		"slashed token":    slashed(key.Seed()),                                    // each of whose parts could be a name
 		"URL of a token":   "http://" + slashed(key.Seed()),
 		"password":         rand.Text() + "!",
 	}
