@@ -85,7 +85,7 @@ func servers() []server {
 		{group: "accounts", name: "a password that has expired", options: sshdtest.Options{Account: "jdoe", Shadow: "*:0:0:90:7:::", Config: []string{pam}},
 			class: tunnel.ErrForward, permanent: true, says: `password of user "jdoe"`, hint: "ssh -t", not: "AllowTcpForwarding", ten: true},
 		{group: "accounts", name: "an account that has expired", options: sshdtest.Options{Account: "jdoe", Shadow: "*:20000:0:99999:7::10:", Config: []string{pam}},
-			within: 3 * time.Second, class: tunnel.ErrAuth, says: "account has expired", hint: "chage -E -1 jdoe"},
+			class: tunnel.ErrAuth, permanent: true, says: "account has expired", hint: "chage -E -1 jdoe"},
 		{group: "accounts", name: "an account to which PAM opens no session", options: sshdtest.Options{Config: []string{pam}, InPlace: map[string]string{"/etc/pam.d/sshd": "testdata/pam"}},
 			within: 3 * time.Second, class: tunnel.ErrForward, says: "PAM on the proxy opens no session", hint: "pam_access", not: "AllowTcpForwarding"},
 		{group: "accounts", name: "an account to which PAM opens one session at a time", options: sshdtest.Options{Config: []string{pam}, InPlace: map[string]string{"/etc/pam.d/sshd": "testdata/pam-one"}},

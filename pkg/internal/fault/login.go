@@ -65,7 +65,7 @@ func LoginSilent(user, addr string, waited time.Duration, banner string) *Error 
 // LoginDropped: the server ended the connection in place of an answer to the login.
 func LoginDropped(user, addr, banner string, err error) *Error {
 	if strings.Contains(banner, "account has expired") { // pam_unix(8)
-		return &Error{Op: "login", Class: ErrAuth, Err: fmt.Errorf("%s does not let user %q in%s", addr, user, says(banner)),
+		return &Error{Op: "login", Class: ErrAuth, Permanent: true, Err: fmt.Errorf("%s does not let user %q in%s", addr, user, says(banner)),
 			Hint: Hintf("the admin extends the account, as root on the proxy: chage -E -1 %s (for ever), or usermod -e YYYY-MM-DD %[1]s", ShellWord(user))}
 	}
 	return unreachable("login", fmt.Errorf("%s ended the connection during the login of user %q: %w%s", addr, user, Reason(err), says(banner)),
