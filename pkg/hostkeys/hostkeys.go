@@ -101,6 +101,9 @@ func given(text, source string) (*Known, error) {
 	if len(h.lines) > 1 || len(h.lines) == 1 && (len(h.odd) > 0 || h.lines[0].public() != nil) {
 		return h, nil
 	}
+	if strings.Contains(text, "PRIVATE KEY-----") {
+		return nil, fault.Config("give its public half, the file with .pub at its end; or "+howToPrint, "%s is a private key", source)
+	}
 	pins, quiet, err := findPins(text)
 	if err != nil {
 		return nil, err
@@ -298,7 +301,7 @@ func IsPath(text string) bool {
 		_, err := os.Stat("/" + top)
 		return text[0] == '/' && err == nil
 	}
-	return strings.HasPrefix(full, "/") || text != "" && !strings.ContainsAny(text, " \t\n") && !labelled.MatchString(text) && !another.MatchString(text) && publicKey(text) == nil
+	return strings.HasPrefix(full, "/") || text != "" && !strings.ContainsAny(text, " \t\n") && !labelled.MatchString(text) && !hexadecimal.MatchString(text) && !another.MatchString(text) && publicKey(text) == nil
 }
 
 func isFile(path string) bool {

@@ -5,6 +5,7 @@
 package hostkeys
 
 import (
+	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -59,11 +61,15 @@ func TestPastedHostKeys(t *testing.T) {
 	}
 	pub, pin := string(text), ssh.FingerprintSHA256(key)
 	_, other := pubFile(t, "-t", "rsa", "-b", "2048")
+	digits := fmt.Sprintf("%x", sha256.Sum256(key.Marshal()))
 	rows := []struct{ name, text string }{
 		{"the fingerprint", pin},
 		{"the fingerprint without SHA256:", strings.TrimPrefix(pin, "SHA256:")},
 		{"the fingerprint, with base64's last =", pin + "="},
 		{"the fingerprint in quotes, as docker --env-file keeps them", `"` + pin + `"`},
+		{"the fingerprint in hexadecimal digits", "SHA256:" + digits},
+		{"the fingerprint in hexadecimal digits, without its label", digits},
+		{"the fingerprint in hexadecimal digits with colons", regexp.MustCompile("..").ReplaceAllString(digits, ":$0")[1:]},
 		{"several fingerprints", ssh.FingerprintSHA256(other) + ", " + pin},
 		{"the line of ssh-keygen -lf", keygen(t, "-lf", path)},
 		{"the line of ssh-keygen -lf, without its length", strings.SplitN(keygen(t, "-lf", path), " ", 2)[1]},
@@ -117,6 +123,7 @@ func TestPastedTextsThatAreRefused(t *testing.T) {
 		{"a SHA512 fingerprint", keygen(t, "-l", "-E", "sha512", "-f", path), "another hash than SHA256"},
 		{"the README's own dots", "SHA256:…", `host_key "SHA256:…" is not a SHA256 fingerprint`},
 		{"a fingerprint that is cut off", ssh.FingerprintSHA256(key)[:30], "is not a SHA256 fingerprint"},
+		{"the path of a private host key", strings.TrimSuffix(path, ".pub"), "is a private key"},
 		{"a known_hosts line that is cut off", "proxy ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI", "host_key has neither a fingerprint nor a known_hosts line with a whole key of a known kind"},
 		{"a known_hosts line of a kind that is not known yet", "proxy ssh-mldsa44@openssh.com " + blob("ssh-mldsa44@openssh.com", 1312), "neither a fingerprint nor a known_hosts line"},
 		{"a file with a fingerprint that was commented out", file(t, "# "+ssh.FingerprintSHA256(key)+"\n"), "holds no host key"},

@@ -3,6 +3,8 @@
 package hostkeys
 
 import (
+	"encoding/base64"
+	"encoding/hex"
 	"regexp"
 	"strings"
 
@@ -16,6 +18,8 @@ var (
 	labelled = regexp.MustCompile(`(?i)\bSHA256:([A-Za-z0-9+/]*)`)
 	// bare is one that was copied without its label.
 	bare = regexp.MustCompile(`^[A-Za-z0-9+/]{43}=?$`)
+	// hexadecimal is one in digits, as Go's and Java's libraries and some clouds print it.
+	hexadecimal = regexp.MustCompile(`(?i)^(?:SHA-?256[: ]\s*)?((?:[0-9a-f]{2}:){31}[0-9a-f]{2}|[0-9a-f]{64})$`)
 	// another is a fingerprint of another hash: MD5 in hexadecimal, as before OpenSSH 6.8, or ssh-keygen -E.
 	another = regexp.MustCompile(`(?i)\b(?:[0-9a-f]{2}:){15}[0-9a-f]{2}\b|\b(?:MD5|SHA1|SHA384|SHA512):`)
 )
@@ -25,6 +29,10 @@ const howToPrint = "copy it from what this prints on the proxy: ssh-keygen -lf /
 // findPins finds what trusts a key whatever the host's name: fingerprints, in whatever was printed around them, and
 // lines of .pub files. quiet: a fingerprint had no label, so it may be something else, and is not shown.
 func findPins(text string) (pins []string, quiet bool, err error) {
+	if found := hexadecimal.FindStringSubmatch(strings.TrimSpace(text)); found != nil {
+		sum, _ := hex.DecodeString(strings.ReplaceAll(found[1], ":", "")) // it has nothing but digits
+		return []string{"SHA256:" + base64.RawStdEncoding.EncodeToString(sum)}, true, nil
+	}
 	for row := range strings.Lines(text) {
 		if strings.HasPrefix(strings.TrimSpace(row), "#") { // what was taken back
 			continue

@@ -152,6 +152,19 @@ func TestOtherHostKeysAreNotTrusted(t *testing.T) {
 	}
 }
 
+// Of which kind the known key is, a fingerprint does not tell: all that the server shows are named, to be compared with it.
+func TestAllKeysAreShownBesideAFingerprint(t *testing.T) {
+	leak.Check(t)
+	t.Setenv("HOME", t.TempDir())
+	s := sshdtest.Start(t, sshdtest.Options{HostKeys: []string{"ed25519", "ecdsa", "rsa"}})
+	e := wantFault(t, trusting(t, s, ssh.FingerprintSHA256(newSigner(t).PublicKey())), fault.ErrHostKey, true)
+	for _, key := range s.HostKeys {
+		if shown := key.Type() + " " + ssh.FingerprintSHA256(key); !strings.Contains(e.Error(), shown) {
+			t.Errorf("%s is not in %q", shown, e.Error())
+		}
+	}
+}
+
 // The files of ssh(1) serve, whatever else is in them.
 func TestDefaultKnownHosts(t *testing.T) {
 	leak.Check(t)

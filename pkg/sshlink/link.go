@@ -151,8 +151,10 @@ func Dial(ctx context.Context, cfg Config) (*Link, error) {
 		}
 		negotiation, none := errors.AsType[*ssh.AlgorithmNegotiationError](err)
 		switch _, before := errors.AsType[*ssh.AlgorithmNegotiationError](wrong); {
-		case wrong == nil || before || !none:
+		case wrong == nil || before:
 			wrong = err
+		case !none:
+			wrong = fault.AlsoShows(wrong, err)
 		case fault.SHA1Alone(negotiation.SupportedAlgorithms, negotiation.RequestedAlgorithms):
 			wrong = fault.OrSHA1(wrong)
 		}

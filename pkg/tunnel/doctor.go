@@ -88,6 +88,9 @@ func (t *Tunnel) checkLink() Checked {
 		c.Warn, c.Hint = true, old.Hint
 		c.Seen += "; " + old.Err.Error()
 	}
+	if why := t.board.warns(oneSession); why != nil && c.OK && c.Hint == "" {
+		c.Warn, c.Seen, c.Hint = true, c.Seen+"; "+why.Err.Error(), why.Hint
+	}
 	if t.lease != nil && c.OK && c.Hint == "" {
 		if told := t.lease.Unread(); told != nil {
 			c.Warn, c.Seen, c.Hint = true, c.Seen+"; "+fault.From(told).Err.Error(), fault.From(told).Hint
@@ -126,7 +129,9 @@ func (t *Tunnel) judgeURL(how string, f probe.Finding) Checked {
 	case probe.Newer, probe.Older, probe.Another:
 		c.Hint = "close the other tunnel, or: " + fault.NewestWins
 	case probe.Elsewhere, probe.Nobody:
-		c.Hint = fault.NotOurs(p.url, f.Answer, t.Addr()).Hint
+		if c.Hint = fault.NotOurs(p.url, f.Answer, t.Addr()).Hint; t.sup.one() == nil {
+			c.Hint = "there is no link that could serve it: look at the row above first"
+		}
 	case probe.Guarded:
 		c.OK, c.Warn, c.Seen = true, true, fmt.Sprintf("%s could not be checked: asked %s, %s", p.url, how, fault.Unchecked(f.Answer, true, t.Status().Access))
 		c.Hint = "it cannot be told whether it leads here: open it"

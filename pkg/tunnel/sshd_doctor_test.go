@@ -64,6 +64,14 @@ func TestDoctorLooksAtTheURL(t *testing.T) {
 			t.Errorf("%s: %+v", name, row)
 		}
 	}
+	instead.Store(nil)
+	c.Stop()
+	await(t, tun, "no link", func(s tunnel.Status) bool { return s.Links == 0 })
+	if row := rowOf(t, tun, "url"); row.OK || strings.Contains(row.Hint.String(), "proxy_pass") || !strings.Contains(row.Hint.String(), "no link") {
+		t.Errorf("without a link: %+v", row)
+	}
+	c.Restart()
+	await(t, tun, "the link", inState(tunnel.Up))
 	if err := tun.SetTarget(""); err != nil {
 		t.Fatal(err)
 	}

@@ -172,6 +172,9 @@ func oneSession(t *testing.T, c *chain, tun *tunnel.Tunnel, _ time.Duration) {
 	if !strings.Contains(s.Warning.Error(), "opens no session for a further connection") || !strings.Contains(s.Warning.Hint.String(), "maxlogins") {
 		t.Errorf("%v, hint %s", s.Warning, s.Warning.Hint)
 	}
+	if row := rowOf(t, tun, "link"); !row.OK || !row.Warn || !strings.Contains(row.Hint.String(), "maxlogins") {
+		t.Errorf("%+v", row)
+	}
 	wantBody(t, c.url, "hello")
 }
 

@@ -3,6 +3,7 @@
 package fault
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -26,10 +27,32 @@ func HostKeyUnknown(addr, algorithm, seen string, notes ...string) *Error {
 // HostKeyChanged: the server shows another key than the known ones.
 func HostKeyChanged(addr, algorithm, seen string, known []string) *Error {
 	return &Error{Op: "host key", Class: ErrHostKey, Permanent: true,
-		Err: fmt.Errorf("THE KEY OF %s IS NOT THE KNOWN ONE: it shows %s %s, known is %s; somebody may be in between, the machine was reinstalled, or the known one was copied wrong or is another machine's",
-			addr, algorithm, seen, strings.Join(known, " or ")),
+		Err: &changed{addr: addr, shows: []string{algorithm + " " + seen}, known: known},
 		Hint: Hintf("nothing was sent. Ask the proxy's admin; compare with what the machine says itself: %s; only if it is the same, pass {host_key=%q}",
 			showKeys(algorithm), seen)}
+}
+
+// changed is that none of the keys that a server shows is a known one.
+type changed struct {
+	addr         string
+	shows, known []string
+}
+
+func (c *changed) Error() string {
+	return fmt.Sprintf("THE KEY OF %s IS NOT THE KNOWN ONE: it shows %s, known is %s; somebody may be in between, the machine was reinstalled, or the known one was copied wrong or is another machine's",
+		c.addr, strings.Join(c.shows, " and "), strings.Join(c.known, " or "))
+}
+
+// AlsoShows is HostKeyChanged for a server that was asked for keys of several kinds, and has more than one: of which kind the known one is, a
+// fingerprint does not tell.
+func AlsoShows(before, now error) *Error {
+	e := *From(before)
+	was, one := errors.AsType[*changed](before)
+	is, other := errors.AsType[*changed](now)
+	if one && other {
+		e.Err = &changed{was.addr, slices.Concat(was.shows, is.shows), was.known}
+	}
+	return &e
 }
 
 // HostKeyRevoked: the key is marked @revoked in known_hosts.
