@@ -94,7 +94,9 @@ func (t *Tunnel) verified(ctx context.Context, f probe.Finding, how string) erro
 			t.log.Warn("the URL itself could not be checked", "url", t.endpoint.Load().url, "reason", why)
 		}
 		return nil
-	case probe.Elsewhere, probe.Nobody, probe.Newer, probe.Older, probe.Another:
+	case probe.Newer, probe.Older, probe.Another:
+		return fault.AnothersURL(t.endpoint.Load().url, t.Addr())
+	case probe.Elsewhere, probe.Nobody:
 		return fault.NotOurs(t.endpoint.Load().url, f.Answer, t.Addr())
 	default:
 		if (f.Kind == probe.Unreachable || strings.HasSuffix(f.Answer, fault.WithinTLS)) && t.proven != "" && strings.TrimSuffix(t.proven, "/") != strings.TrimSuffix(t.endpoint.Load().url, "/") {

@@ -275,3 +275,20 @@ func TestThePathOfAnAddress(t *testing.T) {
 		}
 	}
 }
+
+// The address of another tunnel stays that one's: the hint does not have its reader lead it elsewhere.
+func TestAddressOfAnotherTunnel(t *testing.T) {
+	c := newChain(t, sshdtest.Options{})
+	other := c.gated(t, nil)
+	cfg := c.config(app(t, "hello"))
+	cfg.Remote = c.FreePort()
+	_, err := tunnel.Expose(within(t, 3*time.Second), cfg)
+	e := tunnel.AsError(err)
+	if !errors.Is(err, tunnel.ErrForward) || !strings.Contains(err.Error(), "leads to another tunnel, and not") || !strings.Contains(e.Hint.String(), fmt.Sprintf("http://127.0.0.1:%d", cfg.Remote)) || !strings.Contains(e.Hint.String(), "Config.URL") {
+		t.Errorf("%v, hint %s", err, e.Hint)
+	}
+	if s := other.Status(); s.State != tunnel.Up {
+		t.Errorf("the other one is %s", s.State)
+	}
+	compat.Row(t, "servers", "url= of another tunnel", compat.Outcome(err))
+}

@@ -257,6 +257,17 @@ const (
 	SpeaksHTTPS = "HTTPS, where the URL says http"
 )
 
+// AnothersURL: the public URL leads to another tunnel, which has a slot of its own.
+func AnothersURL(url string, slot net.Addr) *Error {
+	to, instead := slot.String(), Hint("; to put this app in the other's place, pass the port of that one as {remote}")
+	if slot.Network() == "unix" {
+		to, instead = "unix:"+to, ""
+	}
+	return &Error{Op: "check", Class: ErrForward,
+		Err:  fmt.Errorf("%s leads to another tunnel, and not to this one", url),
+		Hint: Hintf("that address is another app's, and stays so: pass this app's own as {url}, which nginx on the proxy hands to this tunnel (proxy_pass http://%s)%s", to, instead)}
+}
+
 // NotOurs: the public URL answers, but the request did not come through this tunnel.
 func NotOurs(url, answer string, slot net.Addr) *Error {
 	if scheme, found := map[string]string{SpeaksHTTP: "http", SpeaksHTTPS: "https"}[answer]; found {
