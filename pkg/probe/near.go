@@ -23,78 +23,93 @@ type Near struct {
 
 // Neighbours finds the web apps near this process, of this user: its own, those of processes that it has started, and
 // those of other interpreters (Python, Node, R, …). Each socket is asked "GET /" once, however often one looks, and
-// thrice if nothing is said in time. What never speaks HTTP is not asked: ports of Jupyter's kernels, of debugpy, and of
+// thrice if looks end before it says anything. What never speaks HTTP is not asked: ports of Jupyter's kernels, of debugpy, and of
 // Spark's and Py4J's JVM. The zero value is ready for use, by several goroutines. It sees Linux's processes only.
 type Neighbours struct {
 	mu    sync.Mutex
-	asked map[string]verdict // by the socket's inode
+	asked map[string]*verdict // by the socket's inode
 }
 
-// verdict is what is known of a socket.
+// verdict is what is known of a socket, once told is closed.
 type verdict struct {
-	app   bool
-	times int // it was asked, and said nothing; nearAgain: it is not asked any more
+	told   chan struct{}
+	app    bool
+	silent bool // nothing was said in time
+	times  int  // it was asked; nearAgain: it is not asked any more
 }
 
 const (
-	nearTimeout = time.Second // one question
-	nearMost    = 16          // sockets that are asked in one look
-	nearAgain   = 3           // questions to one that says nothing: it may be about to start
+	nearTimeout  = time.Second      // one look
+	nearPatience = 30 * time.Second // one question: it may be about to start, or compute its first page
+	nearMost     = 16               // sockets that are asked in one look
+	nearAgain    = 3                // questions to one that says nothing
 )
 
-// Look returns what it found, the nearest first. Ports in never are not asked; spawn runs a function beside its caller.
+// Look returns what has answered within a second, the nearest first. Ports in never are not asked; spawn runs a function beside its
+// caller. Questions that are not answered go on until ctx ends, and the next look has what came of them.
 func (n *Neighbours) Look(ctx context.Context, never []int, spawn func(func()) bool) []Near {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	found := listeners(never)
-	now := make(map[string]verdict, len(found))
-	var mu sync.Mutex
-	var asked sync.WaitGroup
+	now := make(map[string]*verdict, len(found))
 	questions := 0
 	for _, l := range found {
 		v := n.asked[l.inode]
-		if v.times < nearAgain && questions < nearMost {
-			questions++
-			asked.Add(1)
-			if spawn(func() {
-				defer asked.Done()
-				v := v.after(isApp(ctx, l.dial))
-				mu.Lock()
-				defer mu.Unlock()
-				now[l.inode] = v
-			}) {
-				continue
+		if questions < nearMost && (v == nil || v.over() && v.silent && v.times < nearAgain) {
+			next := &verdict{told: make(chan struct{}), times: 1}
+			if v != nil {
+				next.times += v.times
 			}
-			asked.Done()
+			if spawn(func() {
+				defer close(next.told)
+				var told bool
+				next.app, told = isApp(ctx, l.dial)
+				next.silent = !told
+			}) {
+				questions++
+				v = next
+			}
 		}
-		mu.Lock()
-		now[l.inode] = v
-		mu.Unlock()
+		if v != nil {
+			now[l.inode] = v
+		}
 	}
-	asked.Wait()
 	n.asked = now
+	soon, cancel := context.WithTimeout(ctx, nearTimeout)
+	defer cancel()
 	near := []Near{}
 	for _, l := range found {
+		v := now[l.inode]
+		if v == nil {
+			continue
+		}
+		select {
+		case <-v.told:
+		case <-soon.Done():
+		}
 		one := Near{Addr: l.target, PID: l.pid, Program: l.program, Here: l.kin == itself, Below: l.kin == below}
-		if now[l.inode].app && !slices.Contains(near, one) { // a server may have a socket of each family
+		if v.over() && v.app && !slices.Contains(near, one) { // a server may have a socket of each family
 			near = append(near, one)
 		}
 	}
 	return near
 }
 
-func (v verdict) after(is, told bool) verdict {
-	if told {
-		return verdict{is, nearAgain}
+func (v *verdict) over() bool {
+	select {
+	case <-v.told:
+		return true
+	default:
+		return false
 	}
-	return verdict{times: v.times + 1}
 }
 
 // isApp asks for the first page. told is false if nothing was said in time: it may be about to start.
 func isApp(ctx context.Context, addr string) (is, told bool) {
-	ctx, cancel := context.WithTimeout(ctx, nearTimeout)
+	ctx, cancel := context.WithTimeout(ctx, nearPatience)
 	defer cancel()
 	c := client(nil).HTTPClient
+	c.Timeout = 0 // ctx ends it
 	c.Transport.(*http.Transport).Proxy = nil
 	c.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/", nil)

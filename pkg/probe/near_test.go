@@ -5,6 +5,7 @@
 package probe
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -15,6 +16,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -69,7 +71,7 @@ func TestAppOfThisProcessIsFound(t *testing.T) {
 	}
 }
 
-// What is no web app, does not answer well, or is not to be asked is not proposed; what said nothing is asked again.
+// What is no web app, does not answer well, or is not to be asked is not proposed; what said nothing is waited for, and asked again if that ended.
 func TestWhatIsNoAppIsNotFound(t *testing.T) {
 	var n Neighbours
 	stopped := httptest.NewServer(answers(501, ""))
@@ -98,7 +100,9 @@ func TestWhatIsNoAppIsNotFound(t *testing.T) {
 	}
 
 	ready := make(chan struct{})
+	var asked atomic.Int32
 	slow := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
 		select {
 		case <-ready:
 		case <-r.Context().Done():
@@ -106,12 +110,24 @@ func TestWhatIsNoAppIsNotFound(t *testing.T) {
 	}))
 	defer slow.Close()
 	port := slow.Listener.Addr().(*net.TCPAddr).Port
-	if got := nearAt(n.Look(t.Context(), spared, spawn), port); got != nil {
-		t.Errorf("%+v", got)
+	first, end := context.WithCancel(t.Context())
+	defer end()
+	var questions sync.WaitGroup
+	for i, ctx := range []context.Context{first, first, t.Context()} {
+		if i == 2 {
+			end()
+			questions.Wait()
+		}
+		if got := nearAt(n.Look(ctx, spared, func(f func()) bool { questions.Go(f); return true }), port); got != nil {
+			t.Errorf("%+v", got)
+		}
+		if want := int32(1 + i/2); asked.Load() != want {
+			t.Errorf("look %d: asked %d times", i, asked.Load())
+		}
 	}
 	close(ready)
-	if nearAt(n.Look(t.Context(), spared, spawn), port) == nil {
-		t.Error("not asked again")
+	if nearAt(n.Look(t.Context(), spared, spawn), port) == nil || asked.Load() != 2 {
+		t.Errorf("not found, or asked %d times", asked.Load())
 	}
 }
 
