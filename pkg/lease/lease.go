@@ -70,7 +70,8 @@ type Lease struct {
 	spared *Lease       // of a tunnel of this process that leaves the slot by itself; nil: none
 	key    string       // of several, the one that the server took
 	held   bool         // the tunnel has had the slot
-	since  int64        // when it was exposed, by the clock of the proxy, in milliseconds since 1970; 0: not known yet
+	since  int64        // when it was exposed at the latest, by the clock of the proxy, in milliseconds since 1970; 0: not known yet
+	least  int64        // and at the earliest: a shell on a busy machine reads the clock for a mark long after it was asked to, and its answer takes a while
 	live   map[int]bool // the links of this tunnel that are up, by number
 	unread *fault.Error // links cannot be ended by their marks; nil: that is not known
 	rival  string       // a newer tunnel has asked for the slot, and was there when last looked; "": none
@@ -100,95 +101,6 @@ func (c *Lease) LogsIn(key string, link int) (mark func() string) {
 		defer c.mu.Unlock()
 		return c.mark(key, link)
 	}
-}
-
-const (
-	learnFor  = 15 * time.Second // that a mark may take to show
-	learnWait = 500 * time.Millisecond
-)
-
-// ErrNotShown is within an error of Learn that may be withdrawn: there was no mark in time, as where start-up files take long.
-var ErrNotShown = errors.New("what it began there did not show in time: its start-up files take long or wait for something, or its own processes do not show there")
-
-// Learn reads the first mark of this tunnel, for the time in it: later this machine may have been suspended, which its
-// clock does not count. The error, a fault.NoMarks, says that links of this account cannot be ended by their marks; where the link or ctx ends first, that is
-// not known. What was learnt so of an earlier link is asked again, for it may be mended.
-func (c *Lease) Learn(ctx context.Context, proxy Machine) error {
-	ctx, cancel := context.WithTimeout(ctx, c.learnFor)
-	defer cancel()
-	for !c.learnt() || c.Unread() != nil {
-		listing, err := proxy.Script(ctx, listMarks)
-		_, marks := parseMarks(listing, c.slot)
-		if m := c.own(marks); m != nil {
-			return c.mayEnd(ctx, proxy, m)
-		}
-		switch {
-		case errors.Is(err, sshlink.ErrNoSession):
-			return c.cannotRead(err)
-		case err != nil && ctx.Err() == nil: // the link has ended
-			return nil
-		}
-		select {
-		case <-time.After(learnWait):
-		case <-ctx.Done():
-			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-				return c.cannotRead(ErrNotShown)
-			}
-			return nil
-		}
-	}
-	return nil
-}
-
-func (c *Lease) learnt() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.since != 0
-}
-
-func (c *Lease) cannotRead(why error) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.unread = fault.NoMarks(c.slot, why)
-	return c.unread
-}
-
-// Unread is why links cannot be ended by their marks, as Learn saw last, a *fault.Error; nil: they can, or that is not known.
-func (c *Lease) Unread() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.unread == nil {
-		return nil
-	}
-	return c.unread
-}
-
-// mayEnd sees whether the account may end its own links: of Dropbear's the process is root's.
-func (c *Lease) mayEnd(ctx context.Context, proxy runner, m *mark) error {
-	said, err := proxy.Script(ctx, fmt.Sprintf("kill -0 %d || echo no", m.holder))
-	switch {
-	case err != nil:
-		return nil
-	case strings.TrimSpace(string(said)) == "no":
-		return c.cannotRead(errors.New("the server's process for it is not this account's"))
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.unread = nil
-	return nil
-}
-
-// own takes the time from a mark of this tunnel, which it returns, nil for none.
-func (c *Lease) own(marks []mark) *mark {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, m := range marks {
-		if m.tunnel == c.tunnel {
-			c.since = cmp.Or(c.since, m.since)
-			return &m
-		}
-	}
-	return nil
 }
 
 // Ended notes a link that is not up any more.
@@ -334,11 +246,12 @@ func (c *Lease) look(ctx context.Context, proxy runner, link int, asked bool) (s
 	var listing []byte
 	failed := c.command(ctx, func(ctx context.Context) (err error) { listing, err = proxy.Script(ctx, listMarks); return err })
 	now, marks := parseMarks(listing, c.slot)
-	c.own(marks)
+	c.own(now, marks)
 	c.mu.Lock()
 	held, key, known, live, spared := c.held, c.key, c.since != 0, maps.Clone(c.live), c.spared
 	asked = asked || c.rival != ""
 	since := cmp.Or(c.since, now-c.age())
+	least := cmp.Or(c.least, since)
 	c.mu.Unlock()
 	if failed != nil && held && !asked && c.newer != nil && c.newer(ctx) {
 		return nil, fault.Replaced(c.slot, time.Time{})
@@ -351,7 +264,7 @@ func (c *Lease) look(ctx context.Context, proxy runner, link int, asked bool) (s
 	}
 	ahead := func(since int64) bool { return since > now+sameTime } // told before the clock was set back, so before what is not
 	for _, m := range marks {
-		untold := max(m.since-since, since-m.since) <= sameTime
+		untold := least-sameTime <= m.since && m.since <= since+sameTime
 		m.later = ahead(since) && !ahead(m.since) || ahead(since) == ahead(m.since) && m.since > since+sameTime
 		switch {
 		case spared != nil && m.tunnel == spared.tunnel && spared.lives(m.link):

@@ -96,6 +96,7 @@ func TestChildWithoutDescriptors(t *testing.T) {
 	key, err := os.ReadFile(cfg.Key)
 	must(t, err)
 
+	seen("both links", func(s tunnel.Status) bool { return s.Links == 2 })
 	feed := starve(t)
 	fmt.Println("visit")
 	_, _ = bufio.NewReader(os.Stdin).ReadString('\n')
