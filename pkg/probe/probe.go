@@ -58,9 +58,12 @@ type Question struct {
 	Once bool
 	// Timeout bounds each try, connection included. 0: 3 s.
 	Timeout time.Duration
-	// Carried reports whether the tunnel has carried TLS since the question was put, into which it cannot look: what answers may be the app
-	// itself. Nil: it never does.
-	Carried func() bool
+	// Within: the question goes into TLS that the tunnel may carry as it is, and cannot look into. What answers may be the app itself, but for
+	// the pages that nginx has built in.
+	Within bool
+	// Carried is called before each try, and the function that it returns after the answer: whether the tunnel has carried TLS meanwhile. Then
+	// any answer may be the app's. Nil: it never does.
+	Carried func() func() bool
 	// AnyCertificate has it ask a site whose certificate is not trusted: nothing is sent that is secret.
 	AnyCertificate bool
 	// Dial connects in place of the network. Nil: as this machine does, by its proxy settings.
@@ -101,7 +104,8 @@ type Finding struct {
 	// Unknown: nginx itself says that it has no such page.
 	Unknown bool
 	// Late: it is Nobody because what nginx reached there did not answer in nginx's time (504).
-	Late bool
+	Late  bool
+	nginx bool // the page is one that nginx has built in
 	// Time is the proxy's: of TimeHeader, or else of the header Date, which has whole seconds. Zero if
 	// the answer has neither.
 	Time time.Time
@@ -133,13 +137,17 @@ func URL(ctx context.Context, q Question) Finding {
 	if q.Ahead != nil && q.Dial == nil {
 		transport.DialContext, transport.ForceAttemptHTTP2 = q.Ahead.dial, true // which is the default without DialContext
 	}
+	carried := func() bool { return false }
+	if q.Carried != nil {
+		c.RequestLogHook = func(retryablehttp.Logger, *http.Request, int) { carried = q.Carried() }
+	}
 	c.RetryMax = 1 << 20 // ctx ends it
 	c.Backoff = func(_, _ time.Duration, n int, _ *http.Response) time.Duration {
 		return min(askAgain<<min(n, 8), askLonger)
 	}
 	c.CheckRetry = func(ctx context.Context, resp *http.Response, err error) (bool, error) {
 		if ctx.Err() == nil || last.Kind == Unreachable { // what was seen outweighs that time is over
-			last = judge(q, resp, err)
+			last = judge(q, resp, err, carried())
 			last.Took = time.Since(began)
 		}
 		elsewhere := last.Kind == Elsewhere || last.Kind == Nobody || last.Kind == Newer || last.Kind == Older || last.Kind == Another
@@ -159,8 +167,8 @@ func URL(ctx context.Context, q Question) Finding {
 	return last
 }
 
-// judge tells what one answer means.
-func judge(q Question, resp *http.Response, err error) Finding {
+// judge tells what one answer means. carried: TLS came while it was waited for.
+func judge(q Question, resp *http.Response, err error, carried bool) Finding {
 	if errors.Is(err, http.ErrSchemeMismatch) { // no visitor gets past that
 		return Finding{Kind: Elsewhere, Answer: fault.SpeaksHTTP}
 	}
@@ -174,7 +182,8 @@ func judge(q Question, resp *http.Response, err error) Finding {
 		return Finding{Kind: Unreachable, Answer: err.Error(), Err: err}
 	}
 	f := meaning(q, resp)
-	if carried := q.Carried != nil && q.Carried(); carried && (f.Kind == Elsewhere || f.Kind == Nobody || f.Kind == Guarded) {
+	foreign := f.Kind == Elsewhere || f.Kind == Nobody
+	if carried && (foreign || f.Kind == Guarded) || q.Within && foreign && !f.nginx {
 		f = Finding{Kind: Guarded, Answer: f.Answer + fault.WithinTLS}
 	}
 	f.Time = timeOf(resp.Header)
@@ -211,10 +220,10 @@ func meaning(q Question, resp *http.Response) Finding {
 		if !own && resp.Request.URL.Scheme == "http" && byProxy(q) { // it may not have come so far
 			return Finding{Kind: Unreachable, Answer: answer + ", from this machine's HTTP proxy or from what is behind it"}
 		}
-		return Finding{Kind: Nobody, Answer: answer, Late: resp.StatusCode == http.StatusGatewayTimeout}
+		return Finding{Kind: Nobody, Answer: answer, Late: resp.StatusCode == http.StatusGatewayTimeout, nginx: own}
 	}
 	own := bytes.Contains(page, []byte(ownPage))
-	return Finding{Kind: Elsewhere, Answer: answer, Unknown: resp.StatusCode == http.StatusNotFound && own}
+	return Finding{Kind: Elsewhere, Answer: answer, Unknown: resp.StatusCode == http.StatusNotFound && own, nginx: own}
 }
 
 // byProxy reports whether a question goes through an HTTP proxy of this machine's settings. To that an http request is given whole, and

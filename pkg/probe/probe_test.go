@@ -122,7 +122,7 @@ func TestAnswersWithinTLS(t *testing.T) {
 	} {
 		s := httptest.NewTLSServer(row.page)
 		for carried, want := range map[bool]Kind{true: Guarded, false: row.beside} {
-			f := URL(t.Context(), Question{URL: s.URL, Ask: "question", Reply: "answer", Once: true, AnyCertificate: true, Carried: func() bool { return carried }})
+			f := URL(t.Context(), Question{URL: s.URL, Ask: "question", Reply: "answer", Once: true, AnyCertificate: true, Carried: func() func() bool { return func() bool { return carried } }})
 			if f.Kind != want || strings.HasSuffix(f.Answer, fault.WithinTLS) != carried {
 				t.Errorf("%s, %v: %+v", name, carried, f)
 			}
@@ -327,7 +327,7 @@ func TestTimeOfTheProxy(t *testing.T) {
 					h.Set(name, value)
 				}
 			}
-			f := judge(Question{Reply: "answer"}, &http.Response{StatusCode: status, Header: h, Body: http.NoBody, Request: &http.Request{URL: &url.URL{}}}, nil)
+			f := judge(Question{Reply: "answer"}, &http.Response{StatusCode: status, Header: h, Body: http.NoBody, Request: &http.Request{URL: &url.URL{}}}, nil, false)
 			got := ""
 			if !f.Time.IsZero() {
 				got = f.Time.UTC().Format(time.RFC3339Nano)

@@ -47,20 +47,32 @@ func (s *supervisor) probeApp() {
 	s.tasks.Go(func() { s.report(addr, s.asApp(addr).Answers(s.life)) })
 }
 
-// asApp is how the app is looked at. Of one whose bytes are carried as they are nothing is known, and it is asked nothing, until its visitors
-// were seen to send HTTP.
+// asApp is how the app is looked at. Of one whose bytes are carried as they are nothing is known, and it is asked nothing, until a question
+// has come that was sent in clear.
 func (s *supervisor) asApp(addr string) probe.App {
 	return probe.App{Addr: addr, Dial: s.target.DialAddr, Raw: s.gate == nil && !s.clear.Load()}
 }
 
 // askedInClear: a question came through the web server in front, as visitors' requests will. Where the tunnel carries bytes as they are
-// it has answered that in place of the app, which may not speak HTTP but TLS.
-func (t *Tunnel) askedInClear(ctx context.Context) {
+// it has answered that in place of the app; if that speaks TLS, the answer proves nothing, and it reports true.
+func (t *Tunnel) askedInClear(ctx context.Context) bool {
 	addr := t.target.Addr()
-	if t.gate != nil || t.sup.clear.Swap(true) || addr == "" {
-		return
+	if t.gate != nil || addr == "" {
+		return false
 	}
-	t.sup.report(addr, t.sup.asApp(addr).Answers(ctx))
+	t.sup.clear.Store(true)
+	err := t.sup.asApp(addr).Answers(ctx)
+	if ctx.Err() == nil {
+		t.sup.report(addr, err)
+	}
+	return errors.Is(err, fault.ErrTLS)
+}
+
+// askedInTLS: what has answered may be the app, in its own TLS.
+func (t *Tunnel) askedInTLS(ctx context.Context) {
+	if addr := t.target.Addr(); t.sup.clear.Swap(false) && addr != "" {
+		t.sup.report(addr, t.sup.asApp(addr).Answers(ctx))
+	}
 }
 
 // dialled is told of each visitor's connection to the app; only news reach the run loop.
@@ -89,6 +101,7 @@ func (s *supervisor) appAnswers(err error) {
 			s.appErr = fault.AppRefused(addr, err, s.gate == nil)
 			if s.recheck.Reset(appRecheck); errors.Is(err, fault.ErrTLS) {
 				s.recheck.Reset(appRecheckTLS)
+				s.misled()
 			}
 			if errors.Is(s.appErr, fault.ErrLimit) {
 				s.app = appHindered
@@ -104,4 +117,12 @@ func (s *supervisor) appAnswers(err error) {
 		s.log.Info(map[appState]string{appAnswering: "the app answers", appSilent: "the app does not answer"}[s.app], "target", s.target.Addr())
 	}
 	s.show()
+}
+
+// misled: where no gate asks the app, it was the tunnel that answered the check for one that speaks TLS. The URL is asked again until it is mended.
+func (s *supervisor) misled() {
+	if s.gate == nil {
+		s.board.edit(func(st *Status) { st.Checked, st.Unchecked = "", "" })
+		s.board.unasked.Store(true)
+	}
 }

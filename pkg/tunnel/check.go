@@ -39,7 +39,7 @@ type checker struct {
 	met   func()    // another tunnel is there
 
 	told    chan struct{} // closed when ahead is known
-	carried atomic.Int64  // connections with TLS that came while a question was open
+	carried atomic.Int64  // connections with TLS that came while a question was open, or by a socket
 
 	mu      sync.Mutex
 	open    map[string]string // question: answer
@@ -254,7 +254,7 @@ func (c *checker) answer(conn net.Conn) net.Conn {
 // startsTLS reports whether a connection begins with a handshake of TLS: a record of that type (22), of major version 3 (RFC 8446, section 5.1).
 func startsTLS(head []byte) bool { return bytes.HasPrefix(head, []byte{22, 3}) }
 
-// carriesTLS returns what reports whether a connection has come since into which no question is seen.
+// carriesTLS is a Question's Carried: it returns what reports whether a connection has come since into which no question is seen.
 func (c *checker) carriesTLS() func() bool {
 	before := c.carried.Load()
 	return func() bool { return c.carried.Load() != before }

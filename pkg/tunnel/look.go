@@ -23,7 +23,7 @@ import (
 // asked again until ctx ends; one that cannot be asked is let pass, and the status says so, unless another one led here before.
 func (t *Tunnel) verify(ctx context.Context) error {
 	if t.cfg.Check == CheckOff {
-		t.unasked.Store(true)
+		t.board.unasked.Store(true)
 		t.board.edit(func(s *Status) { s.Unchecked = "nobody was asked: check is off" })
 		return nil
 	}
@@ -77,7 +77,9 @@ func (t *Tunnel) verified(ctx context.Context, f probe.Finding, how string) erro
 	switch f.Kind {
 	case probe.Ours:
 		t.board.heedHost(f, t.endpoint.Load().prepared)
-		t.askedInClear(ctx)
+		if t.askedInClear(ctx) {
+			return nil
+		}
 		why := ""
 		if f.Stopped != "" {
 			why = fault.Unchecked(f.Stopped, true, s.Access)
@@ -102,7 +104,10 @@ func (t *Tunnel) verified(ctx context.Context, f probe.Finding, how string) erro
 		if (f.Kind == probe.Unreachable || strings.HasSuffix(f.Answer, fault.WithinTLS)) && t.proven != "" && strings.TrimSuffix(t.proven, "/") != strings.TrimSuffix(t.endpoint.Load().url, "/") {
 			return fault.NotOpened(t.endpoint.Load().url, f.Answer)
 		}
-		t.unasked.Store(f.Kind == probe.Unreachable) // each look asks again
+		if strings.HasSuffix(f.Answer, fault.WithinTLS) {
+			t.askedInTLS(ctx)
+		}
+		t.board.unasked.Store(f.Kind == probe.Unreachable) // each look asks again
 		why := fault.Unchecked(f.Answer, f.Kind == probe.Guarded, s.Access)
 		t.board.edit(func(s *Status) { s.Unchecked = why })
 		t.log.Warn("the URL could not be checked", "url", t.endpoint.Load().url, "reason", why)
@@ -116,7 +121,7 @@ func (t *Tunnel) question() (q probe.Question, end func()) {
 	p := t.endpoint.Load()
 	q = probe.Question{URL: questionURL(p.url), Ask: ask, Reply: reply, Exposed: t.check.order(), Ahead: p.ahead}
 	if t.gate == nil && t.board.checked() == "" {
-		q.Carried = t.check.carriesTLS()
+		q.Within, q.Carried = !p.prepared && strings.HasPrefix(p.url, "https:"), t.check.carriesTLS
 	}
 	return q, func() { t.check.end(ask) }
 }
@@ -232,10 +237,10 @@ func (t *Tunnel) askURL(ctx context.Context, over link, wait time.Duration) prob
 			}
 		}
 		return f
-	case !t.unasked.Load():
+	case !t.board.unasked.Load():
 		return probe.Finding{Kind: probe.Unreachable}
 	case t.cfg.Check == CheckOff: // what visitors meet is not to be judged before it was seen to lead here
-		if f := askOver(ctx, over, t.fromProxy(q, over.Dial)); f.Kind == probe.Ours {
+		if f := askOver(ctx, over, t.fromProxy(q, over.Dial)); f.Kind == probe.Ours || f.Kind == probe.Guarded && t.sup.clear.Load() {
 			_ = t.verified(ctx, f, "link")
 		}
 		return probe.Finding{Kind: probe.Unreachable}
@@ -245,15 +250,17 @@ func (t *Tunnel) askURL(ctx context.Context, over link, wait time.Duration) prob
 		gone := f.Refused() && t.onServer()
 		how, f = "link", t.within.ask(func() probe.Finding { return probe.URL(ctx, t.fromProxy(q, over.Dial)) })
 		if f.Kind == probe.Unreachable && !gone {
-			t.unasked.Store(!sshlink.Prohibited(f.Err)) // sshd logs each time
-			f.Err = nil                                 // visitors may come to another machine's nginx
+			t.board.unasked.Store(!sshlink.Prohibited(f.Err)) // sshd logs each time
+			f.Err = nil                                       // visitors may come to another machine's nginx
 		}
 	}
 	switch f.Kind {
 	case probe.Ours:
 		_ = t.verified(ctx, f, how)
 	case probe.Guarded:
-		t.unasked.Store(false)
+		if t.board.unasked.Store(false); t.sup.clear.Load() {
+			_ = t.verified(ctx, f, how)
+		}
 	}
 	return f
 }

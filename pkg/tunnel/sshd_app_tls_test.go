@@ -5,19 +5,24 @@
 package tunnel_test
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/compat"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/nginxtest"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/relay"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/tunnel"
 )
@@ -46,6 +51,44 @@ func TestCarriedTLSAskedForHTTP(t *testing.T) {
 			listening(t, addr, false)
 			await(t, tun, "the app", inState(tunnel.Up))
 			wantBody(t, c.url, "hello")
+		})
+	}
+}
+
+// What the hint proposes is followed while the tunnel is open: it is up then, and says no more than was seen.
+func TestCarriedTLSIsMended(t *testing.T) {
+	for name, mend := range map[string]func(t *testing.T, c *chain, tun *tunnel.Tunnel, cfg tunnel.Config, speak func(scheme string)) *tunnel.Tunnel{
+		"by proxy_pass https://": func(_ *testing.T, _ *chain, tun *tunnel.Tunnel, _ tunnel.Config, speak func(string)) *tunnel.Tunnel {
+			speak("https")
+			return tun
+		},
+		"by the URL of their own TLS": func(t *testing.T, c *chain, tun *tunnel.Tunnel, cfg tunnel.Config, _ func(string)) *tunnel.Tunnel {
+			cfg.URL = "https://" + relay.Start(t, fmt.Sprintf("127.0.0.1:%d", c.port)).Addr() + "/"
+			next, err := tun.Reopen(within(t, 20*time.Second), cfg)
+			must(t, err)
+			t.Cleanup(func() { _ = next.Close() })
+			return next
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newChain(t, sshdtest.Options{})
+			var to atomic.Pointer[httputil.ReverseProxy]
+			speak := func(scheme string) {
+				p := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: scheme, Host: fmt.Sprintf("127.0.0.1:%d", c.port)})
+				p.Transport = &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+				to.Store(p)
+			}
+			speak("http")
+			front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { to.Load().ServeHTTP(w, r) }))
+			t.Cleanup(front.Close)
+			cfg := c.config(listening(t, "127.0.0.1:0", true).Listener.Addr().String())
+			cfg.URL = front.URL + "/"
+			tun := open(t, cfg)
+			if s := tun.Status(); s.State != tunnel.Waiting || s.Checked != "" {
+				t.Errorf("%s, checked %q: %v", s.State, s.Checked, s.LastError)
+			}
+			tun = mend(t, c, tun, cfg, speak)
+			await(t, tun, "that it is mended", func(s tunnel.Status) bool { return s.State == tunnel.Up && s.Checked == "" && s.Unchecked != "" })
 		})
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"iter"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
@@ -118,6 +119,7 @@ type board struct {
 	status  Status
 	changed chan struct{} // closed at the next change
 	warned  [warnings]*Error
+	unasked atomic.Bool // the URL could not be asked yet whether it leads here
 }
 
 // warning is a kind of what Status.Warning tells, the gravest first.

@@ -64,7 +64,7 @@ type supervisor struct {
 
 	arrivals  atomic.Int64 // connections that came from the slots
 	answering atomic.Bool  // app == appAnswering, for the forwarder's goroutines
-	clear     atomic.Bool  // without a gate: visitors were seen to send HTTP
+	clear     atomic.Bool  // without a gate: a question came that was sent in clear
 
 	mu      sync.Mutex // guards what is read from other goroutines
 	live    []link

@@ -72,9 +72,8 @@ type Tunnel struct {
 	gate     *visitorGate // nil: none
 	listens  bool         // its program accepts the connections
 	endpoint atomic.Pointer[endpoint]
-	unasked  atomic.Bool // the URL could not be asked yet whether it leads here
-	proven   string      // a URL that led to the tunnel before: it is not given up for one that nobody can open. "": none
-	within   paced       // asks it over the link then
+	proven   string // a URL that led to the tunnel before: it is not given up for one that nobody can open. "": none
+	within   paced  // asks it over the link then
 	tasks    guard.Group
 
 	alone  func()                  // forgets the tunnel in whose place this one was opened, which is closed
