@@ -172,7 +172,7 @@ func (s Destination) configured(name string, files *sshconfig.Files, jump string
 		if jump = h.ProxyJump; h.ProxyCommand != "" {
 			hint := fault.Hint(`pass {jump="user@bastion"} (ProxyJump in the file), or {jump="none"} to connect directly`)
 			if speaksTLS.MatchString(h.ProxyCommand) {
-				hint = overTLS(name) + `, with {jump="none"}: that command speaks TLS, and so does this`
+				hint = overTLS(name) + " with the machine's address, of which the file says nothing: that command speaks TLS, and so does this"
 			}
 			return Destination{}, fault.Config(hint,
 				"ssh's configuration has a ProxyCommand for %s %s, and commands are not run", name, fault.Quote(text))

@@ -81,13 +81,13 @@ var elsewhere = map[string]fault.Hint{
 // speaksTLS is in commands that carry SSH inside TLS: of OpenSSL, GnuTLS, Nmap and socat.
 var speaksTLS = regexp.MustCompile(`(?i)\bopenssl(\.exe)?\s+s_client\b|\bgnutls-cli\b|\bncat\b.*\s--ssl\b|\bsocat\b.*\b(openssl|ssl):`)
 
-// portOfTLS is the port that such a command connects to: -connect %h:443.
-var portOfTLS = regexp.MustCompile(`[%\w.\]]:(\d+)`)
+// overTLSTo is where such a command connects to: -connect %h:443, --ssl %h 443, OPENSSL:%h:443.
+var overTLSTo = regexp.MustCompile(`(?i)(?:-connect|--ssl|openssl:|ssl:)\s*([^\s:,]+)[:\s]\s*(\d+|%p)\b`)
 
 // command is what a command line of ssh(1) says of a server.
 type command struct {
 	server, user, port string
-	tls                string       // the port at which its ProxyCommand speaks TLS, "" if it does not
+	tls                string       // its ProxyCommand, if that speaks TLS, else ""
 	remotes            []int        // ports of -R, each once; 0: a socket
 	missing            []fault.Hint // arguments in place of its options
 }
@@ -183,7 +183,13 @@ func parseCommand(text string) (Destination, error) {
 		d.User = c.user
 	}
 	if c.tls != "" {
-		d.tls, d.Port, c.port = &egress.TLS{}, 0, c.tls
+		to := overTLSTo.FindStringSubmatch(c.tls)
+		if to == nil || to[1] != "%h" && to[1] != d.Host {
+			return Destination{}, fault.Config(overTLS("server")+`, or "tls://user@host:port" if TLS is spoken at another port than 443`, "server is an ssh command whose ProxyCommand speaks TLS")
+		}
+		if d.tls = (&egress.TLS{}); to[2] != "%p" {
+			d.Port, c.port = 0, to[2]
+		}
 	}
 	if c.port != "" && d.Port == 0 {
 		n, err := strconv.ParseUint(c.port, 10, 16)
@@ -271,10 +277,7 @@ func (c *command) option(name, value string) {
 		hint := elsewhere[name]
 		switch {
 		case name == "proxycommand" && speaksTLS.MatchString(value):
-			c.tls = strconv.Itoa(tlsPort)
-			if at := portOfTLS.FindStringSubmatch(value); at != nil {
-				c.tls = at[1]
-			}
+			c.tls = value
 			return
 		case hint == elsewhere["J"] && fault.Showable(value) && !slices.ContainsFunc(strings.Split(value, ","), isNoJump): // which may hold a password
 			hint = fault.Hintf("{jump=%q}", value)

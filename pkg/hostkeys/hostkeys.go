@@ -228,7 +228,7 @@ func (h *Known) Check(addr string, remote net.Addr, key ssh.PublicKey) error {
 		if !slices.Contains(h.pins, seen) {
 			pins := h.pins
 			if h.quiet {
-				pins = []string{"the one that was given, without \"SHA256:\""}
+				pins = []string{"the one that was given"}
 			}
 			return fault.HostKeyChanged(addr, key.Type(), seen, pins)
 		}

@@ -46,7 +46,7 @@ const (
 )
 
 // Look returns what has answered within a second, the nearest first. Ports in never are not asked; spawn runs a function beside its
-// caller. Questions that are not answered go on until ctx ends, and the next look has what came of them.
+// caller. A question that is not answered goes on for 30 s, or until ctx ends, and the next look has what came of it.
 func (n *Neighbours) Look(ctx context.Context, never []int, spawn func(func()) bool) []Near {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -205,6 +205,7 @@ func TestKeysThatAreNone(t *testing.T) {
 		"the first half of a key of openssl":   {sec1[:len(sec1)/2], "not a whole private key"},
 		"the second half of a key of openssl":  {sec1[len(sec1)/2:], "not a whole private key"},
 		"a word that is no file":               {"hunter2", "key (a text of 7 characters) cannot be read"},
+		"one with a slash":                     {"hun/ter!2", "key (a text of 9 characters) cannot be read"},
 		"a .pub file":                          {file(t, public), "public key"},
 		"a binary file that is no key":         {file(t, "\x00\x01\xff"), "not a private key"},
 		"a .ppk file":                          {file(t, "PuTTY-User-Key-File-3: ssh-ed25519\nEncryption: none\n"), "PuTTY"},

@@ -76,10 +76,11 @@ func (l *Link) Hold(ctx context.Context, command func() string, said func(line s
 	return err
 }
 
-// withoutPAM is the status with which sshd ends a command for which PAM has opened no session (do_child in OpenSSH's session.c).
+// withoutPAM is the status with which sshd ends a command for which PAM has opened no session (do_child in OpenSSH's session.c); it does so
+// without PAM for /etc/nologin as well (do_nologin), and forwards ports then.
 const withoutPAM = 254
 
-// Unopened is closed when sshd has said so of the command that Hold runs. It forwards no ports for such a link.
+// Unopened is closed when the command that Hold runs has ended so.
 func (l *Link) Unopened() <-chan struct{} { return l.unopened }
 
 // heldUntil waits until a session ends, and heeds how.

@@ -38,9 +38,11 @@ type connecting struct {
 	doubt   atomic.Bool // the proxy refused a slot that its description names: that may have changed
 
 	mu      sync.Mutex
-	before  predecessor // the tunnel in whose place this one is opened; nil: none
-	yielded bool        // it has left its slots
-	without int         // links to which PAM has opened no session
+	before  predecessor  // the tunnel in whose place this one is opened; nil: none
+	yielded bool         // it has left its slots
+	living  int          // links of a plain proxy
+	without int          // and those of them to which PAM seems to have opened no session
+	single  *fault.Error // that it is so of some alone
 }
 
 // predecessor is a tunnel of this process that leaves its slots to another one, and can have them back.
@@ -139,26 +141,32 @@ func (c *connecting) prepare(ctx context.Context, l *sshlink.Link) (*slotLink, e
 	return made, nil
 }
 
-// heedSession warns as long as there is a link to which PAM has opened no session: it may permit one at a time (pam_limits(8), maxlogins), and the
-// first one has it. On a plain proxy alone: a prepared one limits nobody's sessions.
+// heedSession warns as long as PAM seems to have opened a session to one link, and to another none: it may permit one at a time (pam_limits(8),
+// maxlogins). On a plain proxy alone: a prepared one limits nobody's sessions.
 func (c *connecting) heedSession(l *sshlink.Link) {
+	c.count(1, 0)
 	select {
 	case <-l.Unopened():
+		c.count(0, 1)
+		<-l.Done()
+		c.count(-1, -1)
 	case <-l.Done():
-		return
+		c.count(-1, 0)
 	}
-	count := func(n int) {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if c.without += n; c.without > 0 {
-			c.warn(oneSession, fault.OneSession(c.ssh.User))
-		} else {
-			c.warn(oneSession, nil)
-		}
+}
+
+// count counts links, and those without a session.
+func (c *connecting) count(links, without int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.living, c.without = c.living+links, c.without+without
+	switch one := 0 < c.without && c.without < c.living; {
+	case one && c.single == nil:
+		c.single = fault.OneSession(c.ssh.User)
+	case !one:
+		c.single = nil
 	}
-	count(1)
-	<-l.Done()
-	count(-1)
+	c.warn(oneSession, c.single)
 }
 
 // learnMost is how long a mark is looked for that has not shown in time, which is told meanwhile.

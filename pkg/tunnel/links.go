@@ -383,7 +383,7 @@ func (s *supervisor) refused(h *heldLink, i int, why *Error, now time.Time) {
 		s.cede(why)
 	case fault.IsPermanent(why) && !s.passes(why) && held == 0:
 		s.fail(why)
-	case errors.Is(why, fault.ErrForward) && (s.table.Leads(h.id) || s.table.Exclusive() && (s.passes(why) || !fault.IsPermanent(why))):
+	case errors.Is(why, fault.ErrForward) && !errors.Is(why, fault.ErrBarred) && (s.table.Leads(h.id) || s.table.Exclusive() && (s.passes(why) || !fault.IsPermanent(why))):
 		s.told(why) // the link serves others, or stands by, and is asked for this one again
 	default: // the link is of no use, or the description of the proxy is not true any more
 		s.refusal = why

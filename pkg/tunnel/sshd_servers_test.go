@@ -87,7 +87,7 @@ func servers() []server {
 		{group: "accounts", name: "an account that has expired", options: sshdtest.Options{Account: "jdoe", Shadow: "*:20000:0:99999:7::10:", Config: []string{pam}},
 			class: tunnel.ErrAuth, permanent: true, says: "account has expired", hint: "chage -E -1 jdoe"},
 		{group: "accounts", name: "an account to which PAM opens no session", options: sshdtest.Options{Config: []string{pam}, InPlace: map[string]string{"/etc/pam.d/sshd": "testdata/pam"}},
-			within: 3 * time.Second, class: tunnel.ErrForward, says: "PAM on the proxy opens no session", hint: "pam_access", not: "AllowTcpForwarding"},
+			class: tunnel.ErrForward, permanent: true, says: "as sshd does where PAM opens no session", hint: "pam_access", not: "AllowTcpForwarding"},
 		{group: "accounts", name: "an account to which PAM opens one session at a time", options: sshdtest.Options{Config: []string{pam}, InPlace: map[string]string{"/etc/pam.d/sshd": "testdata/pam-one"}},
 			then: oneSession},
 		{group: "accounts", name: `DOMAIN\user`, options: sshdtest.Options{Account: `CORP\jdoe`}},
@@ -166,15 +166,19 @@ func program(t *testing.T, addr string) string {
 	return found[1] + " " + found[2]
 }
 
-// oneSession: the second link is there, and is told that it is none to rely on; where one link is asked for nothing is told.
+// oneSession: the second link is there, and is told that it is none to rely on. When the first one is lost, another login has the port.
 func oneSession(t *testing.T, c *chain, tun *tunnel.Tunnel, _ time.Duration) {
+	t.Cleanup(func() { _ = os.Remove(fmt.Sprint("/tmp/pam-one.", c.Listener())) })
 	s := await(t, tun, "the warning", func(s tunnel.Status) bool { return s.Warning != nil })
-	if !strings.Contains(s.Warning.Error(), "opens no session for a further connection") || !strings.Contains(s.Warning.Hint.String(), "maxlogins") {
+	if !strings.Contains(s.Warning.Error(), "where PAM opens one session at a time") || !strings.Contains(s.Warning.Hint.String(), "maxlogins") {
 		t.Errorf("%v, hint %s", s.Warning, s.Warning.Hint)
 	}
 	if row := rowOf(t, tun, "link"); !row.OK || !row.Warn || !strings.Contains(row.Hint.String(), "maxlogins") {
 		t.Errorf("%+v", row)
 	}
+	wantBody(t, c.url, "hello")
+	c.EndLinks(c.Links()[:1])
+	await(t, tun, "another link with the port", func(s tunnel.Status) bool { return s.Reconnects > 0 && s.Slots == 1 && s.State == tunnel.Up })
 	wantBody(t, c.url, "hello")
 }
 

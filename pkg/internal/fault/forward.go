@@ -3,6 +3,7 @@
 package fault
 
 import (
+	"errors"
 	"fmt"
 	"net"
 )
@@ -31,18 +32,23 @@ func Taken(port int, forwards bool) *Error {
 	return e
 }
 
-// NoPAMSession: sshd forwards nothing for a login to which PAM opens no session (auth_restrict_session in OpenSSH's auth.c).
+// ErrBarred is within an error of a login for which the server will forward nothing, whatever changes: another login may fare better.
+var ErrBarred = errors.New("this login forwards no port")
+
+// NoPAMSession: sshd ends each command of a login with status 254 and forwards nothing for it, as where PAM opens it no session
+// (do_child in OpenSSH's session.c, auth_restrict_session in auth.c).
 func NoPAMSession(user string) *Error {
-	return &Error{Op: "forward", Class: ErrForward,
-		Err: fmt.Errorf("PAM on the proxy opens no session for user %s, and without one sshd forwards no ports", Quote(user)),
-		Hint: "either it opens one at a time and another login has it, perhaps one that has died (maxlogins in /etc/security/limits.conf), or it opens none " +
+	return &Error{Op: "forward", Class: ErrForward, Permanent: true,
+		Err: fmt.Errorf("the proxy ends each command of user %s with status 254, and %w, as sshd does where PAM opens no session", Quote(user), ErrBarred),
+		Hint: "either PAM opens one at a time and another login has it, perhaps one that has died (maxlogins in /etc/security/limits.conf), or it opens none " +
 			"(pam_access, pam_time, pam_limits in /etc/pam.d/sshd): the log of sshd on the proxy says which (" + sshLog + ")"}
 }
 
-// OneSession: the server has opened a session to one link of a user, and to a further one none.
+// OneSession: the server runs commands for one link of a user, and ends those of a further one as where PAM opens no session.
 func OneSession(user string) *Error {
 	return &Error{Op: "link", Class: ErrForward,
-		Err: fmt.Errorf("the proxy opens no session for a further connection of user %s, so sshd may forward nothing for that: when the first one is lost the app is away until another has logged in", Quote(user)),
+		Err: fmt.Errorf("the proxy ends each command of a further connection of user %s with status 254, as sshd does where PAM opens one session at a time: that forwards nothing, "+
+			"so when the first one is lost the app is away until another has logged in", Quote(user)),
 		Hint: "the admin permits the account more than one session at a time (on the proxy, as root: grep -rE 'maxlogins|maxsyslogins' /etc/security; pam_limits is in /etc/pam.d/sshd); " +
 			"or pass {connections=1}, by which nothing is lost here"}
 }

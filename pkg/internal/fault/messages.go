@@ -265,7 +265,7 @@ func AnothersURL(url string, slot net.Addr) *Error {
 	}
 	return &Error{Op: "check", Class: ErrForward,
 		Err:  fmt.Errorf("%s leads to another tunnel, and not to this one", url),
-		Hint: Hintf("that address is another app's, and stays so: pass this app's own as {url}, which nginx on the proxy hands to this tunnel (proxy_pass http://%s)%s", to, instead)}
+		Hint: Hintf("if that one is of no use any more, close it; otherwise pass this app's own address as {url}, which nginx on the proxy hands to this tunnel (proxy_pass http://%s)%s", to, instead)}
 }
 
 // NotOurs: the public URL answers, but the request did not come through this tunnel.

@@ -77,13 +77,16 @@ func Path(value string) string {
 	return fmt.Sprintf("(a path of %d characters)", utf8.RuneCountInString(value))
 }
 
-// KeyPath is Path for a setting that may be the text of a key as well: a word that is no file here may be a secret, however short.
+// KeyPath is Path for a setting that may be the text of a key as well: what is no file here, nor begins as a path does, may be a secret, however short.
 func KeyPath(value string) string {
-	if !strings.ContainsAny(value, `/\`) && !exists(value) {
+	if !exists(value) && !beginsPath.MatchString(value) {
 		return fmt.Sprintf("(a text of %d characters)", utf8.RuneCountInString(value))
 	}
 	return Path(value)
 }
+
+// beginsPath is how a path begins that is meant as one: from the root, a home, here, or a drive.
+var beginsPath = regexp.MustCompile(`^(/|~|\.\.?[/\\]|[A-Za-z]:[/\\]|\\\\)`)
 
 // Showable reports whether Quote shows a value.
 func Showable(value string) bool { return plain(value) || exists(value) }
