@@ -21,6 +21,7 @@ import (
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/gate"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/steady"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/probe"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshlink"
 )
 
 const (
@@ -324,4 +325,38 @@ func (p *paced) ask(question func() probe.Finding) probe.Finding {
 		p.next = now.Add(p.wait)
 	}
 	return p.last
+}
+
+// aliases are further addresses of the proxy's loopback interface: 127.0.0.2 on Linux, ::1 where there is none. What was bound to
+// 127.0.0.1 does not answer there, and what was bound to all addresses does; no packet leaves the machine, and no name is
+// resolved, for which sshd would keep the whole link waiting. Dropbear binds ::1 along with 127.0.0.1.
+var aliases = []string{"127.0.0.2", "::1"}
+
+// askAliases asks those addresses from the proxy, until one tells whether the tunnel answers there.
+func askAliases(ctx context.Context, q probe.Question, port string, dial func(context.Context, string) (net.Conn, error)) (here, told bool) {
+	told = true
+	for _, host := range aliases {
+		here, knows, nobody := answersAt(ctx, q, net.JoinHostPort(host, port), dial)
+		if here || nobody {
+			return here, true
+		}
+		told = told && knows
+	}
+	return false, told
+}
+
+// answersAt asks one address. nobody: there is such an address, and nobody listens there.
+func answersAt(ctx context.Context, q probe.Question, addr string, dial func(context.Context, string) (net.Conn, error)) (here, told, nobody bool) {
+	c, err := dial(ctx, addr)
+	switch {
+	case sshlink.Unconnected(err):
+		return false, true, sshlink.NobodyListens(err)
+	case err != nil:
+		return false, false, false
+	}
+	defer func() { _ = c.Close() }()
+	q.URL, q.Once = "http://"+addr+gate.Past, true
+	q.Dial = func(context.Context, string, string) (net.Conn, error) { return c, nil }
+	f := probe.URL(ctx, q)
+	return f.Kind == probe.Ours && f.Server == "", true, false // a web server that listens there is not past itself
 }

@@ -30,9 +30,10 @@ type connecting struct {
 	arrival arrival
 	look    func(ctx context.Context, over link, slot int, wait time.Duration) slots.Sight
 	deliver func(net.Conn)
-	asked   func(error)  // a newer tunnel has asked for the slot
-	links   atomic.Int32 // that were made, on a plain proxy
-	warn    func(warning, *fault.Error)
+	asked   func(error)        // a newer tunnel has asked for the slot
+	links   atomic.Int32       // that were made, on a plain proxy
+	warn    func(*fault.Error) // that the next tunnel will not be able to end a link of this one; nil: that it will, or that is not known
+	barred  func(*fault.Error) // that a link has no session, and may not be able to take the port; nil: that none is so
 	log     *slog.Logger
 	unread  sync.Once   // that is logged
 	doubt   atomic.Bool // the proxy refused a slot that its description names: that may have changed
@@ -166,7 +167,7 @@ func (c *connecting) count(links, without int) {
 	case !one:
 		c.single = nil
 	}
-	c.warn(oneSession, c.single)
+	c.barred(c.single)
 }
 
 // learnMost is how long a mark is looked for that has not shown in time, which is told meanwhile.
@@ -189,11 +190,11 @@ func (c *connecting) tellUnread(last bool) {
 	defer c.mu.Unlock()
 	err := c.lease.Unread()
 	if err == nil {
-		c.warn(noTakeOver, nil)
+		c.warn(nil)
 		return
 	}
 	told := fault.From(err)
-	c.warn(noTakeOver, told)
+	c.warn(told)
 	if last {
 		c.unread.Do(func() { c.log.Warn(told.Error(), "hint", told.Hint) })
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strconv"
@@ -77,7 +78,7 @@ func (t *Tunnel) verified(ctx context.Context, f probe.Finding, how string) erro
 	switch f.Kind {
 	case probe.Ours:
 		t.board.heedHost(f, t.endpoint.Load().prepared)
-		if t.askedInClear(ctx) {
+		if t.sup.asked(ctx, true) {
 			return nil
 		}
 		why := ""
@@ -105,7 +106,7 @@ func (t *Tunnel) verified(ctx context.Context, f probe.Finding, how string) erro
 			return fault.NotOpened(t.endpoint.Load().url, f.Answer)
 		}
 		if strings.HasSuffix(f.Answer, fault.WithinTLS) {
-			t.askedInTLS(ctx)
+			t.sup.asked(ctx, false)
 		}
 		t.board.unasked.Store(f.Kind == probe.Unreachable) // each look asks again
 		why := fault.Unchecked(f.Answer, f.Kind == probe.Guarded, s.Access)
@@ -304,4 +305,82 @@ func (t *Tunnel) sees(f probe.Finding) slots.Sight {
 func (t *Tunnel) newer(ctx context.Context) bool {
 	l := t.sup.one()
 	return l != nil && t.sees(t.askPort(ctx, l)) == slots.Newer
+}
+
+// A plain proxy's slot is for its nginx. With GatewayPorts yes sshd binds it to all addresses, though 127.0.0.1 was asked
+// for, and says nothing: who reaches the port comes past nginx, its TLS, passwords and rules.
+
+// exposureWait is how long the answers are waited for: a firewall that drops what is sent gives none.
+const exposureWait = 5 * time.Second
+
+// slotPort is the port of a plain proxy's slot, 0 if there is none: a socket is nobody's but nginx's.
+func (t *Tunnel) slotPort() int {
+	if p := t.endpoint.Load(); p.known && !p.prepared {
+		if tcp, ok := p.slots[0].(*net.TCPAddr); ok {
+			return tcp.Port
+		}
+	}
+	return 0
+}
+
+// lookPast asks at other addresses of the proxy whether this tunnel answers there: from the proxy, by dial, and from this
+// machine, which is heeded where the account may open no connection from the proxy.
+func (t *Tunnel) lookPast(ctx context.Context, dial dialer) exposure {
+	port := strconv.Itoa(t.slotPort())
+	question, end := t.question()
+	defer end()
+	ctx, cancel := context.WithTimeout(ctx, exposureWait)
+	defer cancel()
+	within, direct := make(chan exposure, 1), make(chan exposure, 1)
+	if !t.tasks.Go(func() { within <- reachable(askAliases(ctx, question, port, dial)) }) {
+		return untold
+	}
+	if t.reachedDirectly() {
+		d := net.Dialer{Control: t.cfg.Control}
+		t.tasks.Go(func() {
+			here, told, _ := answersAt(ctx, question, net.JoinHostPort(t.cfg.server.Host, port), func(ctx context.Context, addr string) (net.Conn, error) {
+				return d.DialContext(ctx, "tcp", addr)
+			})
+			direct <- reachable(here, told)
+		})
+	} else {
+		direct = nil
+	}
+	for within != nil || direct != nil {
+		select {
+		case found := <-within:
+			if found != untold {
+				return found
+			}
+			within = nil
+		case found := <-direct: // that nothing answers may be a firewall's doing
+			if found == exposed {
+				return exposed
+			}
+			direct = nil
+		case <-ctx.Done():
+			return untold
+		}
+	}
+	return untold
+}
+
+// reachedDirectly: the server is another machine, and nothing is in between that would be asked instead, as what serves
+// the URL is where it has the number of the slot.
+func (t *Tunnel) reachedDirectly() bool {
+	if u, err := url.Parse(t.endpoint.Load().url); err != nil || u.Port() == strconv.Itoa(t.slotPort()) {
+		return false
+	}
+	addr, err := netip.ParseAddr(t.cfg.server.Host)
+	return t.cfg.server.Direct() && t.cfg.server.Host != "localhost" && (err != nil || !addr.IsLoopback())
+}
+
+func reachable(here, told bool) exposure {
+	switch {
+	case here:
+		return exposed
+	case told:
+		return enclosed
+	}
+	return untold
 }

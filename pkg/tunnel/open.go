@@ -112,7 +112,7 @@ func (t *Tunnel) connects(before *Tunnel) error {
 		return err
 	}
 	ssh.Bound = t.gate != nil // only the gate asks for room
-	c := &connecting{ssh: ssh, life: t.life, log: t.log, lease: lease.New(t.cfg.slot(), ssh.Keys.ID(), t.newer), tasks: &t.tasks, look: t.lookAtSlot, deliver: t.arrive, warn: t.board.warn, asked: func(why error) { t.sup.tell(func() { t.sup.cede(fault.From(why)) }) }}
+	c := &connecting{ssh: ssh, life: t.life, log: t.log, lease: lease.New(t.cfg.slot(), ssh.Keys.ID(), t.newer), tasks: &t.tasks, look: t.lookAtSlot, deliver: t.arrive, warn: func(why *Error) { t.board.warn(noTakeOver, why) }, barred: func(why *Error) { t.board.warn(oneSession, why) }, asked: func(why error) { t.sup.tell(func() { t.sup.cede(fault.From(why)) }) }}
 	if before != nil {
 		c.before = before.sup
 	}

@@ -107,11 +107,11 @@ func TestCarriedTLSBehindNginx(t *testing.T) {
 		}
 	}
 	for name, app := range map[string]func(*testing.T) string{
-		"an app":                says(200, "hello"),
-		"a login page":          says(200, `<input type="password">`),
-		"no such page":          says(404, "hello"),
-		"an nginx":              tlsNginx,
-		"an app that is not up": func(*testing.T) string { return fmt.Sprintf("127.0.0.1:%d", sshdtest.FreePort()) },
+		"an app":                     says(200, "hello"),
+		"the login page of an app":   says(200, `<input type="password">`),
+		"an app without such a page": says(404, "hello"),
+		"an nginx as the app":        tlsNginx,
+		"an app that is not up yet":  func(*testing.T) string { return fmt.Sprintf("127.0.0.1:%d", sshdtest.FreePort()) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			c, cfg := ledBy(t, "location / { proxy_pass https://127.0.0.1:%d; }")
@@ -124,7 +124,7 @@ func TestCarriedTLSBehindNginx(t *testing.T) {
 			if row := rowOf(t, tun, "url"); !row.OK || !row.Warn {
 				t.Errorf("%+v", row)
 			}
-			compat.Row(t, "apps", name+" that speaks TLS, with raw=True, behind proxy_pass https://", compat.Taken+": the URL could not be checked: "+s.Unchecked)
+			compat.Row(t, "apps", name+", in TLS, with raw=True, behind proxy_pass https://", compat.Taken+": the URL could not be checked: "+s.Unchecked)
 
 			port := c.FreePort()
 			nginxtest.Start(t, fmt.Sprintf("server { listen 127.0.0.1:%d; location / { return 404; } }", port), port)

@@ -5,9 +5,11 @@ package tunnel
 import (
 	"context"
 	"errors"
+	"net"
 	"slices"
 	"time"
 
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/forward"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/steady"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/slots"
@@ -147,6 +149,100 @@ func (s *supervisor) lookAround() {
 			}
 		})
 	})
+}
+
+// exposure takes what was seen after a link came up.
+func (s *supervisor) exposure(found exposure) {
+	was := s.exposed.Load()
+	if found != untold { // a slow line may be why: what was seen before stands
+		s.exposed.Store(found == exposed)
+	}
+	if was && found == enclosed {
+		s.board.warn(portOpen, nil)
+	}
+	if found == exposed && s.failed == nil {
+		told := fault.Exposed(s.hooks.addr().(*net.TCPAddr).Port)
+		s.board.warn(portOpen, told)
+		if s.hooks.public() {
+			s.fail(told)
+		} else if !was {
+			s.log.Warn(told.Error(), "hint", told.Hint)
+		}
+	}
+	s.firstLook.Do(func() { close(s.lookedPast) })
+}
+
+const appRecheck, appRecheckTLS = time.Second, 5 * time.Second // the latter of one that speaks TLS, in whose log each look is a line or two
+
+// moved: the app is somewhere else now, or nowhere.
+func (s *supervisor) moved(addr string) {
+	s.target.Set(addr)
+	if s.gate != nil {
+		s.gate.moved()
+	}
+	s.board.edit(func(st *Status) { st.Target = addr })
+	if addr == "" {
+		s.appAnswers(forward.ErrNoTarget)
+		return
+	}
+	s.app = appUnknown
+	s.probeApp()
+}
+
+// probeApp looks whether the app answers, in the background.
+func (s *supervisor) probeApp() {
+	addr := s.target.Addr()
+	if addr == "" {
+		return
+	}
+	s.tasks.Go(func() { s.report(addr, s.asApp(addr).Answers(s.life)) })
+}
+
+// dialled is told of each visitor's connection to the app; only news reach the run loop.
+func (s *supervisor) dialled(addr string, err error) {
+	if (err == nil) != s.answering.Load() {
+		s.report(addr, err)
+	}
+}
+
+func (s *supervisor) report(addr string, err error) {
+	s.tell(func() {
+		if addr == s.target.Addr() {
+			s.appAnswers(err)
+		}
+	})
+}
+
+// appAnswers: whether the app did. One that does not is looked at again each second.
+func (s *supervisor) appAnswers(err error) {
+	before := s.app
+	s.app, s.appErr = appAnswering, nil
+	s.recheck.Stop()
+	if err != nil {
+		s.app = appSilent
+		if addr := s.target.Addr(); addr != "" {
+			s.appErr = fault.AppRefused(addr, err, s.gate == nil)
+			if s.recheck.Reset(appRecheck); errors.Is(err, fault.ErrTLS) {
+				s.recheck.Reset(appRecheckTLS)
+				if s.gate == nil { // the tunnel has answered the check in its place: the URL is asked again until that is mended
+					s.board.edit(func(st *Status) { st.Checked, st.Unchecked = "", "" })
+					s.board.unasked.Store(true)
+				}
+			}
+			if errors.Is(s.appErr, fault.ErrLimit) {
+				s.app = appHindered
+			}
+		}
+	}
+	s.answering.Store(err == nil || errors.Is(err, fault.ErrTLS)) // whose visitors have a connection, too
+	switch {
+	case s.app == before:
+	case s.app == appHindered:
+		s.log.Warn(s.appErr.Error(), "hint", s.appErr.Hint)
+	case before != appUnknown:
+		s.log.Info(map[appState]string{appAnswering: "the app answers", appSilent: "the app does not answer"}[s.app], "target", s.target.Addr())
+	}
+	s.show()
 }
 
 // expiryLook is how long a change of the clock, or a suspend, in which timers stand still, may hide that the token has ended.

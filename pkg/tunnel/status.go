@@ -230,3 +230,28 @@ func gaveUp(err error, start time.Time) error {
 	}
 	return err
 }
+
+type appState int
+
+const (
+	appUnknown appState = iota
+	appAnswering
+	appSilent
+	appHindered // this process has no descriptor left for a connection to it
+)
+
+func plan(timer *time.Timer, at, now time.Time) {
+	timer.Stop()
+	if !at.IsZero() {
+		timer.Reset(max(at.Sub(now), time.Millisecond))
+	}
+}
+
+// exposure is who reaches the slot.
+type exposure int
+
+const (
+	untold   exposure = iota // it cannot be told
+	enclosed                 // the proxy itself alone
+	exposed                  // the network, too
+)

@@ -125,15 +125,6 @@ type hooks struct {
 	public      func() bool                                               // everybody is admitted who reaches the slot
 }
 
-// exposure is who reaches the slot.
-type exposure int
-
-const (
-	untold   exposure = iota // it cannot be told
-	enclosed                 // the proxy itself alone
-	exposed                  // the network, too
-)
-
 // waiter is told when something has become true.
 type waiter struct {
 	holds func() bool
@@ -328,13 +319,6 @@ func (s *supervisor) apply(acts []slots.Act) {
 	s.waiting = kept
 }
 
-func plan(timer *time.Timer, at, now time.Time) {
-	timer.Stop()
-	if !at.IsZero() {
-		timer.Reset(max(at.Sub(now), time.Millisecond))
-	}
-}
-
 // perform does one act, and reports.
 func (s *supervisor) perform(h *heldLink, a slots.Act) {
 	if a.Give {
@@ -391,4 +375,25 @@ func (s *supervisor) counts() (open int, bytes int64) {
 		open, bytes = open+n, bytes+carried
 	}
 	return open, bytes
+}
+
+// asApp is how the app is looked at. Of one whose bytes are carried as they are nothing is known, and it is asked nothing, until a question
+// has come that was sent in clear.
+func (s *supervisor) asApp(addr string) probe.App {
+	return probe.App{Addr: addr, Dial: s.target.DialAddr, Raw: s.gate == nil && !s.clear.Load()}
+}
+
+// asked: the web server in front was seen to send HTTP, or nothing but TLS, to where bytes are carried as they are. HTTP the tunnel has answered
+// in place of the app: it reports whether that speaks TLS, so that the answer proves nothing.
+func (s *supervisor) asked(ctx context.Context, inClear bool) (inVain bool) {
+	addr := s.target.Addr()
+	if s.gate != nil || addr == "" || !inClear && !s.clear.Load() {
+		return false
+	}
+	s.clear.Store(inClear)
+	err := s.asApp(addr).Answers(ctx)
+	if ctx.Err() == nil {
+		s.report(addr, err)
+	}
+	return errors.Is(err, fault.ErrTLS)
 }
