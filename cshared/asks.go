@@ -31,7 +31,8 @@ type question struct {
 
 	mu     sync.Mutex
 	answer answer
-	said   []string // and not taken yet
+	said   []string                // and not taken yet
+	end    context.CancelCauseFunc // of a command, nil if it is none
 }
 
 // answer is what tt_answer gives.
@@ -56,6 +57,7 @@ var answers = map[string]func(context.Context, []byte) (any, error){
 	"tunnel.reopen":      reopen,
 	"apps.near":          near,
 	"command.answer":     answerCommand,
+	"command.interrupt":  interruptCommand,
 }
 
 // talks are questions during whose work something is said, line by line, and may be answered.
@@ -192,6 +194,16 @@ func (q *question) hear(ctx context.Context) ([]byte, error) {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
+}
+
+// giveUp ends the work on a command, and not the question: it has an answer yet. false: it is no command.
+func (q *question) giveUp(why error) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.end != nil {
+		q.end(why)
+	}
+	return q.end != nil
 }
 
 func (q *question) read() answer {

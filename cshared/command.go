@@ -6,6 +6,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"os"
+	"strconv"
+	"syscall"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/command"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/databricks"
@@ -27,6 +30,11 @@ func runCommand(ctx context.Context, text []byte, q *question) (any, error) {
 	if err := parse(text, &c); err != nil {
 		return nil, err
 	}
+	given, giveUp := context.WithCancelCause(ctx)
+	defer giveUp(nil)
+	q.mu.Lock()
+	q.end = giveUp
+	q.mu.Unlock()
 	face := command.Face{Version: version, Control: own, Terminal: c.Terminal,
 		Getenv: func(name string) string { return c.Environment[name] },
 		Show: func(e command.Event) {
@@ -40,10 +48,42 @@ func runCommand(ctx context.Context, text []byte, q *question) (any, error) {
 			q.say(ctx, wantsInput)
 			return q.hear(ctx)
 		}}
+	face.Start = func(args []string) (*os.Process, error) { // Go's threads are deaf to signals here, and their children would be
+		line, err := json.Marshal(map[string]any{"kind": "start", "args": args})
+		if err != nil {
+			return nil, err
+		}
+		q.say(ctx, string(line))
+		text, err := q.hear(ctx)
+		if err != nil {
+			return nil, err
+		}
+		pid, err := strconv.Atoi(string(text))
+		if err != nil {
+			return nil, errors.New(string(text))
+		}
+		return os.FindProcess(pid)
+	}
 	if c.Token != "" {
 		face.Workspace = databricks.Config{Host: c.Host, Token: func(context.Context) (string, error) { return c.Token, nil }}
 	}
-	return command.Run(ctx, c.Args, face), nil
+	return command.Run(given, c.Args, face), nil
+}
+
+// interruptCommand gives a command up, which goes on until it has ended: {"handle","signal"}, the number of the signal.
+func interruptCommand(_ context.Context, text []byte) (any, error) {
+	var i struct {
+		Ask    string `json:"ask"`
+		Handle int64  `json:"handle"`
+		Signal int    `json:"signal"`
+	}
+	if err := parse(text, &i); err != nil {
+		return nil, err
+	}
+	if q := asks.find(i.Handle); q != nil && q.giveUp(command.Signal{Signal: syscall.Signal(i.Signal)}) {
+		return nil, nil
+	}
+	return nil, notUnderstood(errors.New("there is no command to give up"))
 }
 
 // answerCommand gives a command what it waits for: {"handle","text"}.

@@ -26,11 +26,10 @@ var version = "unknown"
 
 func main() {
 	cobra.MousetrapHelpText = "" // which would keep who clicks on it on Windows waiting for nothing
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop)                                                  // a second Ctrl-C ends it, whatever it does
+	ctx := givenUp()
 	terminal := runtime.GOOS != "windows" && term.IsTerminal(int(os.Stdout.Fd())) // older consoles show what moves the cursor
 	s := screen{out: bufio.NewWriter(os.Stdout), err: os.Stderr}
-	code := command.Run(ctx, os.Args[1:], command.Face{Show: s.show, Input: input, Version: version, Terminal: terminal})
+	code := command.Run(ctx, os.Args[1:], command.Face{Show: s.show, Input: input, Version: version, Terminal: terminal, Signals: passed})
 	switch {
 	case code == command.Interrupted && s.givenUp != "":
 		s.notice(s.givenUp)
@@ -39,6 +38,26 @@ func main() {
 		code = command.Failed
 	}
 	os.Exit(code)
+}
+
+// givenUp is ended by a signal, which is its cause. A second one ends this process, whatever it does.
+func givenUp() context.Context {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		s := <-signals
+		signal.Stop(signals)
+		cancel(command.Signal{Signal: s})
+	}()
+	return ctx
+}
+
+// passed are the signals that pass to a program which is run.
+func passed() (<-chan os.Signal, func()) {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, passing...)
+	return signals, func() { signal.Stop(signals) }
 }
 
 func input(context.Context) ([]byte, error) { return io.ReadAll(os.Stdin) }

@@ -49,6 +49,12 @@ type Face struct {
 	Getenv func(string) string
 	// Workspace is the Databricks workspace that is asked where no profile is named. Zero: as Databricks' own tools choose.
 	Workspace databricks.Config
+	// Start starts a program, its name first, with the streams of the process and without its Variables. Nil: as a child of this process, whose
+	// mask of signals it has.
+	Start func(args []string) (*os.Process, error)
+	// Signals are those that pass to a program which a command has started, until the function that comes with them is called. The one that
+	// gives the command up is none of them, but the cause of ctx, as a Signal. Nil: there are none.
+	Signals func() (<-chan os.Signal, func())
 	// Control is called with each socket of SSH's (net.Dialer). Nil: nothing is.
 	Control func(network, address string, c syscall.RawConn) error
 }
@@ -59,6 +65,7 @@ type run struct {
 	help   bytes.Buffer // and what a shell asks for completion
 	inJSON bool
 	inLine bool // each value is a line of JSON, for others follow it
+	aside  bool // standard output is a program's
 	code   int
 }
 
@@ -168,6 +175,10 @@ func (r *run) json(value any) {
 	if err := e.Encode(value); err != nil {
 		panic(err) // they are types of ours
 	}
+	if r.aside {
+		r.Show(Event{Kind: Notice, Text: strings.TrimSuffix(text.String(), "\n")})
+		return
+	}
 	r.Show(Event{Kind: Text, Text: text.String()})
 }
 
@@ -195,7 +206,7 @@ func (r *run) root() *cobra.Command {
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.SetFlagErrorFunc(optionError)
 	root.PersistentFlags().BoolVar(&r.inJSON, "json", false, "answer in JSON, errors too, for programs")
-	root.AddCommand(r.databricks(), r.expose(), r.proxy())
+	root.AddCommand(r.databricks(), r.expose(), r.program(), r.proxy())
 	root.InitDefaultCompletionCmd()
 	for _, c := range root.Commands() {
 		if c.Name() == "completion" {

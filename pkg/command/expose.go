@@ -3,6 +3,7 @@
 package command
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"time"
@@ -29,7 +30,7 @@ func (r *run) expose() *cobra.Command {
 	s.options()
 	c.RunE = func(c *cobra.Command, args []string) error {
 		r.inLine = true
-		cfg, timeout, err := s.config(args[0])
+		cfg, timeout, err := s.config(cmp.Or(args[0], " "))
 		if err != nil {
 			return err
 		}

@@ -50,8 +50,11 @@ func (s settings) options() {
 	f.Bool("raw", false, "carry bytes of any kind instead of HTTP; only with --access public")
 }
 
+// Variables is how the names of all settings begin in the environment.
+const Variables = "TAIPY_TUNNEL_"
+
 // variable is the name of a setting in the environment.
-func variable(name string) string { return "TAIPY_TUNNEL_" + strings.ToUpper(name) }
+func variable(name string) string { return Variables + strings.ToUpper(name) }
 
 // text is a setting, "" if it is neither an option nor a variable.
 func (s settings) text(name string) string {
@@ -73,7 +76,7 @@ func (s settings) number(name string) (int, error) {
 	return n, nil
 }
 
-// config is what the settings say, for an app at target.
+// config is what the settings say, for an app at target, "" where it is not known yet.
 func (s settings) config(target string) (cfg tunnel.Config, timeout time.Duration, err error) {
 	cfg = tunnel.Config{Server: tunnel.Servers{s.text("server")}, Name: s.text("name"), Key: s.text("key"), KeyPassphrase: s.text("key_passphrase"),
 		HostKey: s.text("host_key"), URL: s.text("url"), Check: tunnel.Check(s.text("check")), Token: s.text("token"), Via: s.text("via"), Jump: s.text("jump")}
@@ -117,7 +120,9 @@ func (s settings) config(target string) (cfg tunnel.Config, timeout time.Duratio
 			return cfg, 0, fault.Config("write a time such as 30s", "timeout is %s, want more than 0 and at most an hour", fault.Quote(text))
 		}
 	}
-	cfg.Target, err = address(target, cfg.Raw)
+	if target != "" {
+		cfg.Target, err = address(target, cfg.Raw)
+	}
 	return cfg, timeout, err
 }
 

@@ -28,13 +28,16 @@ func words(c *cobra.Command) func(name, value string) string {
 		}
 		option := strings.ReplaceAll(name, "_", "-")
 		f := c.Flags().Lookup(option)
+		if name == "target" && f == nil {
+			f = c.Flags().Lookup("app") // as Python's expose() calls it
+		}
 		switch {
 		case f != nil && f.Value.Type() == "bool":
 			return "--" + option
 		case f != nil && strings.HasPrefix(value, "{"): // users and passwords, which no option takes
 			return variable(name) + "=" + word
 		case f != nil:
-			return strings.TrimSpace("--" + option + " " + word)
+			return strings.TrimSpace("--" + f.Name + " " + word)
 		case c.Annotations[name] != "" && value != "":
 			return word
 		case c.Annotations[name] != "":

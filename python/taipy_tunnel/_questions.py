@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import time
 from collections.abc import Callable
 from typing import Any
@@ -20,11 +21,13 @@ def ask(
     timeout: float | None,
     said: Callable[[str], str | None] | None = None,
     late: Callable[[], object] | None = None,
+    patience: float | None = None,
 ) -> Any:
     """The answer to a question of tt_ask(), or its error; interruptible. `timeout` in seconds, None: there is none.
 
     `said` is called, in this thread, with each line that is said meanwhile; a text that it returns is what the engine
-    is answered to that. `late` is called once, if there is no answer after a second.
+    is answered to that. `late` is called once, if there is no answer after a second. At Ctrl-C a command is given up,
+    and has `patience` seconds to end; None: it ends at once, as after a second Ctrl-C.
     """
     start = time.monotonic()
     end = None if timeout is None else start + timeout + 5.0  # of the waiting; the engine ends in time
@@ -50,16 +53,23 @@ def ask(
             watcher.add(opened[0], Watched())
             while not answer["done"]:
                 until = end if late is None else start + LATE
-                if watcher.wait(news, None if until is None else until - time.monotonic()):
-                    for line in answer.get("said", ()):  # without the lock: a terminal may be slow
-                        reply = said(line) if said is not None else None
-                        if reply is not None:
-                            ask({"ask": "command.answer", "handle": opened[0], "text": reply}, 5.0)
-                elif late is not None:
-                    late()
-                    late = None
-                else:
-                    raise TunnelError("library: no answer")
+                try:
+                    if watcher.wait(news, None if until is None else until - time.monotonic()):
+                        for line in answer.get("said", ()):  # without the lock: a terminal may be slow
+                            reply = said(line) if said is not None else None
+                            if reply is not None:
+                                ask({"ask": "command.answer", "handle": opened[0], "text": reply}, 5.0)
+                    elif late is not None:
+                        late()
+                        late = None
+                    else:
+                        raise TunnelError("library: no answer")
+                except KeyboardInterrupt as interrupt:
+                    if patience is None or answer["done"]:
+                        raise
+                    end, patience = time.monotonic() + patience, None
+                    number = getattr(interrupt, "signal", signal.SIGINT)
+                    ask({"ask": "command.interrupt", "handle": opened[0], "signal": int(number)}, 5.0)
         finally:
             forget()
     finally:

@@ -4,12 +4,16 @@
 from __future__ import annotations
 
 import contextlib
+import http.server
 import json
 import os
 import pathlib
 import signal
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import taipy_tunnel
@@ -90,6 +94,86 @@ def test_an_app_is_exposed_until_ctrl_c(which: str, program: str, proxy: Proxy) 
             assert said[0] == "connecting"
             assert said[-1] == "taipy-tunnel: the tunnel is closed"
             assert any(line.endswith(" up") for line in said)
+
+
+# A server that says its variables of ours, and what it is ended by.
+SERVER = """
+import http.server, os, signal
+class App(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(("data" + "".join(name for name in os.environ if "TAIPY_TUNNEL" in name)).encode())
+    def log_message(self, *_):
+        pass
+def end(number, _):
+    print("ended by", number, flush=True)
+    os._exit(4)
+for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, end)
+http.server.ThreadingHTTPServer(("127.0.0.1", 0), App).serve_forever()
+"""
+
+
+@pytest.mark.parametrize("which", ["program", "wheel"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_program_is_run_beside_its_tunnel(number: int, which: str, program: str, proxy: Proxy) -> None:
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in arguments(proxy).items()]
+    command = [program] if which == "program" else [sys.executable, "-m", "taipy_tunnel"]
+    argv = [*command, "run", *options, "--", sys.executable, "-c", SERVER]
+    environment = {**os.environ, "TAIPY_TUNNEL_CONNECTIONS": "1"}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        argv, stdout=pipe, stderr=pipe, text=True, env=environment, start_new_session=True
+    ) as running:
+        assert running.stdout is not None
+        assert running.stderr is not None
+        assert running.stderr.readline() == "connecting\n"
+        assert running.stderr.readline() == f"visitors open {proxy.url}\n"
+        page = []
+
+        def answered() -> bool:
+            with contextlib.suppress(OSError):
+                page[:] = [visit(proxy.url)]
+            return page == ["data"]
+
+        eventually(answered)
+        running.send_signal(number)
+        assert running.wait(10) == 4
+        assert running.stdout.read() == f"ended by {int(number)}\n"
+
+
+@pytest.mark.parametrize("which", ["program", "wheel"])
+def test_requests_under_way_are_answered_after_ctrl_c(which: str, program: str, proxy: Proxy) -> None:
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in arguments(proxy).items()]
+    command = [program] if which == "program" else [sys.executable, "-m", "taipy_tunnel"]
+    under_way = threading.Event()
+
+    class Slow(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path == "/slow":
+                under_way.set()
+                time.sleep(0.5)
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"company data")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Slow) as app:
+        threading.Thread(target=app.serve_forever, daemon=True).start()
+        argv = [*command, "expose", str(app.server_port), *options]
+        pipe = subprocess.PIPE
+        with subprocess.Popen(argv, stdout=pipe, stderr=pipe, text=True) as running, ThreadPoolExecutor(1) as visitors:
+            assert running.stdout is not None
+            assert running.stdout.readline() == f"{proxy.url}\n"
+            visitor = visitors.submit(visit, f"{proxy.url}slow")
+            assert under_way.wait(20)
+            running.send_signal(signal.SIGINT)
+            assert visitor.result() == "company data"
+            assert running.wait(10) == 130
+        app.shutdown()
 
 
 def test_ctrl_c(program: str) -> None:

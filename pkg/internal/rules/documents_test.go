@@ -19,6 +19,7 @@ var blocks = []struct{ page, begins, taken string }{
 	{"README.md", "browser ──> nginx", "a drawing"},
 	{"README.md", "taipy-tunnel databricks store", "TestDocumentedCommandLines"},
 	{"README.md", "taipy-tunnel expose", "TestDocumentedCommandLines"},
+	{"README.md", "taipy-tunnel run", "TestDocumentedCommandLines"},
 	{"README.md", "python expose(app=None", "test_the_signature_is_ours"},
 	{"README.md", "go import", "TestTheREADMEsGo"},
 	{"README.md", "./build.sh demo", "TestDocumentsNameWhatIsThere"},

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -23,6 +24,8 @@ from .._quote import Hidden
 from .._settings import decoded, variable
 
 WIDTH = 80  # columns of a row
+INTERRUPTED = 130
+PATIENCE = 5.0  # seconds for what ends gently at Ctrl-C
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,7 +38,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         screen.failed("a word of the command line is not in UTF-8")
         return 2
     try:
-        return int(ask(_question(given), None, screen.show))  # each command has a limit of its own, or none
+        if given[:1] == ["run"]:
+            signal.signal(signal.SIGTERM, _terminated)
+        code = int(ask(_question(given), None, screen.show, patience=PATIENCE))  # each has a limit of its own, or none
+        if code == INTERRUPTED and screen.given_up:
+            screen.failed(screen.given_up)
+        return code
     except TunnelError as error:  # the library cannot be loaded
         screen.failed(error.message, error.hint)
         return 1
@@ -48,7 +56,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         if screen.given_up:
             screen.failed(screen.given_up)
-        return 130
+        return INTERRUPTED
+
+
+class _TerminatedError(KeyboardInterrupt):
+    """SIGTERM, which passes to the program that is run."""
+
+    signal = signal.SIGTERM
+
+
+def _terminated(number: int, frame: object) -> None:
+    raise _TerminatedError
 
 
 def _question(given: list[str]) -> Hidden:
@@ -88,6 +106,8 @@ class _Screen:
             self.given_up = text
         elif kind == "input":
             return _input()
+        elif kind == "start":
+            return _start(event["args"])
         return None
 
     def view(self, lines: list[str]) -> None:
@@ -100,6 +120,16 @@ class _Screen:
     @staticmethod
     def failed(text: str, hint: str = "") -> None:
         print("\n".join(filter(None, (f"taipy-tunnel: {text}", hint))), file=sys.stderr, flush=True)
+
+
+def _start(args: list[str]) -> str:
+    """Start a program without our variables; its process, or why it cannot be started. The engine waits for it."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(variable(""))}
+    ignored = [signal.SIGPIPE, signal.SIGXFSZ]  # by this interpreter
+    try:
+        return str(os.posix_spawnp(args[0], args, environment, setsigdef=ignored))
+    except OSError as error:
+        return str(error.strerror)
 
 
 def _input() -> str:
