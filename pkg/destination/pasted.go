@@ -189,6 +189,8 @@ func parseCommand(text string) (Destination, error) {
 		}
 		if d.tls = (&egress.TLS{}); to[2] != "%p" {
 			d.Port, c.port = 0, to[2]
+		} else if c.port == "" && d.Port == 0 {
+			d.Port = sshPort
 		}
 	}
 	if c.port != "" && d.Port == 0 {

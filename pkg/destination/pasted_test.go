@@ -84,6 +84,7 @@ func TestPastedServersThatAreRefused(t *testing.T) {
 		{"-o ProxyCommand of TLS", "ssh -p 22 -o 'ProxyCommand=openssl s_client -quiet -connect %h:443' me@203.0.113.7", command, `Config.Server = []string{"tls://me@203.0.113.7"}`},
 		{"-o ProxyCommand of TLS, another port", "ssh -oProxyCommand='ncat --ssl 203.0.113.7 8443' me@203.0.113.7", command, `Config.Server = []string{"tls://me@203.0.113.7:8443"}`},
 		{"-o ProxyCommand of TLS, ssh's port", "ssh -p 8443 -o 'ProxyCommand openssl s_client -proxy corp:3128 -connect %h:%p' me@203.0.113.7", command, `Config.Server = []string{"tls://me@203.0.113.7:8443"}`},
+		{"-o ProxyCommand of TLS, ssh's own port", "ssh -o 'ProxyCommand openssl s_client -connect %h:%p' me@203.0.113.7", command, `Config.Server = []string{"tls://me@203.0.113.7:22"}`},
 		{"-o ProxyCommand of TLS to another host", "ssh -o 'ProxyCommand openssl s_client -connect gateway:443' me@203.0.113.7", "whose ProxyCommand speaks TLS", `"tls://user@host:port"`},
 		{"-o ProxyCommand of GnuTLS", "ssh -o 'ProxyCommand gnutls-cli -p 8443 %h' me@203.0.113.7", "whose ProxyCommand speaks TLS", `"tls://user@host:port"`},
 		{"-o ProxyCommand", "ssh -o 'ProxyCommand nc %h %p' me@203.0.113.7", command, "Config.Via"},

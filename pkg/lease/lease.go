@@ -71,7 +71,7 @@ type Lease struct {
 	key    string       // of several, the one that the server took
 	held   bool         // the tunnel has had the slot
 	since  int64        // when it was exposed at the latest, by the clock of the proxy, in milliseconds since 1970; 0: not known yet
-	least  int64        // and at the earliest: a shell on a busy machine reads the clock for a mark long after it was asked to, and its answer takes a while
+	least  int64        // and at the earliest: a shell on a busy machine reads the clock for a mark long after it was asked to, and a listing takes a while to come
 	live   map[int]bool // the links of this tunnel that are up, by number
 	unread *fault.Error // links cannot be ended by their marks; nil: that is not known
 	rival  string       // a newer tunnel has asked for the slot, and was there when last looked; "": none
@@ -161,13 +161,14 @@ func (c *Lease) mark(key string, link int) string {
 		proxyTime, markName, since, waits, word(c.slot), key, c.tunnel, link)
 }
 
-// listMarks is a script that prints the proxy's time and the account's processes: PID, parent and arguments. BusyBox's ps
+// listMarks is a script that prints the account's processes, PID, parent and arguments, and the proxy's time before and after. BusyBox's ps
 // cannot select by account, and a container may have none: Linux tells by itself then, of processes that are marks.
 const listMarks = proxyTime + `; echo $t
 ps -u "$(id -u)" -o pid= -o ppid= -o args= 2>/dev/null || for p in /proc/[0-9]*; do
 	c=; [ -O $p ] && read -r c <$p/cmdline
 	case $c in *` + markName + `*) echo "${p#/proc/} $(` + parentOf + ` $p/status) $(tr '\0' ' ' <$p/cmdline)" ;; esac
-done 2>/dev/null`
+done 2>/dev/null
+` + proxyTime + `; echo $t`
 
 // parentOf prints the parent of a process by its file status (proc_pid_status(5)).
 const parentOf = `sed -n 's/^PPid:[^0-9]*//p'`
@@ -177,11 +178,11 @@ const parentOf = `sed -n 's/^PPid:[^0-9]*//p'`
 func parseMarks(listing []byte, slot net.Addr) (now int64, marks []mark) {
 	told := false
 	for line := range strings.Lines(string(listing)) {
+		if n, err := strconv.ParseInt(strings.TrimSpace(line), 10, 64); err == nil {
+			told, now = true, n // the last one is how late it was when all was listed
+			continue
+		}
 		if !told { // what start-up files have started may say something before
-			n, err := strconv.ParseInt(strings.TrimSpace(line), 10, 64)
-			if told = err == nil; told {
-				now = n
-			}
 			continue
 		}
 		head, tail, found := strings.Cut(line, fmt.Sprintf(" sh -c %s %s %s ", waits, markName, word(slot)))

@@ -23,7 +23,7 @@ type Near struct {
 
 // Neighbours finds the web apps near this process, of this user: its own, those of processes that it has started, and
 // those of other interpreters (Python, Node, R, …). Each socket is asked "GET /" once, however often one looks, and
-// thrice if looks end before it says anything. What never speaks HTTP is not asked: ports of Jupyter's kernels, of debugpy, and of
+// thrice if its questions end before it says anything. What never speaks HTTP is not asked: ports of Jupyter's kernels, of debugpy, and of
 // Spark's and Py4J's JVM. The zero value is ready for use, by several goroutines. It sees Linux's processes only.
 type Neighbours struct {
 	mu    sync.Mutex

@@ -63,8 +63,8 @@ func (t *Tunnel) checkApp(ctx context.Context) Checked {
 		c.OK, c.Seen, c.Hint = false, "there is no app yet", "start it (in a notebook: run its cell)"
 	default:
 		c.Seen = addr + " answers"
-		if err := t.sup.asApp(addr).Answers(ctx); err != nil {
-			told := fault.AppRefused(addr, err, t.gate == nil)
+		if err := (probe.App{Addr: addr, Dial: t.target.DialAddr, Raw: t.gate == nil}).Answers(ctx); err != nil {
+			told := fault.AppRefused(addr, err)
 			c.OK, c.Seen, c.Hint = false, told.Err.Error(), told.Hint
 		}
 	}

@@ -78,8 +78,8 @@ func (t *Tunnel) verified(ctx context.Context, f probe.Finding, how string) erro
 	switch f.Kind {
 	case probe.Ours:
 		t.board.heedHost(f, t.endpoint.Load().prepared)
-		if t.sup.asked(ctx, true) {
-			return nil
+		if e := t.inVain(ctx); e != nil {
+			return e
 		}
 		why := ""
 		if f.Stopped != "" {
@@ -105,9 +105,6 @@ func (t *Tunnel) verified(ctx context.Context, f probe.Finding, how string) erro
 		if (f.Kind == probe.Unreachable || strings.HasSuffix(f.Answer, fault.WithinTLS)) && t.proven != "" && strings.TrimSuffix(t.proven, "/") != strings.TrimSuffix(t.endpoint.Load().url, "/") {
 			return fault.NotOpened(t.endpoint.Load().url, f.Answer)
 		}
-		if strings.HasSuffix(f.Answer, fault.WithinTLS) {
-			t.sup.asked(ctx, false)
-		}
 		t.board.unasked.Store(f.Kind == probe.Unreachable) // each look asks again
 		why := fault.Unchecked(f.Answer, f.Kind == probe.Guarded, s.Access)
 		t.board.edit(func(s *Status) { s.Unchecked = why })
@@ -116,13 +113,24 @@ func (t *Tunnel) verified(ctx context.Context, f probe.Finding, how string) erro
 	}
 }
 
+// inVain is an error where the tunnel has answered a question in the place of an app that speaks TLS: bytes are carried as they are, and the web
+// server in front sends HTTP. The app is asked as visitors will ask it.
+func (t *Tunnel) inVain(ctx context.Context) error {
+	if addr := t.target.Addr(); t.cfg.Raw && addr != "" {
+		if err := (probe.App{Addr: addr, Dial: t.target.DialAddr}).Answers(ctx); errors.Is(err, fault.ErrTLS) {
+			return fault.AppAskedInClear(addr)
+		}
+	}
+	return nil
+}
+
 // question returns a question to the public URL, which is answered until end is called.
 func (t *Tunnel) question() (q probe.Question, end func()) {
 	ask, reply := t.check.begin()
 	p := t.endpoint.Load()
 	q = probe.Question{URL: questionURL(p.url), Ask: ask, Reply: reply, Exposed: t.check.order(), Ahead: p.ahead}
 	if t.gate == nil && t.board.checked() == "" {
-		q.Within, q.Carried = !p.prepared && strings.HasPrefix(p.url, "https:"), t.check.carriesTLS
+		q.Within, q.Carried = t.cfg.Raw && !p.prepared && strings.HasPrefix(p.url, "https:"), t.check.carriesTLS
 	}
 	return q, func() { t.check.end(ask) }
 }
@@ -241,7 +249,7 @@ func (t *Tunnel) askURL(ctx context.Context, over link, wait time.Duration) prob
 	case !t.board.unasked.Load():
 		return probe.Finding{Kind: probe.Unreachable}
 	case t.cfg.Check == CheckOff: // what visitors meet is not to be judged before it was seen to lead here
-		if f := askOver(ctx, over, t.fromProxy(q, over.Dial)); f.Kind == probe.Ours || f.Kind == probe.Guarded && t.sup.clear.Load() {
+		if f := askOver(ctx, over, t.fromProxy(q, over.Dial)); f.Kind == probe.Ours {
 			_ = t.verified(ctx, f, "link")
 		}
 		return probe.Finding{Kind: probe.Unreachable}
@@ -259,9 +267,7 @@ func (t *Tunnel) askURL(ctx context.Context, over link, wait time.Duration) prob
 	case probe.Ours:
 		_ = t.verified(ctx, f, how)
 	case probe.Guarded:
-		if t.board.unasked.Store(false); t.sup.clear.Load() {
-			_ = t.verified(ctx, f, how)
-		}
+		t.board.unasked.Store(false)
 	}
 	return f
 }

@@ -5,18 +5,14 @@
 package tunnel_test
 
 import (
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/http/httputil"
-	"net/url"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -28,69 +24,39 @@ import (
 )
 
 // nginx that asks an app for HTTP, which speaks TLS and whose bytes are carried as they are: the tunnel has answered the check in the
-// app's place, and says what visitors get.
+// app's place, and expose() says what visitors would get. Either remedy is taken then.
 func TestCarriedTLSAskedForHTTP(t *testing.T) {
 	for name, scheme := range map[string]string{"told": "https://", "not told": ""} {
 		t.Run(name, func(t *testing.T) {
 			c := newChain(t, sshdtest.Options{})
-			secure := listening(t, "127.0.0.1:0", true)
-			addr := secure.Listener.Addr().String()
-			tun := open(t, c.config(scheme+addr))
-			s := tun.Status()
-			if s.State != tunnel.Waiting || !errors.Is(s.LastError, tunnel.ErrApp) || !strings.Contains(s.LastError.Error(), addr+" speaks TLS") || !strings.Contains(s.LastError.Hint.String(), "proxy_pass https://") {
-				t.Errorf("%s: %v", s.State, s.LastError)
+			cfg := c.config(scheme + listening(t, "127.0.0.1:0", true).Listener.Addr().String())
+			_, err := tunnel.Expose(within(t, 20*time.Second), cfg)
+			if e := tunnel.AsError(err); !errors.Is(err, tunnel.ErrApp) || !strings.Contains(e.Error(), "speaks TLS") || !strings.Contains(e.Hint.String(), "proxy_pass https://") {
+				t.Fatalf("%v, hint %s", err, e.Hint)
 			}
-			if row := rowOf(t, tun, "app"); row.OK || !strings.Contains(row.Seen, "speaks TLS") || !strings.Contains(row.Hint.String(), "proxy_pass https://") {
-				t.Errorf("%+v", row)
-			}
-			if body, err := get(c.url); err == nil || !strings.Contains(err.Error(), "400") {
-				t.Errorf("a visitor gets %q, %v", body, err)
-			}
-			compat.Row(t, "apps", "an app that speaks TLS, with raw=True, behind proxy_pass http://", compat.Taken+": the tunnel waits: "+s.LastError.Error())
-			secure.Close()
-			listening(t, addr, false)
-			await(t, tun, "the app", inState(tunnel.Up))
+			compat.Row(t, "apps", "an app that speaks TLS, with raw=True, behind proxy_pass http://", compat.Outcome(err))
+
+			open(t, c.config(listening(t, "127.0.0.1:0", false).Listener.Addr().String()))
 			wantBody(t, c.url, "hello")
+
+			cfg.Remote = c.FreePort()
+			cfg.URL = "https://" + relay.Start(t, fmt.Sprintf("127.0.0.1:%d", cfg.Remote)).Addr() + "/"
+			if s := open(t, cfg).Status(); s.State != tunnel.Up || s.Unchecked == "" {
+				t.Errorf("by visitors' own TLS: %s; %s", s.State, s.Unchecked)
+			}
 		})
 	}
 }
 
-// What the hint proposes is followed while the tunnel is open: it is up then, and says no more than was seen.
-func TestCarriedTLSIsMended(t *testing.T) {
-	for name, mend := range map[string]func(t *testing.T, c *chain, tun *tunnel.Tunnel, cfg tunnel.Config, speak func(scheme string)) *tunnel.Tunnel{
-		"by proxy_pass https://": func(_ *testing.T, _ *chain, tun *tunnel.Tunnel, _ tunnel.Config, speak func(string)) *tunnel.Tunnel {
-			speak("https")
-			return tun
-		},
-		"by the URL of their own TLS": func(t *testing.T, c *chain, tun *tunnel.Tunnel, cfg tunnel.Config, _ func(string)) *tunnel.Tunnel {
-			cfg.URL = "https://" + relay.Start(t, fmt.Sprintf("127.0.0.1:%d", c.port)).Addr() + "/"
-			next, err := tun.Reopen(within(t, 20*time.Second), cfg)
-			must(t, err)
-			t.Cleanup(func() { _ = next.Close() })
-			return next
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			c := newChain(t, sshdtest.Options{})
-			var to atomic.Pointer[httputil.ReverseProxy]
-			speak := func(scheme string) {
-				p := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: scheme, Host: fmt.Sprintf("127.0.0.1:%d", c.port)})
-				p.Transport = &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
-				to.Store(p)
-			}
-			speak("http")
-			front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { to.Load().ServeHTTP(w, r) }))
-			t.Cleanup(front.Close)
-			cfg := c.config(listening(t, "127.0.0.1:0", true).Listener.Addr().String())
-			cfg.URL = front.URL + "/"
-			tun := open(t, cfg)
-			if s := tun.Status(); s.State != tunnel.Waiting || s.Checked != "" {
-				t.Errorf("%s, checked %q: %v", s.State, s.Checked, s.LastError)
-			}
-			tun = mend(t, c, tun, cfg, speak)
-			await(t, tun, "that it is mended", func(s tunnel.Status) bool { return s.State == tunnel.Up && s.Checked == "" && s.Unchecked != "" })
-		})
+// A tunnel that is open in its place goes on.
+func TestCarriedTLSTakesNothingAway(t *testing.T) {
+	c := newChain(t, sshdtest.Options{})
+	tun := open(t, c.config(app(t, "hello")))
+	if _, err := tun.Reopen(within(t, 20*time.Second), c.config(listening(t, "127.0.0.1:0", true).Listener.Addr().String())); !errors.Is(err, tunnel.ErrApp) {
+		t.Errorf("%v", err)
 	}
+	await(t, tun, "the port again", inState(tunnel.Up))
+	eventually(t, c.url, "hello")
 }
 
 // Behind nginx that speaks TLS to the app no question is seen. What answers may be the app, whatever it says; where no TLS has come,

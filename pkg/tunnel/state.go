@@ -12,6 +12,7 @@ import (
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/forward"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/steady"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/probe"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/slots"
 )
 
@@ -195,7 +196,8 @@ func (s *supervisor) probeApp() {
 	if addr == "" {
 		return
 	}
-	s.tasks.Go(func() { s.report(addr, s.asApp(addr).Answers(s.life)) })
+	app := probe.App{Addr: addr, Dial: s.target.DialAddr, Raw: s.gate == nil}
+	s.tasks.Go(func() { s.report(addr, app.Answers(s.life)) })
 }
 
 // dialled is told of each visitor's connection to the app; only news reach the run loop.
@@ -221,13 +223,9 @@ func (s *supervisor) appAnswers(err error) {
 	if err != nil {
 		s.app = appSilent
 		if addr := s.target.Addr(); addr != "" {
-			s.appErr = fault.AppRefused(addr, err, s.gate == nil)
+			s.appErr = fault.AppRefused(addr, err)
 			if s.recheck.Reset(appRecheck); errors.Is(err, fault.ErrTLS) {
 				s.recheck.Reset(appRecheckTLS)
-				if s.gate == nil { // the tunnel has answered the check in its place: the URL is asked again until that is mended
-					s.board.edit(func(st *Status) { st.Checked, st.Unchecked = "", "" })
-					s.board.unasked.Store(true)
-				}
 			}
 			if errors.Is(s.appErr, fault.ErrLimit) {
 				s.app = appHindered

@@ -64,7 +64,6 @@ type supervisor struct {
 
 	arrivals  atomic.Int64 // connections that came from the slots
 	answering atomic.Bool  // app == appAnswering, for the forwarder's goroutines
-	clear     atomic.Bool  // without a gate: a question came that was sent in clear
 
 	mu      sync.Mutex // guards what is read from other goroutines
 	live    []link
@@ -375,25 +374,4 @@ func (s *supervisor) counts() (open int, bytes int64) {
 		open, bytes = open+n, bytes+carried
 	}
 	return open, bytes
-}
-
-// asApp is how the app is looked at. Of one whose bytes are carried as they are nothing is known, and it is asked nothing, until a question
-// has come that was sent in clear.
-func (s *supervisor) asApp(addr string) probe.App {
-	return probe.App{Addr: addr, Dial: s.target.DialAddr, Raw: s.gate == nil && !s.clear.Load()}
-}
-
-// asked: the web server in front was seen to send HTTP, or nothing but TLS, to where bytes are carried as they are. HTTP the tunnel has answered
-// in place of the app: it reports whether that speaks TLS, so that the answer proves nothing.
-func (s *supervisor) asked(ctx context.Context, inClear bool) (inVain bool) {
-	addr := s.target.Addr()
-	if s.gate != nil || addr == "" || !inClear && !s.clear.Load() {
-		return false
-	}
-	s.clear.Store(inClear)
-	err := s.asApp(addr).Answers(ctx)
-	if ctx.Err() == nil {
-		s.report(addr, err)
-	}
-	return errors.Is(err, fault.ErrTLS)
 }

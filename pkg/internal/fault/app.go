@@ -11,15 +11,10 @@ import (
 // ErrTLS is what an app that was seen to speak TLS is to who wants HTTP of it.
 var ErrTLS = errors.New("it speaks TLS")
 
-// AppRefused: nothing listens where the app should, or it speaks TLS, or this process cannot tell. carried: its bytes are carried as they
-// are, and its visitors send HTTP.
-func AppRefused(target string, err error, carried bool) *Error {
+// AppRefused: nothing listens where the app should, or it speaks TLS, or this process cannot tell.
+func AppRefused(target string, err error) *Error {
 	if errors.Is(err, ErrTLS) {
-		hint := withoutTLS
-		if carried {
-			hint = toTLS
-		}
-		return &Error{Op: "app", Class: ErrApp, Err: fmt.Errorf("%s speaks TLS, and is asked for HTTP", target), Hint: hint}
+		return &Error{Op: "app", Class: ErrApp, Err: fmt.Errorf("%s speaks TLS, and is asked for HTTP", target), Hint: withoutTLS}
 	}
 	if e := limited("app", fmt.Errorf("no connection to %s: %w", target, Reason(err))); e != nil {
 		return e
@@ -32,8 +27,13 @@ func AppRefused(target string, err error, carried bool) *Error {
 const withoutTLS Hint = "start the app without its certificate: what it says stays on this machine, SSH protects it to the proxy, and nginx's https to the visitors; " +
 	`or carry its bytes as they are, {raw=true} with {access="public"}, where nginx passes TLS on: a server of its stream module, or proxy_pass https://`
 
-const toTLS Hint = `have nginx on the proxy speak TLS to it, "proxy_pass https://" in place of "proxy_pass http://"; where visitors' own TLS reaches it, write {url="https://host/"}; ` +
-	"or start the app without its certificate, and leave {raw} out"
+// AppAskedInClear: the bytes of an app are carried as they are, and the web server before it sends HTTP where it wants TLS.
+func AppAskedInClear(target string) *Error {
+	return &Error{Op: "app", Class: ErrApp, Permanent: true,
+		Err: fmt.Errorf("%s speaks TLS, and the web server in front of the tunnel asks it for HTTP: visitors would get no page", target),
+		Hint: `have nginx on the proxy speak TLS to it, "proxy_pass https://" in place of "proxy_pass http://"; where visitors' own TLS reaches it, write {url="https://host/"}; ` +
+			"or start the app without its certificate, and leave {raw} out"}
+}
 
 // TargetTLS: the address of an app says that it speaks TLS.
 func TargetTLS(target string) *Error {
