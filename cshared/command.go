@@ -70,7 +70,8 @@ func runCommand(ctx context.Context, text []byte, q *question) (any, error) {
 	return command.Run(given, c.Args, face), nil
 }
 
-// interruptCommand gives a command up, which goes on until it has ended: {"handle","signal"}, the number of the signal.
+// interruptCommand gives a command up, which goes on until it has ended: {"handle","signal"}, the number of the signal, 0
+// where a program that it has started has it already.
 func interruptCommand(_ context.Context, text []byte) (any, error) {
 	var i struct {
 		Ask    string `json:"ask"`
@@ -80,7 +81,11 @@ func interruptCommand(_ context.Context, text []byte) (any, error) {
 	if err := parse(text, &i); err != nil {
 		return nil, err
 	}
-	if q := asks.find(i.Handle); q != nil && q.giveUp(command.Signal{Signal: syscall.Signal(i.Signal)}) {
+	given := command.Interrupt{}
+	if i.Signal != 0 {
+		given.By = syscall.Signal(i.Signal)
+	}
+	if q := asks.find(i.Handle); q != nil && q.giveUp(given) {
 		return nil, nil
 	}
 	return nil, notUnderstood(errors.New("there is no command to give up"))

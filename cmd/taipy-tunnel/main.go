@@ -10,8 +10,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"os/signal"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -29,7 +31,7 @@ func main() {
 	ctx := givenUp()
 	terminal := runtime.GOOS != "windows" && term.IsTerminal(int(os.Stdout.Fd())) // older consoles show what moves the cursor
 	s := screen{out: bufio.NewWriter(os.Stdout), err: os.Stderr}
-	code := command.Run(ctx, os.Args[1:], command.Face{Show: s.show, Input: input, Version: version, Terminal: terminal, Signals: passed})
+	code := command.Run(ctx, os.Args[1:], command.Face{Show: s.show, Input: input, Version: version, Terminal: terminal, Start: start, Signals: passed})
 	switch {
 	case code == command.Interrupted && s.givenUp != "":
 		s.notice(s.givenUp)
@@ -48,7 +50,10 @@ func givenUp() context.Context {
 	go func() {
 		s := <-signals
 		signal.Stop(signals)
-		cancel(command.Signal{Signal: s})
+		if s == os.Interrupt && foreground() { // a program that is run has it, too
+			s = nil
+		}
+		cancel(command.Interrupt{By: s})
 	}()
 	return ctx
 }
@@ -58,6 +63,16 @@ func passed() (<-chan os.Signal, func()) {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, passing...)
 	return signals, func() { signal.Stop(signals) }
+}
+
+// start starts a program with the streams of this process, and without the variables that begin with command.Variables.
+func start(args []string) (*os.Process, error) {
+	path, err := exec.LookPath(args[0])
+	if err != nil {
+		return nil, err
+	}
+	environment := slices.DeleteFunc(os.Environ(), func(pair string) bool { return strings.HasPrefix(pair, command.Variables) })
+	return os.StartProcess(path, args, &os.ProcAttr{Env: environment, Files: []*os.File{os.Stdin, os.Stdout, os.Stderr}})
 }
 
 func input(context.Context) ([]byte, error) { return io.ReadAll(os.Stdin) }

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -53,9 +52,6 @@ func (r *run) program() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if _, err := exec.LookPath(args[0]); err != nil {
-			return fault.Config("check how it is called, and PATH", "there is no program %s", fault.Quote(args[0]))
-		}
 		cfg, timeout, err := s.config(app)
 		if err != nil {
 			return err
@@ -89,25 +85,11 @@ func (s settings) app() (string, error) {
 	return app, nil
 }
 
-// start starts a program with the streams of this process, and without the variables that begin with Variables.
-func start(args []string) (*os.Process, error) {
-	path, err := exec.LookPath(args[0])
-	if err != nil {
-		return nil, err
-	}
-	environment := slices.DeleteFunc(os.Environ(), func(pair string) bool { return strings.HasPrefix(pair, Variables) })
-	return os.StartProcess(path, args, &os.ProcAttr{Env: environment, Files: []*os.File{os.Stdin, os.Stdout, os.Stderr}})
-}
-
 // beside runs a program beside its tunnel until it ends. find: its app is looked for.
 func (r *run) beside(c *cobra.Command, t *tunnel.Tunnel, args []string, find bool) error {
-	begin := r.Start
-	if begin == nil {
-		begin = start
-	}
-	process, err := begin(args)
+	process, err := r.Start(args)
 	if err != nil {
-		return fault.Config("", "the program cannot be started: %w", fault.Reason(err))
+		return fault.Config("check how it is called, and PATH", "%s cannot be started: %w", fault.Quote(args[0]), fault.Reason(err))
 	}
 	var tasks guard.Group
 	defer tasks.Wait()
@@ -243,18 +225,19 @@ func look(ctx context.Context, start func(func()) bool, found chan<- []tunnel.Ne
 	}
 }
 
-// Signal is the cause of a context that a signal has ended.
-type Signal struct{ os.Signal }
+// Interrupt is the cause of a context that a signal has ended.
+type Interrupt struct {
+	// By is that signal; nil: a program that was started has it already, as from a terminal's Ctrl-C.
+	By os.Signal
+}
 
-func (s Signal) Error() string { return s.String() }
+// Error is in no message.
+func (i Interrupt) Error() string { return "interrupted" }
 
-// passedOn is the signal with which the command was given up, nil if the program has it already, as from a terminal's Ctrl-C.
+// passedOn is the signal that the program is to have as well.
 func passedOn(ctx context.Context) os.Signal {
-	if s, is := errors.AsType[Signal](context.Cause(ctx)); is && s.Signal != os.Interrupt {
-		return s.Signal
-	}
-	if foreground() {
-		return nil
+	if given, is := errors.AsType[Interrupt](context.Cause(ctx)); is {
+		return given.By
 	}
 	return os.Interrupt
 }

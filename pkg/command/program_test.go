@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -44,6 +45,10 @@ func runsBeside(t *testing.T, face Face, program string, args ...string) (s *sho
 	t.Setenv("TAIPY_TUNNEL_TOKEN", "a-token-that-the-program-is-not-told")
 	line, public := plain(t, "8501")
 	line = append([]string{"run"}, line[2:]...)
+	face.Start = func(args []string) (*os.Process, error) {
+		environment := slices.DeleteFunc(os.Environ(), func(pair string) bool { return strings.HasPrefix(pair, Variables) })
+		return os.StartProcess(args[0], args, &os.ProcAttr{Env: environment, Files: []*os.File{nil, nil, os.Stderr}})
+	}
 	return goesOn(t, face, append(append(line, "--", python, "-c", program), args...)...), public
 }
 
@@ -151,8 +156,7 @@ func TestRunWithoutAProgram(t *testing.T) {
 		code int
 		says string
 	}{
-		{"run", Usage, "PROGRAM is missing"}, {"run --server me@h", Usage, "PROGRAM is missing"}, {"run --server me@h -- no-such-program", Failed, `there is no program "no-such-program"`},
-		{"run true", Failed, "no server was given"}, {"run --server me@127.0.0.1:1 --ap 8501 true", Usage, "there is no option \"--ap\"; did you mean --app?"},
+		{"run", Usage, "PROGRAM is missing"}, {"run --server me@h", Usage, "PROGRAM is missing"}, {"run true", Failed, "no server was given"}, {"run --server me@127.0.0.1:1 --ap 8501 true", Usage, "there is no option \"--ap\"; did you mean --app?"},
 	} {
 		if s := runs(t, "", strings.Fields(row.line)...); s.code != row.code || !strings.Contains(s.of(Failure), row.says) {
 			t.Errorf("%s: %d, %s; want %s", row.line, s.code, s.of(Failure), row.says)

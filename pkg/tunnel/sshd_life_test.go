@@ -57,7 +57,7 @@ func TestRequestsInFlightEndWithTheLink(t *testing.T) {
 func TestBlackHoleIsNoticed(t *testing.T) {
 	c := newChain(t, sshdtest.Options{})
 	tun := c.expose(t, app(t, "hello"))
-	c.showing(t, 1) // or no other link can end it
+	c.showing(t, 2) // or no other link can end it
 	c.StopLinks()
 	begin := time.Now()
 	s := await(t, tun, "the loss", func(s tunnel.Status) bool { return s.State == tunnel.Reconnecting })

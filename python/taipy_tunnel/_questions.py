@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -14,6 +15,20 @@ from ._errors import TunnelError, from_json
 from ._watcher import Watched, watcher
 
 LATE = 1.0  # seconds after which a person wants to be told that something is going on
+
+
+def foreground() -> bool:
+    """Whether a terminal's Ctrl-C reaches this process, and so what it has started (tcgetpgrp(3))."""
+    try:
+        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY)
+    except OSError:
+        return False
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    except OSError:
+        return False
+    finally:
+        os.close(terminal)
 
 
 def ask(
@@ -68,7 +83,7 @@ def ask(
                     if patience is None or answer["done"]:
                         raise
                     end, patience = time.monotonic() + patience, None
-                    number = getattr(interrupt, "signal", signal.SIGINT)
+                    number = getattr(interrupt, "signal", 0 if foreground() else signal.SIGINT)
                     ask({"ask": "command.interrupt", "handle": opened[0], "signal": int(number)}, 5.0)
         finally:
             forget()
