@@ -20,5 +20,5 @@ func near(ctx context.Context, text []byte) (any, error) {
 	if err := parse(text, &q); err != nil {
 		return nil, err
 	}
-	return neighbours.Look(context.WithoutCancel(ctx), q.Never, func(f func()) bool { start(0, f); return true }), nil
+	return neighbours.Look(ctx, q.Never, func(f func()) bool { start(0, f); return true }), nil
 }

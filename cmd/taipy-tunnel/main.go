@@ -7,6 +7,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -42,7 +43,7 @@ func main() {
 	os.Exit(code)
 }
 
-// givenUp is ended by a signal, which is its cause. A second one ends this process, whatever it does.
+// givenUp is ended by a signal, which is its cause. A second one ends this process, whatever it does, unless it runs a program.
 func givenUp() context.Context {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	signals := make(chan os.Signal, 1)
@@ -60,14 +61,18 @@ func givenUp() context.Context {
 
 // passed are the signals that pass to a program which is run.
 func passed() (<-chan os.Signal, func()) {
-	signals := make(chan os.Signal, 1)
+	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, passing...)
+	signal.Notify(make(chan os.Signal, 1), stays...) // who reads on or not is no end of the program's
 	return signals, func() { signal.Stop(signals) }
 }
 
 // start starts a program with the streams of this process, and without the variables that begin with command.Variables.
 func start(args []string) (*os.Process, error) {
 	path, err := exec.LookPath(args[0])
+	if e, is := errors.AsType[*exec.Error](err); is {
+		return nil, e.Err // without the word, which may be a secret
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -11,7 +11,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-var passing = []os.Signal{syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2}
+// passing are signals that pass to a program which is run, with those that give the command up; stays are those that do nothing then.
+var (
+	passing = []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2}
+	stays   = []os.Signal{syscall.SIGPIPE}
+)
 
 // foreground reports whether a terminal's Ctrl-C reaches this process, and so what it has started (tcgetpgrp(3)).
 func foreground() bool {

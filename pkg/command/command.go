@@ -51,8 +51,8 @@ type Face struct {
 	Workspace databricks.Config
 	// Start starts a program, its name first, with the streams of the process and without its Variables.
 	Start func(args []string) (*os.Process, error)
-	// Signals are those that pass to a program which a command has started, until the function that comes with them is called. The one that
-	// gives the command up is none of them, but the cause of ctx, as an Interrupt. Nil: there are none.
+	// Signals are those that pass to a program which a command has started, until the function that comes with them is called. The first one that
+	// gives the command up (os.Interrupt, SIGTERM) is the cause of ctx as well, as an Interrupt. Nil: there are none.
 	Signals func() (<-chan os.Signal, func())
 	// Control is called with each socket of SSH's (net.Dialer). Nil: nothing is.
 	Control func(network, address string, c syscall.RawConn) error

@@ -71,12 +71,7 @@ func (r *run) keep(c *cobra.Command, t *tunnel.Tunnel) error {
 	defer stop()
 	tasks.Go(func() {
 		defer close(changes)
-		for s := range t.Watch(watching) {
-			select {
-			case changes <- s:
-			case <-watching.Done():
-			}
-		}
+		watch(watching, t, changes)
 	})
 	for {
 		select {

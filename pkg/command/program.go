@@ -3,6 +3,7 @@
 package command
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -24,6 +25,8 @@ import (
 
 const (
 	lookAgain = 500 * time.Millisecond  // for what the program listens at
+	lookLong  = 10 * time.Second        // until that nothing is seen is told
+	lookLeft  = 50 * time.Millisecond   // for what it has left, once it has ended
 	endsIn    = 1500 * time.Millisecond // after Ctrl-C, until what is left of it is killed
 )
 
@@ -33,7 +36,7 @@ func (r *run) program() *cobra.Command {
 		Short: "start a program, and show its app to visitors until it ends",
 		Long: "Opens a tunnel as expose does, starts PROGRAM with its ARGUMENTs, and shows the app at whose port it answers HTTP, wherever that is and also if it is " +
 			"started again at another one. The program has the terminal, and what the tunnel tells goes to standard error. It is not told any TAIPY_TUNNEL_* variable. " +
-			"Signals pass to it, and its exit status is that of this command; what is left of it 1.5 s after Ctrl-C is killed.",
+			"Signals pass to it, and its exit status is that of this command, or 1 if it ended well after the tunnel had ended; what is left of it 1.5 s after Ctrl-C is killed.",
 		Example: "  taipy-tunnel run --server me@proxy.example.com -- streamlit run app.py",
 	}, [2]string{"", "-- PROGRAM [ARGUMENT...]"})
 	c.Args = func(_ *cobra.Command, args []string) error {
@@ -87,6 +90,9 @@ func (s settings) app() (string, error) {
 
 // beside runs a program beside its tunnel until it ends. find: its app is looked for.
 func (r *run) beside(c *cobra.Command, t *tunnel.Tunnel, args []string, find bool) error {
+	if c.Context().Err() != nil {
+		return c.Context().Err()
+	}
 	process, err := r.Start(args)
 	if err != nil {
 		return fault.Config("check how it is called, and PATH", "%s cannot be started: %w", fault.Quote(args[0]), fault.Reason(err))
@@ -105,16 +111,9 @@ func (r *run) beside(c *cobra.Command, t *tunnel.Tunnel, args []string, find boo
 		exited <- state
 	})
 	if find {
-		tasks.Go(func() { look(life, tasks.Go, found) })
+		tasks.Go(func() { look(life, process.Pid, tasks.Go, found) })
 	}
-	tasks.Go(func() {
-		for s := range t.Watch(life) {
-			select {
-			case changes <- s:
-			case <-life.Done():
-			}
-		}
-	})
+	tasks.Go(func() { watch(life, t, changes) })
 	var signals <-chan os.Signal
 	if r.Signals != nil {
 		var over func()
@@ -122,23 +121,40 @@ func (r *run) beside(c *cobra.Command, t *tunnel.Tunnel, args []string, find boo
 		defer over()
 	}
 	given := c.Context().Done()
+	left := time.NewTicker(lookLeft)
+	defer left.Stop()
 	for {
 		select {
 		case state := <-exited:
-			p.drain()
-			r.code = status(state)
-			return p.why
+			p.ended, r.code = true, status(state)
 		case <-given:
 			given = nil
-			p.end(nil, passedOn(c.Context()))
+			p.end(nil, passedOn(c.Context()), context.Cause(c.Context()))
 		case <-p.kill:
-			killAll(process.Pid)
+			p.killAll()
 		case s := <-signals:
-			_ = process.Signal(s)
+			p.signal(s)
 		case apps := <-found:
 			p.found(apps)
 		case s := <-changes:
 			p.changed(s)
+		case <-left.C:
+		}
+		if p.ended && !p.leaves() {
+			p.drain()
+			if p.why == nil && r.code == OK {
+				return p.lost
+			}
+			return p.why
+		}
+	}
+}
+
+func watch(ctx context.Context, t *tunnel.Tunnel, changes chan<- tunnel.Status) {
+	for s := range t.Watch(ctx) {
+		select {
+		case changes <- s:
+		case <-ctx.Done():
 		}
 	}
 }
@@ -152,22 +168,69 @@ type beside struct {
 	start   func(func()) bool
 	life    context.Context
 
-	told string           // of the tunnel's state
-	seen []string         // where it answered when last looked
-	why  error            // the program is ended
-	kill <-chan time.Time // when what is left of it is killed
+	told  string    // of the tunnel's state
+	lost  error     // the tunnel has ended by itself
+	begun time.Time // when it was looked at first
+	seen  []string  // where it answered when last looked
+	more  []string  // where it was seen to answer beside its app
+	why   error     // the program is ended
+	given bool      // it is
+	ended bool      // the first process of it has
+	tree  []int     // the processes that it had when it was given up
+	many  int       // signals that give up
+	kill  <-chan time.Time
 }
 
-// end has the program end: by a signal, nil where it has it already.
-func (p *beside) end(why error, how os.Signal) {
-	if p.kill != nil {
+// end has the program end: by a signal, nil where it has it already. Only after SIGTERM it has the time that it takes.
+func (p *beside) end(why error, how os.Signal, cause error) {
+	if p.given {
 		return
 	}
-	p.why, p.kill = why, time.After(endsIn)
+	p.given, p.why, p.tree = true, why, descendants(p.process.Pid)
+	if given, is := errors.AsType[Interrupt](cause); !is || given.By != syscall.SIGTERM {
+		p.kill = time.After(endsIn)
+	}
 	p.start(p.drain)
 	if how != nil {
 		_ = p.process.Signal(how)
 	}
+}
+
+// leaves reports whether processes of a program that was given up are still there, which its first process has left. They have SIGTERM.
+func (p *beside) leaves() bool {
+	if !p.given || p.kill == nil {
+		return false
+	}
+	p.tree = slices.DeleteFunc(p.tree, isGone)
+	for _, pid := range p.tree {
+		if one, err := os.FindProcess(pid); err == nil {
+			_ = one.Signal(syscall.SIGTERM)
+		}
+	}
+	return len(p.tree) > 0
+}
+
+// signal passes a signal on. The first of those that give up comes by the context; the second one ends what is left at once.
+func (p *beside) signal(s os.Signal) {
+	if s != os.Interrupt && s != syscall.SIGTERM {
+		_ = p.process.Signal(s)
+		return
+	}
+	if p.many++; p.many > 1 {
+		p.killAll()
+	}
+}
+
+// killAll kills the program and what it has started, which is seen on Linux alone.
+func (p *beside) killAll() {
+	tree := append(descendants(p.process.Pid), p.tree...)
+	_ = p.process.Kill() // first, or it starts them again
+	for _, pid := range tree {
+		if one, err := os.FindProcess(pid); err == nil {
+			_ = one.Kill()
+		}
+	}
+	p.tree = nil
 }
 
 // drain lets the requests that are under way end.
@@ -177,38 +240,64 @@ func (p *beside) drain() {
 	_ = p.tunnel.Shutdown(ctx)
 }
 
-// found takes what was seen near by. What the program answers at counts when it is seen twice: one that opens several ports may open one after
-// the other. Its app stays where it is as long as it answers there.
+// found takes where the program answers. What is seen twice counts: one that opens several ports may open one after the other. Its app stays where
+// it is as long as it answers there, and moves to no port that was seen beside it.
 func (p *beside) found(apps []tunnel.Near) {
 	var at []string
-	tree := append(descendants(p.process.Pid), p.process.Pid)
 	for _, app := range apps {
-		if slices.Contains(tree, app.PID) && !slices.Contains(at, app.Addr) {
+		if !slices.Contains(at, app.Addr) {
 			at = append(at, app.Addr)
 		}
 	}
-	again := slices.Equal(at, p.seen)
-	p.seen = at
+	again, target := slices.Equal(at, p.seen), p.tunnel.Status().Target
+	if p.seen = at; p.begun.IsZero() {
+		p.begun = time.Now()
+	}
+	beside := slices.DeleteFunc(slices.Clone(at), func(addr string) bool { return addr == target || slices.Contains(p.more, addr) })
 	switch {
-	case !again || len(at) == 0 || slices.Contains(at, p.tunnel.Status().Target):
-	case len(at) == 1:
-		_ = p.tunnel.SetTarget(at[0])
-	default:
-		p.end(fault.Config(fault.Hintf("say which one visitors are to see: {target=%q}", at[0]), "the program answers HTTP at several ports: %s", strings.Join(at, ", ")), os.Interrupt)
+	case !again:
+	case len(at) == 0 && target == "" && !p.begun.IsZero() && time.Since(p.begun) > lookLong:
+		p.begun = time.Now().Add(time.Hour)
+		p.notice("nothing of the program answers HTTP so far; where its app listens can be said by --app")
+	case target != "" && slices.Contains(at, target):
+		for _, addr := range beside {
+			p.more = append(p.more, addr)
+			p.notice("the program also answers at " + addr + "; to show that, pass --app " + addr)
+		}
+	case len(beside) == 1:
+		_ = p.tunnel.SetTarget(beside[0])
+		p.notice("the app is at " + beside[0])
+	case len(beside) > 1 && target == "":
+		p.end(fault.Config(fault.Hintf("say which one visitors are to see: {target=%q}", at[0]), "the program answers HTTP at several ports: %s", strings.Join(at, ", ")), os.Interrupt, nil)
+	}
+}
+
+// notice tells a line, to people alone.
+func (p *beside) notice(text string) {
+	if !p.inJSON {
+		p.Show(Event{Kind: Notice, Text: text})
 	}
 }
 
 // changed tells the tunnel's state. The program goes on whatever becomes of that.
 func (p *beside) changed(s tunnel.Status) {
-	if line := brief(s); line != p.told {
-		p.told = line
-		p.run.changed(s, line, p.words)
+	line := brief(s)
+	if line == p.told {
+		return
+	}
+	p.told = line
+	p.run.changed(s, line, p.words)
+	if s.State == tunnel.Failed || s.State == tunnel.Replaced {
+		p.lost = ended(s)
+		if hint := fault.From(p.lost).Hint.In(p.words); hint != "" {
+			p.notice(hint)
+		}
 	}
 }
 
-// look finds the web apps near by, again and again.
-func look(ctx context.Context, start func(func()) bool, found chan<- []tunnel.Near) {
-	var near tunnel.Neighbours
+// look finds where a process and those that it has started answer, again and again.
+func look(ctx context.Context, pid int, start func(func()) bool, found chan<- []tunnel.Near) {
+	near := tunnel.Neighbours{Of: pid}
 	again := time.NewTicker(lookAgain)
 	defer again.Stop()
 	for {
@@ -253,13 +342,15 @@ func status(ended *os.ProcessState) int {
 	return ended.ExitCode()
 }
 
-// killAll kills a process and those that it has started, which are seen on Linux alone.
-func killAll(pid int) {
-	for _, one := range append(descendants(pid), pid) {
-		if p, err := os.FindProcess(one); err == nil {
-			_ = p.Kill()
-		}
-	}
+// isGone reports whether a process has ended, or is a zombie.
+func isGone(pid int) bool {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return err != nil || strings.HasPrefix(afterName(text), "Z")
+}
+
+// afterName is what follows the name in proc_pid_stat(5), in which anything may be.
+func afterName(stat []byte) string {
+	return strings.TrimSpace(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
 }
 
 // descendants are the processes below one, by proc_pid_stat(5).
@@ -271,10 +362,9 @@ func descendants(pid int) (below []int) {
 		if err != nil {
 			continue
 		}
-		_, rest, _ := strings.Cut(string(text), ") ") // of its name, which may have anything else
 		var state string
 		var parent int
-		if _, err := fmt.Sscan(rest, &state, &parent); err != nil {
+		if _, err := fmt.Sscan(afterName(text), &state, &parent); err != nil {
 			continue
 		}
 		if child, err := strconv.Atoi(filepath.Base(filepath.Dir(path))); err == nil {

@@ -44,8 +44,9 @@ var interpreters = []string{"python", "pypy", "node", "bun", "deno", "ruby", "R"
 // debugger is an argument of debugpy's adapter, which a debugger's client talks to, or of pydevd.
 var debugger = regexp.MustCompile(`(^|/)debugpy[./]adapter|(^|/)pydevd(\.py)?$`)
 
-// listeners returns the sockets of this user's processes that may be an app's, the nearest first.
-func listeners(never []int) (found []listener) {
+// listeners returns the sockets of this user's processes that may be an app's, the nearest first. of is a process: all sockets of that and of
+// those that it has started; 0: there is none.
+func listeners(never []int, of int) (found []listener) {
 	open := map[string]listener{}
 	me := strconv.Itoa(os.Geteuid())
 	for _, table := range []string{"tcp", "tcp6"} {
@@ -62,6 +63,10 @@ func listeners(never []int) (found []listener) {
 	processes := all()
 	var kernels []int
 	for _, p := range processes {
+		if of != 0 {
+			p.hidden = !p.isOf(of, processes) || slices.ContainsFunc(p.args, debugger.MatchString)
+			continue
+		}
 		ports, known := p.kernelPorts()
 		if kernels = append(kernels, ports...); !known || !p.mayBeApp(p.kin(processes)) {
 			p.hidden = true
@@ -174,6 +179,16 @@ func (p *process) kin(all map[int]*process) kin {
 		}
 	}
 	return other
+}
+
+// isOf reports whether a process is another one, or that one has started it.
+func (p *process) isOf(pid int, all map[int]*process) bool {
+	for up, steps := p, 0; up != nil && steps < 100; up, steps = all[up.parent], steps+1 {
+		if up.pid == pid || up.parent == pid {
+			return true
+		}
+	}
+	return false
 }
 
 // mayBeApp reports whether what a process listens on may be a web app of this user.

@@ -26,6 +26,10 @@ type Near struct {
 // thrice if its questions end before it says anything. What never speaks HTTP is not asked: ports of Jupyter's kernels, of debugpy, and of
 // Spark's and Py4J's JVM. The zero value is ready for use, by several goroutines. It sees Linux's processes only.
 type Neighbours struct {
+	// Of is a process: it and those that it has started are looked at alone, whatever they are. Whatever answers in HTTP is an app then, and what
+	// did not answer is asked again, after 0.5 to 8 s. 0: there is none.
+	Of int
+
 	mu    sync.Mutex
 	asked map[string]*verdict // by the socket's inode
 }
@@ -36,6 +40,7 @@ type verdict struct {
 	app    bool
 	silent bool // nothing was said in time
 	times  int  // it was asked; nearAgain: it is not asked any more
+	next   time.Time
 }
 
 const (
@@ -50,12 +55,12 @@ const (
 func (n *Neighbours) Look(ctx context.Context, never []int, spawn func(func()) bool) []Near {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	found := listeners(never)
+	found := listeners(never, n.Of)
 	now := make(map[string]*verdict, len(found))
 	questions := 0
 	for _, l := range found {
 		v := n.asked[l.inode]
-		if questions < nearMost && (v == nil || v.over() && v.silent && v.times < nearAgain) {
+		if questions < nearMost && (v == nil || v.over() && v.again(n.Of != 0)) {
 			next := &verdict{told: make(chan struct{}), times: 1}
 			if v != nil {
 				next.times += v.times
@@ -63,8 +68,8 @@ func (n *Neighbours) Look(ctx context.Context, never []int, spawn func(func()) b
 			if spawn(func() {
 				defer close(next.told)
 				var told bool
-				next.app, told = isApp(ctx, l.dial)
-				next.silent = !told
+				next.app, told = isApp(ctx, l.dial, n.Of != 0)
+				next.silent, next.next = !told, time.Now().Add(500*time.Millisecond<<min(next.times-1, 4))
 			}) {
 				questions++
 				v = next
@@ -95,6 +100,14 @@ func (n *Neighbours) Look(ctx context.Context, never []int, spawn func(func()) b
 	return near
 }
 
+// again reports whether a socket is asked again whose question is over. ours: it is the app's own process's.
+func (v *verdict) again(ours bool) bool {
+	if ours {
+		return !v.app && time.Now().After(v.next)
+	}
+	return v.silent && v.times < nearAgain
+}
+
 func (v *verdict) over() bool {
 	select {
 	case <-v.told:
@@ -104,8 +117,8 @@ func (v *verdict) over() bool {
 	}
 }
 
-// isApp asks for the first page. told is false if nothing was said in time: it may be about to start.
-func isApp(ctx context.Context, addr string) (is, told bool) {
+// isApp asks for the first page, which an app may fail to give if it is failing. told is false if nothing was said in time: it may be about to start.
+func isApp(ctx context.Context, addr string, failing bool) (is, told bool) {
 	ctx, cancel := context.WithTimeout(ctx, nearPatience)
 	defer cancel()
 	c := client(nil).HTTPClient
@@ -122,5 +135,5 @@ func isApp(ctx context.Context, addr string) (is, told bool) {
 		return false, ctx.Err() == nil
 	}
 	_ = resp.Body.Close()
-	return resp.StatusCode < http.StatusInternalServerError, true // Taipy's proxy in a notebook answers 501 once its app was stopped
+	return failing || resp.StatusCode < http.StatusInternalServerError, true // Taipy's proxy in a notebook answers 501 once its app was stopped
 }

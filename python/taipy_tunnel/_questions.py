@@ -42,7 +42,7 @@ def ask(
 
     `said` is called, in this thread, with each line that is said meanwhile; a text that it returns is what the engine
     is answered to that. `late` is called once, if there is no answer after a second. At Ctrl-C a command is given up,
-    and has `patience` seconds to end; None: it ends at once, as after a second Ctrl-C.
+    and has `patience` seconds to end, at SIGTERM as long as it takes; None: it ends at once, as after a second Ctrl-C.
     """
     start = time.monotonic()
     end = None if timeout is None else start + timeout + 5.0  # of the waiting; the engine ends in time
@@ -82,8 +82,9 @@ def ask(
                 except KeyboardInterrupt as interrupt:
                     if patience is None or answer["done"]:
                         raise
-                    end, patience = time.monotonic() + patience, None
                     number = getattr(interrupt, "signal", 0 if foreground() else signal.SIGINT)
+                    end = None if number == signal.SIGTERM else time.monotonic() + patience
+                    patience = None
                     ask({"ask": "command.interrupt", "handle": opened[0], "signal": int(number)}, 5.0)
         finally:
             forget()

@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import pathlib
+import signal
 import subprocess
 import sys
+import time
 import urllib.parse
+import urllib.request
 from subprocess import DEVNULL, PIPE
 from typing import NamedTuple
 
@@ -219,3 +223,56 @@ def test_bokeh(allowed: bool, proxy: Proxy, tmp_path: pathlib.Path, compat: Row)
         compat("apps", f"{name}, with BOKEH_ALLOW_WS_ORIGIN=HOST of the URL", TAKEN)
     else:
         compat("apps", name, f"taken: but it refuses its page's websocket; a warning says so: {said.split(' at ')[0]}")
+
+
+ASGI = """
+async def app(scope, receive, send):
+    if scope["type"] == "http":
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"%s"})
+"""
+
+
+def run(proxy: Proxy, directory: pathlib.Path, *program: str) -> subprocess.Popen[str]:
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in arguments(proxy).items()]
+    argv = [sys.executable, "-m", "taipy_tunnel", "run", *options, "--", sys.executable, "-m", *program]
+    environment = {**os.environ, **quiet(directory)}
+    return subprocess.Popen(argv, cwd=directory, env=environment, stderr=PIPE, stdout=DEVNULL, text=True)
+
+
+def ends_soon(running: subprocess.Popen[str]) -> None:
+    begun = time.monotonic()
+    running.send_signal(signal.SIGINT)
+    running.wait(20)
+    assert time.monotonic() - begun < 2.5  # what is left after 1.5 s is killed
+
+
+def test_run_streamlit(proxy: Proxy, tmp_path: pathlib.Path, compat: Row) -> None:
+    app, port = APPS["streamlit"], processes.free_port()
+    (tmp_path / "app.py").write_text(app.code)
+    program = [part.replace("%d", str(port)) for part in app.argv[1:]]
+    with run(proxy, tmp_path, *program) as running, Browser() as browser:
+        eventually(lambda: b"Streamlit" in fetched(proxy.url))
+        page = browser.open(proxy.url)
+        page.wait_text("h1", app.title, timeout=60)
+        page.click(app.button)
+        page.wait_text("body", app.said, exactly=False)
+        ends_soon(running)
+    compat("apps", "taipy-tunnel run -- streamlit run app.py", TAKEN)
+
+
+def test_run_uvicorn_with_its_reloader(proxy: Proxy, tmp_path: pathlib.Path, compat: Row) -> None:
+    (tmp_path / "app.py").write_text(ASGI % "one")
+    with run(proxy, tmp_path, "uvicorn", "app:app", "--reload", f"--port={processes.free_port()}") as running:
+        eventually(lambda: fetched(proxy.url) == b"one")
+        (tmp_path / "app.py").write_text(ASGI % "two")
+        eventually(lambda: fetched(proxy.url) == b"two")
+        ends_soon(running)
+    compat("apps", "taipy-tunnel run -- uvicorn app:app --reload", TAKEN)
+
+
+def fetched(url: str) -> bytes:
+    """A page, or nothing while there is none."""
+    with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5) as answer:
+        return bytes(answer.read())
+    return b""

@@ -8,6 +8,7 @@ import http.server
 import json
 import os
 import pathlib
+import secrets
 import signal
 import subprocess
 import sys
@@ -141,6 +142,19 @@ def test_a_program_is_run_beside_its_tunnel(number: int, which: str, program: st
         running.send_signal(number)
         assert running.wait(10) == 4
         assert running.stdout.read() == f"ended by {int(number)}\n"
+
+
+def test_a_program_that_is_not_there(program: str, proxy: Proxy) -> None:
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in arguments(proxy).items()]
+    for word in ("no-such-program", secrets.token_urlsafe(32)):
+        said = []
+        for command in ([program], [sys.executable, "-m", "taipy_tunnel"]):
+            ran = subprocess.run([*command, "run", *options, "--", word], capture_output=True, text=True, timeout=60)
+            assert (ran.returncode, ran.stdout) == (1, "")
+            said.append(ran.stderr.splitlines()[-2:])
+        assert said[0] == said[1]
+        assert "executable file not found" in said[0][0]
+        assert (word in said[0][0]) == (word == "no-such-program")
 
 
 @pytest.mark.parametrize("which", ["program", "wheel"])

@@ -8,6 +8,7 @@ arguments are not understood, or 130 after Ctrl-C.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -26,6 +27,7 @@ from .._settings import decoded, variable
 WIDTH = 80  # columns of a row
 INTERRUPTED = 130
 PATIENCE = 5.0  # seconds for what ends gently at Ctrl-C
+PASSED = (signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)  # to a program that is run
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,8 +40,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         screen.failed("a word of the command line is not in UTF-8")
         return 2
     try:
-        if given[:1] == ["run"]:
-            signal.signal(signal.SIGTERM, _terminated)
         code = int(ask(_question(given), None, screen.show, patience=PATIENCE))  # each has a limit of its own, or none
         if code == INTERRUPTED and screen.given_up:
             screen.failed(screen.given_up)
@@ -57,6 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if screen.given_up:
             screen.failed(screen.given_up)
         return INTERRUPTED
+    finally:
+        screen.leave()
 
 
 class _TerminatedError(KeyboardInterrupt):
@@ -83,7 +85,11 @@ class _Screen:
     """Shows the engine's events (pkg/command)."""
 
     given_up = ""  # what is said after Ctrl-C
+    program = 0  # the process that was started
     drawn = 0  # lines of the view that stands at the end
+
+    def __init__(self) -> None:
+        self.handlers: dict[int, Any] = {}  # of signals, as they were before
 
     def show(self, line: str) -> str | None:
         """Show an event; the answer to one that asks."""
@@ -99,7 +105,8 @@ class _Screen:
             for row in event["rows"]:
                 print(drawn(row), flush=True)
         elif kind == "notice":
-            print(text, file=sys.stderr, flush=True)
+            with contextlib.suppress(OSError):  # who does not read on is no end of what goes on
+                print(text, file=sys.stderr, flush=True)
         elif kind == "failure":
             self.failed(text, event.get("hint", ""))
         elif kind == "given up":
@@ -107,7 +114,7 @@ class _Screen:
         elif kind == "input":
             return _input()
         elif kind == "start":
-            return _start(event["args"])
+            return self.start(event["args"])
         return None
 
     def view(self, lines: list[str]) -> None:
@@ -117,19 +124,37 @@ class _Screen:
         print(above + "\n".join(line[: columns - 1] for line in lines), flush=True)
         self.drawn = len(lines)
 
+    def start(self, args: list[str]) -> str:
+        """Start a program without our variables, to which signals pass; its process, or why there is none.
+
+        The engine waits for it.
+        """
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(variable(""))}
+        ignored = [signal.SIGPIPE, signal.SIGXFSZ]  # by this interpreter
+        self.handlers = {number: signal.getsignal(number) for number in (*PASSED, signal.SIGTERM)}
+        signal.signal(signal.SIGTERM, _terminated)
+        try:
+            self.program = os.posix_spawnp(args[0], args, environment, setsigdef=ignored)
+        except FileNotFoundError:
+            return "executable file not found in $PATH"  # as the program says it
+        except OSError as error:
+            return str(error.strerror).lower()
+        for number in PASSED:
+            signal.signal(number, lambda number, _: os.kill(self.program, number))
+        return str(self.program)
+
+    def leave(self) -> None:
+        """Leave no program behind, as after a second Ctrl-C, and no handler of a signal."""
+        for number, handler in self.handlers.items():
+            signal.signal(number, handler)
+        with contextlib.suppress(ChildProcessError, ProcessLookupError):  # the engine has waited for it
+            if self.program and os.waitpid(self.program, os.WNOHANG)[0] == 0:
+                os.kill(self.program, signal.SIGKILL)
+
     @staticmethod
     def failed(text: str, hint: str = "") -> None:
-        print("\n".join(filter(None, (f"taipy-tunnel: {text}", hint))), file=sys.stderr, flush=True)
-
-
-def _start(args: list[str]) -> str:
-    """Start a program without our variables; its process, or why it cannot be started. The engine waits for it."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(variable(""))}
-    ignored = [signal.SIGPIPE, signal.SIGXFSZ]  # by this interpreter
-    try:
-        return str(os.posix_spawnp(args[0], args, environment, setsigdef=ignored))
-    except OSError as error:
-        return str(error.strerror)
+        with contextlib.suppress(OSError):
+            print("\n".join(filter(None, (f"taipy-tunnel: {text}", hint))), file=sys.stderr, flush=True)
 
 
 def _input() -> str:
