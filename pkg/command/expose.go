@@ -34,11 +34,7 @@ func (r *run) expose() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		cfg.Control = r.Control
-		r.Show(Event{Kind: Notice, Text: "connecting"})
-		ctx, cancel := context.WithTimeout(c.Context(), timeout)
-		defer cancel()
-		t, err := tunnel.Expose(ctx, cfg)
+		t, err := r.open(c.Context(), cfg, timeout)
 		if err != nil {
 			return err
 		}
@@ -46,6 +42,15 @@ func (r *run) expose() *cobra.Command {
 		return r.keep(c, t)
 	}
 	return c
+}
+
+// open opens a tunnel, within a time.
+func (r *run) open(ctx context.Context, cfg tunnel.Config, timeout time.Duration) (*tunnel.Tunnel, error) {
+	cfg.Control = r.Control
+	r.Show(Event{Kind: Notice, Text: "connecting"})
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	return tunnel.Expose(ctx, cfg)
 }
 
 // drainFor is how long requests that are under way may go on after Ctrl-C.

@@ -35,7 +35,7 @@ func (r *run) program() *cobra.Command {
 	c := takes(&cobra.Command{Use: "run",
 		Short: "start a program, and show its app to visitors until it ends",
 		Long: "Opens a tunnel as expose does, starts PROGRAM with its ARGUMENTs, and shows the app at whose port it answers HTTP, wherever that is and also if it is " +
-			"started again at another one. The program has the terminal, and what the tunnel tells goes to standard error. It is not told any TAIPY_TUNNEL_* variable. " +
+			"started again at another one. The program has the terminal, and what the tunnel tells goes to standard error. It sees none of the TAIPY_TUNNEL_* variables. " +
 			"Signals pass to it, and its exit status is that of this command, or 1 if it ended well after the tunnel had ended; what is left of it 1.5 s after Ctrl-C is killed.",
 		Example: "  taipy-tunnel run --server me@proxy.example.com -- streamlit run app.py",
 	}, [2]string{"", "-- PROGRAM [ARGUMENT...]"})
@@ -59,12 +59,8 @@ func (r *run) program() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		cfg.Control = r.Control
 		r.Terminal, r.aside = false, true // which the program has
-		r.Show(Event{Kind: Notice, Text: "connecting"})
-		ctx, cancel := context.WithTimeout(c.Context(), timeout)
-		defer cancel()
-		t, err := tunnel.Expose(ctx, cfg)
+		t, err := r.open(c.Context(), cfg, timeout)
 		if err != nil {
 			return err
 		}
@@ -121,12 +117,10 @@ func (r *run) beside(c *cobra.Command, t *tunnel.Tunnel, args []string, find boo
 		defer over()
 	}
 	given := c.Context().Done()
-	left := time.NewTicker(lookLeft)
-	defer left.Stop()
 	for {
 		select {
 		case state := <-exited:
-			p.ended, r.code = true, status(state)
+			p.exited(state)
 		case <-given:
 			given = nil
 			p.end(nil, passedOn(c.Context()), context.Cause(c.Context()))
@@ -138,7 +132,7 @@ func (r *run) beside(c *cobra.Command, t *tunnel.Tunnel, args []string, find boo
 			p.found(apps)
 		case s := <-changes:
 			p.changed(s)
-		case <-left.C:
+		case <-p.look:
 		}
 		if p.ended && !p.leaves() {
 			p.drain()
@@ -168,17 +162,19 @@ type beside struct {
 	start   func(func()) bool
 	life    context.Context
 
-	told  string    // of the tunnel's state
-	lost  error     // the tunnel has ended by itself
-	begun time.Time // when it was looked at first
-	seen  []string  // where it answered when last looked
-	more  []string  // where it was seen to answer beside its app
-	why   error     // the program is ended
-	given bool      // it is
-	ended bool      // the first process of it has
-	tree  []int     // the processes that it had when it was given up
-	many  int       // signals that give up
-	kill  <-chan time.Time
+	told   string           // of the tunnel's state
+	lost   error            // the tunnel has ended by itself
+	begun  time.Time        // when it was looked at first
+	hinted bool             // that nothing was seen was told
+	seen   []string         // where it answered when last looked
+	more   []string         // where it was seen to answer beside its app
+	why    error            // the program is ended
+	given  bool             // it is
+	ended  bool             // the first process of it has
+	tree   []int            // the processes that it had when it was given up
+	many   int              // signals that give up
+	kill   <-chan time.Time // when what is left of it is killed
+	look   <-chan time.Time // when it is looked whether something is left
 }
 
 // end has the program end: by a signal, nil where it has it already. Only after SIGTERM it has the time that it takes.
@@ -188,7 +184,7 @@ func (p *beside) end(why error, how os.Signal, cause error) {
 	}
 	p.given, p.why, p.tree = true, why, descendants(p.process.Pid)
 	if given, is := errors.AsType[Interrupt](cause); !is || given.By != syscall.SIGTERM {
-		p.kill = time.After(endsIn)
+		p.kill, p.look = time.After(endsIn), time.Tick(lookLeft)
 	}
 	p.start(p.drain)
 	if how != nil {
@@ -196,18 +192,26 @@ func (p *beside) end(why error, how os.Signal, cause error) {
 	}
 }
 
-// leaves reports whether processes of a program that was given up are still there, which its first process has left. They have SIGTERM.
-func (p *beside) leaves() bool {
-	if !p.given || p.kill == nil {
-		return false
+// exited takes what its first process has ended with. What that has left behind, after it was given up, has to end as well.
+func (p *beside) exited(state *os.ProcessState) {
+	p.ended, p.code = true, status(state)
+	if p.leaves() {
+		signalAll(p.tree, syscall.SIGTERM)
 	}
+}
+
+// leaves reports whether processes of a program that was given up are still there, which are waited for until they are killed.
+func (p *beside) leaves() bool {
 	p.tree = slices.DeleteFunc(p.tree, isGone)
-	for _, pid := range p.tree {
+	return p.kill != nil && len(p.tree) > 0
+}
+
+func signalAll(pids []int, s os.Signal) {
+	for _, pid := range pids {
 		if one, err := os.FindProcess(pid); err == nil {
-			_ = one.Signal(syscall.SIGTERM)
+			_ = one.Signal(s)
 		}
 	}
-	return len(p.tree) > 0
 }
 
 // signal passes a signal on. The first of those that give up comes by the context; the second one ends what is left at once.
@@ -225,11 +229,7 @@ func (p *beside) signal(s os.Signal) {
 func (p *beside) killAll() {
 	tree := append(descendants(p.process.Pid), p.tree...)
 	_ = p.process.Kill() // first, or it starts them again
-	for _, pid := range tree {
-		if one, err := os.FindProcess(pid); err == nil {
-			_ = one.Kill()
-		}
-	}
+	signalAll(tree, os.Kill)
 	p.tree = nil
 }
 
@@ -256,8 +256,11 @@ func (p *beside) found(apps []tunnel.Near) {
 	beside := slices.DeleteFunc(slices.Clone(at), func(addr string) bool { return addr == target || slices.Contains(p.more, addr) })
 	switch {
 	case !again:
-	case len(at) == 0 && target == "" && !p.begun.IsZero() && time.Since(p.begun) > lookLong:
-		p.begun = time.Now().Add(time.Hour)
+	case len(at) == 0:
+		if p.hinted || target != "" || time.Since(p.begun) < lookLong {
+			return
+		}
+		p.hinted = true
 		p.notice("nothing of the program answers HTTP so far; where its app listens can be said by --app")
 	case target != "" && slices.Contains(at, target):
 		for _, addr := range beside {

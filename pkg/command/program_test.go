@@ -5,9 +5,9 @@
 package command
 
 import (
+	"bufio"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -35,7 +35,7 @@ for _ in range(int(sys.argv[1])): serve()
 `
 
 // runsBeside is the command run, with a program in Python, on a proxy machine of its own.
-func runsBeside(t *testing.T, face Face, program string, args ...string) (s *shown, public string) {
+func runsBeside(t *testing.T, face Face, program string, args ...string) (s *shown, public string, says *bufio.Reader) {
 	t.Helper()
 	python, err := exec.LookPath("python3")
 	if err != nil {
@@ -44,38 +44,31 @@ func runsBeside(t *testing.T, face Face, program string, args ...string) (s *sho
 	t.Setenv("TAIPY_TUNNEL_TOKEN", "a-token-that-the-program-is-not-told")
 	line, public := plain(t, "8501")
 	line = append([]string{"run"}, line[2:]...)
+	read, written, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = read.Close(); _ = written.Close() })
 	face.Start = func(args []string) (*os.Process, error) {
 		environment := slices.DeleteFunc(os.Environ(), func(pair string) bool { return strings.HasPrefix(pair, Variables) })
-		return os.StartProcess(args[0], args, &os.ProcAttr{Env: environment, Files: []*os.File{nil, nil, os.Stderr}})
+		return os.StartProcess(args[0], args, &os.ProcAttr{Env: environment, Files: []*os.File{nil, written, os.Stderr}})
 	}
-	return goesOn(t, face, append(append(line, "--", python, "-c", program), args...)...), public
-}
-
-// until200 waits until visitors get a page, and returns it.
-func until200(t *testing.T, link string) string {
-	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		got := visit(t, link)
-		if page, is := strings.CutPrefix(got, "200 OK "); is {
-			return page
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("visitors of %s get %s", link, got)
-		}
-	}
+	return goesOn(t, face, append(append(line, "--", python, "-c", program), args...)...), public, bufio.NewReader(read)
 }
 
 // The app of a program is shown wherever it answers, and followed; the program's end is that of the command.
 func TestRun(t *testing.T) {
-	s, public := runsBeside(t, Face{}, served, "1")
+	s, public, _ := runsBeside(t, Face{}, served, "1")
 	_, link, _ := strings.Cut(s.until(t, Notice, "visitors open "+public).Text, "open ")
-	if got := until200(t, link); got != "hello" {
-		t.Errorf("a visitor gets %q", got)
+	s.until(t, Notice, "the app is at localhost:")
+	if got := visit(t, link); got != "200 OK hello" {
+		t.Errorf("a visitor: %s", got)
 	}
 	page, token, _ := strings.Cut(link, "#")
 	_ = visit(t, page+"again#"+token) // the app goes to another port
-	if got := until200(t, link); got != "hello" {
-		t.Errorf("after it has moved a visitor gets %q", got)
+	s.until(t, Notice, "the app is at localhost:")
+	if got := visit(t, link); got != "200 OK hello" {
+		t.Errorf("after it has moved a visitor: %s", got)
 	}
 	_ = visit(t, page+"end#"+token)
 	if code := <-s.code; code != 7 {
@@ -85,7 +78,7 @@ func TestRun(t *testing.T) {
 
 // Of several apps the command does not choose.
 func TestRunOfSeveralApps(t *testing.T) {
-	s, _ := runsBeside(t, Face{}, served, "2")
+	s, _, _ := runsBeside(t, Face{}, served, "2")
 	e := s.until(t, Failure, "answers HTTP at several ports: localhost:")
 	if code := <-s.code; code != Failed || !strings.HasPrefix(e.Hint, "say which one visitors are to see: --app localhost:") {
 		t.Errorf("ends with %d, hint %s", code, e.Hint)
@@ -96,13 +89,16 @@ func TestRunOfSeveralApps(t *testing.T) {
 func TestRunPassesSignals(t *testing.T) {
 	passed := make(chan os.Signal)
 	face := Face{Signals: func() (<-chan os.Signal, func()) { return passed, func() {} }}
-	s, _ := runsBeside(t, face, `import signal, time, sys; signal.signal(signal.SIGUSR1, lambda *_: sys.exit(5)); open(sys.argv[1], "w"); time.sleep(60)`, filepath.Join(t.TempDir(), "there"))
+	s, _, says := runsBeside(t, face, `import signal, time, sys; signal.signal(signal.SIGUSR1, lambda *_: sys.exit(5)); print("ready", flush=True); time.sleep(60)`)
+	if _, err := says.ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
 	select {
 	case passed <- syscall.SIGUSR1:
 	case code := <-s.code:
 		t.Fatalf("ended with %d", code)
 	}
-	if code := <-s.code; code != 5 && code != 128+int(syscall.SIGUSR1) { // before it could listen to that
+	if code := <-s.code; code != 5 {
 		t.Errorf("ends with %d", code)
 	}
 }
@@ -117,14 +113,14 @@ func TestRunIsGivenUp(t *testing.T) {
 		"one that does not, and has started another one": {"import signal, subprocess, sys, time; signal.signal(signal.SIGINT, signal.SIG_IGN); subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])", 128 + int(syscall.SIGKILL)},
 	} {
 		t.Run(name, func(t *testing.T) {
-			started := filepath.Join(t.TempDir(), "started")
-			s, _ := runsBeside(t, Face{}, c.program+"\nimport os; open(sys.argv[1], 'w').write(str(os.getpid())); time.sleep(60)", started)
-			pid := 0
-			for deadline := time.Now().Add(20 * time.Second); pid == 0; time.Sleep(10 * time.Millisecond) {
-				text, _ := os.ReadFile(started)
-				if pid, _ = strconv.Atoi(string(text)); pid == 0 && time.Now().After(deadline) {
-					t.Fatal("it was not started")
-				}
+			s, _, says := runsBeside(t, Face{}, c.program+"\nimport os; print(os.getpid(), flush=True); time.sleep(60)")
+			line, err := says.ReadString('\n')
+			if err != nil {
+				t.Fatal(err)
+			}
+			pid, err := strconv.Atoi(strings.TrimSpace(line))
+			if err != nil {
+				t.Fatal(err)
 			}
 			below := descendants(pid)
 			begin := time.Now()

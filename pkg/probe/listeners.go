@@ -173,10 +173,8 @@ func (p *process) kin(all map[int]*process) kin {
 	if p.pid == me {
 		return itself
 	}
-	for up, steps := p, 0; up != nil && steps < 100; up, steps = all[up.parent], steps+1 {
-		if up.parent == me {
-			return below
-		}
+	if p.isOf(me, all) {
+		return below
 	}
 	return other
 }

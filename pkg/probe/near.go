@@ -38,9 +38,9 @@ type Neighbours struct {
 type verdict struct {
 	told   chan struct{}
 	app    bool
-	silent bool // nothing was said in time
-	times  int  // it was asked; nearAgain: it is not asked any more
-	next   time.Time
+	silent bool      // nothing was said in time
+	times  int       // it was asked; nearAgain: it is not asked any more
+	next   time.Time // when it may be asked again, with Of
 }
 
 const (
