@@ -5,6 +5,7 @@ package destination
 import (
 	"net"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -32,6 +33,9 @@ func parse(name, text string) (Destination, error) {
 	if cut, is := cutScheme(text, "tls:"); is && !inTLS && strings.Contains(cut, "@") { // not quoted: of a user "tls" a password may follow
 		return Destination{}, fault.Config(overTLS(name)+", with the two slashes, if TLS is meant", `%s begins with "tls:"`, name)
 	}
+	if cut, is := cutScheme(rest, "ssh:"); is && strings.Contains(cut, "@") { // or of a user "ssh"
+		return Destination{}, fault.Config(written(name)+", without what stands before it", `%s begins with "ssh:"`, name)
+	}
 	if scheme.MatchString(rest) { // not quoted: it may hold a password
 		return Destination{}, fault.Config(written(name)+` or "user@host:port"; what visitors open is {url}`, "%s is a URL, and no name of an account and a machine", name)
 	}
@@ -54,8 +58,12 @@ func cutScheme(text, scheme string) (rest string, found bool) {
 }
 
 func parsePlain(name, text string) (Destination, error) {
-	if parts := strings.Split(text, ","); len(parts) > 1 { // no account has a comma in its name. Not quoted: it may be a password's
-		return Destination{}, fault.Config(written(name)+", one machine alone; machines on the way to it are {jump}", "%s holds a comma, as between two machines", name)
+	if strings.Contains(text, ",") { // no account has a comma in its name. Not quoted: it may be a password's
+		return severalMachines(name, "a comma")
+	}
+	if parts := strings.FieldsFunc(text, func(r rune) bool { return r == ';' || unicode.IsSpace(r) }); len(parts) > 1 &&
+		!slices.ContainsFunc(parts, func(part string) bool { return !strings.Contains(part, "@") }) {
+		return severalMachines(name, "a blank or a semicolon")
 	}
 	at := strings.LastIndex(text, "@")
 	if at == 0 {
@@ -80,6 +88,10 @@ func parsePlain(name, text string) (Destination, error) {
 		return badServer(name, text, "has no valid port")
 	}
 	return s, s.check(name, text)
+}
+
+func severalMachines(name, between string) (Destination, error) {
+	return Destination{}, fault.Config(written(name)+", one machine alone; machines on the way to it are {jump}", "%s holds %s, as between two machines", name, between)
 }
 
 // written is how a machine is given, as the server or on the way to it.

@@ -209,6 +209,9 @@ func parseCommand(text string) (Destination, error) {
 	if err := d.check("server", c.server); err != nil || len(c.missing) == 0 && c.tls == "" {
 		return d, err
 	}
+	if d.Remote != 0 {
+		c.missing = append(c.missing, fault.Hintf("{remote=%d}", d.Remote))
+	}
 	return Destination{}, d.commandOptions(c.missing)
 }
 

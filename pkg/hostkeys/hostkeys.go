@@ -13,6 +13,8 @@ package hostkeys
 
 import (
 	"bytes"
+	"crypto/x509"
+	"encoding/base64"
 	"fmt"
 	"net"
 	"os"
@@ -101,7 +103,7 @@ func given(text, source string) (*Known, error) {
 	if len(h.lines) > 1 || len(h.lines) == 1 && (len(h.odd) > 0 || h.lines[0].public() != nil) {
 		return h, nil
 	}
-	if strings.Contains(text, "PRIVATE KEY-----") {
+	if isPrivate(text) {
 		return nil, fault.Config("give its public half, the file with .pub at its end; or "+howToPrint, "%s is a private key", source)
 	}
 	pins, quiet, err := findPins(text)
@@ -301,7 +303,32 @@ func IsPath(text string) bool {
 		_, err := os.Stat("/" + top)
 		return text[0] == '/' && err == nil
 	}
-	return strings.HasPrefix(full, "/") || text != "" && !strings.ContainsAny(text, " \t\n") && !labelled.MatchString(text) && !hexadecimal.MatchString(text) && !another.MatchString(text) && publicKey(text) == nil
+	return strings.HasPrefix(full, "/") || text != "" && !strings.ContainsAny(text, " \t\n") && !labelled.MatchString(text) && !digits.MatchString(text) && !another.MatchString(text) && decoded(text) == nil
+}
+
+// decoded is what a text is base64 of, if that is as much as a key; nil: it is none.
+func decoded(text string) []byte {
+	const least = 44 // bytes of an Ed25519 key in DER (RFC 8410)
+	blob, err := base64.StdEncoding.DecodeString(strings.Join(strings.Fields(text), ""))
+	if err != nil || len(blob) < least {
+		return nil
+	}
+	return blob
+}
+
+// isPrivate reports whether a text is that of a private key, or base64 of one.
+func isPrivate(text string) bool {
+	if strings.Contains(text, "PRIVATE KEY-----") {
+		return true
+	}
+	der := decoded(text)
+	if bytes.Contains(der, []byte("PRIVATE KEY-----")) || bytes.HasPrefix(der, []byte("openssh-key-v1\x00")) {
+		return true
+	}
+	_, pkcs8 := x509.ParsePKCS8PrivateKey(der)
+	_, pkcs1 := x509.ParsePKCS1PrivateKey(der)
+	_, sec1 := x509.ParseECPrivateKey(der)
+	return pkcs8 == nil || pkcs1 == nil || sec1 == nil
 }
 
 func isFile(path string) bool {

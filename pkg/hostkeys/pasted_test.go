@@ -5,7 +5,9 @@
 package hostkeys
 
 import (
+	"crypto/ed25519"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -117,9 +119,26 @@ func blob(kind string, size int) string {
 // What cannot be taken is told, with what to do.
 func TestPastedTextsThatAreRefused(t *testing.T) {
 	path, key := pubFile(t, "-t", "ed25519")
+	private, err := os.ReadFile(strings.TrimSuffix(path, ".pub"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, secret, _ := ed25519.GenerateKey(nil)
+	der, err := x509.MarshalPKCS8PrivateKey(secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pkcs8 := base64.StdEncoding.EncodeToString(der)
 	for _, row := range []struct{ name, text, says string }{
 		{"an MD5 fingerprint", keygen(t, "-l", "-E", "md5", "-f", path), "another hash than SHA256"},
 		{"an MD5 fingerprint without MD5:", "16:27:ac:a5:76:28:2d:36:63:1b:56:4d:eb:df:a6:48", "another hash than SHA256"},
+		{"an MD5 fingerprint without MD5: and colons", "1627aca576282d36631b564debdfa648", "that has 64 digits, and 32 are MD5's"},
+		{"a fingerprint in hexadecimal digits that is cut off", fmt.Sprintf("%x", sha256.Sum256(key.Marshal()))[:50], "that has 64 digits"},
+		{"the same with colons", "16:27:ac:a5:76:28:2d:36:63:1b", "that has 64 digits"},
+		{"base64 of a private key", base64.StdEncoding.EncodeToString(private), "is a private key"},
+		{"the body of a private key", strings.Join(strings.Split(strings.TrimSpace(string(private)), "\n")[1:6], ""), "is a private key"},
+		{"the body of a private key of openssl", pkcs8, "is a private key"},
+		{"base64 of something else", base64.StdEncoding.EncodeToString(make([]byte, 400)), "has neither a fingerprint nor a known_hosts line"},
 		{"a SHA512 fingerprint", keygen(t, "-l", "-E", "sha512", "-f", path), "another hash than SHA256"},
 		{"the README's own dots", "SHA256:…", `host_key "SHA256:…" is not a SHA256 fingerprint`},
 		{"a fingerprint that is cut off", ssh.FingerprintSHA256(key)[:30], "is not a SHA256 fingerprint"},

@@ -39,24 +39,38 @@ func (a App) Answers(ctx context.Context) error {
 		}
 		return err
 	}
+	_, err := a.asked(ctx)
+	return err
+}
+
+// OnlyHTTP reports whether the app was seen to answer HTTP, and not to speak TLS.
+func (a App) OnlyHTTP(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, appTimeout)
+	defer cancel()
+	answered, err := a.asked(ctx)
+	return answered && err == nil && !a.speaksTLS(ctx)
+}
+
+// asked asks the app for its page. answered: it did, in HTTP.
+func (a App) asked(ctx context.Context) (answered bool, err error) {
 	c := client(func(ctx context.Context, _, _ string) (net.Conn, error) { return a.dial(ctx) })
 	c.RetryMax = 0
 	c.HTTPClient.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	req, err := retryablehttp.NewRequestWithContext(ctx, http.MethodGet, "http://"+a.Addr+"/", nil)
 	if err != nil {
-		return err
+		return false, err
 	}
 	resp, err := c.Do(req)
 	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
-		return op
+		return false, op
 	}
 	if err == nil {
 		_ = resp.Body.Close()
 	}
 	if (err != nil || resp.StatusCode == http.StatusBadRequest) && a.speaksTLS(ctx) {
-		return fault.ErrTLS
+		return err == nil, fault.ErrTLS
 	}
-	return nil
+	return err == nil, nil
 }
 
 func (a App) dial(ctx context.Context) (net.Conn, error) {

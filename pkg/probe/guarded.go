@@ -44,7 +44,7 @@ func guarded(q Question, resp *http.Response, page []byte) (seen string, is bool
 		return ", it wants a client certificate", true
 	case status == http.StatusNotFound: // visitors get the same, in most cases
 		return "", false
-	case status == http.StatusUnauthorized && wantsPassword(resp.Header):
+	case WantsPassword(status, resp.Header):
 		return fault.WantsPassword, true
 	case status/100 == 4:
 		return "", true
@@ -64,9 +64,9 @@ func guarded(q Question, resp *http.Response, page []byte) (seen string, is bool
 	return "", false
 }
 
-// wantsPassword reports whether an answer has the browser ask for user and password (RFC 7617); a login by a page or a cookie may answer 401, too.
-func wantsPassword(answer http.Header) bool {
-	return slices.ContainsFunc(answer.Values("WWW-Authenticate"), func(scheme string) bool { return strings.HasPrefix(strings.ToLower(scheme), "basic") })
+// WantsPassword reports whether an answer has the browser ask for user and password (RFC 7617); a login by a page or a cookie may answer 401, too.
+func WantsPassword(status int, answer http.Header) bool {
+	return status == http.StatusUnauthorized && slices.ContainsFunc(answer.Values("WWW-Authenticate"), func(scheme string) bool { return strings.HasPrefix(strings.ToLower(scheme), "basic") })
 }
 
 func containsAny(page []byte, words [][]byte) bool {

@@ -61,9 +61,11 @@ type Question struct {
 	// Within: the question goes into TLS that the tunnel may carry as it is, and cannot look into. What answers may be the app itself, but for
 	// the pages that nginx has built in.
 	Within bool
-	// Carried is called before each try, and the function that it returns after the answer: whether the tunnel has carried TLS meanwhile. Then
-	// any answer may be the app's. Nil: it never does.
+	// Carried is called before each try, and the function that it returns after the answer: whether TLS has come to the tunnel meanwhile. Then
+	// any answer may be the app's, but where a Gate takes what comes. Nil: none ever does.
 	Carried func() func() bool
+	// Gate: what comes to the tunnel is taken as HTTP, and TLS is refused.
+	Gate bool
 	// AnyCertificate has it ask a site whose certificate is not trusted: nothing is sent that is secret.
 	AnyCertificate bool
 	// Dial connects in place of the network. Nil: as this machine does, by its proxy settings.
@@ -101,6 +103,8 @@ type Finding struct {
 	Opening bool
 	// Stopped is what answered this machine, where the proxy was let pass and it is Ours; "": nothing did.
 	Stopped string
+	// Carried: TLS came to the tunnel while the answer was waited for.
+	Carried bool
 	// Unknown: nginx itself says that it has no such page.
 	Unknown bool
 	// Late: it is Nobody because what nginx reached there did not answer in nginx's time (504).
@@ -183,9 +187,10 @@ func judge(q Question, resp *http.Response, err error, carried bool) Finding {
 	}
 	f := meaning(q, resp)
 	foreign := f.Kind == Elsewhere || f.Kind == Nobody
-	if carried && (foreign || f.Kind == Guarded) || q.Within && foreign && !f.nginx {
+	if carried && !q.Gate && (foreign || f.Kind == Guarded) || q.Within && foreign && !f.nginx {
 		f = Finding{Kind: Guarded, Answer: f.Answer + fault.WithinTLS}
 	}
+	f.Carried = carried
 	f.Time = timeOf(resp.Header)
 	f.Opening = resp.Header.Get(OpeningHeader) != ""
 	return f

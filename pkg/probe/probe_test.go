@@ -272,7 +272,7 @@ func TestAnAddressOfAnotherScheme(t *testing.T) {
 	defer overTLS.Close()
 	for url, want := range map[string]string{strings.Replace(plain.URL, "http:", "https:", 1): plain.URL, overTLS.URL: strings.Replace(overTLS.URL, "http:", "https:", 1)} {
 		f := URL(t.Context(), Question{URL: url, Ask: "q", Reply: "a", Once: true})
-		if told := fault.NotOurs(url, f.Answer, &net.TCPAddr{}); f.Kind != Elsewhere || told.Hint != fault.Hintf("write {url=%q}", want) {
+		if told := fault.NotOurs(url, f.Answer, &net.TCPAddr{}, false); f.Kind != Elsewhere || told.Hint != fault.Hintf("write {url=%q}", want) {
 			t.Errorf("%s: %+v: %s; %s", url, f, told, told.Hint)
 		}
 	}

@@ -32,7 +32,7 @@ func parseKey(text []byte, name, passphrase string) (signer ssh.Signer, public s
 		}
 	}
 	switch {
-	case block == nil && armour.Match(text):
+	case block == nil && armour.Match(text), block != nil && cutOff(block):
 		return nil, nil, fault.Config("give the private key whole, from -----BEGIN to END-----", "%s is not a whole private key: a part of it is missing, or damaged", name)
 	case block == nil:
 		return nil, nil, fault.Config("give a private key as ssh-keygen writes it, from -----BEGIN to END-----", "%s is not a private key in a known format", name)

@@ -184,6 +184,11 @@ func TestKeysThatAreNone(t *testing.T) {
 	good := openSSH(t, newKey(t, "ed25519"), "")
 	damaged := strings.Replace(good, "b3BlbnNz", "B3BlbnNz", 1)
 	sec1 := made(t, "openssl ecparam -name prime256v1 -genkey -noout -out key")
+	pkcs8 := made(t, "openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out key")
+	without := func(key string, last int) string { // so many lines before the one that ends it
+		lines := strings.Split(strings.TrimSpace(key), "\n")
+		return strings.Join(append(lines[:len(lines)-1-last:len(lines)-1-last], lines[len(lines)-1]), "\n") + "\n"
+	}
 	half, err := ssh.NewPublicKey(newKey(t, "ed25519").Public())
 	if err != nil {
 		t.Fatal(err)
@@ -195,12 +200,16 @@ func TestKeysThatAreNone(t *testing.T) {
 		"an empty file":                        {file(t, ""), "not a private key"},
 		"two lines of text":                    {"a line\nand another", "neither a path nor"},
 		"a text of 5000 characters":            {strings.Repeat("x", 5000), "neither a path nor"},
-		"three lines from the middle of a key": {strings.Join(strings.Split(good, "\n")[1:4], "\n"), "not a private key"},
+		"three lines from the middle of a key": {strings.Join(strings.Split(good, "\n")[1:4], "\n"), "not a whole private key"},
 		"base64 of a text that is no key":      {base64.StdEncoding.EncodeToString([]byte("a text that is not a key, of any kind")), "is a text of 52 characters that is neither a path nor"},
 		"a long path that is not there":        {"/etc/" + strings.Repeat("x", 50), `(a path of 55 characters, of which "/etc" exists) cannot be read: no such file`},
 		"the text of a key that is damaged":    {damaged, "not a private key"},
 		"a key file that is damaged":           {file(t, damaged), "not a private key"},
-		"the text of a key that is cut off":    {good[:len(good)/2], "not a private key"},
+		"the text of a key that is cut off":    {good[:len(good)/2], "not a whole private key"},
+		"a key without its last lines but END": {without(good, 2), "not a whole private key"},
+		"the same in a file, of openssl":       {file(t, without(pkcs8, 2)), "not a whole private key"},
+		"the same of RSA":                      {without(made(t, "ssh-keygen -qt rsa -b 2048 -N '' -f key"), 5), "not a whole private key"},
+		"the same, encrypted":                  {without(made(t, "ssh-keygen -qt ed25519 -N 'correct horse' -f key"), 2), "not a whole private key"},
 		"the first line of a key alone":        {"-----BEGIN OPENSSH PRIVATE KEY-----", "not a whole private key"},
 		"the first half of a key of openssl":   {sec1[:len(sec1)/2], "not a whole private key"},
 		"the second half of a key of openssl":  {sec1[len(sec1)/2:], "not a whole private key"},

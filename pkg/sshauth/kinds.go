@@ -77,6 +77,26 @@ func outside(der []byte, name string) (ssh.PublicKey, error) {
 	return public, nil
 }
 
+// cutOff reports whether a private key ends before it says it does: lines of it were lost.
+func cutOff(block *pem.Block) bool {
+	switch {
+	case !strings.HasSuffix(block.Type, "PRIVATE KEY") || block.Headers["DEK-Info"] != "":
+		return false
+	case block.Type == "OPENSSH PRIVATE KEY":
+		rest, is := bytes.CutPrefix(block.Bytes, []byte("openssh-key-v1\x00"))
+		var key struct { // PROTOCOL.key of OpenSSH
+			Cipher, KDF, Options string
+			Count                uint32
+			Public, Private      []byte
+			Rest                 []byte `ssh:"rest"`
+		}
+		return is && ssh.Unmarshal(rest, &key) != nil
+	}
+	_, err := asn1.Unmarshal(block.Bytes, &asn1.RawValue{})
+	syntax, is := errors.AsType[asn1.SyntaxError](err)
+	return is && syntax.Msg == "data truncated"
+}
+
 var oidDSA = asn1.ObjectIdentifier{1, 2, 840, 10040, 4, 1} // RFC 3279, section 2.3.2
 
 // kindOfPKCS8 is the algorithm of a PKCS#8 key, which need not be one that crypto/x509 knows; nil: it is no such key.

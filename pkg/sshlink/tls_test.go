@@ -24,6 +24,7 @@ func TestTLSThatIsRefused(t *testing.T) {
 	ca, stranger := sshdtest.NewAuthority(t), sshdtest.NewAuthority(t)
 	good := sshdtest.StartTLS(t, ca.Issue("127.0.0.1", 2*time.Hour), s.Addr())
 	named := sshdtest.StartTLS(t, ca.Issue("proxy.example.com", 2*time.Hour), s.Addr())
+	nameless := sshdtest.StartTLS(t, ca.Issue("", 2*time.Hour), s.Addr())
 	expired := sshdtest.StartTLS(t, ca.Issue("127.0.0.1", 30*time.Minute), s.Addr())
 	web := sshdtest.StartTLS(t, ca.Issue("127.0.0.1", 2*time.Hour), accepting(t, says("HTTP/1.1 400 Bad Request\r\n\r\n")).String())
 	dead := sshdtest.StartTLS(t, ca.Issue("127.0.0.1", 2*time.Hour), "127.0.0.1:"+freeText(s))
@@ -40,6 +41,7 @@ func TestTLSThatIsRefused(t *testing.T) {
 		"unknown authority":   {good.Addr(), func(c *Config) { c.TLS.Roots = stranger.Roots }, fault.ErrUnreachable, true, "is not trusted", "SSL_CERT_FILE"},
 		"system's":            {good.Addr(), func(c *Config) { c.TLS.Roots = nil }, fault.ErrUnreachable, true, "is not trusted", "SSL_CERT_FILE"},
 		"another name":        {named.Addr(), nil, fault.ErrUnreachable, true, `is not for "127.0.0.1" but for "proxy.example.com"`, "name"},
+		"no name":             {nameless.Addr(), nil, fault.ErrUnreachable, true, "names no host", "subjectAltName for 127.0.0.1"},
 		"expired":             {expired.Addr(), nil, fault.ErrUnreachable, true, "expired", "renew"},
 		"SSH without TLS":     {s.Addr(), nil, fault.ErrUnreachable, true, `answers "SSH-2"`, "drop the tls://"},
 		"web server without":  {page.String(), nil, fault.ErrUnreachable, true, "does not speak TLS", "login page"},

@@ -40,7 +40,7 @@ type checker struct {
 	met   func()    // another tunnel is there
 
 	told    chan struct{} // closed when ahead is known
-	carried atomic.Int64  // connections with TLS that came while a question was open, or by a socket
+	carried atomic.Int64  // connections that began with TLS, of those that were looked at
 
 	mu      sync.Mutex
 	open    map[string]string // question: answer
@@ -255,7 +255,7 @@ func (c *checker) answer(conn net.Conn) net.Conn {
 // startsTLS reports whether a connection begins with a handshake of TLS: a record of that type (22), of major version 3 (RFC 8446, section 5.1).
 func startsTLS(head []byte) bool { return bytes.HasPrefix(head, []byte{22, 3}) }
 
-// carriesTLS is a Question's Carried: it returns what reports whether a connection has come since into which no question is seen.
+// carriesTLS is a Question's Carried: it returns what reports whether a connection in TLS has come since.
 func (c *checker) carriesTLS() func() bool {
 	before := c.carried.Load()
 	return func() bool { return c.carried.Load() != before }
@@ -305,6 +305,31 @@ func (p *peeked) Read(b []byte) (int, error) {
 }
 
 func (p *peeked) CloseWrite() error { return p.Conn.(interface{ CloseWrite() error }).CloseWrite() }
+
+// heeded is a connection that the gate serves, of which the first bytes are looked at as they are read.
+type heeded struct {
+	net.Conn
+	check *checker
+	begun bool
+}
+
+func (h *heeded) Read(b []byte) (int, error) {
+	n, err := h.Conn.Read(b)
+	if !h.begun && n > 0 {
+		if h.begun = true; startsTLS(b[:n]) {
+			h.check.carried.Add(1)
+		}
+	}
+	return n, err
+}
+
+func (h *heeded) CloseWrite() error { return h.Conn.(interface{ CloseWrite() error }).CloseWrite() }
+
+// Leaves is for the gate, which closes a connection after its answer if the link leaves.
+func (h *heeded) Leaves() bool {
+	c, ok := h.Conn.(interface{ Leaves() bool })
+	return ok && c.Leaves()
+}
 
 // paced is a question that is asked less and less often: sshd logs each connection that it cannot make.
 type paced struct {

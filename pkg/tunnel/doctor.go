@@ -117,10 +117,10 @@ func (t *Tunnel) checkURL(ctx context.Context) (Checked, approach) {
 			a = t.approach(how, f, fromProxy.Dial)
 		}
 	}
-	return t.judgeURL(how, f), a
+	return t.judgeURL(ctx, how, f), a
 }
 
-func (t *Tunnel) judgeURL(how string, f probe.Finding) Checked {
+func (t *Tunnel) judgeURL(ctx context.Context, how string, f probe.Finding) Checked {
 	p := t.endpoint.Load()
 	c := Checked{Step: "url", Seen: fmt.Sprintf("%s, asked %s, answers %s", p.url, how, f.Answer)}
 	switch f.Kind {
@@ -129,11 +129,15 @@ func (t *Tunnel) judgeURL(how string, f probe.Finding) Checked {
 	case probe.Newer, probe.Older, probe.Another:
 		c.Hint = "close the other tunnel, or: " + fault.NewestWins
 	case probe.Elsewhere, probe.Nobody:
-		if c.Hint = fault.NotOurs(p.url, f.Answer, t.Addr()).Hint; t.sup.one() == nil {
+		if c.Hint = t.notOurs(f).Hint; t.sup.one() == nil {
 			c.Hint = "there is no link that could serve it: look at the row above first"
 		}
 	case probe.Guarded:
-		c.OK, c.Warn, c.Seen = true, true, fmt.Sprintf("%s could not be checked: asked %s, %s", p.url, how, fault.Unchecked(f.Answer, true, t.Status().Access))
+		if told := t.notTheApps(ctx, f); told != nil {
+			c.Seen, c.Hint = told.Err.Error(), told.Hint
+			break
+		}
+		c.OK, c.Warn, c.Seen = true, true, fmt.Sprintf("%s could not be checked: asked %s, %s", p.url, how, t.unchecked(ctx, f))
 		c.Hint = "it cannot be told whether it leads here: open it"
 	default:
 		if told := fault.Connect(p.url, f.Err); errors.Is(told, fault.ErrLimit) {
@@ -143,6 +147,79 @@ func (t *Tunnel) judgeURL(how string, f probe.Finding) Checked {
 		c.Seen, c.Hint = fmt.Sprintf("%s cannot be opened from here, nor from the proxy: %s", p.url, f.Answer), "open it in a browser; if it fails there too, look at nginx on the proxy, or pass {url}"
 	}
 	return c
+}
+
+// notOurs is the error for a URL that answers, but does not lead here.
+func (t *Tunnel) notOurs(f probe.Finding) *Error {
+	if f.Carried && t.gate != nil && f.Kind == probe.Nobody {
+		return fault.GateAskedInTLS(t.endpoint.Load().url, f.Answer, t.Addr())
+	}
+	return fault.NotOurs(t.endpoint.Load().url, f.Answer, t.Addr(), t.cfg.Raw)
+}
+
+// What an app whose bytes are carried as they are says for itself tells what an answer at the URL was worth.
+
+// app is the app to be asked; known: there is one, and its bytes are carried.
+func (t *Tunnel) carriedApp() (app probe.App, known bool) {
+	app = probe.App{Addr: t.target.Addr(), Dial: t.target.DialAddr}
+	return app, t.cfg.Raw && app.Addr != ""
+}
+
+// inVain is an error where the tunnel has answered a question in the place of an app that speaks TLS: the web server in front sends HTTP. The
+// app is asked as visitors will ask it.
+func (t *Tunnel) inVain(ctx context.Context) error {
+	if app, known := t.carriedApp(); known && errors.Is(app.Answers(ctx), fault.ErrTLS) {
+		return fault.AppAskedInClear(app.Addr)
+	}
+	return nil
+}
+
+// notTheApps is an error where an answer within TLS cannot be the app's, which speaks none.
+func (t *Tunnel) notTheApps(ctx context.Context, f probe.Finding) *Error {
+	answer, within := strings.CutSuffix(f.Answer, fault.WithinTLS)
+	app, known := t.carriedApp()
+	switch {
+	case !within || !known || !app.OnlyHTTP(ctx):
+		return nil
+	case f.Carried:
+		return fault.AppAskedInTLS(app.Addr, t.Addr())
+	}
+	return fault.NotOurs(t.endpoint.Load().url, answer, t.Addr(), true)
+}
+
+// unchecked is why the URL could not be checked.
+func (t *Tunnel) unchecked(ctx context.Context, f probe.Finding) string {
+	if app, known := t.carriedApp(); known && strings.HasSuffix(f.Answer, fault.WithinTLS) {
+		app.Raw = true
+		if app.Answers(ctx) != nil {
+			return fault.UncheckedWithoutApp(f.Answer)
+		}
+	}
+	return fault.Unchecked(f.Answer, f.Kind == probe.Guarded, t.Status().Access)
+}
+
+// heedLogin warns where the check was let pass, and visitors are asked for user and password by something that stands before the tunnel's own
+// passwords.
+func (t *Tunnel) heedLogin(ctx context.Context, how string) {
+	p := t.endpoint.Load()
+	if t.gate == nil || t.gate.access().String() != "password" || p.prepared {
+		return
+	}
+	question, end := t.question()
+	defer end()
+	visit := probe.Visit{URL: p.url, Ask: question.Ask, Reply: question.Reply}
+	if how == "link" {
+		visit.Dial = t.fromProxy(question, t.sup.dial).Dial
+	}
+	ctx, cancel := context.WithTimeout(ctx, visitPatience)
+	defer cancel()
+	got := visit.Do(ctx)
+	switch {
+	case got.Err == nil && !got.Ours && probe.WantsPassword(got.Status, got.Header):
+		t.board.warn(twoLogins, fault.TwoLogins(p.url))
+	case t.board.warns(twoLogins) != nil:
+		t.board.warn(twoLogins, nil)
+	}
 }
 
 // checkExposure is the doctor's look at it.
@@ -227,6 +304,10 @@ func (t *Tunnel) checkVisitor(ctx context.Context, a approach) Checked {
 			c.Warn, c.Hint = true, fault.Hintf("browsers send the link's token by POST %s, which something in front of the tunnel answers by itself, %d %s: have it passed on", visit.URL, v.Status, http.StatusText(v.Status))
 		}
 		got.Host = cmp.Or(got.Host, v.Host)
+	}
+	if a.ours && !got.Ours && t.gate.access().String() == "password" && probe.WantsPassword(got.Status, got.Header) {
+		told := fault.TwoLogins(a.url)
+		c.OK, c.Warn, c.Seen, c.Hint = true, true, c.Seen+"; "+told.Err.Error(), told.Hint
 	}
 	if got.Host != "" && c.OK && !c.Warn && !t.endpoint.Load().prepared {
 		told := fault.OtherHost(own.Host, got.Host)

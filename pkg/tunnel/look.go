@@ -78,6 +78,7 @@ func (t *Tunnel) verified(ctx context.Context, f probe.Finding, how string) erro
 	switch f.Kind {
 	case probe.Ours:
 		t.board.heedHost(f, t.endpoint.Load().prepared)
+		t.heedLogin(ctx, how)
 		if e := t.inVain(ctx); e != nil {
 			return e
 		}
@@ -100,28 +101,20 @@ func (t *Tunnel) verified(ctx context.Context, f probe.Finding, how string) erro
 	case probe.Newer, probe.Older, probe.Another:
 		return fault.AnothersURL(t.endpoint.Load().url, t.Addr())
 	case probe.Elsewhere, probe.Nobody:
-		return fault.NotOurs(t.endpoint.Load().url, f.Answer, t.Addr())
+		return t.notOurs(f)
 	default:
+		if e := t.notTheApps(ctx, f); e != nil {
+			return e
+		}
 		if (f.Kind == probe.Unreachable || strings.HasSuffix(f.Answer, fault.WithinTLS)) && t.proven != "" && strings.TrimSuffix(t.proven, "/") != strings.TrimSuffix(t.endpoint.Load().url, "/") {
 			return fault.NotOpened(t.endpoint.Load().url, f.Answer)
 		}
 		t.board.unasked.Store(f.Kind == probe.Unreachable) // each look asks again
-		why := fault.Unchecked(f.Answer, f.Kind == probe.Guarded, s.Access)
+		why := t.unchecked(ctx, f)
 		t.board.edit(func(s *Status) { s.Unchecked = why })
 		t.log.Warn("the URL could not be checked", "url", t.endpoint.Load().url, "reason", why)
 		return nil
 	}
-}
-
-// inVain is an error where the tunnel has answered a question in the place of an app that speaks TLS: bytes are carried as they are, and the web
-// server in front sends HTTP. The app is asked as visitors will ask it.
-func (t *Tunnel) inVain(ctx context.Context) error {
-	if addr := t.target.Addr(); t.cfg.Raw && addr != "" {
-		if err := (probe.App{Addr: addr, Dial: t.target.DialAddr}).Answers(ctx); errors.Is(err, fault.ErrTLS) {
-			return fault.AppAskedInClear(addr)
-		}
-	}
-	return nil
 }
 
 // question returns a question to the public URL, which is answered until end is called.
@@ -129,8 +122,8 @@ func (t *Tunnel) question() (q probe.Question, end func()) {
 	ask, reply := t.check.begin()
 	p := t.endpoint.Load()
 	q = probe.Question{URL: questionURL(p.url), Ask: ask, Reply: reply, Exposed: t.check.order(), Ahead: p.ahead}
-	if t.gate == nil && t.board.checked() == "" {
-		q.Within, q.Carried = t.cfg.Raw && !p.prepared && strings.HasPrefix(p.url, "https:"), t.check.carriesTLS
+	if t.board.checked() == "" {
+		q.Within, q.Carried, q.Gate = t.cfg.Raw && !p.prepared && strings.HasPrefix(p.url, "https:"), t.check.carriesTLS, t.gate != nil
 	}
 	return q, func() { t.check.end(ask) }
 }

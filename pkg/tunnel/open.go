@@ -84,7 +84,7 @@ func newTunnel(cfg resolved, connect connector) *Tunnel {
 	}
 	t.board = newBoard(Status{State: Connecting, URL: cfg.URL, Server: cfg.server.String(), Remote: cfg.Remote, RemoteSocket: cfg.RemoteSocket})
 	t.sup = newSupervisor(t.life, &t.tasks, t.log, t.board, t.target, hooks{connect: connect, connections: cfg.connections, look: t.lookAtSlots,
-		vacant: func() {}, lookAtPort: func() {}, public: t.public, addr: t.Addr, url: func() string { return t.endpoint.Load().url }, server: cfg.server.String()})
+		vacant: func() {}, lookAtPort: func() {}, public: t.public, addr: t.Addr, url: func() string { return t.endpoint.Load().url }, server: cfg.server.String(), raw: cfg.Raw})
 	t.check = newChecker(t.sup.nudge, func() { t.gate.share() })
 	return t
 }

@@ -108,7 +108,7 @@ func TestSlotsAreShown(t *testing.T) {
 		if err != nil || strings.Count(string(shown), "emote") != 1 || !strings.Contains(string(shown), want) {
 			t.Errorf("%s, %v: want %s", shown, err, want)
 		}
-		hint := fault.NotOurs("http://h/", "hello", tun.Addr()).Hint.String()
+		hint := fault.NotOurs("http://h/", "hello", tun.Addr(), false).Hint.String()
 		if cfg.Remote == 9000 && (tun.Addr().String() != "127.0.0.1:9000" || !strings.Contains(hint, "proxy_pass http://127.0.0.1:9000;")) {
 			t.Errorf("%v, %s", tun.Addr(), hint)
 		}

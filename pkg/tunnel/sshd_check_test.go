@@ -41,7 +41,7 @@ func ledBy(t *testing.T, lines string) (*chain, tunnel.Config) {
 	c.port = c.FreePort()
 	port := c.FreePort()
 	c.url = fmt.Sprintf("http://127.0.0.1:%d/", port)
-	c.nginx = nginxtest.Start(t, fmt.Sprintf("server { listen 127.0.0.1:%d; listen 127.0.0.2:%[1]d; %s }", port, strings.Replace(lines, "%d", strconv.Itoa(c.port), 1)), port)
+	c.nginx = nginxtest.Start(t, fmt.Sprintf("server { listen 127.0.0.1:%d; listen 127.0.0.2:%[1]d; %s }", port, strings.ReplaceAll(lines, "%d", strconv.Itoa(c.port))), port)
 	return c, c.config(app(t, "hello"))
 }
 
@@ -136,16 +136,27 @@ func TestPasswordsBehindALogin(t *testing.T) {
 		clash       bool
 	}{
 		{"a password of nginx", `auth_basic "x"; auth_basic_user_file /dev/null;`, true},
+		{"a password of nginx, which lets the check pass", `auth_basic "x"; auth_basic_user_file /dev/null; location = /.well-known/taipy-tunnel { auth_basic off; proxy_pass http://127.0.0.1:%d; }`, true},
 		{"a login by a cookie (auth_request)", `location = /auth { internal; return 401; } auth_request /auth;`, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, cfg := guardedBy(t, c.lines)
 			cfg.Raw, cfg.Access = false, tunnel.Access{Passwords: map[string]string{"me": "correct horse"}}
-			s := open(t, cfg).Status()
-			if !strings.Contains(s.Unchecked, "401 Unauthorized") || strings.Contains(s.Unchecked, "both sent as Authorization") != c.clash {
-				t.Errorf("unchecked %q", s.Unchecked)
+			tun := open(t, cfg)
+			s, outcome := tun.Status(), compat.Taken
+			said := s.Unchecked
+			if s.Checked != "" && s.Warning != nil {
+				said, outcome = s.Warning.Error(), outcome+": with a warning, "+s.Warning.Error()
+			} else {
+				outcome += ": the URL could not be checked: " + s.Unchecked
 			}
-			compat.Row(t, "servers", c.name+", before the tunnel, which has passwords too", compat.Taken+": the URL could not be checked: "+s.Unchecked)
+			if (s.Checked == "") != strings.Contains(s.Unchecked, "401 Unauthorized") || strings.Contains(said, "both sent as Authorization") != c.clash {
+				t.Errorf("checked %q, unchecked %q, warning %v", s.Checked, s.Unchecked, s.Warning)
+			}
+			if row := rowOf(t, tun, "visitor"); row.Warn != (c.clash && s.Checked != "") {
+				t.Errorf("%+v", row)
+			}
+			compat.Row(t, "servers", c.name+", before the tunnel, which has passwords too", outcome)
 		})
 	}
 }

@@ -98,7 +98,7 @@ func (s *supervisor) missing() (missing bool, why *Error, retryAt time.Time) {
 // elsewhere is the error of slots by which visitors are not led here.
 func (s *supervisor) elsewhere() *Error {
 	to := map[slots.Sight]string{slots.Older: "an older tunnel", slots.Newer: "a newer tunnel", slots.Nobody: "no tunnel at all", slots.Foreign: "something else"}[s.table.Elsewhere()]
-	return fault.Astray(s.hooks.url(), to, s.hooks.addr())
+	return fault.Astray(s.hooks.url(), to, s.hooks.addr(), s.hooks.raw)
 }
 
 // awaited: a request waits for a look. It reports whether one comes.

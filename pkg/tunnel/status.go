@@ -129,6 +129,7 @@ const (
 	portOpen     warning = iota // a plain proxy's, to its network
 	machineOld                  // an older version has prepared it
 	noWebsockets                // the app refuses those of its page
+	twoLogins                   // visitors are asked for two passwords that a browser cannot send both
 	otherHost                   // the web server in front does not tell which one visitors ask for
 	oneSession                  // a further link has no session, and may not be able to take the port over
 	noTakeOver                  // a link that dies keeps the slot: no visitor notices as long as all is well

@@ -112,6 +112,7 @@ type gatekeeper interface {
 // hooks is what a supervisor calls: how it reaches the proxy, and looks at it.
 type hooks struct {
 	server      string
+	raw         bool // the app's bytes are carried as they are
 	connect     connector
 	connections func() int                                                // how many links to hold
 	look        func(ctx context.Context, over link, n int) []slots.Sight // who answers at the slots

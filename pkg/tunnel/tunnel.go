@@ -206,6 +206,9 @@ func (t *Tunnel) Accept() (net.Conn, error) {
 func (t *Tunnel) arrive(c net.Conn) {
 	t.sup.arrivals.Add(1)
 	t.sup.pause.Reset(pauseFor)
+	if t.gate != nil && t.board.checked() == "" && t.check.busy() {
+		c = &heeded{Conn: c, check: t.check}
+	}
 	if t.gate != nil || !t.check.busy() && t.Addr().Network() != "unix" {
 		t.hand(c)
 		return

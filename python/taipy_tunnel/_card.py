@@ -79,7 +79,7 @@ def html(status: Status, url: str, near: Sequence[str] = ()) -> str:
 
 def _notes(status: Status) -> list[str]:
     notes = []
-    if status.state in _WRONG and status.last_error and status.last_error.hint:
+    if status.state in (*_WRONG, "waiting") and status.last_error and status.last_error.hint:
         notes.append(status.last_error.hint)
     if status.retry_at:
         wait = status.retry_at - datetime.datetime.now(datetime.timezone.utc)

@@ -10,7 +10,7 @@ import xml.etree.ElementTree
 from typing import Any
 
 import pytest
-from taipy_tunnel import ConfigError, HostKeyError, ProxyUnreachableError, Status, _card
+from taipy_tunnel import AppNotFoundError, ConfigError, HostKeyError, ProxyUnreachableError, Status, _card
 from taipy_tunnel._status import Cluster
 
 NOW = datetime.datetime.now(datetime.timezone.utc)
@@ -68,6 +68,14 @@ def test_states(name: str) -> None:
     assert ("#1a7f37" in card) == (name == "up")  # green
     assert ("stroke-dasharray" in card) == (name != "up")
     assert ("later expires=" in card) == (name == "expired")
+
+
+def test_what_helps_an_app_that_is_there_and_does_not_answer() -> None:
+    waits = status(
+        "waiting",
+        last_error=AppNotFoundError("app: 127.0.0.1:5000 speaks TLS, and is asked for HTTP", "start it without"),
+    )
+    assert "start it without" in _card.text(waits, waits.url) and "start it without" in _card.html(waits, waits.url)
 
 
 def test_access_is_told() -> None:

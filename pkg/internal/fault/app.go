@@ -5,6 +5,7 @@ package fault
 import (
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 )
 
@@ -33,6 +34,13 @@ func AppAskedInClear(target string) *Error {
 		Err: fmt.Errorf("%s speaks TLS, and the web server in front of the tunnel asks it for HTTP: visitors would get no page", target),
 		Hint: `have nginx on the proxy speak TLS to it, "proxy_pass https://" in place of "proxy_pass http://"; where visitors' own TLS reaches it, write {url="https://host/"}; ` +
 			"or start the app without its certificate, and leave {raw} out"}
+}
+
+// AppAskedInTLS: the bytes of an app are carried as they are, and the web server before it speaks TLS, which the app does not.
+func AppAskedInTLS(target string, slot net.Addr) *Error {
+	return &Error{Op: "app", Class: ErrApp, Permanent: true,
+		Err:  fmt.Errorf("%s speaks HTTP without TLS, and the web server in front of the tunnel speaks TLS to it: visitors would get no page", target),
+		Hint: "have nginx on the proxy say " + proxyPass(slot, false) + ", and not https:// there: SSH protects what it sends"}
 }
 
 // TargetTLS: the address of an app says that it speaks TLS.

@@ -55,7 +55,7 @@ func TestNothingFilledInIsAMark(t *testing.T) {
 	}
 	for i, e := range []*Error{
 		LoginRefused("{host_key}", "a:22", "", []string{"ssh-ed25519 AAAA me{url}"}, net.ErrClosed), NoSecret("{url}", "k", ""), NoRead("{url}", ""),
-		NotOurs("http://h/", "", &net.UnixAddr{Name: "/run/{url}.sock", Net: "unix"}), NoCommands("{url}", "{url}", 22, net.ErrClosed),
+		NotOurs("http://h/", "", &net.UnixAddr{Name: "/run/{url}.sock", Net: "unix"}, true), NoCommands("{url}", "{url}", 22, net.ErrClosed),
 		NoWorkspace("{url}"), HostKeyUnknown("a:22", "ssh-ed25519", "SHA256:{url}", ""), NotesOnly("{url}", "{host_key}", ""),
 	} {
 		if got := e.Hint.String(); !strings.Contains(got, "{url}") || i == 0 && !strings.Contains(got, "~{host_key}/") {

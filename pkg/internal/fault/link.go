@@ -78,8 +78,8 @@ func (e ended) Error() string { return e.why.Error() }
 func (e ended) Unwrap() []error { return []error{e.why, net.ErrClosed} }
 
 // Astray: visitors were led to this tunnel, and are led elsewhere now.
-func Astray(url, to string, slot net.Addr) *Error {
-	e := NotOurs(url, "", slot)
+func Astray(url, to string, slot net.Addr, raw bool) *Error {
+	e := NotOurs(url, "", slot, raw)
 	e.Err = fmt.Errorf("%s leads to %s now", url, to)
 	e.Hint = "the tunnel takes its place again by itself; if that does not help: " + e.Hint
 	return e

@@ -133,6 +133,11 @@ func CertificateUntrusted(addr string, why error) *Error {
 
 // CertificateName: the certificate is for other names.
 func CertificateName(addr, host string, names []string) *Error {
+	if len(names) == 0 { // RFC 9525, section 6.3: what is in the subject is no name of a host
+		return &Error{Op: "tls", Class: ErrUnreachable, Permanent: true,
+			Err:  fmt.Errorf("the TLS certificate of %s names no host: it may have one in its subject, which does not count", addr),
+			Hint: Hintf("nothing was sent. Have one made with a subjectAltName for %s", host)}
+	}
 	return &Error{Op: "tls", Class: ErrUnreachable, Permanent: true,
 		Err:  fmt.Errorf("the TLS certificate of %s is not for %q but for %q", addr, host, Clip(strings.Join(names, ", "))),
 		Hint: "nothing was sent. Write the name that is in the certificate, or have one made for this name"}

@@ -46,7 +46,7 @@ func NewAuthority(t testing.TB) *Authority {
 // Roots is for those who trust it alone.
 func (a *Authority) Roots() *x509.CertPool { return a.pool }
 
-// Issue makes a certificate for a name or an address, good for so long from an hour ago.
+// Issue makes a certificate for a name or an address, "" for none, good for so long from an hour ago.
 func (a *Authority) Issue(name string, good time.Duration) Certificate {
 	a.t.Helper()
 	key := a.newKey()
@@ -54,7 +54,7 @@ func (a *Authority) Issue(name string, good time.Duration) Certificate {
 	c := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name}, NotBefore: from, NotAfter: from.Add(good)}
 	if ip := net.ParseIP(name); ip != nil {
 		c.IPAddresses = []net.IP{ip}
-	} else {
+	} else if name != "" {
 		c.DNSNames = []string{name}
 	}
 	der, err := x509.MarshalECPrivateKey(key)
