@@ -133,11 +133,11 @@ func (t *Tunnel) judgeURL(ctx context.Context, how string, f probe.Finding) Chec
 			c.Hint = "there is no link that could serve it: look at the row above first"
 		}
 	case probe.Guarded:
-		if told := t.notTheApps(ctx, f); told != nil {
+		if told := t.carried().NotTheApps(ctx, f); told != nil {
 			c.Seen, c.Hint = told.Err.Error(), told.Hint
 			break
 		}
-		c.OK, c.Warn, c.Seen = true, true, fmt.Sprintf("%s could not be checked: asked %s, %s", p.url, how, t.unchecked(ctx, f))
+		c.OK, c.Warn, c.Seen = true, true, fmt.Sprintf("%s could not be checked: asked %s, %s", p.url, how, t.carried().Unchecked(ctx, f, t.Status().Access))
 		c.Hint = "it cannot be told whether it leads here: open it"
 	default:
 		if told := fault.Connect(p.url, f.Err); errors.Is(told, fault.ErrLimit) {
@@ -147,79 +147,6 @@ func (t *Tunnel) judgeURL(ctx context.Context, how string, f probe.Finding) Chec
 		c.Seen, c.Hint = fmt.Sprintf("%s cannot be opened from here, nor from the proxy: %s", p.url, f.Answer), "open it in a browser; if it fails there too, look at nginx on the proxy, or pass {url}"
 	}
 	return c
-}
-
-// notOurs is the error for a URL that answers, but does not lead here.
-func (t *Tunnel) notOurs(f probe.Finding) *Error {
-	if f.Carried && t.gate != nil && f.Kind == probe.Nobody {
-		return fault.GateAskedInTLS(t.endpoint.Load().url, f.Answer, t.Addr())
-	}
-	return fault.NotOurs(t.endpoint.Load().url, f.Answer, t.Addr(), t.cfg.Raw)
-}
-
-// What an app whose bytes are carried as they are says for itself tells what an answer at the URL was worth.
-
-// app is the app to be asked; known: there is one, and its bytes are carried.
-func (t *Tunnel) carriedApp() (app probe.App, known bool) {
-	app = probe.App{Addr: t.target.Addr(), Dial: t.target.DialAddr}
-	return app, t.cfg.Raw && app.Addr != ""
-}
-
-// inVain is an error where the tunnel has answered a question in the place of an app that speaks TLS: the web server in front sends HTTP. The
-// app is asked as visitors will ask it.
-func (t *Tunnel) inVain(ctx context.Context) error {
-	if app, known := t.carriedApp(); known && errors.Is(app.Answers(ctx), fault.ErrTLS) {
-		return fault.AppAskedInClear(app.Addr)
-	}
-	return nil
-}
-
-// notTheApps is an error where an answer within TLS cannot be the app's, which speaks none.
-func (t *Tunnel) notTheApps(ctx context.Context, f probe.Finding) *Error {
-	answer, within := strings.CutSuffix(f.Answer, fault.WithinTLS)
-	app, known := t.carriedApp()
-	switch {
-	case !within || !known || !app.OnlyHTTP(ctx):
-		return nil
-	case f.Carried:
-		return fault.AppAskedInTLS(app.Addr, t.Addr())
-	}
-	return fault.NotOurs(t.endpoint.Load().url, answer, t.Addr(), true)
-}
-
-// unchecked is why the URL could not be checked.
-func (t *Tunnel) unchecked(ctx context.Context, f probe.Finding) string {
-	if app, known := t.carriedApp(); known && strings.HasSuffix(f.Answer, fault.WithinTLS) {
-		app.Raw = true
-		if app.Answers(ctx) != nil {
-			return fault.UncheckedWithoutApp(f.Answer)
-		}
-	}
-	return fault.Unchecked(f.Answer, f.Kind == probe.Guarded, t.Status().Access)
-}
-
-// heedLogin warns where the check was let pass, and visitors are asked for user and password by something that stands before the tunnel's own
-// passwords.
-func (t *Tunnel) heedLogin(ctx context.Context, how string) {
-	p := t.endpoint.Load()
-	if t.gate == nil || t.gate.access().String() != "password" || p.prepared {
-		return
-	}
-	question, end := t.question()
-	defer end()
-	visit := probe.Visit{URL: p.url, Ask: question.Ask, Reply: question.Reply}
-	if how == "link" {
-		visit.Dial = t.fromProxy(question, t.sup.dial).Dial
-	}
-	ctx, cancel := context.WithTimeout(ctx, visitPatience)
-	defer cancel()
-	got := visit.Do(ctx)
-	switch {
-	case got.Err == nil && !got.Ours && probe.WantsPassword(got.Status, got.Header):
-		t.board.warn(twoLogins, fault.TwoLogins(p.url))
-	case t.board.warns(twoLogins) != nil:
-		t.board.warn(twoLogins, nil)
-	}
 }
 
 // checkExposure is the doctor's look at it.
@@ -237,9 +164,6 @@ func (t *Tunnel) checkExposure(ctx context.Context) Checked {
 	}
 	return c
 }
-
-// visitPatience is how long the doctor's visitor waits for an answer to begin.
-const visitPatience = 4 * time.Second
 
 // approach is how the doctor comes in as a visitor.
 type approach struct {

@@ -36,7 +36,7 @@ func TestSlotThatThisMachineReaches(t *testing.T) {
 		if web != "" {
 			w.Header().Set("Server", web)
 		}
-		tun.check.serve(w, r)
+		tun.check.Serve(w, r)
 	})}
 	go func() { _ = s.Serve(listener) }()
 	defer s.Close()

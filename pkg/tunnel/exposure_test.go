@@ -13,6 +13,7 @@ import (
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/destination"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/loopcheck"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/slots"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshauth"
 )
@@ -37,7 +38,7 @@ func TestSilenceEndsTheLook(t *testing.T) {
 			t.Errorf("%v", found)
 		}
 		tun.tasks.Wait()
-		if took := time.Since(began); took != exposureWait {
+		if took := time.Since(began); took != loopcheck.PastWait {
 			t.Errorf("it took %v", took)
 		}
 	})

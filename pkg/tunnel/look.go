@@ -15,9 +15,15 @@ import (
 	"time"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/loopcheck"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/probe"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/slots"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshlink"
+)
+
+const (
+	headStart     = time.Second     // of the check through the public URL before the one over the link
+	visitPatience = 4 * time.Second // for an answer to begin to who asks for the page as a visitor
 )
 
 // verify asks the public URL whether it leads here, as Config.Check says. An address that answers but leads elsewhere is
@@ -28,7 +34,7 @@ func (t *Tunnel) verify(ctx context.Context) error {
 		t.board.edit(func(s *Status) { s.Unchecked = "nobody was asked: check is off" })
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, checkFor)
+	ctx, cancel := context.WithTimeout(ctx, loopcheck.Patience)
 	defer cancel()
 	q, end := t.question()
 	defer end()
@@ -70,7 +76,7 @@ func (t *Tunnel) verify(ctx context.Context) error {
 
 // verified takes the finding of a check.
 func (t *Tunnel) verified(ctx context.Context, f probe.Finding, how string) error {
-	t.check.learn(f.Time, f.Took) // an older tunnel asks whether this one is newer
+	t.check.Learn(f.Time, f.Took) // an older tunnel asks whether this one is newer
 	if ctx.Err() == context.Canceled && f.Kind != probe.Ours {
 		return ctx.Err() // who asked does not want to know any more
 	}
@@ -79,7 +85,7 @@ func (t *Tunnel) verified(ctx context.Context, f probe.Finding, how string) erro
 	case probe.Ours:
 		t.board.heedHost(f, t.endpoint.Load().prepared)
 		t.heedLogin(ctx, how)
-		if e := t.inVain(ctx); e != nil {
+		if e := t.carried().InVain(ctx); e != nil {
 			return e
 		}
 		why := ""
@@ -103,14 +109,14 @@ func (t *Tunnel) verified(ctx context.Context, f probe.Finding, how string) erro
 	case probe.Elsewhere, probe.Nobody:
 		return t.notOurs(f)
 	default:
-		if e := t.notTheApps(ctx, f); e != nil {
+		if e := t.carried().NotTheApps(ctx, f); e != nil {
 			return e
 		}
 		if (f.Kind == probe.Unreachable || strings.HasSuffix(f.Answer, fault.WithinTLS)) && t.proven != "" && strings.TrimSuffix(t.proven, "/") != strings.TrimSuffix(t.endpoint.Load().url, "/") {
 			return fault.NotOpened(t.endpoint.Load().url, f.Answer)
 		}
 		t.board.unasked.Store(f.Kind == probe.Unreachable) // each look asks again
-		why := t.unchecked(ctx, f)
+		why := t.carried().Unchecked(ctx, f, s.Access)
 		t.board.edit(func(s *Status) { s.Unchecked = why })
 		t.log.Warn("the URL could not be checked", "url", t.endpoint.Load().url, "reason", why)
 		return nil
@@ -119,13 +125,13 @@ func (t *Tunnel) verified(ctx context.Context, f probe.Finding, how string) erro
 
 // question returns a question to the public URL, which is answered until end is called.
 func (t *Tunnel) question() (q probe.Question, end func()) {
-	ask, reply := t.check.begin()
+	ask, reply := t.check.Begin()
 	p := t.endpoint.Load()
-	q = probe.Question{URL: questionURL(p.url), Ask: ask, Reply: reply, Exposed: t.check.order(), Ahead: p.ahead}
+	q = probe.Question{URL: loopcheck.QuestionURL(p.url), Ask: ask, Reply: reply, Exposed: t.check.Order(), Ahead: p.ahead}
 	if t.board.checked() == "" {
-		q.Within, q.Carried, q.Gate = t.cfg.Raw && !p.prepared && strings.HasPrefix(p.url, "https:"), t.check.carriesTLS, t.gate != nil
+		q.Within, q.Carried, q.Gate = t.cfg.Raw && !p.prepared && strings.HasPrefix(p.url, "https:"), t.check.CarriesTLS, t.gate != nil
 	}
-	return q, func() { t.check.end(ask) }
+	return q, func() { t.check.End(ask) }
 }
 
 // fromProxy is a question that is asked on the proxy itself, whatever host the URL names: of its nginx,
@@ -134,7 +140,7 @@ func (t *Tunnel) fromProxy(q probe.Question, dial dialer) probe.Question {
 	p := t.endpoint.Load()
 	check := p.check
 	if check != "" {
-		q.URL = "http:" + strings.TrimPrefix(strings.TrimPrefix(questionURL(p.inside), "https:"), "http:")
+		q.URL = "http:" + strings.TrimPrefix(strings.TrimPrefix(loopcheck.QuestionURL(p.inside), "https:"), "http:")
 	}
 	q.Dial = func(ctx context.Context, _, addr string) (net.Conn, error) {
 		_, port, err := net.SplitHostPort(addr)
@@ -147,6 +153,39 @@ func (t *Tunnel) fromProxy(q probe.Question, dial dialer) probe.Question {
 		return dial(ctx, net.JoinHostPort("127.0.0.1", port))
 	}
 	return q
+}
+
+// notOurs is the error for a URL that answers, but does not lead here.
+func (t *Tunnel) notOurs(f probe.Finding) *Error {
+	if f.Carried && t.gate != nil && f.Kind == probe.Nobody {
+		return fault.GateAskedInTLS(t.endpoint.Load().url, f.Answer, t.Addr())
+	}
+	return fault.NotOurs(t.endpoint.Load().url, f.Answer, t.Addr(), t.cfg.Raw)
+}
+
+// heedLogin has the gate warn where the check was let pass, and visitors are asked for a password before they come to it.
+func (t *Tunnel) heedLogin(ctx context.Context, how string) {
+	if t.gate == nil || t.gate.access().String() != "password" || t.endpoint.Load().prepared {
+		return
+	}
+	question, end := t.question()
+	defer end()
+	visit := probe.Visit{URL: t.endpoint.Load().url, Ask: question.Ask, Reply: question.Reply}
+	if how == "link" {
+		visit.Dial = t.fromProxy(question, t.sup.dial).Dial
+	}
+	ctx, cancel := context.WithTimeout(ctx, visitPatience)
+	defer cancel()
+	t.board.heedLogin(visit.Do(ctx), visit.URL)
+}
+
+// carried is the app, if its bytes are carried as they are.
+func (t *Tunnel) carried() loopcheck.Carried {
+	c := loopcheck.Carried{URL: t.endpoint.Load().url, Slot: t.Addr()}
+	if t.cfg.Raw {
+		c.App = probe.App{Addr: t.target.Addr(), Dial: t.target.DialAddr}
+	}
+	return c
 }
 
 // The loop check: a tunnel asks again and again who answers its visitors, for sshd tells nobody that a socket has
@@ -209,7 +248,7 @@ func (t *Tunnel) lookAtSlot(ctx context.Context, over link, slot int, wait time.
 
 // askOver asks over a link, however full that is.
 func askOver(ctx context.Context, over link, q probe.Question) probe.Finding {
-	q.Once, q.Timeout = true, checkFor
+	q.Once, q.Timeout = true, loopcheck.Patience
 	return over.Ask(ctx, func(ctx context.Context) probe.Finding { return probe.URL(ctx, q) })
 }
 
@@ -250,7 +289,7 @@ func (t *Tunnel) askURL(ctx context.Context, over link, wait time.Duration) prob
 	how, f := "url", probe.URL(ctx, q)
 	if f.Kind == probe.Unreachable {
 		gone := f.Refused() && t.onServer()
-		how, f = "link", t.within.ask(func() probe.Finding { return probe.URL(ctx, t.fromProxy(q, over.Dial)) })
+		how, f = "link", t.within.Ask(func() probe.Finding { return probe.URL(ctx, t.fromProxy(q, over.Dial)) })
 		if f.Kind == probe.Unreachable && !gone {
 			t.board.unasked.Store(!sshlink.Prohibited(f.Err)) // sshd logs each time
 			f.Err = nil                                       // visitors may come to another machine's nginx
@@ -271,7 +310,7 @@ func (t *Tunnel) askPort(ctx context.Context, over link) probe.Finding {
 	if t.slotPort() == 0 {
 		return t.askURL(ctx, over, 3*time.Second)
 	}
-	q, end := t.check.questionAt(net.JoinHostPort("127.0.0.1", strconv.Itoa(t.slotPort())), over.Dial)
+	q, end := t.check.QuestionAt(net.JoinHostPort("127.0.0.1", strconv.Itoa(t.slotPort())), over.Dial)
 	defer end()
 	if f := probe.URL(ctx, q); f.Kind != probe.Unreachable || sshlink.Unconnected(f.Err) {
 		return f
@@ -287,10 +326,10 @@ func (t *Tunnel) onServer() bool {
 
 // sees is what a finding means, which also tells the proxy's time.
 func (t *Tunnel) sees(f probe.Finding) slots.Sight {
-	t.check.learn(f.Time, f.Took)
+	t.check.Learn(f.Time, f.Took)
 	switch f.Kind {
 	case probe.Newer, probe.Older, probe.Another:
-		t.check.met()
+		t.check.Met()
 	case probe.Unreachable:
 		if f.Refused() || sshlink.Unconnected(f.Err) || errors.Is(f.Err, errSilent) {
 			return slots.Nobody // nginx itself is away, or stands still
@@ -309,9 +348,6 @@ func (t *Tunnel) newer(ctx context.Context) bool {
 // A plain proxy's slot is for its nginx. With GatewayPorts yes sshd binds it to all addresses, though 127.0.0.1 was asked
 // for, and says nothing: who reaches the port comes past nginx, its TLS, passwords and rules.
 
-// exposureWait is how long the answers are waited for: a firewall that drops what is sent gives none.
-const exposureWait = 5 * time.Second
-
 // slotPort is the port of a plain proxy's slot, 0 if there is none: a socket is nobody's but nginx's.
 func (t *Tunnel) slotPort() int {
 	if p := t.endpoint.Load(); p.known && !p.prepared {
@@ -325,41 +361,18 @@ func (t *Tunnel) slotPort() int {
 // lookPast asks at other addresses of the proxy whether this tunnel answers there: from the proxy, by dial, and from this
 // machine, which is heeded where the account may open no connection from the proxy.
 func (t *Tunnel) lookPast(ctx context.Context, dial dialer) exposure {
-	port := strconv.Itoa(t.slotPort())
 	question, end := t.question()
 	defer end()
-	ctx, cancel := context.WithTimeout(ctx, exposureWait)
-	defer cancel()
-	within, direct := make(chan exposure, 1), make(chan exposure, 1)
-	if !t.tasks.Go(func() { within <- reachable(askAliases(ctx, question, port, dial)) }) {
-		return untold
-	}
+	past := loopcheck.Past{Question: question, Port: strconv.Itoa(t.slotPort()), Within: dial, Go: t.tasks.Go}
 	if t.reachedDirectly() {
 		d := net.Dialer{Control: t.cfg.Control}
-		t.tasks.Go(func() {
-			here, told, _ := answersAt(ctx, question, net.JoinHostPort(t.cfg.server.Host, port), func(ctx context.Context, addr string) (net.Conn, error) {
-				return d.DialContext(ctx, "tcp", addr)
-			})
-			direct <- reachable(here, told)
-		})
-	} else {
-		direct = nil
+		past.Host, past.Direct = t.cfg.server.Host, func(ctx context.Context, addr string) (net.Conn, error) { return d.DialContext(ctx, "tcp", addr) }
 	}
-	for within != nil || direct != nil {
-		select {
-		case found := <-within:
-			if found != untold {
-				return found
-			}
-			within = nil
-		case found := <-direct: // that nothing answers may be a firewall's doing
-			if found == exposed {
-				return exposed
-			}
-			direct = nil
-		case <-ctx.Done():
-			return untold
-		}
+	switch here, told := past.Ask(ctx); {
+	case here:
+		return exposed
+	case told:
+		return enclosed
 	}
 	return untold
 }
@@ -372,14 +385,4 @@ func (t *Tunnel) reachedDirectly() bool {
 	}
 	addr, err := netip.ParseAddr(t.cfg.server.Host)
 	return t.cfg.server.Direct() && t.cfg.server.Host != "localhost" && (err != nil || !addr.IsLoopback())
-}
-
-func reachable(here, told bool) exposure {
-	switch {
-	case here:
-		return exposed
-	case told:
-		return enclosed
-	}
-	return untold
 }

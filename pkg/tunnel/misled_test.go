@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/loopcheck"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/steady"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/probe"
 )
@@ -37,12 +38,12 @@ func TestTheDoctorTellsWhatTheStatusWarnsOf(t *testing.T) {
 // Of an answer that was long on its way less is known of the proxy's clock than of one that came at once.
 func TestAnAnswerThatCameLate(t *testing.T) {
 	for _, late := range []time.Duration{25 * time.Second, time.Minute} { // of a link that is full; this process stood still
-		c := newChecker(func() {}, func() {})
+		c := loopcheck.New(func() {}, func() {})
 		now := func() time.Time { return steady.Now().Add(time.Hour + time.Millisecond) } // the proxy's clock
-		c.learn(now(), 0)
-		before, _ := c.clock(t.Context())
-		c.learn(now().Add(-late), late)
-		if after, _ := c.clock(t.Context()); before-after > time.Second {
+		c.Learn(now(), 0)
+		before, _ := c.Clock(t.Context())
+		c.Learn(now().Add(-late), late)
+		if after, _ := c.Clock(t.Context()); before-after > time.Second {
 			t.Errorf("its clock is %v ahead by an answer of that moment, %v by one that was %v old", before, after, late)
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/forward"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/gate"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/loopcheck"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/lease"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/probe"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/slots"
@@ -24,9 +25,7 @@ import (
 // target, or nothing that answers there, when the URL leads here (state Waiting). ctx bounds
 // that, not the tunnel's life: a permanent error is returned at once, a transient one is retried
 // until ctx ends and is then returned. After an error nothing goes on in the background.
-func Expose(ctx context.Context, cfg Config) (*Tunnel, error) {
-	return open(ctx, cfg, true)
-}
+func Expose(ctx context.Context, cfg Config) (*Tunnel, error) { return open(ctx, cfg, true) }
 
 // Listen is Expose for a program that accepts the visitors' connections itself.
 func Listen(ctx context.Context, cfg Config) (*Tunnel, error) {
@@ -63,7 +62,7 @@ func (t *Tunnel) start(ctx context.Context, forwards bool) error {
 	if err := t.ready(ctx); err != nil {
 		return err
 	}
-	t.check.stand()
+	t.check.Stand()
 	t.sup.tell(func() { t.sup.setupBy = time.Time{} })
 	return nil
 }
@@ -85,13 +84,13 @@ func newTunnel(cfg resolved, connect connector) *Tunnel {
 	t.board = newBoard(Status{State: Connecting, URL: cfg.URL, Server: cfg.server.String(), Remote: cfg.Remote, RemoteSocket: cfg.RemoteSocket})
 	t.sup = newSupervisor(t.life, &t.tasks, t.log, t.board, t.target, hooks{connect: connect, connections: cfg.connections, look: t.lookAtSlots,
 		vacant: func() {}, lookAtPort: func() {}, public: t.public, addr: t.Addr, url: func() string { return t.endpoint.Load().url }, server: cfg.server.String(), raw: cfg.Raw})
-	t.check = newChecker(t.sup.nudge, func() { t.gate.share() })
+	t.check = loopcheck.New(t.sup.nudge, func() { t.gate.share() })
 	return t
 }
 
 func newVisitorGate(t *Tunnel) *visitorGate {
 	return &visitorGate{server: t.cfg.server.String(), endpoint: t.endpoint.Load, board: t.board, log: t.log, visitors: t.cfg.visitors(),
-		config: gate.Config{Target: t.target, WellKnown: http.HandlerFunc(t.check.serve), Visit: t.check.visit, Clock: t.check.clock, Busy: t.cfg.Busy, Dialled: t.sup.dialled,
+		config: gate.Config{Target: t.target, WellKnown: http.HandlerFunc(t.check.Serve), Visit: t.check.Visit, Clock: t.check.Clock, Busy: t.cfg.Busy, Dialled: t.sup.dialled,
 			Look: func() (looks bool) { t.sup.tell(func() { looks = t.sup.awaited() }); return looks }, Log: t.log, Panicked: t.tasks.Panicked},
 		serve: func(g *gate.Gate) {
 			t.tasks.Go(func() { _ = g.Serve(t) })
@@ -156,7 +155,7 @@ func (t *Tunnel) newerKeeps(ctx context.Context) bool {
 		switch another := f.Kind == probe.Newer || f.Kind == probe.Another || f.Kind == probe.Older; {
 		case another && !f.Opening:
 			return true
-		case another && time.Since(begin) < checkFor:
+		case another && time.Since(begin) < loopcheck.Patience:
 			end = time.Now().Add(keepsMost)
 		case time.Now().After(end):
 			return seen != slots.Nobody
@@ -367,7 +366,7 @@ func (t *Tunnel) Reopen(ctx context.Context, cfg Config) (*Tunnel, error) {
 		next.gate.inherit(t.gate)
 	}
 	if err := next.start(ctx, true); err != nil {
-		next.check.leave()
+		next.check.Leave()
 		next.sup.yield()
 		t.sup.resume()
 		if t.gate != nil {

@@ -163,6 +163,16 @@ func (b *board) heedHost(f probe.Finding, prepared bool) {
 	}
 }
 
+// heedLogin warns where a visitor without a password was asked for one by something in front of the tunnel, which asks for another.
+func (b *board) heedLogin(v probe.Visited, url string) {
+	switch {
+	case v.Err == nil && !v.Ours && probe.WantsPassword(v.Status, v.Header):
+		b.warn(twoLogins, fault.TwoLogins(url))
+	case b.warns(twoLogins) != nil:
+		b.warn(twoLogins, nil)
+	}
+}
+
 func newBoard(first Status) *board {
 	first.Since = time.Now()
 	return &board{status: first, changed: make(chan struct{})}

@@ -40,6 +40,7 @@ import (
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/forward"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/guard"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/loopcheck"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/lease"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/probe"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/slots"
@@ -68,12 +69,12 @@ type Tunnel struct {
 	target   *forward.Target
 	sup      *supervisor
 	lease    *lease.Lease
-	check    *checker
+	check    *loopcheck.Checker
 	gate     *visitorGate // nil: none
 	listens  bool         // its program accepts the connections
 	endpoint atomic.Pointer[endpoint]
-	proven   string // a URL that led to the tunnel before: it is not given up for one that nobody can open. "": none
-	within   paced  // asks it over the link then
+	proven   string          // a URL that led to the tunnel before: it is not given up for one that nobody can open. "": none
+	within   loopcheck.Paced // asks it over the link then
 	tasks    guard.Group
 
 	alone  func()                  // forgets the tunnel in whose place this one was opened, which is closed
@@ -206,15 +207,12 @@ func (t *Tunnel) Accept() (net.Conn, error) {
 func (t *Tunnel) arrive(c net.Conn) {
 	t.sup.arrivals.Add(1)
 	t.sup.pause.Reset(pauseFor)
-	if t.gate != nil && t.board.checked() == "" && t.check.busy() {
-		c = &heeded{Conn: c, check: t.check}
-	}
-	if t.gate != nil || !t.check.busy() && t.Addr().Network() != "unix" {
-		t.hand(c)
+	if t.gate != nil || !t.check.Busy() && t.Addr().Network() != "unix" {
+		t.hand(t.check.Heed(c))
 		return
 	}
 	if !t.tasks.Go(func() {
-		if c := t.check.answer(c); c != nil {
+		if c := t.check.Answer(c); c != nil {
 			t.hand(c)
 		}
 	}) {
@@ -238,13 +236,13 @@ func (t *Tunnel) lookAtPort() {
 	s.asking = true
 	id, at := s.table.Holder(0), []string{s.takes}
 	if s.takes == "" {
-		at = []string{t.Addr().String(), nginxOf(t.endpoint.Load().url)}
+		at = []string{t.Addr().String(), loopcheck.NginxOf(t.endpoint.Load().url)}
 	}
 	over := s.links[id]
 	t.tasks.Go(func() {
-		n, f := 0, t.check.askAt(t.life, at[0], over.Dial, over.Ask)
+		n, f := 0, t.check.AskAt(t.life, at[0], over.Dial, over.Ask)
 		if sshlink.Prohibited(f.Err) && len(at) > 1 {
-			n, f = 1, t.check.askAt(t.life, at[1], over.Dial, over.Ask)
+			n, f = 1, t.check.AskAt(t.life, at[1], over.Dial, over.Ask)
 		}
 		s.tell(func() { t.sawPort(id, at[n], f) })
 	})

@@ -17,8 +17,8 @@ import (
 
 // The bars of pkg/tunnel: what it has today. They only go down: a change that lowers a figure lowers its bar.
 const (
-	mostFiles   = 13
-	mostUses    = 46
+	mostFiles   = 12
+	mostUses    = 44
 	mostUp      = 3
 	mostHolders = 0
 )

@@ -42,7 +42,7 @@ func (s *Server) KillLink() bool {
 // Listener returns the process that takes new connections, 0 if there is none.
 func (s *Server) Listener() int { return max(0, s.pid()) }
 
-// Links returns the first process of each connection.
+// Links returns the first process of each connection, in no order.
 func (s *Server) Links() []int { return children(s.pid()) }
 
 // EndLinks kills the processes that handle these connections.
