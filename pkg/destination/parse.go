@@ -33,8 +33,8 @@ func parse(name, text string) (Destination, error) {
 	if cut, is := cutScheme(text, "tls:"); is && !inTLS && strings.Contains(cut, "@") { // not quoted: of a user "tls" a password may follow
 		return Destination{}, fault.Config(overTLS(name)+", with the two slashes, if TLS is meant", `%s begins with "tls:"`, name)
 	}
-	if cut, is := cutScheme(rest, "ssh:"); is && strings.Contains(cut, "@") { // or of a user "ssh"
-		return Destination{}, fault.Config(written(name)+", without what stands before it", `%s begins with "ssh:"`, name)
+	if cut, is := cutScheme(rest, "ssh:"); is && !inTLS && strings.Contains(cut, "@") { // or of a user "ssh"
+		return Destination{}, fault.Config(written(name)+`, or "ssh://user@host" with the two slashes`, `%s begins with "ssh:"`, name)
 	}
 	if scheme.MatchString(rest) { // not quoted: it may hold a password
 		return Destination{}, fault.Config(written(name)+` or "user@host:port"; what visitors open is {url}`, "%s is a URL, and no name of an account and a machine", name)

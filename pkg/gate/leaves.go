@@ -12,6 +12,9 @@ type connKey struct{}
 
 // noteConn has requests find their connection.
 func noteConn(ctx context.Context, c net.Conn) context.Context {
+	if over, ok := c.(interface{ NetConn() net.Conn }); ok { // as crypto/tls names what lies below
+		c = over.NetConn()
+	}
 	return context.WithValue(ctx, connKey{}, c)
 }
 

@@ -25,6 +25,9 @@ type passwords struct {
 	next time.Time // when the next wrong answer is told
 }
 
+// Realm is in the challenges of a gate (RFC 7617), and tells them from those of others.
+const Realm = `realm="taipy-tunnel"`
+
 // newPasswords returns nil for none.
 func newPasswords(users map[string]string) *passwords {
 	if len(users) == 0 {
@@ -84,7 +87,7 @@ func (g *Gate) admitPassword(w http.ResponseWriter, r *http.Request, t *trip, wo
 		case <-r.Context().Done():
 		}
 	}
-	w.Header().Set("WWW-Authenticate", `Basic realm="taipy-tunnel", charset="UTF-8"`)
+	w.Header().Set("WWW-Authenticate", "Basic "+Realm+`, charset="UTF-8"`)
 	refuse(w, r, http.StatusUnauthorized, page{Kind: "password"})
 	return false
 }

@@ -306,7 +306,7 @@ func IsPath(text string) bool {
 	return strings.HasPrefix(full, "/") || text != "" && !strings.ContainsAny(text, " \t\n") && !labelled.MatchString(text) && !digits.MatchString(text) && !another.MatchString(text) && decoded(text) == nil
 }
 
-// decoded is what a text is base64 of, if that is as much as a key; nil: it is none.
+// decoded is what a text is base64 of, if that is at least as long as a key; nil: it is none.
 func decoded(text string) []byte {
 	const least = 44 // bytes of an Ed25519 key in DER (RFC 8410)
 	blob, err := base64.StdEncoding.DecodeString(strings.Join(strings.Fields(text), ""))

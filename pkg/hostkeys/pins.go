@@ -20,7 +20,7 @@ var (
 	bare = regexp.MustCompile(`^[A-Za-z0-9+/]{43}=?$`)
 	// hexadecimal is one in digits, as Go's and Java's libraries and some clouds print it.
 	hexadecimal = regexp.MustCompile(`(?i)^(?:SHA-?256[: ]\s*)?((?:[0-9a-f]{2}:){31}[0-9a-f]{2}|[0-9a-f]{64})$`)
-	// digits are hexadecimal, as many as nobody calls a file: a whole fingerprint, a part of one, or one of another hash without colons.
+	// digits are hexadecimal, more than a name of a file would have: a whole fingerprint, a part of one, or one of another hash without colons.
 	digits = regexp.MustCompile(`^(?i)(?:SHA-?256[: ]\s*)?(?:[0-9a-f]{16,}|(?:[0-9a-f]{2}:){7,}[0-9a-f]{0,2})$`)
 	// another is a fingerprint of another hash: MD5 in hexadecimal, as before OpenSSH 6.8, or ssh-keygen -E.
 	another = regexp.MustCompile(`(?i)\b(?:[0-9a-f]{2}:){15}[0-9a-f]{2}\b|\b(?:MD5|SHA1|SHA384|SHA512):`)

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"time"
@@ -45,10 +46,15 @@ func (a App) Answers(ctx context.Context) error {
 
 // OnlyHTTP reports whether the app was seen to answer HTTP, and not to speak TLS.
 func (a App) OnlyHTTP(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(ctx, appTimeout)
+	within, cancel := context.WithTimeout(ctx, appTimeout)
 	defer cancel()
-	answered, err := a.asked(ctx)
-	return answered && err == nil && !a.speaksTLS(ctx)
+	if answered, err := a.asked(within); !answered || err != nil {
+		return false
+	}
+	within, cancel = context.WithTimeout(ctx, appTimeout)
+	defer cancel()
+	speaks, told := a.speaksTLS(within)
+	return told && !speaks
 }
 
 // asked asks the app for its page. answered: it did, in HTTP.
@@ -67,8 +73,10 @@ func (a App) asked(ctx context.Context) (answered bool, err error) {
 	if err == nil {
 		_ = resp.Body.Close()
 	}
-	if (err != nil || resp.StatusCode == http.StatusBadRequest) && a.speaksTLS(ctx) {
-		return err == nil, fault.ErrTLS
+	if err != nil || resp.StatusCode == http.StatusBadRequest {
+		if speaks, _ := a.speaksTLS(ctx); speaks {
+			return err == nil, fault.ErrTLS
+		}
 	}
 	return err == nil, nil
 }
@@ -80,18 +88,22 @@ func (a App) dial(ctx context.Context) (net.Conn, error) {
 	return (&net.Dialer{}).DialContext(ctx, "tcp", a.Addr)
 }
 
-// speaksTLS reports whether a handshake succeeds, or fails by an alert. Nothing is said to it.
-func (a App) speaksTLS(ctx context.Context) bool {
+// speaksTLS reports whether a handshake succeeds, or fails by an alert. Nothing is said to it. told: it answered, in TLS or otherwise, or
+// hung up.
+func (a App) speaksTLS(ctx context.Context) (speaks, told bool) {
 	c, err := a.dial(ctx)
 	if err != nil {
-		return false
+		return false, false
 	}
 	defer func() { _ = c.Close() }()
 	err = tls.Client(c, &tls.Config{InsecureSkipVerify: true}).HandshakeContext(ctx)
 	if err == nil {
-		return true
+		return true, true
 	}
 	_, alert := errors.AsType[tls.AlertError](err)
-	remote, ok := errors.AsType[*net.OpError](err)
-	return alert || ok && remote.Op == "remote error" // crypto/tls: an alert of the other side
+	if remote, ok := errors.AsType[*net.OpError](err); alert || ok && remote.Op == "remote error" { // crypto/tls: an alert of the other side
+		return true, true
+	}
+	_, other := errors.AsType[tls.RecordHeaderError](err)
+	return false, (other || errors.Is(err, io.EOF)) && ctx.Err() == nil
 }

@@ -185,12 +185,7 @@ func (t *Tunnel) approach(how string, f probe.Finding, dial func(ctx context.Con
 		}
 		return approach{how: "of the tunnel itself, past nginx", url: at.String(), dial: t.dialGate, ours: true}
 	}
-	a := approach{how: how, url: p.url, dial: dial, ours: f.Kind == probe.Ours, held: f.Kind == probe.Guarded}
-	if u, err := url.Parse(p.url); err == nil && f.At != nil { // from http to https: the token is not sent in clear first
-		u.Scheme, u.Host = f.At.Scheme, f.At.Host
-		a.url = u.String()
-	}
-	return a
+	return approach{how: how, url: visited(p.url, f), dial: dial, ours: f.Kind == probe.Ours, held: f.Kind == probe.Guarded} // the token is not sent in clear first
 }
 
 // dialGate connects to the gate as if from a slot.
@@ -229,9 +224,10 @@ func (t *Tunnel) checkVisitor(ctx context.Context, a approach) Checked {
 		}
 		got.Host = cmp.Or(got.Host, v.Host)
 	}
-	if a.ours && !got.Ours && t.gate.access().String() == "password" && probe.WantsPassword(got.Status, got.Header) {
-		told := fault.TwoLogins(a.url)
-		c.OK, c.Warn, c.Seen, c.Hint = true, true, c.Seen+"; "+told.Err.Error(), told.Hint
+	if a.ours && got.Err == nil && t.gate.access().String() == "password" {
+		if told := t.board.heedLogin(got, a.url); told != nil {
+			c.OK, c.Warn, c.Seen, c.Hint = true, true, c.Seen+"; "+told.Err.Error(), told.Hint
+		}
 	}
 	if got.Host != "" && c.OK && !c.Warn && !t.endpoint.Load().prepared {
 		told := fault.OtherHost(own.Host, got.Host)

@@ -51,6 +51,9 @@ func (d *visitorGate) show() {
 	v := d.visitors
 	d.mu.Unlock()
 	d.board.edit(func(s *Status) { s.Access, s.Expires = v.access.String(), v.expires })
+	if v.access.String() != "password" {
+		d.board.warn(twoLogins, nil)
+	}
 	if v.access.Public {
 		d.log.Warn("the app is open to everybody who can reach the URL", "url", d.endpoint().url)
 	}

@@ -84,7 +84,7 @@ func (t *Tunnel) verified(ctx context.Context, f probe.Finding, how string) erro
 	switch f.Kind {
 	case probe.Ours:
 		t.board.heedHost(f, t.endpoint.Load().prepared)
-		t.heedLogin(ctx, how)
+		t.heedLogin(ctx, how, f)
 		if e := t.carried().InVain(ctx); e != nil {
 			return e
 		}
@@ -105,7 +105,7 @@ func (t *Tunnel) verified(ctx context.Context, f probe.Finding, how string) erro
 		}
 		return nil
 	case probe.Newer, probe.Older, probe.Another:
-		return fault.AnothersURL(t.endpoint.Load().url, t.Addr())
+		return fault.AnothersURL(t.endpoint.Load().url, t.Addr(), t.cfg.Raw)
 	case probe.Elsewhere, probe.Nobody:
 		return t.notOurs(f)
 	default:
@@ -163,25 +163,35 @@ func (t *Tunnel) notOurs(f probe.Finding) *Error {
 	return fault.NotOurs(t.endpoint.Load().url, f.Answer, t.Addr(), t.cfg.Raw)
 }
 
-// heedLogin has the gate warn where the check was let pass, and visitors are asked for a password before they come to it.
-func (t *Tunnel) heedLogin(ctx context.Context, how string) {
+// heedLogin warns where the check was let pass, and visitors are asked for a password before they come to the gate, which asks for another.
+func (t *Tunnel) heedLogin(ctx context.Context, how string, f probe.Finding) {
 	if t.gate == nil || t.gate.access().String() != "password" || t.endpoint.Load().prepared {
 		return
 	}
 	question, end := t.question()
 	defer end()
-	visit := probe.Visit{URL: t.endpoint.Load().url, Ask: question.Ask, Reply: question.Reply}
+	visit := probe.Visit{URL: visited(t.endpoint.Load().url, f), Ask: question.Ask, Reply: question.Reply}
 	if how == "link" {
 		visit.Dial = t.fromProxy(question, t.sup.dial).Dial
 	}
 	ctx, cancel := context.WithTimeout(ctx, visitPatience)
 	defer cancel()
-	t.board.heedLogin(visit.Do(ctx), visit.URL)
+	_ = t.board.heedLogin(visit.Do(ctx), visit.URL)
+}
+
+// visited is where visitors of a URL come to, as the question did: from http to https.
+func visited(of string, f probe.Finding) string {
+	u, err := url.Parse(of)
+	if err != nil || f.At == nil {
+		return of
+	}
+	u.Scheme, u.Host = f.At.Scheme, f.At.Host
+	return u.String()
 }
 
 // carried is the app, if its bytes are carried as they are.
 func (t *Tunnel) carried() loopcheck.Carried {
-	c := loopcheck.Carried{URL: t.endpoint.Load().url, Slot: t.Addr()}
+	c := loopcheck.Carried{Slot: t.Addr()}
 	if t.cfg.Raw {
 		c.App = probe.App{Addr: t.target.Addr(), Dial: t.target.DialAddr}
 	}

@@ -125,6 +125,11 @@ func TestHTTPBehindNginxOfTLS(t *testing.T) {
 				t.Errorf("%v, hint %s", err, e.Hint)
 			}
 			compat.Row(t, "apps", name+", behind proxy_pass https://", compat.Outcome(err))
+
+			cfg.Check = tunnel.CheckOff
+			if row := rowOf(t, open(t, cfg), "url"); row.OK || !strings.Contains(row.Hint.String(), "and not https:// there") {
+				t.Errorf("the doctor: %+v", row)
+			}
 		})
 	}
 	t.Run("what comes in TLS is not the app's, and the URL leads elsewhere", func(t *testing.T) {

@@ -157,6 +157,13 @@ func TestPasswordsBehindALogin(t *testing.T) {
 				t.Errorf("%+v", row)
 			}
 			compat.Row(t, "servers", c.name+", before the tunnel, which has passwords too", outcome)
+			cfg.Access = tunnel.Access{}
+			if _, _, err := tun.Admit(cfg); err != nil {
+				t.Fatal(err)
+			}
+			if s := tun.Status(); s.Warning != nil && strings.Contains(s.Warning.Error(), "both sent") {
+				t.Errorf("without passwords it warns: %v", s.Warning)
+			}
 		})
 	}
 }

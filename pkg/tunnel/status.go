@@ -7,10 +7,12 @@ import (
 	"encoding/json"
 	"errors"
 	"iter"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/gate"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/probe"
 )
@@ -163,14 +165,17 @@ func (b *board) heedHost(f probe.Finding, prepared bool) {
 	}
 }
 
-// heedLogin warns where a visitor without a password was asked for one by something in front of the tunnel, which asks for another.
-func (b *board) heedLogin(v probe.Visited, url string) {
+// heedLogin warns where a visitor is asked for a password by something in front of the tunnel, which asks for another. It returns
+// the warning that stands.
+func (b *board) heedLogin(v probe.Visited, url string) *Error {
 	switch {
-	case v.Err == nil && !v.Ours && probe.WantsPassword(v.Status, v.Header):
+	case v.Err != nil:
+	case !v.Ours && probe.WantsPassword(v.Status, v.Header) && !strings.Contains(v.Header.Get("WWW-Authenticate"), gate.Realm):
 		b.warn(twoLogins, fault.TwoLogins(url))
-	case b.warns(twoLogins) != nil:
+	default:
 		b.warn(twoLogins, nil)
 	}
+	return b.warns(twoLogins)
 }
 
 func newBoard(first Status) *board {

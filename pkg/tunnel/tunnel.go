@@ -208,7 +208,7 @@ func (t *Tunnel) arrive(c net.Conn) {
 	t.sup.arrivals.Add(1)
 	t.sup.pause.Reset(pauseFor)
 	if t.gate != nil || !t.check.Busy() && t.Addr().Network() != "unix" {
-		t.hand(t.check.Heed(c))
+		t.hand(t.check.Heed(c, t.gate == nil || t.board.checked() != ""))
 		return
 	}
 	if !t.tasks.Go(func() {

@@ -17,14 +17,14 @@ const (
 )
 
 // AnothersURL: the public URL leads to another tunnel, which has a slot of its own.
-func AnothersURL(url string, slot net.Addr) *Error {
-	to, instead := slot.String(), Hint("; to put this app in the other's place, pass the port of that one as {remote}")
+func AnothersURL(url string, slot net.Addr, raw bool) *Error {
+	instead := Hint("; to put this app in the other's place, pass the port of that one as {remote}")
 	if slot.Network() == "unix" {
-		to, instead = "unix:"+to, ""
+		instead = ""
 	}
 	return &Error{Op: "check", Class: ErrForward,
 		Err:  fmt.Errorf("%s leads to another tunnel, and not to this one", url),
-		Hint: Hintf("if that one is of no use any more, close it; otherwise pass this app's own address as {url}, which nginx on the proxy hands to this tunnel (proxy_pass http://%s)%s", to, instead)}
+		Hint: "if that one is of no use any more, close it; otherwise pass this app's own address as {url}, which nginx on the proxy hands to this tunnel: " + proxyPass(slot, raw) + instead}
 }
 
 // proxyPass is what nginx says to have a slot's requests. raw: the app's bytes are carried as they are, and it may speak TLS.

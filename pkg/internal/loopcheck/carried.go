@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net"
 	"strings"
+	"syscall"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/probe"
@@ -16,8 +17,7 @@ import (
 type Carried struct {
 	// App is where it listens; without an Addr there is none, or its bytes are not carried.
 	App probe.App
-	// URL is what visitors open, Slot where the web server in front reaches the tunnel.
-	URL  string
+	// Slot is where the web server in front reaches the tunnel.
 	Slot net.Addr
 }
 
@@ -30,23 +30,19 @@ func (c Carried) InVain(ctx context.Context) error {
 	return nil
 }
 
-// NotTheApps is an error where an answer within TLS cannot be the app's, which speaks none; else nil.
+// NotTheApps is an error where TLS came for an app that speaks none, so that the answer cannot be its own; else nil.
 func (c Carried) NotTheApps(ctx context.Context, f probe.Finding) *fault.Error {
-	answer, within := strings.CutSuffix(f.Answer, fault.WithinTLS)
-	switch {
-	case !within || c.App.Addr == "" || !c.App.OnlyHTTP(ctx):
+	if !f.Carried || f.Kind != probe.Guarded || c.App.Addr == "" || !c.App.OnlyHTTP(ctx) {
 		return nil
-	case f.Carried:
-		return fault.AppAskedInTLS(c.App.Addr, c.Slot)
 	}
-	return fault.NotOurs(c.URL, answer, c.Slot, true)
+	return fault.AppAskedInTLS(c.App.Addr, c.Slot)
 }
 
 // Unchecked is why the URL could not be checked. access is whom the tunnel admits.
 func (c Carried) Unchecked(ctx context.Context, f probe.Finding, access string) string {
 	if strings.HasSuffix(f.Answer, fault.WithinTLS) && c.App.Addr != "" {
 		there := c.App
-		if there.Raw = true; there.Answers(ctx) != nil {
+		if there.Raw = true; errors.Is(there.Answers(context.WithoutCancel(ctx)), syscall.ECONNREFUSED) {
 			return fault.UncheckedWithoutApp(f.Answer)
 		}
 	}

@@ -66,12 +66,10 @@ func (c *Checker) CarriesTLS() func() bool {
 	return func() bool { return c.carried.Load() != before }
 }
 
-// Heed returns conn for a gate, which answers questions itself: while one is open, and the tunnel was not seen to serve its visitors
-// yet, whether it begins with TLS is noted.
-func (c *Checker) Heed(conn net.Conn) net.Conn {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.stands || len(c.open) == 0 {
+// Heed returns conn for a gate, which answers questions itself: while one is open, and visitors were not seen to be led here, whether it
+// begins with TLS is noted.
+func (c *Checker) Heed(conn net.Conn, led bool) net.Conn {
+	if led || !c.Busy() {
 		return conn
 	}
 	return &heeded{Conn: conn, checker: c}
@@ -113,8 +111,5 @@ func (h *heeded) Read(b []byte) (int, error) {
 
 func (h *heeded) CloseWrite() error { return h.Conn.(interface{ CloseWrite() error }).CloseWrite() }
 
-// Leaves is for the gate, which closes a connection after its answer if the link leaves.
-func (h *heeded) Leaves() bool {
-	c, ok := h.Conn.(interface{ Leaves() bool })
-	return ok && c.Leaves()
-}
+// NetConn is for the gate, which asks the connection below for room, and whether its link leaves or lives.
+func (h *heeded) NetConn() net.Conn { return h.Conn }
