@@ -134,7 +134,7 @@ func TestPastedTextsThatAreRefused(t *testing.T) {
 		{"an MD5 fingerprint without MD5:", "16:27:ac:a5:76:28:2d:36:63:1b:56:4d:eb:df:a6:48", "another hash than SHA256"},
 		{"an MD5 fingerprint without MD5: and colons", "1627aca576282d36631b564debdfa648", "that has 64 digits, and 32 are MD5's"},
 		{"a fingerprint in hexadecimal digits that is cut off", fmt.Sprintf("%x", sha256.Sum256(key.Marshal()))[:50], "that has 64 digits"},
-		{"the same with colons", "16:27:ac:a5:76:28:2d:36:63:1b", "that has 64 digits"},
+		{"a fingerprint in digits with colons that is cut off", "16:27:ac:a5:76:28:2d:36:63:1b", "that has 64 digits"},
 		{"base64 of a private key", base64.StdEncoding.EncodeToString(private), "is a private key"},
 		{"the body of a private key", strings.Join(strings.Split(strings.TrimSpace(string(private)), "\n")[1:6], ""), "is a private key"},
 		{"the body of a private key of openssl", pkcs8, "is a private key"},

@@ -33,7 +33,7 @@ func parseKey(text []byte, name, passphrase string) (signer ssh.Signer, public s
 	}
 	switch {
 	case block == nil && armour.Match(text), block != nil && cutOff(block):
-		return nil, nil, fault.Config("give the private key whole, from -----BEGIN to END-----", "%s is not a whole private key: a part of it is missing, or damaged", name)
+		return nil, nil, notWhole(name)
 	case block == nil:
 		return nil, nil, fault.Config("give a private key as ssh-keygen writes it, from -----BEGIN to END-----", "%s is not a private key in a known format", name)
 	case block.Type == "ENCRYPTED PRIVATE KEY":
@@ -91,6 +91,10 @@ func parseSealed(der []byte, name, passphrase string) (ssh.Signer, ssh.PublicKey
 	return parseKey(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: opened}), name, "")
 }
 
+func notWhole(name string) error {
+	return fault.Config("give the private key whole, from -----BEGIN to END-----", "%s is not a whole private key: a part of it is missing, or damaged", name)
+}
+
 var errLocked = errors.New("protected by a passphrase")
 
 func locked(name string) error {
@@ -98,7 +102,7 @@ func locked(name string) error {
 }
 
 func wrongPassphrase(name string) error {
-	return fault.Config("check {key_passphrase}", "the passphrase does not open %s", name)
+	return fault.Config("check {key_passphrase}, and that the key is whole, with all of its lines", "the passphrase does not open %s", name)
 }
 
 func isDSA(name string) error {

@@ -185,6 +185,7 @@ func TestKeysThatAreNone(t *testing.T) {
 	damaged := strings.Replace(good, "b3BlbnNz", "B3BlbnNz", 1)
 	sec1 := made(t, "openssl ecparam -name prime256v1 -genkey -noout -out key")
 	pkcs8 := made(t, "openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out key")
+	sealed := made(t, "openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -aes-256-cbc -pass pass:horse -out key")
 	without := func(key string, last int) string { // so many lines before the one that ends it
 		lines := strings.Split(strings.TrimSpace(key), "\n")
 		return strings.Join(append(lines[:len(lines)-1-last:len(lines)-1-last], lines[len(lines)-1]), "\n") + "\n"
@@ -195,36 +196,37 @@ func TestKeysThatAreNone(t *testing.T) {
 	}
 	public := authorizedKey(half)
 	for form, c := range map[string]struct{ key, says string }{
-		"the path of a file that is not there": {"/nonexistent/id_ed25519", "cannot be read"},
-		"the path of a directory":              {t.TempDir(), "cannot be read"},
-		"an empty file":                        {file(t, ""), "not a private key"},
-		"two lines of text":                    {"a line\nand another", "neither a path nor"},
-		"a text of 5000 characters":            {strings.Repeat("x", 5000), "neither a path nor"},
-		"three lines from the middle of a key": {strings.Join(strings.Split(good, "\n")[1:4], "\n"), "not a whole private key"},
-		"base64 of a text that is no key":      {base64.StdEncoding.EncodeToString([]byte("a text that is not a key, of any kind")), "is a text of 52 characters that is neither a path nor"},
-		"a long path that is not there":        {"/etc/" + strings.Repeat("x", 50), `(a path of 55 characters, of which "/etc" exists) cannot be read: no such file`},
-		"the text of a key that is damaged":    {damaged, "not a private key"},
-		"a key file that is damaged":           {file(t, damaged), "not a private key"},
-		"the text of a key that is cut off":    {good[:len(good)/2], "not a whole private key"},
-		"a key without its last lines but END": {without(good, 2), "not a whole private key"},
-		"the same in a file, of openssl":       {file(t, without(pkcs8, 2)), "not a whole private key"},
-		"the same of RSA":                      {without(made(t, "ssh-keygen -qt rsa -b 2048 -N '' -f key"), 5), "not a whole private key"},
-		"the same, encrypted":                  {without(made(t, "ssh-keygen -qt ed25519 -N 'correct horse' -f key"), 2), "not a whole private key"},
-		"the first line of a key alone":        {"-----BEGIN OPENSSH PRIVATE KEY-----", "not a whole private key"},
-		"the first half of a key of openssl":   {sec1[:len(sec1)/2], "not a whole private key"},
-		"the second half of a key of openssl":  {sec1[len(sec1)/2:], "not a whole private key"},
-		"a word that is no file":               {"hunter2", "key (a text of 7 characters) cannot be read"},
-		"one with a slash":                     {"hun/ter!2", "key (a text of 9 characters) cannot be read"},
-		"a .pub file":                          {file(t, public), "public key"},
-		"a binary file that is no key":         {file(t, "\x00\x01\xff"), "not a private key"},
-		"a .ppk file":                          {file(t, "PuTTY-User-Key-File-3: ssh-ed25519\nEncryption: none\n"), "PuTTY"},
-		"a key of ssh-keygen -t rsa1":          {file(t, "SSH PRIVATE KEY FILE FORMAT 1.1\n\x00\x03\x00"), "version 1 of SSH"},
-		"the text of a .ppk file":              {"PuTTY-User-Key-File-3: ssh-ed25519\nEncryption: none\n", "PuTTY"},
-		"a FIFO":                               {fifo(t), "not a regular file"},
-		"a device":                             {"/dev/zero", "not a regular file"},
-		"a link to a device":                   {link(t, "/dev/zero"), "not a regular file"},
-		"a file that is too large":             {file(t, strings.Repeat("x", maxKeyFile+1)), "holds more than"},
-		"a certificate of X.509 alone":         {file(t, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"), "without a private key"},
+		"the path of a file that is not there":                 {"/nonexistent/id_ed25519", "cannot be read"},
+		"the path of a directory":                              {t.TempDir(), "cannot be read"},
+		"an empty file":                                        {file(t, ""), "not a private key"},
+		"two lines of text":                                    {"a line\nand another", "neither a path nor"},
+		"a text of 5000 characters":                            {strings.Repeat("x", 5000), "neither a path nor"},
+		"three lines from the middle of a key":                 {strings.Join(strings.Split(good, "\n")[1:4], "\n"), "not a whole private key"},
+		"base64 of a text that is no key":                      {base64.StdEncoding.EncodeToString([]byte("a text that is not a key, of any kind")), "is a text of 52 characters that is neither a path nor"},
+		"a long path that is not there":                        {"/etc/" + strings.Repeat("x", 50), `(a path of 55 characters, of which "/etc" exists) cannot be read: no such file`},
+		"the text of a key that is damaged":                    {damaged, "not a private key"},
+		"a key file that is damaged":                           {file(t, damaged), "not a private key"},
+		"the text of a key that is cut off":                    {good[:len(good)/2], "not a whole private key"},
+		"a key without its last lines but END":                 {without(good, 2), "not a whole private key"},
+		"a key file of openssl without its last lines but END": {file(t, without(pkcs8, 2)), "not a whole private key"},
+		"a key of RSA without its last lines but END":          {without(made(t, "ssh-keygen -qt rsa -b 2048 -N '' -f key"), 5), "not a whole private key"},
+		"a sealed key without its first line":                  {strings.Replace(sealed, strings.Split(sealed, "\n")[1]+"\n", "", 1), "not a whole private key"},
+		"an encrypted key without its last lines but END":      {without(made(t, "ssh-keygen -qt ed25519 -N 'correct horse' -f key"), 2), "not a whole private key"},
+		"the first line of a key alone":                        {"-----BEGIN OPENSSH PRIVATE KEY-----", "not a whole private key"},
+		"the first half of a key of openssl":                   {sec1[:len(sec1)/2], "not a whole private key"},
+		"the second half of a key of openssl":                  {sec1[len(sec1)/2:], "not a whole private key"},
+		"a word that is no file":                               {"hunter2", "key (a text of 7 characters) cannot be read"},
+		"one with a slash":                                     {"hun/ter!2", "key (a text of 9 characters) cannot be read"},
+		"a .pub file":                                          {file(t, public), "public key"},
+		"a binary file that is no key":                         {file(t, "\x00\x01\xff"), "not a private key"},
+		"a .ppk file":                                          {file(t, "PuTTY-User-Key-File-3: ssh-ed25519\nEncryption: none\n"), "PuTTY"},
+		"a key of ssh-keygen -t rsa1":                          {file(t, "SSH PRIVATE KEY FILE FORMAT 1.1\n\x00\x03\x00"), "version 1 of SSH"},
+		"the text of a .ppk file":                              {"PuTTY-User-Key-File-3: ssh-ed25519\nEncryption: none\n", "PuTTY"},
+		"a FIFO":                                               {fifo(t), "not a regular file"},
+		"a device":                                             {"/dev/zero", "not a regular file"},
+		"a link to a device":                                   {link(t, "/dev/zero"), "not a regular file"},
+		"a file that is too large":                             {file(t, strings.Repeat("x", maxKeyFile+1)), "holds more than"},
+		"a certificate of X.509 alone":                         {file(t, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"), "without a private key"},
 	} {
 		t.Run(form, func(t *testing.T) {
 			_, err := LoadKeys(c.key, "")

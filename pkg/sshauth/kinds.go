@@ -92,6 +92,10 @@ func cutOff(block *pem.Block) bool {
 		}
 		return is && ssh.Unmarshal(rest, &key) != nil
 	}
+	if block.Type == "ENCRYPTED PRIVATE KEY" { // of which the first line may be lost, too
+		_, err := asn1.Unmarshal(block.Bytes, &sealed{})
+		return err != nil
+	}
 	_, err := asn1.Unmarshal(block.Bytes, &asn1.RawValue{})
 	syntax, is := errors.AsType[asn1.SyntaxError](err)
 	return is && syntax.Msg == "data truncated"

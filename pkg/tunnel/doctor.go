@@ -126,6 +126,10 @@ func (t *Tunnel) judgeURL(ctx context.Context, how string, f probe.Finding) Chec
 	switch f.Kind {
 	case probe.Ours:
 		c.OK, c.Seen = true, fmt.Sprintf("%s leads here, asked %s", p.url, how)
+		if err := t.carried().InVain(ctx); err != nil {
+			told := fault.From(err)
+			c.OK, c.Seen, c.Hint = false, told.Err.Error(), told.Hint
+		}
 	case probe.Newer, probe.Older, probe.Another:
 		c.Hint = "close the other tunnel, or: " + fault.NewestWins
 	case probe.Elsewhere, probe.Nobody:

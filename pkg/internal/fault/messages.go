@@ -222,6 +222,9 @@ func Hop(addr string, err error) *Error {
 	if strings.HasPrefix(e.Op, "jump ") {
 		return &e // by the machine before it
 	}
+	if e.Op == "resolve" && e.Class == ErrUnreachable {
+		e.Hint = "check the spelling of {jump}; a name that only your laptop knows does not resolve on this machine, an address does"
+	}
 	e.Op = "jump " + e.Op
 	e.Err = fmt.Errorf("on the way, at %s: %w", addr, e.Err)
 	switch e.Class {
