@@ -137,7 +137,7 @@ class Watcher:
             try:
                 wait = max(0.0, due - time.monotonic())
                 if announcements.poll(wait * 1000):
-                    self._news(engine, watched)
+                    self._news(engine)
                 if time.monotonic() >= due:
                     due = time.monotonic() + TICK
                     for tunnel in watched.values():
@@ -156,11 +156,14 @@ class Watcher:
                 self._troubled.add(tunnel)
                 logger.exception("the app's address is not known; the watcher goes on")
 
-    def _news(self, engine: Library, watched: dict[int, Watched]) -> None:
+    def _news(self, engine: Library) -> None:
         with contextlib.suppress(BlockingIOError):
             os.read(engine.event_fd(), 8)
         stale = set()
+        watched: dict[int, Watched] = {}
         while records := engine.events():
+            with self._lock:  # whoever opens a tunnel has it until that is watched: its first line may be among these
+                watched = dict(self._watched)
             for record in records:
                 if record["type"] == "log":
                     _log(record, watched.get(record["handle"]))
