@@ -179,7 +179,7 @@ func keys(t *testing.T, p *proxies) []badRow {
 		{"key file is empty", key(p.file(t, "empty", ""), ""), nil, true, "not a private key"},
 		{"key is some text", key("line\nanother line", ""), nil, true, "neither a path nor"},
 		{"key text is damaged", key(damaged, ""), nil, true, "not a private key"},
-		{"key text is cut off", key(string(clear[:len(clear)/2]), ""), nil, true, "not a private key"},
+		{"key text is cut off", key(string(clear[:len(clear)/2]), ""), nil, true, "not a whole private key"},
 		{"key file is damaged", key(p.file(t, "damaged", damaged), ""), nil, true, "not a private key"},
 		{"key is the public one", key(p.file(t, "id.pub", publicLine(t, p.good.HostKey)), ""), nil, true, "public key"},
 		{"key is PuTTY's", key(p.file(t, "ppk", "PuTTY-User-Key-File-3: ssh-ed25519\n"), ""), nil, true, "PuTTY"},
