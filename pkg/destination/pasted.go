@@ -202,7 +202,7 @@ func parseCommand(text string) (Destination, error) {
 	}
 	switch {
 	case len(c.remotes) > 1 || slices.Contains(c.remotes, 0): // of several the one for the app is not known
-		c.missing = append(c.missing, "{remote}")
+		c.missing = append(c.missing, "and the port that nginx asks for the app, or the socket, as {remote}")
 	case len(c.remotes) == 1 && c.remotes[0] != documented:
 		d.Remote = c.remotes[0]
 	}
@@ -285,12 +285,25 @@ func (c *command) option(name, value string) {
 			c.tls = value
 			return
 		case hint == elsewhere["J"] && fault.Showable(value) && !slices.ContainsFunc(strings.Split(value, ","), isNoJump): // which may hold a password
-			hint = fault.Hintf("{jump=%q}", value)
+			hint = fault.Hintf("{jump=%q}", withUsers(value))
 		}
 		if hint != "" && !slices.Contains(c.missing, hint) {
 			c.missing = append(c.missing, hint)
 		}
 	}
+}
+
+// withUsers is a chain of machines, with a word for each account that is left out: it is ssh's configuration that would know it.
+func withUsers(chain string) string {
+	hops := strings.Split(chain, ",")
+	for i, hop := range hops {
+		if scheme, rest, found := strings.Cut(hop, "://"); !strings.Contains(hop, "@") {
+			if hops[i] = "user@" + hop; found {
+				hops[i] = scheme + "://user@" + rest
+			}
+		}
+	}
+	return strings.Join(hops, ",")
 }
 
 func isNoJump(text string) bool {

@@ -74,11 +74,13 @@ func TestPastedServers(t *testing.T) {
 func TestPastedServersThatAreRefused(t *testing.T) {
 	const command = "server is an ssh command with options that have arguments of their own here"
 	for _, row := range []struct{ name, server, says, hint string }{
-		{"-R of two ports", "ssh -R 8081:127.0.0.1:5000 -R 8082:127.0.0.1:5001 me@203.0.113.7 -p 2222", command, `write Config.Server = []string{"me@203.0.113.7:2222"}, Config.Remote`},
+		{"-R of two ports", "ssh -R 8081:127.0.0.1:5000 -R 8082:127.0.0.1:5001 me@203.0.113.7 -p 2222", command, `write Config.Server = []string{"me@203.0.113.7:2222"}, and the port that nginx asks for the app, or the socket, as Config.Remote`},
 		{"-R of the documentation's and another", "ssh -R 8080:127.0.0.1:5000 -R 2222:127.0.0.1:22 me@203.0.113.7", command, "Config.Remote"},
 		{"-R of another and the documentation's", "ssh -R 2222:127.0.0.1:22 -R 8080:127.0.0.1:5000 me@203.0.113.7", command, "Config.Remote"},
 		{"-i", "ssh -i ~/.ssh/id -R 8080:127.0.0.1:5000 me@203.0.113.7", command, `Config.Key = "PATH"`},
 		{"-J", "ssh -J you@bastion me@203.0.113.7", command, `Config.Jump = "you@bastion"`},
+		{"-J without an account", "ssh -J b,tls://c me@203.0.113.7", command, `Config.Jump = "user@b,tls://user@c"`},
+		{"-R of a port that sshd chooses", "ssh -R 0:127.0.0.1:5000 me@203.0.113.7", command, `and the port that nginx asks for the app, or the socket, as Config.Remote`},
 		{"-J of TLS", "ssh -J tls://you@bastion me@203.0.113.7", command, `Config.Jump = "tls://you@bastion"`},
 		{"-J and -R of another port", "ssh -J you@bastion -R 8081:127.0.0.1:5000 me@203.0.113.7", command, `Config.Jump = "you@bastion", Config.Remote = 8081`},
 		{"-i and -R of another port", "ssh -i ~/.ssh/id -R 8081:127.0.0.1:5000 me@203.0.113.7", command, `Config.Key = "PATH", Config.Remote = 8081`},

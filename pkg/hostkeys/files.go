@@ -5,6 +5,8 @@ package hostkeys
 import (
 	"bytes"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"sync"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
@@ -43,6 +45,14 @@ func (h *Known) Fresh(log *slog.Logger) *Known {
 	return now
 }
 
+// below says where a path that is not absolute was looked for.
+func below(path string) string {
+	if dir, err := os.Getwd(); err == nil && !filepath.IsAbs(userfile.Expand(path)) {
+		return " of " + fault.Path(dir)
+	}
+	return ""
+}
+
 // read returns what the files say, and after an error what they said before, if ever. A file that is gone is taken as it
 // was: a home directory may be away for a moment, and nobody is trusted for it who was not before.
 func (f *knownFiles) read() (*Known, error) {
@@ -54,7 +64,7 @@ func (f *knownFiles) read() (*Known, error) {
 			texts[i] = userfile.Text(text)
 		} else if f.given {
 			return f.latest, fault.Config("give a fingerprint (SHA256:…), a known_hosts line, or the path of a known_hosts file",
-				"host_key %s cannot be read: %w", fault.KeyPath(userfile.Expand(path)), err)
+				"host_key %s is no host key, and cannot be read as a file%s: %w", fault.KeyPath(userfile.Expand(path)), below(path), err)
 		}
 	}
 	all, source := bytes.Join(texts, []byte("\n")), "known_hosts"

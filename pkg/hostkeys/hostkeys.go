@@ -82,6 +82,9 @@ func New(text string, files ...string) (*Known, error) {
 	if text == "" {
 		return systemHostKeys(files)
 	}
+	if strings.HasPrefix(text, "secret:") {
+		return nil, fault.Config("give the host key itself, which is no secret; that of the scope is used where {host_key} is left out; secret:SCOPE/KEY is for {key}", "host_key names a secret")
+	}
 	if IsPath(text) {
 		return (&knownFiles{paths: []string{text}, given: true}).read()
 	}

@@ -146,8 +146,9 @@ func TestPastedTextsThatAreRefused(t *testing.T) {
 		{"a known_hosts line that is cut off", "proxy ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI", "host_key has neither a fingerprint nor a known_hosts line with a whole key of a known kind"},
 		{"a known_hosts line of a kind that is not known yet", "proxy ssh-mldsa44@openssh.com " + blob("ssh-mldsa44@openssh.com", 1312), "neither a fingerprint nor a known_hosts line"},
 		{"a file with a fingerprint that was commented out", file(t, "# "+ssh.FingerprintSHA256(key)+"\n"), "holds no host key"},
-		{"a path with blanks that is not there", "/no such/known_hosts", `host_key "/no such/known_hosts" cannot be read`},
-		{"a word that is no file", "hunter2", "host_key (a text of 7 characters) cannot be read"},
+		{"a path with blanks that is not there", "/no such/known_hosts", `host_key "/no such/known_hosts" is no host key, and cannot be read as a file: `},
+		{"a word that is no file", "hunter2", "host_key (a text of 7 characters) is no host key, and cannot be read as a file of "},
+		{"a secret's name", "secret:scope/host_key", "host_key names a secret"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			_, err := New(row.text)

@@ -17,6 +17,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -125,6 +126,16 @@ func (f Finding) Refused() bool {
 	return ok && op.Op == "dial" && errors.Is(op, syscall.ECONNREFUSED)
 }
 
+// Visited is where visitors of a URL come to, as the question did: from http to https.
+func (f Finding) Visited(of string) string {
+	u, err := url.Parse(of)
+	if err != nil || f.At == nil {
+		return of
+	}
+	u.Scheme, u.Host = f.At.Scheme, f.At.Host
+	return u.String()
+}
+
 // ownPage is in the error pages that nginx has built in.
 const ownPage = "<hr><center>nginx"
 
@@ -177,13 +188,14 @@ func judge(q Question, resp *http.Response, err error, carried bool) Finding {
 		return Finding{Kind: Elsewhere, Answer: fault.SpeaksHTTP}
 	}
 	if err != nil {
+		at := ""
 		if u, ok := errors.AsType[*url.Error](err); ok {
-			err = u.Err // without the URL
+			at, err = redirected(q.URL, u.URL), u.Err // without the URL
 		}
 		if byProxy(q) {
-			return Finding{Kind: Unreachable, Answer: err.Error() + ", through this machine's HTTP proxy", Err: err}
+			return Finding{Kind: Unreachable, Answer: at + err.Error() + ", through this machine's HTTP proxy", Err: err}
 		}
-		return Finding{Kind: Unreachable, Answer: err.Error(), Err: err}
+		return Finding{Kind: Unreachable, Answer: at + untrusted(err), Err: err}
 	}
 	f := meaning(q, resp)
 	foreign := f.Kind == Elsewhere || f.Kind == Nobody
@@ -194,6 +206,39 @@ func judge(q Question, resp *http.Response, err error, carried bool) Finding {
 	f.Time = timeOf(resp.Header)
 	f.Opening = resp.Header.Get(OpeningHeader) != ""
 	return f
+}
+
+// redirected says where a question was sent that found no answer, if that is not where it was asked.
+func redirected(asked, at string) string {
+	from, err := url.Parse(asked)
+	to, bad := url.Parse(at)
+	if err != nil || bad != nil || from.Scheme == to.Scheme && from.Host == to.Host {
+		return ""
+	}
+	return fmt.Sprintf("it redirects to %s://%s, and there: ", to.Scheme, to.Host)
+}
+
+// untrusted is why nothing was opened; of a certificate in fewer words than Go has.
+func untrusted(err error) string {
+	if _, is := errors.AsType[*tls.CertificateVerificationError](err); !is {
+		return err.Error()
+	}
+	if _, is := errors.AsType[x509.UnknownAuthorityError](err); is {
+		return "its certificate is not trusted here: it is self-signed, or of an authority that this machine does not know"
+	}
+	if _, is := errors.AsType[x509.HostnameError](err); is {
+		return "its certificate is for another name"
+	}
+	if e, is := errors.AsType[x509.CertificateInvalidError](err); is && e.Reason == x509.Expired {
+		return "its certificate has expired, or this machine's clock is wrong"
+	}
+	return err.Error()
+}
+
+// Untrusted reports whether it is Unreachable because of a certificate that is not trusted.
+func (f Finding) Untrusted() bool {
+	_, is := errors.AsType[*tls.CertificateVerificationError](f.Err)
+	return is
 }
 
 func meaning(q Question, resp *http.Response) Finding {

@@ -189,7 +189,7 @@ func (t *Tunnel) approach(how string, f probe.Finding, dial func(ctx context.Con
 		}
 		return approach{how: "of the tunnel itself, past nginx", url: at.String(), dial: t.dialGate, ours: true}
 	}
-	return approach{how: how, url: visited(p.url, f), dial: dial, ours: f.Kind == probe.Ours, held: f.Kind == probe.Guarded} // the token is not sent in clear first
+	return approach{how: how, url: f.Visited(p.url), dial: dial, ours: f.Kind == probe.Ours, held: f.Kind == probe.Guarded} // the token is not sent in clear first
 }
 
 // dialGate connects to the gate as if from a slot.
@@ -228,9 +228,9 @@ func (t *Tunnel) checkVisitor(ctx context.Context, a approach) Checked {
 		}
 		got.Host = cmp.Or(got.Host, v.Host)
 	}
-	if a.ours && got.Err == nil && t.gate.access().String() == "password" {
-		if told := t.board.heedLogin(got, a.url); told != nil {
-			c.OK, c.Warn, c.Seen, c.Hint = true, true, c.Seen+"; "+told.Err.Error(), told.Hint
+	if a.ours && got.Err == nil && !t.endpoint.Load().prepared {
+		if told := t.board.heedVisit(got, t.gate.access(), a.url, t.Addr()); told != nil {
+			c.Warn, c.Seen, c.Hint = c.OK, c.Seen+"; "+told.Err.Error(), told.Hint
 		}
 	}
 	if got.Host != "" && c.OK && !c.Warn && !t.endpoint.Load().prepared {

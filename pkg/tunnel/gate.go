@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net"
 	"net/url"
 	"slices"
 	"strings"
@@ -18,6 +19,7 @@ import (
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/gate"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/steady"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/probe"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshauth"
 )
 
@@ -95,6 +97,26 @@ func (d *visitorGate) open(ctx context.Context, keys *sshauth.Keys) error {
 	d.before = nil
 	d.serve(g)
 	return nil
+}
+
+const (
+	visitPatience = 4 * time.Second        // for an answer to begin to who asks for the page as a visitor
+	visitAgain    = 300 * time.Millisecond // after one of nginx's that may be over at once
+)
+
+// visitedBy visits the page, and heeds what it gets: twice more, where nginx has nobody to ask at that moment.
+func (d *visitorGate) visitedBy(ctx context.Context, visit probe.Visit, slot net.Addr) *Error {
+	ctx, cancel := context.WithTimeout(ctx, visitPatience)
+	defer cancel()
+	got := visit.Do(ctx)
+	for n := 0; n < 2 && got.Status >= 500 && !got.Ours && ctx.Err() == nil; n++ {
+		select {
+		case <-time.After(visitAgain):
+			got = visit.Do(ctx)
+		case <-ctx.Done():
+		}
+	}
+	return d.board.heedVisit(got, d.access(), visit.URL, slot)
 }
 
 // websocket warns of an app that refuses them, as those do that know few addresses, until it has taken one: then it refuses

@@ -22,8 +22,7 @@ import (
 )
 
 const (
-	headStart     = time.Second     // of the check through the public URL before the one over the link
-	visitPatience = 4 * time.Second // for an answer to begin to who asks for the page as a visitor
+	headStart = time.Second // of the check through the public URL before the one over the link
 )
 
 // verify asks the public URL whether it leads here, as Config.Check says. An address that answers but leads elsewhere is
@@ -84,7 +83,7 @@ func (t *Tunnel) verified(ctx context.Context, f probe.Finding, how string) erro
 	switch f.Kind {
 	case probe.Ours:
 		t.board.heedHost(f, t.endpoint.Load().prepared)
-		t.heedLogin(ctx, how, f)
+		t.heedPage(ctx, how, f)
 		if e := t.carried().InVain(ctx); e != nil {
 			return e
 		}
@@ -111,6 +110,9 @@ func (t *Tunnel) verified(ctx context.Context, f probe.Finding, how string) erro
 	default:
 		if e := t.carried().NotTheApps(ctx, f); e != nil {
 			return e
+		}
+		if g := t.anyCertificate(ctx, f); g.Kind == probe.Elsewhere || g.Kind == probe.Nobody {
+			return t.notOurs(g)
 		}
 		if (f.Kind == probe.Unreachable || strings.HasSuffix(f.Answer, fault.WithinTLS)) && t.proven != "" && strings.TrimSuffix(t.proven, "/") != strings.TrimSuffix(t.endpoint.Load().url, "/") {
 			return fault.NotOpened(t.endpoint.Load().url, f.Answer)
@@ -155,6 +157,17 @@ func (t *Tunnel) fromProxy(q probe.Question, dial dialer) probe.Question {
 	return q
 }
 
+// anyCertificate is a finding that a certificate stood in the way of, asked for whatever that is; any other as it is.
+func (t *Tunnel) anyCertificate(ctx context.Context, f probe.Finding) probe.Finding {
+	if !f.Untrusted() {
+		return f
+	}
+	q, end := t.question()
+	defer end()
+	q.Once, q.AnyCertificate, q.Ahead = true, true, nil
+	return probe.URL(ctx, q)
+}
+
 // notOurs is the error for a URL that answers, but does not lead here.
 func (t *Tunnel) notOurs(f probe.Finding) *Error {
 	if f.Carried && t.gate != nil && f.Kind == probe.Nobody {
@@ -163,30 +176,19 @@ func (t *Tunnel) notOurs(f probe.Finding) *Error {
 	return fault.NotOurs(t.endpoint.Load().url, f.Answer, t.Addr(), t.cfg.Raw)
 }
 
-// heedLogin warns where the check was let pass, and visitors are asked for a password before they come to the gate, which asks for another.
-func (t *Tunnel) heedLogin(ctx context.Context, how string, f probe.Finding) {
-	if t.gate == nil || t.gate.access().String() != "password" || t.endpoint.Load().prepared {
+// heedPage asks for the page as a visitor without a link does, and warns where the check was let pass and that is not. An app that is open to
+// everybody is not asked.
+func (t *Tunnel) heedPage(ctx context.Context, how string, f probe.Finding) {
+	if t.gate == nil || t.public() || t.endpoint.Load().prepared {
 		return
 	}
 	question, end := t.question()
 	defer end()
-	visit := probe.Visit{URL: visited(t.endpoint.Load().url, f), Ask: question.Ask, Reply: question.Reply}
+	visit := probe.Visit{URL: f.Visited(t.endpoint.Load().url), Ask: question.Ask, Reply: question.Reply}
 	if how == "link" {
 		visit.Dial = t.fromProxy(question, t.sup.dial).Dial
 	}
-	ctx, cancel := context.WithTimeout(ctx, visitPatience)
-	defer cancel()
-	_ = t.board.heedLogin(visit.Do(ctx), visit.URL)
-}
-
-// visited is where visitors of a URL come to, as the question did: from http to https.
-func visited(of string, f probe.Finding) string {
-	u, err := url.Parse(of)
-	if err != nil || f.At == nil {
-		return of
-	}
-	u.Scheme, u.Host = f.At.Scheme, f.At.Host
-	return u.String()
+	_ = t.gate.visitedBy(ctx, visit, t.Addr())
 }
 
 // carried is the app, if its bytes are carried as they are.

@@ -168,6 +168,65 @@ func TestPasswordsBehindALogin(t *testing.T) {
 	}
 }
 
+// nginx that leads the check here, and the page elsewhere: the card and the doctor say so.
+func TestThePageIsElsewhere(t *testing.T) {
+	for name, line := range map[string]string{"nobody": fmt.Sprintf("proxy_pass http://127.0.0.1:%d;", sshdtest.FreePort()), "a page that is not there": "return 404;"} {
+		t.Run(name, func(t *testing.T) {
+			c, cfg := ledBy(t, "location = /.well-known/taipy-tunnel { proxy_pass http://127.0.0.1:%d; } location / { "+line+" }")
+			cfg.Raw, cfg.Access = false, tunnel.Access{}
+			tun := open(t, cfg)
+			s, want := tun.Status(), fmt.Sprintf("proxy_pass http://127.0.0.1:%d", c.port)
+			if s.State != tunnel.Up || s.Warning == nil || !strings.Contains(s.Warning.Error(), "not from this tunnel") || !strings.Contains(s.Warning.Hint.String(), want) {
+				t.Errorf("%s, warning %v", s.State, s.Warning)
+			}
+			if row := rowOf(t, tun, "visitor"); row.OK || !strings.Contains(row.Hint.String(), want) {
+				t.Errorf("%+v", row)
+			}
+			compat.Row(t, "servers", "nginx that leads the check to the tunnel, and the page to "+name, compat.Taken+": with a warning, "+s.Warning.Error())
+		})
+	}
+}
+
+// A certificate that is not trusted here is named, and past it a URL that leads elsewhere is told from one that leads here.
+func TestACertificateThatIsNotTrusted(t *testing.T) {
+	cert := sshdtest.NewAuthority(t).Issue("127.0.0.1", 2*time.Hour)
+	for name, leads := range map[string]bool{"here": true, "elsewhere": false} {
+		for _, redirected := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, redirected %v", name, redirected), func(t *testing.T) {
+				c, cfg := guardedBy(t, "")
+				port, dir, to := c.FreePort(), t.TempDir(), c.port
+				write(t, filepath.Join(dir, "cert"), cert.Chain)
+				write(t, filepath.Join(dir, "key"), cert.Key)
+				if !leads {
+					to = sshdtest.FreePort()
+				}
+				cfg.URL = fmt.Sprintf("https://127.0.0.1:%d/", port)
+				front := fmt.Sprintf("server { listen 127.0.0.1:%d ssl; ssl_certificate %s/cert; ssl_certificate_key %[2]s/key; location / { proxy_pass http://127.0.0.1:%d; } }", port, dir, to)
+				if redirected {
+					clear := c.FreePort()
+					front += fmt.Sprintf("server { listen 127.0.0.1:%d; return 301 https://127.0.0.1:%d$request_uri; }", clear, port)
+					cfg.URL = fmt.Sprintf("http://127.0.0.1:%d/", clear)
+				}
+				nginxtest.Start(t, front, port)
+				tun, err := tunnel.Expose(within(t, 5*time.Second), cfg)
+				if !leads {
+					if !errors.Is(err, tunnel.ErrForward) || !strings.Contains(err.Error(), "502 Bad Gateway") {
+						t.Errorf("%v", err)
+					}
+					return
+				}
+				must(t, err)
+				defer func() { _ = tun.Close() }()
+				s := tun.Status()
+				if !strings.Contains(s.Unchecked, "its certificate is not trusted here") || strings.Contains(s.Unchecked, "it redirects to https://") != redirected {
+					t.Errorf("unchecked %q", s.Unchecked)
+				}
+				compat.Row(t, "servers", fmt.Sprintf("a certificate of nginx's that is not trusted here, redirected %v", redirected), compat.Taken+": the URL could not be checked: "+s.Unchecked)
+			})
+		}
+	}
+}
+
 // Rules that let the proxy itself pass are no obstacle: it asks. Where the address leads visitors was not seen.
 func TestRulesThatLetTheProxyPass(t *testing.T) {
 	rule := filepath.Join(t.TempDir(), "rule")

@@ -6,7 +6,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"iter"
+	"net"
+	"net/http"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -128,13 +131,14 @@ type board struct {
 type warning int
 
 const (
-	portOpen     warning = iota // a plain proxy's, to its network
-	machineOld                  // an older version has prepared it
-	noWebsockets                // the app refuses those of its page
-	twoLogins                   // visitors are asked for two passwords that a browser cannot send both
-	otherHost                   // the web server in front does not tell which one visitors ask for
-	oneSession                  // a further link has no session, and may not be able to take the port over
-	noTakeOver                  // a link that dies keeps the slot: no visitor notices as long as all is well
+	portOpen      warning = iota // a plain proxy's, to its network
+	machineOld                   // an older version has prepared it
+	noWebsockets                 // the app refuses those of its page
+	twoLogins                    // visitors are asked for two passwords that a browser cannot send both
+	pageElsewhere                // visitors are led elsewhere than the check is
+	otherHost                    // the web server in front does not tell which one visitors ask for
+	oneSession                   // a further link has no session, and may not be able to take the port over
+	noTakeOver                   // a link that dies keeps the slot: no visitor notices as long as all is well
 	warnings
 )
 
@@ -165,17 +169,25 @@ func (b *board) heedHost(f probe.Finding, prepared bool) {
 	}
 }
 
-// heedLogin warns where a visitor is asked for a password by something in front of the tunnel, which asks for another. It returns
-// the warning that stands.
-func (b *board) heedLogin(v probe.Visited, url string) *Error {
+// heedVisit warns where a visitor is asked for a password by something in front of the tunnel, which asks for another, or is led elsewhere
+// than the check was. It returns the warning that stands.
+func (b *board) heedVisit(v probe.Visited, access Access, url string, slot net.Addr) *Error {
+	var two, away *Error
 	switch {
 	case v.Err != nil:
-	case !v.Ours && probe.WantsPassword(v.Status, v.Header) && !strings.Contains(v.Header.Get("WWW-Authenticate"), gate.Realm):
-		b.warn(twoLogins, fault.TwoLogins(url))
-	default:
-		b.warn(twoLogins, nil)
+		two, away = b.warns(twoLogins), b.warns(pageElsewhere)
+	case v.Ours:
+	case probe.WantsPassword(v.Status, v.Header) && access.String() == "password" && !strings.Contains(v.Header.Get("WWW-Authenticate"), gate.Realm):
+		two = fault.TwoLogins(url)
+	case v.Status == http.StatusNotFound || v.Status >= 500:
+		away = fault.PageElsewhere(url, fmt.Sprintf("%d %s", v.Status, http.StatusText(v.Status)), slot)
 	}
-	return b.warns(twoLogins)
+	b.warn(twoLogins, two)
+	b.warn(pageElsewhere, away)
+	if two != nil {
+		return two
+	}
+	return away
 }
 
 func newBoard(first Status) *board {

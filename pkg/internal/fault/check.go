@@ -66,6 +66,13 @@ func NotOurs(url, answer string, slot net.Addr, raw bool) *Error {
 			`if visitors open another address, pass it as {url}; if that answer is from a login or firewall that lets visitors through, skip this check with {check="off"}`}
 }
 
+// PageElsewhere: the check is led here, and visitors of the page are not.
+func PageElsewhere(url, answer string, slot net.Addr) *Error {
+	return &Error{Op: "check", Class: ErrForward,
+		Err:  fmt.Errorf("%s answers %q, and not from this tunnel; /.well-known/taipy-tunnel below it does lead here", url, answer),
+		Hint: "have nginx on the proxy hand the page to the tunnel as well: in its location, " + proxyPass(slot, false)}
+}
+
 // OtherHost: what is sent to a host arrives here with another one, as a visitor's requests would.
 func OtherHost(sent, arrived string) *Error {
 	return &Error{Op: "check", Class: ErrForward,
