@@ -285,25 +285,15 @@ func (c *command) option(name, value string) {
 			c.tls = value
 			return
 		case hint == elsewhere["J"] && fault.Showable(value) && !slices.ContainsFunc(strings.Split(value, ","), isNoJump): // which may hold a password
-			hint = fault.Hintf("{jump=%q}", withUsers(value))
+			hint = fault.Hintf("{jump=%q}", value)
+			if slices.ContainsFunc(strings.Split(value, ","), func(hop string) bool { return !strings.Contains(hop, "@") && hop != "none" }) {
+				hint += " with an account before each machine, user@host, unless ~/.ssh/config has it"
+			}
 		}
 		if hint != "" && !slices.Contains(c.missing, hint) {
 			c.missing = append(c.missing, hint)
 		}
 	}
-}
-
-// withUsers is a chain of machines, with a word for each account that is left out: it is ssh's configuration that would know it.
-func withUsers(chain string) string {
-	hops := strings.Split(chain, ",")
-	for i, hop := range hops {
-		if scheme, rest, found := strings.Cut(hop, "://"); !strings.Contains(hop, "@") {
-			if hops[i] = "user@" + hop; found {
-				hops[i] = scheme + "://user@" + rest
-			}
-		}
-	}
-	return strings.Join(hops, ",")
 }
 
 func isNoJump(text string) bool {

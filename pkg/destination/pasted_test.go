@@ -79,7 +79,7 @@ func TestPastedServersThatAreRefused(t *testing.T) {
 		{"-R of another and the documentation's", "ssh -R 2222:127.0.0.1:22 -R 8080:127.0.0.1:5000 me@203.0.113.7", command, "Config.Remote"},
 		{"-i", "ssh -i ~/.ssh/id -R 8080:127.0.0.1:5000 me@203.0.113.7", command, `Config.Key = "PATH"`},
 		{"-J", "ssh -J you@bastion me@203.0.113.7", command, `Config.Jump = "you@bastion"`},
-		{"-J without an account", "ssh -J b,tls://c me@203.0.113.7", command, `Config.Jump = "user@b,tls://user@c"`},
+		{"-J without an account", "ssh -J b,tls://c me@203.0.113.7", command, `Config.Jump = "b,tls://c" with an account before each machine`},
 		{"-R of a port that sshd chooses", "ssh -R 0:127.0.0.1:5000 me@203.0.113.7", command, `and the port that nginx asks for the app, or the socket, as Config.Remote`},
 		{"-J of TLS", "ssh -J tls://you@bastion me@203.0.113.7", command, `Config.Jump = "tls://you@bastion"`},
 		{"-J and -R of another port", "ssh -J you@bastion -R 8081:127.0.0.1:5000 me@203.0.113.7", command, `Config.Jump = "you@bastion", Config.Remote = 8081`},

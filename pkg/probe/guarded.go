@@ -32,10 +32,8 @@ var clientCertificate = []byte("No required SSL certificate was sent")
 
 // guarded reports whether an answer that is not the tunnel's may be that of something that stands before it, and what was seen of that.
 func guarded(q Question, resp *http.Response, page []byte) (seen string, is bool) {
-	for _, name := range challenges {
-		if resp.Header.Get(name) != "" {
-			return ", a firewall that examines browsers", true
-		}
+	if Challenged(0, resp.Header) {
+		return ", a firewall that examines browsers", true
 	}
 	switch status := resp.StatusCode; {
 	case status == http.StatusBadRequest && containsAny(page, plainHTTP):
@@ -62,6 +60,11 @@ func guarded(q Question, resp *http.Response, page []byte) (seen string, is bool
 		return ", after a redirect to another page of that host", true
 	}
 	return "", false
+}
+
+// Challenged reports whether an answer is that of a firewall that examines browsers, or of a network that admits its users by a page.
+func Challenged(status int, answer http.Header) bool {
+	return status == http.StatusNetworkAuthenticationRequired || slices.ContainsFunc(challenges, func(name string) bool { return answer.Get(name) != "" })
 }
 
 // WantsPassword reports whether an answer has the browser ask for user and password (RFC 7617); a login by a page or a cookie may answer 401, too.

@@ -82,6 +82,9 @@ func (w Ways) Ask(ctx context.Context, spawn func(func()) bool) (f Finding, ther
 func (f Finding) beside(there Finding) Finding {
 	if f.Kind == Unreachable && there.Kind == Unreachable {
 		there.Answer = f.Answer + "; from the proxy: " + there.Answer
+		if f.Untrusted() {
+			there.Err = f.Err
+		}
 	}
 	return there
 }

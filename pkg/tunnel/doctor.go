@@ -148,7 +148,11 @@ func (t *Tunnel) judgeURL(ctx context.Context, how string, f probe.Finding) Chec
 			c.Seen, c.Hint = told.Err.Error(), told.Hint
 			break
 		}
-		c.Seen, c.Hint = fmt.Sprintf("%s cannot be opened from here, nor from the proxy: %s", p.url, f.Answer), "open it in a browser; if it fails there too, look at nginx on the proxy, or pass {url}"
+		leads, past := t.pastCertificate(ctx, f)
+		c.Seen, c.Hint = fmt.Sprintf("%s cannot be opened from here, nor from the proxy: %s%s", p.url, f.Answer, past), "open it in a browser; if it fails there too, look at nginx on the proxy, or pass {url}"
+		if leads {
+			c.OK, c.Warn, c.Hint = true, true, "browsers that do not know that certificate warn their visitors: have one made by an authority that they know"
+		}
 	}
 	return c
 }
@@ -176,6 +180,7 @@ type approach struct {
 	dial func(ctx context.Context, network, addr string) (net.Conn, error) // nil: by the network
 	ours bool                                                              // the tunnel was seen to answer there, so that it may be told the token
 	held bool                                                              // something stands before it that stops the check
+	past bool                                                              // nginx is not asked
 }
 
 // approach follows from how the URL was asked. The check port of a prepared proxy answers questions alone, so what
@@ -187,7 +192,7 @@ func (t *Tunnel) approach(how string, f probe.Finding, dial func(ctx context.Con
 		if u, err := url.Parse(p.url); err == nil {
 			at.Host = u.Host
 		}
-		return approach{how: "of the tunnel itself, past nginx", url: at.String(), dial: t.dialGate, ours: true}
+		return approach{how: "of the tunnel itself, past nginx", url: at.String(), dial: t.dialGate, ours: true, past: true}
 	}
 	return approach{how: how, url: f.Visited(p.url), dial: dial, ours: f.Kind == probe.Ours, held: f.Kind == probe.Guarded} // the token is not sent in clear first
 }
@@ -228,7 +233,7 @@ func (t *Tunnel) checkVisitor(ctx context.Context, a approach) Checked {
 		}
 		got.Host = cmp.Or(got.Host, v.Host)
 	}
-	if a.ours && got.Err == nil && !t.endpoint.Load().prepared {
+	if a.ours && !a.past && got.Err == nil && !t.endpoint.Load().prepared {
 		if told := t.board.heedVisit(got, t.gate.access(), a.url, t.Addr()); told != nil {
 			c.Warn, c.Seen, c.Hint = c.OK, c.Seen+"; "+told.Err.Error(), told.Hint
 		}

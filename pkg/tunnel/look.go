@@ -21,9 +21,7 @@ import (
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshlink"
 )
 
-const (
-	headStart = time.Second // of the check through the public URL before the one over the link
-)
+const headStart = time.Second // of the check through the public URL before the one over the link
 
 // verify asks the public URL whether it leads here, as Config.Check says. An address that answers but leads elsewhere is
 // asked again until ctx ends; one that cannot be asked is let pass, and the status says so, unless another one led here before.
@@ -111,14 +109,12 @@ func (t *Tunnel) verified(ctx context.Context, f probe.Finding, how string) erro
 		if e := t.carried().NotTheApps(ctx, f); e != nil {
 			return e
 		}
-		if g := t.anyCertificate(ctx, f); g.Kind == probe.Elsewhere || g.Kind == probe.Nobody {
-			return t.notOurs(g)
-		}
-		if (f.Kind == probe.Unreachable || strings.HasSuffix(f.Answer, fault.WithinTLS)) && t.proven != "" && strings.TrimSuffix(t.proven, "/") != strings.TrimSuffix(t.endpoint.Load().url, "/") {
+		leads, past := t.pastCertificate(ctx, f)
+		if !leads && (f.Kind == probe.Unreachable || strings.HasSuffix(f.Answer, fault.WithinTLS)) && t.proven != "" && strings.TrimSuffix(t.proven, "/") != strings.TrimSuffix(t.endpoint.Load().url, "/") {
 			return fault.NotOpened(t.endpoint.Load().url, f.Answer)
 		}
 		t.board.unasked.Store(f.Kind == probe.Unreachable) // each look asks again
-		why := t.carried().Unchecked(ctx, f, s.Access)
+		why := t.carried().Unchecked(ctx, f, s.Access) + past
 		t.board.edit(func(s *Status) { s.Unchecked = why })
 		t.log.Warn("the URL could not be checked", "url", t.endpoint.Load().url, "reason", why)
 		return nil
@@ -157,15 +153,16 @@ func (t *Tunnel) fromProxy(q probe.Question, dial dialer) probe.Question {
 	return q
 }
 
-// anyCertificate is a finding that a certificate stood in the way of, asked for whatever that is; any other as it is.
-func (t *Tunnel) anyCertificate(ctx context.Context, f probe.Finding) probe.Finding {
-	if !f.Untrusted() {
-		return f
+// pastCertificate says what answers where a certificate stood in the way of a finding. Whose that is nobody knows: it is told, and no more.
+func (t *Tunnel) pastCertificate(ctx context.Context, f probe.Finding) (leads bool, says string) {
+	if !f.Untrusted() || t.cfg.Check == CheckLink {
+		return false, ""
 	}
 	q, end := t.question()
 	defer end()
 	q.Once, q.AnyCertificate, q.Ahead = true, true, nil
-	return probe.URL(ctx, q)
+	g := probe.URL(ctx, q)
+	return g.Kind == probe.Ours, fault.PastCertificate(g.Kind == probe.Ours, g.Kind == probe.Unreachable, g.Answer)
 }
 
 // notOurs is the error for a URL that answers, but does not lead here.
@@ -176,10 +173,9 @@ func (t *Tunnel) notOurs(f probe.Finding) *Error {
 	return fault.NotOurs(t.endpoint.Load().url, f.Answer, t.Addr(), t.cfg.Raw)
 }
 
-// heedPage asks for the page as a visitor without a link does, and warns where the check was let pass and that is not. An app that is open to
-// everybody is not asked.
+// heedPage asks for the page as a visitor without a link, and warns where that is led elsewhere. An app that is open to all is not asked.
 func (t *Tunnel) heedPage(ctx context.Context, how string, f probe.Finding) {
-	if t.gate == nil || t.public() || t.endpoint.Load().prepared {
+	if t.gate == nil || t.public() || t.endpoint.Load().prepared || t.cfg.Check == CheckOff {
 		return
 	}
 	question, end := t.question()
@@ -266,7 +262,11 @@ func askOver(ctx context.Context, over link, q probe.Question) probe.Finding {
 
 // lookAtURL says who answers at the public URL. wait bounds each question; 0: as long as a question waits.
 func (t *Tunnel) lookAtURL(ctx context.Context, over link, wait time.Duration) slots.Sight {
-	return t.sees(t.askURL(ctx, over, wait))
+	f := t.askURL(ctx, over, wait)
+	if f.Kind == probe.Ours && wait == 0 && (t.board.warns(pageElsewhere) != nil || t.board.warns(twoLogins) != nil) {
+		t.heedPage(ctx, t.board.checked(), f)
+	}
+	return t.sees(f)
 }
 
 // askURL asks the public URL once, in the way in which it was seen to lead here. Where it could not be asked at first, as

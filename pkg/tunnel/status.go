@@ -176,9 +176,10 @@ func (b *board) heedVisit(v probe.Visited, access Access, url string, slot net.A
 	switch {
 	case v.Err != nil:
 		two, away = b.warns(twoLogins), b.warns(pageElsewhere)
-	case v.Ours:
+	case v.Ours, v.Header.Get(gate.Why) != "": // a gate's own answer, be it another tunnel's
 	case probe.WantsPassword(v.Status, v.Header) && access.String() == "password" && !strings.Contains(v.Header.Get("WWW-Authenticate"), gate.Realm):
 		two = fault.TwoLogins(url)
+	case probe.Challenged(v.Status, v.Header): // which lets browsers through
 	case v.Status == http.StatusNotFound || v.Status >= 500:
 		away = fault.PageElsewhere(url, fmt.Sprintf("%d %s", v.Status, http.StatusText(v.Status)), slot)
 	}

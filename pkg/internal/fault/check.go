@@ -70,7 +70,7 @@ func NotOurs(url, answer string, slot net.Addr, raw bool) *Error {
 func PageElsewhere(url, answer string, slot net.Addr) *Error {
 	return &Error{Op: "check", Class: ErrForward,
 		Err:  fmt.Errorf("%s answers %q, and not from this tunnel; /.well-known/taipy-tunnel below it does lead here", url, answer),
-		Hint: "have nginx on the proxy hand the page to the tunnel as well: in its location, " + proxyPass(slot, false)}
+		Hint: "have nginx on the proxy hand the page to the tunnel as well: in its location, " + proxyPass(slot, false) + "; if a login or firewall answers so, that lets visitors through, skip this check with {check=\"off\"}"}
 }
 
 // OtherHost: what is sent to a host arrives here with another one, as a visitor's requests would.
@@ -107,6 +107,17 @@ func Unchecked(answer string, guarded bool, access string) string {
 		return fmt.Sprintf("it answers %q, so that no question of a check is seen in it: that may be the app's own answer", Clip(answer))
 	}
 	return fmt.Sprintf("it answers %q, as a login, a firewall or an address rule in front of the tunnel might; visitors may still get through", Clip(answer))
+}
+
+// PastCertificate is what answers where a certificate is not trusted, "" if nothing does: the tunnel (leads), or something else.
+func PastCertificate(leads, nothing bool, answer string) string {
+	switch {
+	case leads:
+		return "; past its certificate it leads here"
+	case nothing:
+		return ""
+	}
+	return fmt.Sprintf("; past its certificate it answers %q, but not from this tunnel", Clip(answer))
 }
 
 // UncheckedWithoutApp is Unchecked for an answer within TLS while there is no app that could have given it.
