@@ -5,7 +5,6 @@ package hostkeys
 import (
 	"bytes"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"sync"
 
@@ -47,8 +46,8 @@ func (h *Known) Fresh(log *slog.Logger) *Known {
 
 // below says where a path that is not absolute was looked for.
 func below(path string) string {
-	if dir, err := os.Getwd(); err == nil && !filepath.IsAbs(userfile.Expand(path)) {
-		return " of " + fault.Path(dir)
+	if !filepath.IsAbs(userfile.Expand(path)) {
+		return " of the working directory"
 	}
 	return ""
 }

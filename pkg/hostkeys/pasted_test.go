@@ -147,7 +147,7 @@ func TestPastedTextsThatAreRefused(t *testing.T) {
 		{"a known_hosts line of a kind that is not known yet", "proxy ssh-mldsa44@openssh.com " + blob("ssh-mldsa44@openssh.com", 1312), "neither a fingerprint nor a known_hosts line"},
 		{"a file with a fingerprint that was commented out", file(t, "# "+ssh.FingerprintSHA256(key)+"\n"), "holds no host key"},
 		{"a path with blanks that is not there", "/no such/known_hosts", `host_key "/no such/known_hosts" is no host key, and cannot be read as a file: `},
-		{"a word that is no file", "hunter2", "host_key (a text of 7 characters) is no host key, and cannot be read as a file of "},
+		{"a word that is no file", "hunter2", "host_key (a text of 7 characters) is no host key, and cannot be read as a file of the working directory: "},
 		{"a secret's name", "secret:scope/host_key", "host_key names a secret"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
