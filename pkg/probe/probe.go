@@ -241,6 +241,19 @@ func (f Finding) Untrusted() bool {
 	return is
 }
 
+// PastCertificate says in the words of an Answer what was found where a certificate is not trusted; "" if nothing was.
+func (f Finding) PastCertificate() string {
+	switch f.Kind {
+	case Unreachable:
+		return ""
+	case Ours:
+		return "; past its certificate it leads here"
+	case Elsewhere, Nobody:
+		return fmt.Sprintf("; past its certificate it answers %q, but not from this tunnel", fault.Clip(f.Answer))
+	}
+	return fmt.Sprintf("; past its certificate it answers %q", fault.Clip(f.Answer))
+}
+
 func meaning(q Question, resp *http.Response) Finding {
 	answer := fmt.Sprintf("%d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
 	switch {

@@ -162,7 +162,7 @@ func (t *Tunnel) pastCertificate(ctx context.Context, f probe.Finding) (leads bo
 	defer end()
 	q.Once, q.AnyCertificate, q.Ahead = true, true, nil
 	g := probe.URL(ctx, q)
-	return g.Kind == probe.Ours, fault.PastCertificate(g.Kind == probe.Ours, g.Kind == probe.Unreachable, g.Answer)
+	return g.Kind == probe.Ours, g.PastCertificate()
 }
 
 // notOurs is the error for a URL that answers, but does not lead here.

@@ -112,7 +112,7 @@ func TestAppThatSpeaksTLS(t *testing.T) {
 		raw.Remote = c.FreePort()
 		raw.URL = "https://" + relay.Start(t, fmt.Sprintf("127.0.0.1:%d", raw.Remote)).Addr() + "/" // as a server of nginx's stream module
 		s := open(t, raw).Status()
-		if s.State != tunnel.Up || s.Target != at || s.Unchecked == "" {
+		if s.State != tunnel.Up || s.Target != at || s.Unchecked == "" || strings.Contains(s.Unchecked, "not from this tunnel") {
 			t.Errorf("raw, %s: %s to %s: %v; %s", given, s.State, s.Target, s.LastError, s.Unchecked)
 		}
 		visitor := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}}

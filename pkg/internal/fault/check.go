@@ -109,17 +109,6 @@ func Unchecked(answer string, guarded bool, access string) string {
 	return fmt.Sprintf("it answers %q, as a login, a firewall or an address rule in front of the tunnel might; visitors may still get through", Clip(answer))
 }
 
-// PastCertificate is what answers where a certificate is not trusted, "" if nothing does: the tunnel (leads), or something else.
-func PastCertificate(leads, nothing bool, answer string) string {
-	switch {
-	case leads:
-		return "; past its certificate it leads here"
-	case nothing:
-		return ""
-	}
-	return fmt.Sprintf("; past its certificate it answers %q, but not from this tunnel", Clip(answer))
-}
-
 // UncheckedWithoutApp is Unchecked for an answer within TLS while there is no app that could have given it.
 func UncheckedWithoutApp(answer string) string {
 	return fmt.Sprintf("it answers %q, so that no question of a check is seen in it, and the app is not up: whether it leads here can be told then", Clip(answer))
