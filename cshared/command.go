@@ -26,6 +26,7 @@ func runCommand(ctx context.Context, text []byte, q *question) (any, error) {
 		Host        string            `json:"host"`
 		Token       string            `json:"token"`
 		Terminal    bool              `json:"terminal"`
+		Person      bool              `json:"person"`
 	}
 	if err := parse(text, &c); err != nil {
 		return nil, err
@@ -48,6 +49,9 @@ func runCommand(ctx context.Context, text []byte, q *question) (any, error) {
 			q.say(ctx, wantsInput)
 			return q.hear(ctx)
 		}}
+	if c.Person {
+		face.Ask = q.put
+	}
 	face.Start = func(args []string) (*os.Process, error) { // Go's threads are deaf to signals here, and their children would be
 		line, err := json.Marshal(map[string]any{"kind": "start", "args": args})
 		if err != nil {
@@ -68,6 +72,17 @@ func runCommand(ctx context.Context, text []byte, q *question) (any, error) {
 		face.Workspace = databricks.Config{Host: c.Host, Token: func(context.Context) (string, error) { return c.Token, nil }}
 	}
 	return command.Run(given, c.Args, face), nil
+}
+
+// put is a command.Face's Ask.
+func (q *question) put(ctx context.Context, text string, hidden bool) (string, error) {
+	line, err := json.Marshal(map[string]any{"kind": "question", "text": text, "hidden": hidden})
+	if err != nil {
+		return "", err
+	}
+	q.say(ctx, string(line))
+	answer, err := q.hear(ctx)
+	return string(answer), err
 }
 
 // interruptCommand gives a command up, which goes on until it has ended: {"handle","signal"}, the number of the signal, 0

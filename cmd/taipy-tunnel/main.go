@@ -32,7 +32,11 @@ func main() {
 	ctx := givenUp()
 	terminal := runtime.GOOS != "windows" && term.IsTerminal(int(os.Stdout.Fd())) // older consoles show what moves the cursor
 	s := screen{out: bufio.NewWriter(os.Stdout), err: os.Stderr}
-	code := command.Run(ctx, os.Args[1:], command.Face{Show: s.show, Input: input, Version: version, Terminal: terminal, Start: start, Signals: passed})
+	face := command.Face{Show: s.show, Input: input, Version: version, Terminal: terminal, Start: start, Signals: passed}
+	if term.IsTerminal(int(os.Stdin.Fd())) {
+		face.Ask = s.ask
+	}
+	code := command.Run(ctx, os.Args[1:], face)
 	switch {
 	case code == command.Interrupted && s.givenUp != "":
 		s.notice(s.givenUp)
@@ -81,6 +85,40 @@ func start(args []string) (*os.Process, error) {
 }
 
 func input(context.Context) ([]byte, error) { return io.ReadAll(os.Stdin) }
+
+// ask writes a question to standard error, and reads a line. What is typed hidden is shown again if the command is given up meanwhile.
+func (s *screen) ask(ctx context.Context, text string, hidden bool) (string, error) {
+	stdin := int(os.Stdin.Fd())
+	before, err := term.GetState(stdin)
+	if err != nil {
+		return "", err
+	}
+	type typed struct {
+		line string
+		err  error
+	}
+	got := make(chan typed, 1)
+	_, _ = fmt.Fprint(s.err, text)
+	go func() {
+		if hidden {
+			line, err := term.ReadPassword(stdin)
+			got <- typed{string(line), err}
+			return
+		}
+		line, err := bufio.NewReader(os.Stdin).ReadString('\n')
+		got <- typed{line, err}
+	}()
+	select {
+	case t := <-got:
+		if hidden {
+			_, _ = fmt.Fprintln(s.err)
+		}
+		return t.line, t.err
+	case <-ctx.Done():
+		_, _ = fmt.Fprintln(s.err)
+		return "", errors.Join(ctx.Err(), term.Restore(stdin, before))
+	}
+}
 
 // screen shows events as python/taipy_tunnel/_cli/command.py does.
 type screen struct {

@@ -41,6 +41,8 @@ type Face struct {
 	Show func(Event)
 	// Input is all of standard input. It is asked where a file is "-", and may be left behind when ctx ends.
 	Input func(context.Context) ([]byte, error)
+	// Ask asks a person, who types a line; hidden: it is not shown. Nil: nobody is there.
+	Ask func(ctx context.Context, text string, hidden bool) (string, error)
 	// Terminal: a person looks on, and is shown what goes on as a View.
 	Terminal bool
 	// Version is of the program.
@@ -205,7 +207,7 @@ func (r *run) root() *cobra.Command {
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.SetFlagErrorFunc(optionError)
 	root.PersistentFlags().BoolVar(&r.inJSON, "json", false, "answer in JSON, errors too, for programs")
-	root.AddCommand(r.databricks(), r.expose(), r.program(), r.proxy())
+	root.AddCommand(r.databricks(), r.expose(), r.program(), r.proxy(), r.quickstart())
 	root.InitDefaultCompletionCmd()
 	for _, c := range root.Commands() {
 		if c.Name() == "completion" {

@@ -57,11 +57,7 @@ func (r *run) store() *cobra.Command {
 			}
 			cfg.Key = databricks.Value(text)
 		}
-		at := r.Workspace
-		if profile != "" {
-			at = databricks.Config{Profile: profile}
-		}
-		w, err := databricks.Open(at)
+		w, err := r.workspace(profile)
 		if err != nil {
 			return err
 		}
@@ -79,6 +75,15 @@ func (r *run) store() *cobra.Command {
 		return r.answer(stored, func() { r.text(told(stored, account(server))...) })
 	}
 	return c
+}
+
+// workspace is that of a profile; "": the one that is asked where none is named.
+func (r *run) workspace(profile string) (*databricks.Workspace, error) {
+	at := r.Workspace
+	if profile != "" {
+		at = databricks.Config{Profile: profile}
+	}
+	return databricks.Open(at)
 }
 
 // told is what is to be done after something was stored.

@@ -5,6 +5,7 @@ package command
 import (
 	"fmt"
 	"strconv"
+	"strings"
 )
 
 // What a person is told to write in a notebook, in Python.
@@ -48,4 +49,16 @@ func inNotebooks(scope string) string {
 		return "Then, in a notebook of the workspace: import taipy_tunnel; taipy_tunnel.expose()"
 	}
 	return fmt.Sprintf("Then, in a notebook of the workspace: expose(…, key='secret:%s/key')", scope)
+}
+
+// call is what a notebook says after a quickstart.
+func (d started) call() string {
+	var arguments []string
+	if d.Key != "" {
+		arguments = append(arguments, fmt.Sprintf("server=%q, host_key=%q, key=%q", d.Server, d.HostKey, d.Key))
+	}
+	if d.App != "" {
+		arguments = append(arguments, fmt.Sprintf("name=%q", d.App))
+	}
+	return "taipy_tunnel.expose(" + strings.Join(arguments, ", ") + ")"
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/destination"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/probe"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/proxyadmin"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/proxyhost"
 )
@@ -43,7 +44,7 @@ func (r *run) setup() *cobra.Command {
 		Short: "set a machine up through SSH, or bring it up to date",
 		Long: "Runs the script of a prepared proxy (proxy script) on a Debian or Ubuntu machine, as root, and prints what its tenants' notebooks need. " +
 			"What the machine says meanwhile comes on standard error. Run it again after a change of FILE; what sshd or nginx refuse is taken back. " +
-			"Ctrl-C ends it, and takes back too.\n\nUSER is root, or an account to which sudo gives root without a password; MACHINE may be an alias of ~/.ssh/config." + fileHelp,
+			"Ctrl-C ends it, and takes back too.\n\nUSER is root, or an account with sudo, whose password is asked for at a terminal; MACHINE may be an alias of ~/.ssh/config." + fileHelp,
 	}, serverArgument, fileArgument)
 	to.options(c)
 	c.Flags().BoolVar(&remove, "remove", false, "remove what was made; packages stay")
@@ -52,18 +53,12 @@ func (r *run) setup() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		script, err := proxyhost.Script(*host)
-		if err != nil {
-			return err
-		}
 		ctx, cancel := context.WithTimeout(c.Context(), setUpTimeout)
 		defer cancel()
-		r.Show(Event{Kind: GivenUp, Text: "given up; the script there is hung up, and takes back what it did"})
-		m, err := proxyadmin.SetUp(ctx, r.destination(to, args[0]), script, remove, func(line string) { r.Show(Event{Kind: Notice, Text: line}) })
+		m, err := r.change(ctx, r.destination(to, args[0]), host, remove)
 		if err != nil {
 			return err
 		}
-		r.Show(Event{Kind: GivenUp})
 		if remove {
 			return r.answer(made{}, func() { r.text("The machine is no proxy any more.") })
 		}
@@ -74,6 +69,26 @@ func (r *run) setup() *cobra.Command {
 		return r.answer(told, func() { r.text(told.lines()...) })
 	}
 	return c
+}
+
+// change has a machine be what a description says, or nothing of that any more. A person sees what the script says.
+func (r *run) change(ctx context.Context, to destination.Config, host *proxyhost.Host, remove bool) (*proxyadmin.Machine, error) {
+	script, err := proxyhost.Script(*host)
+	if err != nil {
+		return nil, err
+	}
+	c := proxyadmin.Change{Script: script, Remove: remove, Said: func(line string) { r.Show(Event{Kind: Notice, Text: line}) }}
+	if r.Ask != nil {
+		c.Password = func(ctx context.Context) (string, error) {
+			return r.Ask(ctx, "Password for sudo on the machine: ", true)
+		}
+	}
+	r.Show(Event{Kind: GivenUp, Text: "given up; the script there is hung up, and takes back what it did"})
+	m, err := proxyadmin.SetUp(ctx, to, c)
+	if err == nil {
+		r.Show(Event{Kind: GivenUp})
+	}
+	return m, err
 }
 
 func (r *run) check() *cobra.Command {
@@ -92,17 +107,23 @@ func (r *run) check() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		rows := []Row{}
-		for _, s := range checked {
-			row := Row{OK: s.OK, Warn: s.Warn, Step: s.Step, Seen: s.Seen, Hint: s.Hint.In(words(c))}
-			if !row.OK {
-				r.code = Failed
-			}
-			rows = append(rows, row)
-		}
+		rows := r.rows(c, checked)
 		return r.answer(rows, func() { r.Show(Event{Kind: Table, Rows: rows}) })
 	}
 	return c
+}
+
+// rows are what was looked at; one that fails has the command fail.
+func (r *run) rows(c *cobra.Command, checked []probe.Checked) []Row {
+	rows := []Row{}
+	for _, s := range checked {
+		row := Row{OK: s.OK, Warn: s.Warn, Step: s.Step, Seen: s.Seen, Hint: s.Hint.In(words(c))}
+		if !row.OK {
+			r.code = Failed
+		}
+		rows = append(rows, row)
+	}
+	return rows
 }
 
 // rendered is a command that prints a text made of a machine's description.

@@ -4,7 +4,7 @@
 // made, and Check looks at one as its tenants have it.
 //
 //	script, err := proxyhost.Script(host)
-//	m, err := proxyadmin.SetUp(ctx, destination.Config{Server: "root@203.0.113.7"}, script, false, func(line string) { fmt.Println(line) })
+//	m, err := proxyadmin.SetUp(ctx, destination.Config{Server: "root@203.0.113.7"}, proxyadmin.Change{Script: script, Said: func(line string) { fmt.Println(line) }})
 //	rows, err := proxyadmin.Check(ctx, destination.Config{Server: m.Server("sales"), HostKey: m.HostKey}, "")
 //
 // Both log in by SSH and end with their call; they know no tunnel. Errors are a *tunnel.Error, or the
@@ -43,42 +43,88 @@ func (m *Machine) Server(account string) string {
 // shownHostKey is the script's last line.
 var shownHostKey = regexp.MustCompile(`^taipy-tunnel: host key (SHA256:[A-Za-z0-9+/]{43})$`)
 
-// SetUp logs in to cfg.Server and runs script there (proxyhost.Script) as root, which the account is or
-// becomes by sudo without a password; with remove the script undoes what it made. said is called with each line of output as it comes,
-// freed of everything that is not to be printed, and no more when SetUp has returned; while it does not return the script waits.
+// Change is what SetUp does to a machine.
+type Change struct {
+	// Script is what runs there as root (proxyhost.Script). Required.
+	Script string
+	// Remove has the script undo what it made.
+	Remove bool
+	// Said is called with each line of output as it comes, freed of everything that is not to be printed, and no more when SetUp has
+	// returned; while it does not return the script waits. Required.
+	Said func(line string)
+	// Password is asked for the account's password, where sudo wants one. Nil: that is an error.
+	Password func(context.Context) (string, error)
+}
+
+// Before is a machine as it is before SetUp.
+type Before struct {
+	// HostKey is the fingerprint of the host key that was checked, "SHA256:…".
+	HostKey string
+	// Prepared: a script of a prepared proxy has run there.
+	Prepared bool
+}
+
+// Look logs in to cfg.Server and looks at the machine, without a change. Of a host key that is not known the error wraps a *fault.UnknownKey.
+func Look(ctx context.Context, cfg destination.Config) (Before, error) {
+	srv, l, err := login(ctx, cfg)
+	if err != nil {
+		return Before{}, err
+	}
+	defer func() { _ = l.Close() }()
+	asking, cancel := context.WithTimeout(ctx, asRootTimeout)
+	defer cancel()
+	said, err := l.Run(asking, `exec sh -c 'echo; echo "taipy-tunnel looks"; [ ! -e /etc/taipy-tunnel ] || echo "taipy-tunnel prepared"'`)
+	if ctx.Err() != nil {
+		return Before{}, ctx.Err()
+	}
+	if err == nil && !strings.Contains(string(said), "taipy-tunnel looks") {
+		err = fmt.Errorf("it answers %.80q", printable(string(said)))
+	}
+	if err != nil {
+		return Before{}, fault.NoCommands(srv.User, srv.Host, srv.Port, err)
+	}
+	return Before{l.HostKey(), strings.Contains(string(said), "taipy-tunnel prepared")}, nil
+}
+
+func login(ctx context.Context, cfg destination.Config) (*destination.Destination, *sshlink.Link, error) {
+	srv, err := destination.Resolve(cfg)
+	if err != nil {
+		return nil, nil, err
+	}
+	ssh, err := srv.SSH()
+	if err != nil {
+		return nil, nil, err
+	}
+	l, err := sshlink.Dial(ctx, ssh)
+	return srv, l, err
+}
+
+// SetUp logs in to cfg.Server and runs a script there as root, which the account is or becomes by sudo.
 //
 // The script is a file for as long as it takes to begin reading it, where only root gets. It sees
 // no input. When ctx ends, or the link does, its processes get SIGHUP; SetUp then returns at once.
 // A script that fails is an error.
-func SetUp(ctx context.Context, cfg destination.Config, script string, remove bool, said func(line string)) (*Machine, error) {
-	srv, err := destination.Resolve(cfg)
-	if err != nil {
-		return nil, err
-	}
-	ssh, err := srv.SSH()
-	if err != nil {
-		return nil, err
-	}
-	l, err := sshlink.Dial(ctx, ssh)
+func SetUp(ctx context.Context, cfg destination.Config, change Change) (*Machine, error) {
+	srv, l, err := login(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = l.Close() }()
-	become, err := rootBy(ctx, l, srv)
+	become, password, err := rootBy(ctx, l, srv, change.Password)
 	if err != nil {
 		return nil, err
 	}
 	m := &Machine{HostKey: l.HostKey(), server: srv}
 	do := "install"
-	if remove {
+	if change.Remove {
 		do = "remove"
 	}
-	status, err := l.Exec(ctx, sshlink.Command{Line: become + fmt.Sprintf(scriptRunner, len(script), do), Stdin: script, Said: func(line string) {
+	status, err := l.Exec(ctx, sshlink.Command{Line: become + fmt.Sprintf(scriptRunner, len(change.Script), do), Stdin: password + change.Script, Said: func(line string) {
 		line = printable(line)
 		if key := shownHostKey.FindStringSubmatch(line); key != nil {
 			m.HostKey = key[1]
 		}
-		said(line)
+		change.Said(line)
 	}})
 	switch {
 	case ctx.Err() != nil:
@@ -96,8 +142,8 @@ func SetUp(ctx context.Context, cfg destination.Config, script string, remove bo
 // asRootTimeout is for the question how to become root: sudo may ask a directory service.
 const asRootTimeout = 30 * time.Second
 
-// rootBy returns what is written before a command that is to run as root.
-func rootBy(ctx context.Context, l *sshlink.Link, srv *destination.Destination) (string, error) {
+// rootBy returns what is written before a command that is to run as root, and before its input: the password, where sudo wants one.
+func rootBy(ctx context.Context, l *sshlink.Link, srv *destination.Destination, ask func(context.Context) (string, error)) (become, password string, err error) {
 	asking, cancel := context.WithTimeout(ctx, asRootTimeout)
 	defer cancel()
 	// A shell's start-up files may say something before.
@@ -113,21 +159,53 @@ func rootBy(ctx context.Context, l *sshlink.Link, srv *destination.Destination) 
 	}
 	switch {
 	case ctx.Err() != nil:
-		return "", ctx.Err()
+		return "", "", ctx.Err()
 	case errors.Is(err, fault.ErrUnreachable):
-		return "", err
+		return "", "", err
 	case errors.Is(err, net.ErrClosed):
-		return "", fault.LinkLost(err)
+		return "", "", fault.LinkLost(err)
 	case err != nil:
-		return "", fault.NoCommands(srv.User, srv.Host, srv.Port, err)
+		return "", "", fault.NoCommands(srv.User, srv.Host, srv.Port, err)
 	case has("taipy-tunnel uid 0"):
-		return "exec ", nil
+		return "exec ", "", nil
 	case has("taipy-tunnel sudo"):
-		return "exec sudo -n ", nil
+		return "exec sudo -n ", "", nil
+	case strings.Contains(string(said), "taipy-tunnel uid ") && ask != nil:
+		password, err = passwordOf(ctx, l, srv, ask)
+		return byPassword, password, err
 	case strings.Contains(string(said), "taipy-tunnel uid "):
-		return "", fault.NotRoot(srv.User, srv.Host, srv.Port)
+		return "", "", fault.NotRoot(srv.User, srv.Host, srv.Port)
 	}
-	return "", fault.NoCommands(srv.User, srv.Host, srv.Port, fmt.Errorf("it answers %.80q", printable(string(said))))
+	return "", "", fault.NoCommands(srv.User, srv.Host, srv.Port, fmt.Errorf("it answers %.80q", printable(string(said))))
+}
+
+// byPassword has sudo read the password from its input, one byte at a time, and leave what follows to the command; -k: whatever it has let pass
+// before (sudo(8)).
+const byPassword = "exec sudo -k -S -p '' "
+
+// passwordOf asks for the account's password until sudo takes it, three times at most, and returns it with the end of its line. Each is
+// tried by itself: of a wrong one sudo would take the next line of its input for another.
+func passwordOf(ctx context.Context, l *sshlink.Link, srv *destination.Destination, ask func(context.Context) (string, error)) (string, error) {
+	for range 3 {
+		password, err := ask(ctx)
+		if err != nil {
+			return "", err
+		}
+		password, _, _ = strings.Cut(password, "\n")
+		trying, cancel := context.WithTimeout(ctx, asRootTimeout)
+		status, err := l.Exec(trying, sshlink.Command{Line: byPassword + "sh -c :", Stdin: password + "\n", Said: func(string) {}})
+		cancel()
+		if ctx.Err() != nil {
+			return "", ctx.Err()
+		}
+		if err == nil && status == 0 {
+			return password + "\n", nil
+		}
+		if err != nil {
+			return "", err
+		}
+	}
+	return "", fault.PasswordRefused(srv.User, srv.Host, srv.Port)
 }
 
 // scriptRunner is a command, for any shell, that runs the script of so many bytes on its input, with an argument.

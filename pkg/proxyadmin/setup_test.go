@@ -54,11 +54,11 @@ func newMachine(t testing.TB, o sshdtest.Options) (*sshdtest.Server, destination
 // setUp runs a script and returns what it said. The sshd of these tests says something itself, now and then.
 func setUp(t testing.TB, cfg destination.Config, script string, remove bool) (m *proxyadmin.Machine, lines []string, err error) {
 	t.Helper()
-	m, err = proxyadmin.SetUp(within(t, 20*time.Second), cfg, script, remove, func(line string) {
+	m, err = proxyadmin.SetUp(within(t, 20*time.Second), cfg, proxyadmin.Change{Script: script, Remove: remove, Said: func(line string) {
 		if !strings.HasPrefix(line, "debug1: ") {
 			lines = append(lines, line)
 		}
-	})
+	}})
 	return m, lines, err
 }
 
@@ -120,12 +120,12 @@ func TestSetUpIsGivenUp(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
 			var began time.Time
-			_, err := proxyadmin.SetUp(ctx, cfg, hanging(dir), false, func(line string) {
+			_, err := proxyadmin.SetUp(ctx, cfg, proxyadmin.Change{Script: hanging(dir), Said: func(line string) {
 				if line == "working" {
 					began = time.Now()
 					c.end(s, cancel)
 				}
-			})
+			}})
 			if took := time.Since(began); !errors.Is(err, c.class) || took > 10*time.Second { // what runs there would go on for 60 s
 				t.Errorf("%v, after %v", err, took)
 			}
@@ -167,6 +167,36 @@ func TestSetUpNeedsRoot(t *testing.T) {
 		if e := tunnel.AsError(err); !errors.Is(err, tunnel.ErrAuth) || !e.Permanent || !strings.Contains(e.Error(), c.says) || !strings.Contains(e.Hint.String(), c.hint) || said != nil {
 			t.Errorf("%v, %q", err, said)
 		}
+	}
+}
+
+// Where sudo wants a password it is asked for, tried by itself, and given once more with the script. sudo is the real one's stand-in: it
+// reads a line, one byte at a time.
+func TestSetUpAsksForThePassword(t *testing.T) {
+	shims := t.TempDir()
+	shim := func(name, text string) {
+		must(t, os.WriteFile(filepath.Join(shims, name), []byte("#!/bin/bash\n"+text+"\n"), 0o755))
+	}
+	shim("id", "echo 1000")
+	shim("sudo", `[ "$1 $2 $3 $4" = "-k -S -p " ] || exit 1; shift 4; IFS= read -r p; [ "$p" = "correct horse" ] || exit 1; echo ran >>`+shims+`/log; exec "$@"`)
+	_, cfg := newMachine(t, sshdtest.Options{Config: []string{"SetEnv HOME=/nonexistent PATH=" + shims + ":/usr/sbin:/usr/bin:/sbin:/bin"}})
+	for name, c := range map[string]struct {
+		typed []string
+		ran   int
+	}{"right": {[]string{"correct horse"}, 2}, "wrong, then right": {[]string{"wrong\n", "correct horse\n"}, 2}, "three times wrong": {[]string{"a", "b", "c", "correct horse"}, 0}} {
+		t.Run(name, func(t *testing.T) {
+			_ = os.Remove(shims + "/log")
+			asked, said := 0, ""
+			_, err := proxyadmin.SetUp(within(t, 20*time.Second), cfg, proxyadmin.Change{Script: "echo done", Said: func(line string) { said += line },
+				Password: func(context.Context) (string, error) { asked++; return c.typed[asked-1], nil }})
+			log, _ := os.ReadFile(shims + "/log")
+			if (err == nil) != (c.ran > 0) || asked > 3 || strings.Count(string(log), "ran") != c.ran || (c.ran > 0) != strings.Contains(said, "done") || strings.Contains(said, "horse") {
+				t.Errorf("%v, asked %d times, ran %q, said %q", err, asked, log, said)
+			}
+			if err != nil && !errors.Is(err, tunnel.ErrAuth) {
+				t.Error(err)
+			}
+		})
 	}
 }
 

@@ -24,3 +24,26 @@ func (t Tenant) Names() []string {
 	}
 	return names
 }
+
+// CheckTenant returns an error of class ErrConfig unless an account may have that name.
+func CheckTenant(name string) error { return checkTenantName(name) }
+
+// URL is what visitors open of a tenant's app; with "" of its only one.
+func (h Host) URL(tenant, app string) (string, error) {
+	p, err := prepare(h)
+	if err != nil {
+		return "", err
+	}
+	for _, t := range p.Tenants {
+		if t.Name != tenant {
+			continue
+		}
+		d, err := ParseDescription([]byte(p.description(t)))
+		if err != nil {
+			return "", fault.Internal(err)
+		}
+		found, err := d.Find(app)
+		return found.URL, err
+	}
+	return "", fault.Config("", "there is no tenant %s", fault.Quote(tenant))
+}

@@ -20,8 +20,21 @@ func HostKeyUnknown(addr, algorithm, seen string, notes ...string) *Error {
 		}
 	}
 	return &Error{Op: "host key", Class: ErrHostKey, Permanent: true,
-		Err:  fmt.Errorf("the key of %s is not known; it shows %s %s%s", addr, algorithm, seen, all),
+		Err:  &UnknownKey{addr, algorithm, seen, showKeys(algorithm), all},
 		Hint: Hintf("compare with what the proxy machine says itself: %s; if it is the same, pass {host_key=%q}", showKeys(algorithm), seen)}
+}
+
+// UnknownKey is that nothing is known of a server's key.
+type UnknownKey struct {
+	Addr, Algorithm string
+	Seen            string // its fingerprint, "SHA256:…"
+	ShownBy         string // the command that shows it on the machine
+	notes           string
+}
+
+// Error implements error.
+func (u *UnknownKey) Error() string {
+	return fmt.Sprintf("the key of %s is not known; it shows %s %s%s", u.Addr, u.Algorithm, u.Seen, u.notes)
 }
 
 // HostKeyChanged: the server shows another key than the known ones.

@@ -13,9 +13,16 @@ import (
 // NotRoot: the account is not root, and sudo does not make it root without a password.
 func NotRoot(user, host string, port int) *Error {
 	return &Error{Op: "set-up", Class: ErrAuth, Permanent: true,
-		Err: fmt.Errorf("user %q on %s is not root, and sudo lets it do nothing without a password", user, host),
+		Err: fmt.Errorf("user %q on %s is not root, and sudo lets it do nothing without a password, which is asked for at a terminal alone", user, host),
 		Hint: Hintf("log in as root, or as an account to which sudo gives root without a password (NOPASSWD in sudoers); or do it by hand: %s",
 			byHand(user, host, port))}
+}
+
+// PasswordRefused: sudo takes none of the passwords that were typed, or does not let the account become root.
+func PasswordRefused(user, host string, port int) *Error {
+	return &Error{Op: "set-up", Class: ErrAuth, Permanent: true,
+		Err:  fmt.Errorf("sudo on %s does not make %q root: it took none of the passwords, or the account is not among sudoers", host, user),
+		Hint: Hintf("the password is that of %s on the machine; see what it says there: ssh -t %s sudo true", user, account(user, host, port))}
 }
 
 // NoCommands: the account runs no commands of ours.
@@ -27,11 +34,17 @@ func NoCommands(user, host string, port int, err error) *Error {
 
 // byHand is for a shell; sudo asks for its password at the second ssh's terminal.
 func byHand(user, host string, port int) string {
+	to := account(user, host, port)
+	return fmt.Sprintf("taipy-tunnel proxy script FILE | ssh %s 'cat >proxy.sh' && ssh -t %s sudo sh proxy.sh", to, to)
+}
+
+// account is one as ssh(1) takes it.
+func account(user, host string, port int) string {
 	to := ShellWord(user + "@" + host)
 	if port != 22 {
 		to = "-p " + strconv.Itoa(port) + " " + to
 	}
-	return fmt.Sprintf("taipy-tunnel proxy script FILE | ssh %s 'cat >proxy.sh' && ssh -t %s sudo sh proxy.sh", to, to)
+	return to
 }
 
 // ScriptFailed: the script ended with another status than 0, or with none.

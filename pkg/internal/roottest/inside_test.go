@@ -130,6 +130,7 @@ func TestInside(t *testing.T) {
 	}
 	m.must("nginx -t -q && sshd -t")
 	m.throughSSH(t, fresh)
+	m.quickstart(t, fresh)
 	m.bySystemd(t, h)
 }
 

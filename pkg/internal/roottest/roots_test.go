@@ -85,6 +85,8 @@ type machine struct {
 	t    testing.TB
 	root string
 	key  string // the notebook's
+
+	workspace string // the address of a stand-in of Databricks'
 }
 
 func must(t testing.TB, err error) {

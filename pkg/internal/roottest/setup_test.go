@@ -24,7 +24,7 @@ func (m *machine) setUp(ctx context.Context, h proxyhost.Host, remove bool, said
 	m.t.Helper()
 	text, err := proxyhost.Script(h)
 	must(m.t, err)
-	return proxyadmin.SetUp(ctx, m.way("root"), strings.NewReplacer(change...).Replace(text), remove, said)
+	return proxyadmin.SetUp(ctx, m.way("root"), proxyadmin.Change{Script: strings.NewReplacer(change...).Replace(text), Remove: remove, Said: said})
 }
 
 // throughSSH is a machine's life without anybody at its terminal. fresh is what is there before and afterwards.

@@ -9,6 +9,7 @@ arguments are not understood, or 130 after Ctrl-C.
 from __future__ import annotations
 
 import contextlib
+import getpass
 import json
 import os
 import shutil
@@ -75,8 +76,9 @@ def _question(given: list[str]) -> Hidden:
     # The library's copy of the environment is as old as the library.
     environment = {name: value for name, value in os.environ.items() if name.startswith(variable(""))}
     terminal = sys.stdout is not None and sys.stdout.isatty()
-    asked = Hidden(ask="command", args=given, environment=environment, terminal=terminal)
-    if "databricks" in given and notebook.here():
+    person = sys.stdin is not None and sys.stdin.isatty()
+    asked = Hidden(ask="command", args=given, environment=environment, terminal=terminal, person=person)
+    if not {"databricks", "--databricks"}.isdisjoint(given) and notebook.here():
         asked.update(notebook.workspace())
     return asked
 
@@ -113,6 +115,8 @@ class _Screen:
             self.given_up = text
         elif kind == "input":
             return _input()
+        elif kind == "question":
+            return _answer(text, bool(event["hidden"]))
         elif kind == "start":
             return self.start(event["args"])
         return None
@@ -166,6 +170,17 @@ def _input() -> str:
         return decoded(whole.read()) if whole else sys.stdin.read()
     except (OSError, UnicodeDecodeError):
         return "\x00"  # which is no JSON
+
+
+def _answer(text: str, hidden: bool) -> str:
+    """What a person types after a question on standard error; nothing, if they end the input."""
+    try:
+        if hidden:
+            return getpass.getpass(text, sys.stderr)
+        print(text, end="", file=sys.stderr, flush=True)
+        return sys.stdin.readline()
+    except EOFError:
+        return ""
 
 
 def drawn(row: dict[str, Any]) -> str:

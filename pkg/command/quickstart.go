@@ -1,0 +1,366 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package command
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/databricks"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/destination"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/userfile"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/probe"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/proxyadmin"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/proxyhost"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshauth"
+)
+
+// starting is a machine that becomes a prepared proxy, with one account and one app more.
+type starting struct {
+	*run
+	to          login
+	name        string
+	domain      string
+	certbot     bool
+	selfService bool
+	file        string
+	databricks  bool
+	profile     string
+}
+
+func (r *run) quickstart() *cobra.Command {
+	s := &starting{run: r}
+	c := takes(&cobra.Command{Use: "quickstart",
+		Short: "make a machine the proxy, from nothing to a link",
+		Long: "Makes a Debian or Ubuntu machine that you can log in to a prepared proxy for one app, and says what to write in the notebook. It makes a key for the " +
+			"notebook to log in with (~/.ssh/taipy-tunnel-NAME), writes down what the machine is (FILE), has the machine set up accordingly, and looks at it as the " +
+			"notebook will. Run it again at any time: what is there stays. With another NAME the machine gets one more account and app. " +
+			"Further changes: edit FILE, then taipy-tunnel proxy setup.\n\n" +
+			"USER is root, or an account with sudo, whose password is asked for at a terminal; MACHINE may be an alias of ~/.ssh/config. A host key that is not " +
+			"known is shown, and you are asked; without a terminal --host-key has to name it.",
+	}, serverArgument)
+	s.to.options(c)
+	f := c.Flags()
+	f.StringVar(&s.name, "name", "app", "a `NAME` for the notebook's account and its app")
+	f.StringVar(&s.domain, "domain", "", "the `NAME` under which visitors open the app, which leads to the machine; default: the machine's, as you log in to it")
+	f.BoolVar(&s.certbot, "certbot", false, "https, with a certificate of Let's Encrypt for --domain, to which you agree; default: http")
+	f.BoolVar(&s.selfService, "self-service", false, "let the account choose further names, below --domain, all of whose names have to lead to the machine")
+	f.StringVar(&s.file, "file", "", "the `FILE` that describes the machine; default: ~/.config/taipy-tunnel/MACHINE.json")
+	f.BoolVar(&s.databricks, "databricks", false, "make the key in the secret scope "+defaultScope+" of a Databricks workspace, with all that its notebooks need, and not on this machine")
+	f.StringVar(&s.profile, "profile", "", "for --databricks, a `PROFILE` of ~/.databrickscfg; default: as Databricks' own tools choose")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		if (s.certbot || s.selfService) && s.domain == "" {
+			return &usageError{"--certbot and --self-service want --domain"}
+		}
+		ctx, cancel := context.WithTimeout(c.Context(), setUpTimeout)
+		defer cancel()
+		return s.start(ctx, c, s.destination(s.to, args[0]))
+	}
+	return c
+}
+
+// start goes from nothing to a link.
+func (s *starting) start(ctx context.Context, c *cobra.Command, to destination.Config) error {
+	s.notice("connecting")
+	before, err := proxyadmin.Look(ctx, to)
+	if unknown, is := errors.AsType[*fault.UnknownKey](err); is {
+		if s.Ask == nil {
+			s.code = Usage
+			s.fail(failed(fault.From(err), words(c)))
+			return nil
+		}
+		if to.HostKey, err = s.accept(ctx, unknown); err == nil {
+			before, err = proxyadmin.Look(ctx, to)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	srv, err := destination.Resolve(to)
+	if err != nil {
+		return err
+	}
+	host, file, err := s.description(srv.Host)
+	if err != nil {
+		return err
+	}
+	if before.Prepared && len(host.Tenants) == 0 { // whose accounts would go
+		return fault.Config("give the file from which it was set up, --file FILE; to begin anew, remove what is there: taipy-tunnel proxy setup --remove",
+			"the machine is a prepared proxy already, and %s does not describe it", fault.Path(file))
+	}
+	account, err := s.account(host, srv.Host)
+	if err != nil {
+		return err
+	}
+	key, public, err := s.keys(ctx, srv.ServerFor(s.name), before.HostKey)
+	if err != nil {
+		return err
+	}
+	account.admit(public)
+	url, err := host.URL(s.name, s.app(host))
+	if err != nil {
+		return err
+	}
+	if err := keep(file, host); err != nil {
+		return err
+	}
+	m, err := s.change(ctx, to, host, false)
+	if err != nil {
+		return err
+	}
+	as := to
+	as.Server, as.HostKey, as.Key, as.KeyPassphrase = m.Server(s.name), m.HostKey, key, ""
+	s.notice("looking at it as the notebook will")
+	checked, err := looked(ctx, as)
+	if err != nil {
+		return err
+	}
+	if s.databricks {
+		key = ""
+	}
+	return s.tell(started{App: s.app(host), Server: as.Server, HostKey: m.HostKey, Key: key, File: file, URL: url, Rows: s.rows(c, checked)})
+}
+
+// reloading is how long nginx may take to read its files again: until then those that it had answer.
+const reloading = 10 * time.Second
+
+// looked is what is seen of a machine that was set up just now.
+func looked(ctx context.Context, as destination.Config) (rows []probe.Checked, err error) {
+	for end := time.Now().Add(reloading); ; {
+		rows, err = proxyadmin.Check(ctx, as, "")
+		failing := slices.ContainsFunc(rows, func(row probe.Checked) bool { return !row.OK })
+		if err != nil || !failing || time.Now().After(end) {
+			return rows, err
+		}
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+func (r *run) notice(text string) { r.Show(Event{Kind: Notice, Text: text}) }
+
+// accept shows a host key, and has a person say whether it is the machine's.
+func (s *starting) accept(ctx context.Context, u *fault.UnknownKey) (string, error) {
+	answer, err := s.Ask(ctx, fmt.Sprintf("The host key of %s is not known. It shows\n    %s %s\nCompare it with what the machine itself shows, at its console or in its provider's page:\n    %s\n"+
+		"Is it the same? (yes, no, or the fingerprint) ", u.Addr, u.Algorithm, u.Seen, u.ShownBy), false)
+	if err != nil {
+		return "", err
+	}
+	if answer = strings.TrimSpace(answer); strings.EqualFold(answer, "yes") || answer == u.Seen {
+		return u.Seen, nil
+	}
+	return "", fault.Config("run it again when you have compared it", "the host key was not accepted; nothing was done")
+}
+
+// description is that of the machine, as FILE has it, or one without accounts.
+func (s *starting) description(machine string) (h *proxyhost.Host, file string, err error) {
+	if file = userfile.Expand(s.file); file == "" {
+		dir, err := os.UserConfigDir()
+		if err != nil {
+			return nil, "", fault.Config("give another file, --file FILE", "there is no home directory to keep the machine's description in")
+		}
+		file = filepath.Join(dir, "taipy-tunnel", strings.ReplaceAll(machine, ":", "-")+".json")
+	}
+	text, err := os.ReadFile(file)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return &proxyhost.Host{}, file, nil
+	case err != nil:
+		return nil, "", fault.Config("", "%s cannot be read: %w", fault.Path(file), fault.Reason(err))
+	}
+	h, err = proxyhost.ParseHost(userfile.Text(text))
+	return h, file, err
+}
+
+// keyPath is where the key of an account is.
+func keyPath(name string) string { return "~/.ssh/taipy-tunnel-" + name }
+
+// keys are the account's key, or where it is, and its public half.
+func (s *starting) keys(ctx context.Context, server, hostKey string) (key, public string, err error) {
+	if !s.databricks {
+		return s.key()
+	}
+	w, err := s.workspace(s.profile)
+	if err != nil {
+		return "", "", err
+	}
+	defer w.Close()
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	stored, err := w.Store(ctx, databricks.StoreConfig{Server: server, HostKey: hostKey})
+	if err != nil {
+		return "", "", err
+	}
+	secret, err := w.Secret(ctx, stored.Scope, "key")
+	if err == nil {
+		public, err = sshauth.PublicKey(string(secret))
+	}
+	s.notice("the key is in secret scope " + stored.Scope)
+	return string(secret), public, err
+}
+
+// key is the account's key on this machine, made if it is not there.
+func (s *starting) key() (path, public string, err error) {
+	path = keyPath(s.name)
+	full := userfile.Expand(path)
+	text, err := userfile.Read(full, mostRead)
+	if err == nil {
+		public, err = sshauth.PublicKey(string(text))
+		return path, public, err
+	}
+	if _, missing := os.Lstat(full); !errors.Is(missing, os.ErrNotExist) {
+		return "", "", fault.Config("move it away, and a new one is made", "the key %s cannot be read: %w", path, err)
+	}
+	private, public, err := sshauth.NewKeyPair("taipy-tunnel " + s.name)
+	if err != nil {
+		return "", "", fault.Internal(err)
+	}
+	err = os.MkdirAll(filepath.Dir(full), 0o700)
+	if err == nil {
+		err = whole(full, private, 0o600)
+	}
+	if err == nil {
+		err = whole(full+".pub", []byte(public+"\n"), 0o644)
+	}
+	if err != nil {
+		return "", "", fault.Config("", "the key %s cannot be written: %w", path, fault.Reason(err))
+	}
+	s.notice("made a key, " + path)
+	return path, public, nil
+}
+
+// whole writes a file that is there whole or not at all.
+func whole(path string, text []byte, mode os.FileMode) error {
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.Remove(f.Name()) }()
+	_, err = f.Write(text)
+	if err == nil {
+		err = f.Chmod(mode)
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}
+
+// tenantOf is an account of a description.
+type tenantOf struct{ *proxyhost.Tenant }
+
+// account is that of the name, added to a description if it is not there.
+func (s *starting) account(h *proxyhost.Host, machine string) (tenantOf, error) {
+	if err := proxyhost.CheckTenant(s.name); err != nil {
+		return tenantOf{}, err
+	}
+	if s.certbot {
+		h.TLS = proxyhost.TLS{Mode: "certbot"}
+	}
+	address := cmp.Or(s.domain, strings.ToLower(machine))
+	for i := range h.Tenants {
+		t := &h.Tenants[i]
+		switch {
+		case t.Name == s.name && (s.domain == "" || leads(t, s.domain)):
+			return tenantOf{t}, nil
+		case t.Name == s.name:
+			return tenantOf{}, fault.Config("choose another name, --name NAME, or edit the file and run taipy-tunnel proxy setup", "account %s is there already, with another address", fault.Quote(s.name))
+		case leads(t, address):
+			return tenantOf{}, fault.Config(fault.Hintf("give another name that leads to the machine, --domain NAME; for that account: --name %s", t.Name),
+				"visitors of %s come to account %s already", address, fault.Quote(t.Name))
+		}
+	}
+	t := proxyhost.Tenant{Name: s.name, Apps: []proxyhost.Declared{{Name: s.name, Host: address}}}
+	if s.selfService {
+		t.SelfService, t.Apps = s.domain, nil
+	}
+	h.Tenants = append(h.Tenants, t)
+	return tenantOf{&h.Tenants[len(h.Tenants)-1]}, nil
+}
+
+// admit has a key log in to an account.
+func (t tenantOf) admit(public string) {
+	if !slices.ContainsFunc(t.Keys, func(line string) bool { return sameLine(line, public) }) {
+		t.Keys = append(t.Keys, public)
+	}
+}
+
+// leads reports whether an address is that of an account, or of one of its apps.
+func leads(t *proxyhost.Tenant, address string) bool {
+	return t.SelfService == address || t.Host == address || slices.ContainsFunc(t.Apps, func(a proxyhost.Declared) bool { return a.Host == address })
+}
+
+// app is the name of the account's app; "": it has one alone.
+func (s *starting) app(h *proxyhost.Host) string {
+	for _, t := range h.Tenants {
+		if t.Name == s.name && len(t.Apps) == 1 && t.SelfService == "" {
+			return ""
+		}
+	}
+	return s.name
+}
+
+// sameLine: two lines of authorized_keys(5) hold the same key, whatever their comments.
+func sameLine(a, b string) bool {
+	one, other := strings.Fields(a), strings.Fields(b)
+	return len(one) > 1 && len(other) > 1 && one[0] == other[0] && one[1] == other[1]
+}
+
+// keep writes a description down.
+func keep(file string, h *proxyhost.Host) error {
+	text, err := json.MarshalIndent(h, "", "  ")
+	if err != nil {
+		return fault.Internal(err)
+	}
+	if err = os.MkdirAll(filepath.Dir(file), 0o755); err == nil {
+		err = whole(file, append(text, '\n'), 0o644)
+	}
+	if err != nil {
+		return fault.Config("choose another file, --file FILE", "%s cannot be written: %w", fault.Path(file), fault.Reason(err))
+	}
+	return nil
+}
+
+// started is what came of it.
+type started struct {
+	Server  string `json:"server"`
+	HostKey string `json:"host_key"`
+	App     string `json:"name"`          // what expose() calls name; "": nothing need be said
+	Key     string `json:"key,omitempty"` // the path of the file; "": it is in a secret scope
+	File    string `json:"file"`
+	URL     string `json:"url"`
+	Rows    []Row  `json:"rows"`
+}
+
+func (s *starting) tell(d started) error {
+	return s.answer(d, func() {
+		s.Show(Event{Kind: Table, Rows: d.Rows})
+		if s.code != OK {
+			s.text("", "The machine is set up, and something is missing: see the rows that FAIL.")
+		}
+		s.text("", "In the notebook:", "    import taipy_tunnel; "+d.call())
+		if !s.databricks {
+			s.text("The key has to be on the notebook's machine: copy "+d.Key+" there, or for all notebooks of a Databricks workspace:",
+				"    taipy-tunnel databricks store --server "+d.Server+" --host-key "+d.HostKey+" --key "+d.Key)
+		}
+		s.text("Visitors open the link that it shows, at " + d.URL)
+		if strings.HasPrefix(d.URL, "http://") {
+			s.text("Without https the link can be read on the way: --domain and --certbot have it protected.")
+		}
+		s.text("What the machine is: " + d.File + ", for taipy-tunnel proxy setup")
+	})
+}

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package command
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/leak"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/proxyhost"
+)
+
+// Nothing is made, here or there, before a person has said that the host key is the machine's. What follows then is in package roottest, for
+// it changes a machine.
+func TestQuickstartAsksForTheHostKey(t *testing.T) {
+	leak.Check(t)
+	home := t.TempDir()
+	t.Setenv("HOME", home)
+	t.Setenv("XDG_CONFIG_HOME", "")
+	s := sshdtest.Start(t, sshdtest.Options{})
+	args := []string{"quickstart", s.User + "@" + s.Addr(), "--key", s.KeyFile}
+	for name, c := range map[string]struct {
+		answers []string // nil: nobody is there
+		code    int
+		says    string
+	}{
+		"nobody is there": {nil, Usage, "--host-key " + s.Fingerprint()},
+		"no":              {[]string{"no\n"}, Failed, "was not accepted"},
+		"nothing":         {[]string{"\n"}, Failed, "was not accepted"},
+		"another one":     {[]string{"SHA256:AAAA\n"}, Failed, "was not accepted"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := said{}
+			face := Face{Show: func(e Event) { got.events = append(got.events, e) }}
+			asked := ""
+			if c.answers != nil {
+				face.Ask = func(_ context.Context, text string, hidden bool) (string, error) {
+					asked += text
+					if hidden {
+						t.Error("the answer is not shown")
+					}
+					return c.answers[0], nil
+				}
+			}
+			got.code = Run(t.Context(), args, face)
+			if says := got.of(Failure); got.code != c.code || !strings.Contains(says, c.says) {
+				t.Errorf("%d, %s", got.code, says)
+			}
+			if c.answers != nil && (!strings.Contains(asked, s.Fingerprint()) || !strings.Contains(asked, "ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub")) {
+				t.Errorf("asked %q", asked)
+			}
+			if left, _ := filepath.Glob(home + "/.*/*"); left != nil {
+				t.Errorf("there is %q", left)
+			}
+		})
+	}
+}
+
+// The description has each account once, with the key that is there; what an admin wrote stays.
+func TestQuickstartsDescription(t *testing.T) {
+	t.Setenv("HOME", t.TempDir())
+	s := &starting{run: &run{Face: Face{Show: func(Event) {}}}, name: "sales"}
+	path, public, err := s.key()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, again, err := s.key(); err != nil || !sameLine(again, public) || path != "~/.ssh/taipy-tunnel-sales" {
+		t.Errorf("again %q, before %q: %v", again, public, err)
+	}
+	if info, err := os.Stat(filepath.Join(os.Getenv("HOME"), ".ssh", "taipy-tunnel-sales")); err != nil || info.Mode() != 0o600 {
+		t.Errorf("%v, %v", info, err)
+	}
+	h := &proxyhost.Host{Status: proxyhost.Status{Port: 8081, Allow: []string{"192.0.2.0/24"}}}
+	for range 2 {
+		account, err := s.account(h, "Proxy.example.com")
+		if err != nil {
+			t.Fatal(err)
+		}
+		account.admit(public)
+	}
+	if _, err := (&starting{run: s.run, name: "third"}).account(h, "proxy.example.com"); err == nil || !strings.Contains(err.Error(), `come to account "sales" already`) {
+		t.Error(err)
+	}
+	if url, err := h.URL("sales", s.app(h)); len(h.Tenants) != 1 || len(h.Tenants[0].Keys) != 1 || url != "http://proxy.example.com/" || err != nil || s.app(h) != "" {
+		t.Errorf("%+v, %s, %v", h, url, err)
+	}
+	other := &starting{run: s.run, name: "hr", domain: "apps.example.com", selfService: true}
+	account, err := other.account(h, "proxy.example.com")
+	if err != nil {
+		t.Fatal(err)
+	}
+	account.admit(public)
+	if url, err := h.URL("hr", other.app(h)); url != "http://hr--hr.apps.example.com/" || err != nil || h.Status.Port != 8081 {
+		t.Errorf("%+v, %s, %v", h, url, err)
+	}
+	s.domain = "elsewhere.example.com"
+	if _, err := s.account(h, "proxy.example.com"); err == nil || !strings.Contains(err.Error(), "another address") {
+		t.Error(err)
+	}
+	file := filepath.Join(t.TempDir(), "below", "machine.json")
+	if err := keep(file, h); err != nil {
+		t.Fatal(err)
+	}
+	s.file = file
+	if again, _, err := s.description("ignored"); err != nil || len(again.Tenants) != 2 {
+		t.Errorf("%+v, %v", again, err)
+	}
+}
