@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"os"
 	"strconv"
 	"syscall"
@@ -16,6 +17,9 @@ import (
 
 // wantsInput is said where a command wants standard input, all of it, by a command.answer.
 const wantsInput = `{"kind":"input"}`
+
+// endOfInput is the answer of who ends the input instead.
+const endOfInput = "\x00"
 
 // runCommand runs a command line: {"args","environment","host","token"} -> what it ends with. Its events are said, each as a line of JSON.
 func runCommand(ctx context.Context, text []byte, q *question) (any, error) {
@@ -82,6 +86,9 @@ func (q *question) put(ctx context.Context, text string, hidden bool) (string, e
 	}
 	q.say(ctx, string(line))
 	answer, err := q.hear(ctx)
+	if string(answer) == endOfInput {
+		err = io.EOF
+	}
 	return string(answer), err
 }
 

@@ -183,6 +183,15 @@ func (r *run) json(value any) {
 	r.Show(Event{Kind: Text, Text: text.String()})
 }
 
+// ask asks a person.
+func (r *run) ask(ctx context.Context, text string, hidden bool) (string, error) {
+	answer, err := r.Ask(ctx, text, hidden)
+	if err != nil && ctx.Err() == nil {
+		return "", fault.Config("run it again, and answer what it asks", "no answer was given")
+	}
+	return answer, err
+}
+
 func (r *run) text(lines ...string) { r.Show(Event{Kind: Text, Text: strings.Join(lines, "\n")}) }
 
 const helpWidth = 80 // columns

@@ -77,13 +77,17 @@ func (r *run) change(ctx context.Context, to destination.Config, host *proxyhost
 	if err != nil {
 		return nil, err
 	}
+	const givenUp = "given up; the script there is hung up, and takes back what it did"
 	c := proxyadmin.Change{Script: script, Remove: remove, Said: func(line string) { r.Show(Event{Kind: Notice, Text: line}) }}
 	if r.Ask != nil {
 		c.Password = func(ctx context.Context) (string, error) {
-			return r.Ask(ctx, "Password for sudo on the machine: ", true)
+			r.Show(Event{Kind: GivenUp})
+			password, err := r.ask(ctx, "Password for sudo on the machine: ", true)
+			r.Show(Event{Kind: GivenUp, Text: givenUp})
+			return password, err
 		}
 	}
-	r.Show(Event{Kind: GivenUp, Text: "given up; the script there is hung up, and takes back what it did"})
+	r.Show(Event{Kind: GivenUp, Text: givenUp})
 	m, err := proxyadmin.SetUp(ctx, to, c)
 	if err == nil {
 		r.Show(Event{Kind: GivenUp})

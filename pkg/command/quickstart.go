@@ -5,12 +5,13 @@ package command
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -43,7 +44,7 @@ func (r *run) quickstart() *cobra.Command {
 	s := &starting{run: r}
 	c := takes(&cobra.Command{Use: "quickstart",
 		Short: "make a machine the proxy, from nothing to a link",
-		Long: "Makes a Debian or Ubuntu machine that you can log in to a prepared proxy for one app, and says what to write in the notebook. It makes a key for the " +
+		Long: "Turns a Debian or Ubuntu machine that you can log in to into a prepared proxy for one app, and says what to write in the notebook. It makes a key for the " +
 			"notebook to log in with (~/.ssh/taipy-tunnel-NAME), writes down what the machine is (FILE), has the machine set up accordingly, and looks at it as the " +
 			"notebook will. Run it again at any time: what is there stays. With another NAME the machine gets one more account and app. " +
 			"Further changes: edit FILE, then taipy-tunnel proxy setup.\n\n" +
@@ -54,14 +55,17 @@ func (r *run) quickstart() *cobra.Command {
 	f := c.Flags()
 	f.StringVar(&s.name, "name", "app", "a `NAME` for the notebook's account and its app")
 	f.StringVar(&s.domain, "domain", "", "the `NAME` under which visitors open the app, which leads to the machine; default: the machine's, as you log in to it")
-	f.BoolVar(&s.certbot, "certbot", false, "https, with a certificate of Let's Encrypt for --domain, to which you agree; default: http")
+	f.BoolVar(&s.certbot, "certbot", false, "https, with a certificate of Let's Encrypt for --domain, by a command that is printed at the end; default: http")
 	f.BoolVar(&s.selfService, "self-service", false, "let the account choose further names, below --domain, all of whose names have to lead to the machine")
-	f.StringVar(&s.file, "file", "", "the `FILE` that describes the machine; default: ~/.config/taipy-tunnel/MACHINE.json")
-	f.BoolVar(&s.databricks, "databricks", false, "make the key in the secret scope "+defaultScope+" of a Databricks workspace, with all that its notebooks need, and not on this machine")
+	f.StringVar(&s.file, "file", "", "the `FILE` that describes the machine; default: taipy-tunnel/MACHINE.json below your directory of configurations")
+	f.BoolVar(&s.databricks, "databricks", false, "make the key in the secret scope "+defaultScope+" of a Databricks workspace, with all that its notebooks need, readable by everybody in the workspace, and not on this machine")
 	f.StringVar(&s.profile, "profile", "", "for --databricks, a `PROFILE` of ~/.databrickscfg; default: as Databricks' own tools choose")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if (s.certbot || s.selfService) && s.domain == "" {
 			return &usageError{"--certbot and --self-service want --domain"}
+		}
+		if s.certbot && s.selfService {
+			return &usageError{"--certbot gives no certificate for the names of --self-service: see docs/proxy.md, mode \"files\""}
 		}
 		ctx, cancel := context.WithTimeout(c.Context(), setUpTimeout)
 		defer cancel()
@@ -73,33 +77,23 @@ func (r *run) quickstart() *cobra.Command {
 // start goes from nothing to a link.
 func (s *starting) start(ctx context.Context, c *cobra.Command, to destination.Config) error {
 	s.notice("connecting")
-	before, err := proxyadmin.Look(ctx, to)
-	if unknown, is := errors.AsType[*fault.UnknownKey](err); is {
-		if s.Ask == nil {
-			s.code = Usage
-			s.fail(failed(fault.From(err), words(c)))
-			return nil
-		}
-		if to.HostKey, err = s.accept(ctx, unknown); err == nil {
-			before, err = proxyadmin.Look(ctx, to)
-		}
+	srv, before, err := s.look(ctx, &to)
+	if unknown, is := errors.AsType[*fault.UnknownKey](err); is && s.Ask == nil && unknown.Addr == addr(srv) {
+		s.code = Usage
+		s.fail(failed(fault.From(err), words(c)))
+		return nil
 	}
 	if err != nil {
 		return err
 	}
-	srv, err := destination.Resolve(to)
+	d, err := s.description(srv)
 	if err != nil {
 		return err
 	}
-	host, file, err := s.description(srv.Host)
-	if err != nil {
+	if err := d.describes(before.Accounts); err != nil {
 		return err
 	}
-	if before.Prepared && len(host.Tenants) == 0 { // whose accounts would go
-		return fault.Config("give the file from which it was set up, --file FILE; to begin anew, remove what is there: taipy-tunnel proxy setup --remove",
-			"the machine is a prepared proxy already, and %s does not describe it", fault.Path(file))
-	}
-	account, err := s.account(host, srv.Host)
+	account, err := s.account(d.host, srv.Host)
 	if err != nil {
 		return err
 	}
@@ -108,15 +102,16 @@ func (s *starting) start(ctx context.Context, c *cobra.Command, to destination.C
 		return err
 	}
 	account.admit(public)
-	url, err := host.URL(s.name, s.app(host))
+	url, err := d.host.URL(s.name, s.app(d.host))
 	if err != nil {
 		return err
 	}
-	if err := keep(file, host); err != nil {
+	if err := d.keep(); err != nil {
 		return err
 	}
-	m, err := s.change(ctx, to, host, false)
+	m, err := s.change(ctx, to, d.host, false)
 	if err != nil {
+		d.undo(err)
 		return err
 	}
 	as := to
@@ -129,7 +124,29 @@ func (s *starting) start(ctx context.Context, c *cobra.Command, to destination.C
 	if s.databricks {
 		key = ""
 	}
-	return s.tell(started{App: s.app(host), Server: as.Server, HostKey: m.HostKey, Key: key, File: file, URL: url, Rows: s.rows(c, checked)})
+	return s.tell(started{App: s.app(d.host), Server: as.Server, HostKey: m.HostKey, Key: key, File: d.file, URL: url, Certbot: d.host.TLS.Mode == "certbot", Rows: s.rows(c, checked)})
+}
+
+// look looks at the machine. A host key of it that is not known is shown to a person, and pinned if they say that it is the machine's; one of a
+// machine on the way is not.
+func (s *starting) look(ctx context.Context, to *destination.Config) (*destination.Destination, proxyadmin.Before, error) {
+	srv, err := destination.Resolve(*to)
+	if err != nil {
+		return nil, proxyadmin.Before{}, err
+	}
+	before, err := proxyadmin.Look(ctx, *to, s.Ask != nil)
+	unknown, is := errors.AsType[*fault.UnknownKey](err)
+	if !is || s.Ask == nil || to.HostKey != "" || unknown.Addr != addr(srv) {
+		return srv, before, err
+	}
+	if to.HostKey, err = s.accept(ctx, unknown); err == nil {
+		before, err = proxyadmin.Look(ctx, *to, true)
+	}
+	return srv, before, err
+}
+
+func addr(srv *destination.Destination) string {
+	return net.JoinHostPort(srv.Host, strconv.Itoa(srv.Port))
 }
 
 // reloading is how long nginx may take to read its files again: until then those that it had answer.
@@ -155,7 +172,7 @@ func (r *run) notice(text string) { r.Show(Event{Kind: Notice, Text: text}) }
 
 // accept shows a host key, and has a person say whether it is the machine's.
 func (s *starting) accept(ctx context.Context, u *fault.UnknownKey) (string, error) {
-	answer, err := s.Ask(ctx, fmt.Sprintf("The host key of %s is not known. It shows\n    %s %s\nCompare it with what the machine itself shows, at its console or in its provider's page:\n    %s\n"+
+	answer, err := s.ask(ctx, fmt.Sprintf("The host key of %s is not known. It shows\n    %s %s\nCompare it with what the machine itself shows, at its console or in its provider's page:\n    %s\n"+
 		"Is it the same? (yes, no, or the fingerprint) ", u.Addr, u.Algorithm, u.Seen, u.ShownBy), false)
 	if err != nil {
 		return "", err
@@ -164,26 +181,6 @@ func (s *starting) accept(ctx context.Context, u *fault.UnknownKey) (string, err
 		return u.Seen, nil
 	}
 	return "", fault.Config("run it again when you have compared it", "the host key was not accepted; nothing was done")
-}
-
-// description is that of the machine, as FILE has it, or one without accounts.
-func (s *starting) description(machine string) (h *proxyhost.Host, file string, err error) {
-	if file = userfile.Expand(s.file); file == "" {
-		dir, err := os.UserConfigDir()
-		if err != nil {
-			return nil, "", fault.Config("give another file, --file FILE", "there is no home directory to keep the machine's description in")
-		}
-		file = filepath.Join(dir, "taipy-tunnel", strings.ReplaceAll(machine, ":", "-")+".json")
-	}
-	text, err := os.ReadFile(file)
-	switch {
-	case errors.Is(err, os.ErrNotExist):
-		return &proxyhost.Host{}, file, nil
-	case err != nil:
-		return nil, "", fault.Config("", "%s cannot be read: %w", fault.Path(file), fault.Reason(err))
-	}
-	h, err = proxyhost.ParseHost(userfile.Text(text))
-	return h, file, err
 }
 
 // keyPath is where the key of an account is.
@@ -201,6 +198,14 @@ func (s *starting) keys(ctx context.Context, server, hostKey string) (key, publi
 	defer w.Close()
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
+	held, err := w.Secrets(ctx, defaultScope, []string{"server"})
+	if err != nil && !errors.Is(err, databricks.ErrNoScope) {
+		return "", "", err
+	}
+	if other := string(held["server"]); other != "" && other != server {
+		return "", "", fault.Config("leave --databricks out, and store what this one needs in another scope: taipy-tunnel databricks store --scope SCOPE",
+			"the notebooks of that workspace use another account already, %s", fault.Quote(other))
+	}
 	stored, err := w.Store(ctx, databricks.StoreConfig{Server: server, HostKey: hostKey})
 	if err != nil {
 		return "", "", err
@@ -209,7 +214,9 @@ func (s *starting) keys(ctx context.Context, server, hostKey string) (key, publi
 	if err == nil {
 		public, err = sshauth.PublicKey(string(secret))
 	}
-	s.notice("the key is in secret scope " + stored.Scope)
+	if err == nil {
+		s.notice("the key is in secret scope " + stored.Scope)
+	}
 	return string(secret), public, err
 }
 
@@ -231,33 +238,19 @@ func (s *starting) key() (path, public string, err error) {
 	}
 	err = os.MkdirAll(filepath.Dir(full), 0o700)
 	if err == nil {
-		err = whole(full, private, 0o600)
+		err = whole(full, private, 0o600, os.Link)
+	}
+	if errors.Is(err, os.ErrExist) { // another run has made one meanwhile
+		return s.key()
 	}
 	if err == nil {
-		err = whole(full+".pub", []byte(public+"\n"), 0o644)
+		err = whole(full+".pub", []byte(public+"\n"), 0o644, os.Rename)
 	}
 	if err != nil {
 		return "", "", fault.Config("", "the key %s cannot be written: %w", path, fault.Reason(err))
 	}
 	s.notice("made a key, " + path)
 	return path, public, nil
-}
-
-// whole writes a file that is there whole or not at all.
-func whole(path string, text []byte, mode os.FileMode) error {
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	defer func() { _ = os.Remove(f.Name()) }()
-	_, err = f.Write(text)
-	if err == nil {
-		err = f.Chmod(mode)
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
 }
 
 // tenantOf is an account of a description.
@@ -268,14 +261,20 @@ func (s *starting) account(h *proxyhost.Host, machine string) (tenantOf, error) 
 	if err := proxyhost.CheckTenant(s.name); err != nil {
 		return tenantOf{}, err
 	}
-	if s.certbot {
+	switch mode := h.TLS.Mode; {
+	case s.certbot && (mode == "" || mode == "none"):
 		h.TLS = proxyhost.TLS{Mode: "certbot"}
+	case s.certbot && mode != "certbot":
+		return tenantOf{}, fault.Config("leave --certbot out", "the machine has a certificate of another kind, %s", fault.Quote(mode))
 	}
 	address := cmp.Or(s.domain, strings.ToLower(machine))
 	for i := range h.Tenants {
 		t := &h.Tenants[i]
 		switch {
 		case t.Name == s.name && (s.domain == "" || leads(t, s.domain)):
+			return tenantOf{t}, nil
+		case t.Name == s.name && len(t.Apps) == 1 && t.Apps[0].Host == strings.ToLower(machine): // until it got a name
+			t.Apps[0].Host = s.domain
 			return tenantOf{t}, nil
 		case t.Name == s.name:
 			return tenantOf{}, fault.Config("choose another name, --name NAME, or edit the file and run taipy-tunnel proxy setup", "account %s is there already, with another address", fault.Quote(s.name))
@@ -320,21 +319,6 @@ func sameLine(a, b string) bool {
 	return len(one) > 1 && len(other) > 1 && one[0] == other[0] && one[1] == other[1]
 }
 
-// keep writes a description down.
-func keep(file string, h *proxyhost.Host) error {
-	text, err := json.MarshalIndent(h, "", "  ")
-	if err != nil {
-		return fault.Internal(err)
-	}
-	if err = os.MkdirAll(filepath.Dir(file), 0o755); err == nil {
-		err = whole(file, append(text, '\n'), 0o644)
-	}
-	if err != nil {
-		return fault.Config("choose another file, --file FILE", "%s cannot be written: %w", fault.Path(file), fault.Reason(err))
-	}
-	return nil
-}
-
 // started is what came of it.
 type started struct {
 	Server  string `json:"server"`
@@ -343,6 +327,7 @@ type started struct {
 	Key     string `json:"key,omitempty"` // the path of the file; "": it is in a secret scope
 	File    string `json:"file"`
 	URL     string `json:"url"`
+	Certbot bool   `json:"-"`
 	Rows    []Row  `json:"rows"`
 }
 
@@ -358,9 +343,12 @@ func (s *starting) tell(d started) error {
 				"    taipy-tunnel databricks store --server "+d.Server+" --host-key "+d.HostKey+" --key "+d.Key)
 		}
 		s.text("Visitors open the link that it shows, at " + d.URL)
-		if strings.HasPrefix(d.URL, "http://") {
-			s.text("Without https the link can be read on the way: --domain and --certbot have it protected.")
+		switch {
+		case d.Certbot:
+			s.text("Its certificate is self-signed until the certbot command has run that the machine has printed above; then run this again.")
+		case strings.HasPrefix(d.URL, "http://"):
+			s.text("Without https the link can be read on the way: --domain NAME --certbot have it protected, where NAME leads to the machine.")
 		}
-		s.text("What the machine is: " + d.File + ", for taipy-tunnel proxy setup")
+		s.text("What the machine is, for taipy-tunnel proxy setup, with --host-key "+d.HostKey+":", "    "+d.File)
 	})
 }

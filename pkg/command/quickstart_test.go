@@ -6,11 +6,14 @@ package command
 
 import (
 	"context"
+	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/destination"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/leak"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/proxyhost"
@@ -34,6 +37,7 @@ func TestQuickstartAsksForTheHostKey(t *testing.T) {
 		"no":              {[]string{"no\n"}, Failed, "was not accepted"},
 		"nothing":         {[]string{"\n"}, Failed, "was not accepted"},
 		"another one":     {[]string{"SHA256:AAAA\n"}, Failed, "was not accepted"},
+		"Ctrl-D":          {[]string{}, Failed, "no answer was given"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := said{}
@@ -44,6 +48,9 @@ func TestQuickstartAsksForTheHostKey(t *testing.T) {
 					asked += text
 					if hidden {
 						t.Error("the answer is not shown")
+					}
+					if len(c.answers) == 0 {
+						return "", io.EOF
 					}
 					return c.answers[0], nil
 				}
@@ -99,16 +106,40 @@ func TestQuickstartsDescription(t *testing.T) {
 	if url, err := h.URL("hr", other.app(h)); url != "http://hr--hr.apps.example.com/" || err != nil || h.Status.Port != 8081 {
 		t.Errorf("%+v, %s, %v", h, url, err)
 	}
+	s.domain = "sales.example.com" // in place of the machine's own
+	if _, err := s.account(h, "proxy.example.com"); err != nil || h.Tenants[0].Apps[0].Host != "sales.example.com" {
+		t.Errorf("%v, %+v", err, h.Tenants[0])
+	}
 	s.domain = "elsewhere.example.com"
 	if _, err := s.account(h, "proxy.example.com"); err == nil || !strings.Contains(err.Error(), "another address") {
 		t.Error(err)
 	}
-	file := filepath.Join(t.TempDir(), "below", "machine.json")
-	if err := keep(file, h); err != nil {
+	srv, file := &destination.Destination{Host: "proxy.example.com", Port: 2222}, filepath.Join(t.TempDir(), "below", "machine.json")
+	s.file, s.domain = file, ""
+	d, err := s.description(srv)
+	if err != nil {
 		t.Fatal(err)
 	}
-	s.file = file
-	if again, _, err := s.description("ignored"); err != nil || len(again.Tenants) != 2 {
+	d.host = h
+	if err := d.keep(); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.keep(); err == nil || !strings.Contains(err.Error(), "changed meanwhile") {
+		t.Errorf("another run has written it: %v", err)
+	}
+	again, err := s.description(srv)
+	if err != nil || len(again.host.Tenants) != 2 {
 		t.Errorf("%+v, %v", again, err)
+	}
+	if err := again.describes([]string{"hr", "sales"}); err != nil {
+		t.Error(err)
+	}
+	if err := again.describes([]string{"hr", "theirs"}); err == nil || !strings.Contains(err.Error(), `the account "theirs" already`) {
+		t.Error(err)
+	}
+	again.undo(context.Canceled)
+	d.undo(errors.New("refused"))
+	if _, err := os.Stat(file); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("after a run that was refused: %v", err)
 	}
 }

@@ -5,7 +5,6 @@
 package proxyadmin
 
 import (
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -36,15 +35,17 @@ func TestScriptRunner(t *testing.T) {
 	}
 	ran := filepath.Join(t.TempDir(), "ran")
 	script := "touch " + ran + "\nexec sleep 60\n"
-	cut := exec.Command("sh", "-c", fmt.Sprintf(scriptRunner, len(script)+1, "install"))
-	cut.Stdin = strings.NewReader(script)
-	if said, err := cut.CombinedOutput(); err == nil || len(said) != 0 || left() != nil {
-		t.Errorf("%v, %q, left %v", err, said, left())
+	for name, sent := range map[string]string{"a part": script[:len(script)-1], "something before it": "correct horse\n" + script} {
+		cut := exec.Command("sh", "-c", runner(script, "install"))
+		cut.Stdin = strings.NewReader(sent)
+		if said, err := cut.CombinedOutput(); err == nil || strings.Contains(string(said), "horse") || left() != nil {
+			t.Errorf("%s: %v, %q, left %v", name, err, said, left())
+		}
 	}
 	if _, err := os.Stat(ran); err == nil {
 		t.Fatal("a part of the script was run")
 	}
-	whole := exec.Command("sh", "-c", "exec "+fmt.Sprintf(scriptRunner, len(script), "install"))
+	whole := exec.Command("sh", "-c", "exec "+runner(script, "install"))
 	in, err := whole.StdinPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -13,10 +13,12 @@ package proxyadmin
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -60,30 +62,33 @@ type Change struct {
 type Before struct {
 	// HostKey is the fingerprint of the host key that was checked, "SHA256:…".
 	HostKey string
-	// Prepared: a script of a prepared proxy has run there.
-	Prepared bool
+	// Accounts are those that a script has made there, which it removes where its description has them no more.
+	Accounts []string
 }
 
-// Look logs in to cfg.Server and looks at the machine, without a change. Of a host key that is not known the error wraps a *fault.UnknownKey.
-func Look(ctx context.Context, cfg destination.Config) (Before, error) {
+// Look logs in to cfg.Server and looks at the machine, without a change. asks: a password for sudo can be had. Of a host key that is not known the
+// error wraps a *fault.UnknownKey.
+func Look(ctx context.Context, cfg destination.Config, asks bool) (b Before, err error) {
 	srv, l, err := login(ctx, cfg)
 	if err != nil {
-		return Before{}, err
+		return b, err
 	}
 	defer func() { _ = l.Close() }()
-	asking, cancel := context.WithTimeout(ctx, asRootTimeout)
-	defer cancel()
-	said, err := l.Run(asking, `exec sh -c 'echo; echo "taipy-tunnel looks"; [ ! -e /etc/taipy-tunnel ] || echo "taipy-tunnel prepared"'`)
-	if ctx.Err() != nil {
-		return Before{}, ctx.Err()
-	}
-	if err == nil && !strings.Contains(string(said), "taipy-tunnel looks") {
-		err = fmt.Errorf("it answers %.80q", printable(string(said)))
-	}
+	said, err := standing(ctx, l, srv)
 	if err != nil {
-		return Before{}, fault.NoCommands(srv.User, srv.Host, srv.Port, err)
+		return b, err
 	}
-	return Before{l.HostKey(), strings.Contains(string(said), "taipy-tunnel prepared")}, nil
+	if !said["uid 0"] && !said["sudo"] && !asks {
+		return b, fault.NotRoot(srv.User, srv.Host, srv.Port)
+	}
+	b.HostKey = l.HostKey()
+	for word := range said {
+		if name, is := strings.CutPrefix(word, "account "); is {
+			b.Accounts = append(b.Accounts, name)
+		}
+	}
+	slices.Sort(b.Accounts)
+	return b, nil
 }
 
 func login(ctx context.Context, cfg destination.Config) (*destination.Destination, *sshlink.Link, error) {
@@ -119,7 +124,7 @@ func SetUp(ctx context.Context, cfg destination.Config, change Change) (*Machine
 	if change.Remove {
 		do = "remove"
 	}
-	status, err := l.Exec(ctx, sshlink.Command{Line: become + fmt.Sprintf(scriptRunner, len(change.Script), do), Stdin: password + change.Script, Said: func(line string) {
+	status, err := l.Exec(ctx, sshlink.Command{Line: become + runner(change.Script, do), Stdin: password + change.Script, Said: func(line string) {
 		line = printable(line)
 		if key := shownHostKey.FindStringSubmatch(line); key != nil {
 			m.HostKey = key[1]
@@ -142,50 +147,67 @@ func SetUp(ctx context.Context, cfg destination.Config, change Change) (*Machine
 // asRootTimeout is for the question how to become root: sudo may ask a directory service.
 const asRootTimeout = 30 * time.Second
 
-// rootBy returns what is written before a command that is to run as root, and before its input: the password, where sudo wants one.
-func rootBy(ctx context.Context, l *sshlink.Link, srv *destination.Destination, ask func(context.Context) (string, error)) (become, password string, err error) {
+// standing is what the account is on the machine, and which accounts there are ours: "uid N", "sudo", "account NAME".
+func standing(ctx context.Context, l *sshlink.Link, srv *destination.Destination) (map[string]bool, error) {
 	asking, cancel := context.WithTimeout(ctx, asRootTimeout)
 	defer cancel()
 	// A shell's start-up files may say something before.
-	said, err := l.Run(asking, `exec sh -c 'echo; echo "taipy-tunnel uid $(id -u)"; sudo -n sh -c : >/dev/null 2>&1 && echo "taipy-tunnel sudo"'`)
-	lines := strings.Split(string(said), "\n")
-	has := func(want string) bool {
-		for _, line := range lines {
-			if strings.TrimRight(line, "\r") == want {
-				return true
-			}
+	text, err := l.Run(asking, `exec sh -c 'echo; echo "taipy-tunnel uid $(id -u)"; g=$(getent group taipy-tunnel | cut -d: -f3); `+
+		`[ -z "$g" ] || getent passwd | while IFS=: read -r n x u i y; do [ "$i" != "$g" ] || echo "taipy-tunnel account $n"; done; `+
+		`sudo -n sh -c : >/dev/null 2>&1 && echo "taipy-tunnel sudo"'`)
+	said := map[string]bool{}
+	for line := range strings.Lines(string(text)) {
+		if word, is := strings.CutPrefix(strings.TrimRight(line, "\r\n"), "taipy-tunnel "); is {
+			said[word] = true
 		}
-		return false
 	}
 	switch {
 	case ctx.Err() != nil:
-		return "", "", ctx.Err()
+		return nil, ctx.Err()
 	case errors.Is(err, fault.ErrUnreachable):
-		return "", "", err
+		return nil, err
 	case errors.Is(err, net.ErrClosed):
-		return "", "", fault.LinkLost(err)
+		return nil, fault.LinkLost(err)
 	case err != nil:
-		return "", "", fault.NoCommands(srv.User, srv.Host, srv.Port, err)
-	case has("taipy-tunnel uid 0"):
+		return nil, fault.NoCommands(srv.User, srv.Host, srv.Port, err)
+	case !strings.Contains(string(text), "taipy-tunnel uid "):
+		return nil, fault.NoCommands(srv.User, srv.Host, srv.Port, fmt.Errorf("it answers %.80q", printable(string(text))))
+	}
+	return said, nil
+}
+
+// rootBy returns what is written before a command that is to run as root, and before its input: the password, where sudo wants one.
+func rootBy(ctx context.Context, l *sshlink.Link, srv *destination.Destination, ask func(context.Context) (string, error)) (become, password string, err error) {
+	said, err := standing(ctx, l, srv)
+	switch {
+	case err != nil:
+		return "", "", err
+	case said["uid 0"]:
 		return "exec ", "", nil
-	case has("taipy-tunnel sudo"):
+	case said["sudo"]:
 		return "exec sudo -n ", "", nil
-	case strings.Contains(string(said), "taipy-tunnel uid ") && ask != nil:
-		password, err = passwordOf(ctx, l, srv, ask)
-		return byPassword, password, err
-	case strings.Contains(string(said), "taipy-tunnel uid "):
+	case ask == nil:
 		return "", "", fault.NotRoot(srv.User, srv.Host, srv.Port)
 	}
-	return "", "", fault.NoCommands(srv.User, srv.Host, srv.Port, fmt.Errorf("it answers %.80q", printable(string(said))))
+	password, err = passwordOf(ctx, l, srv, ask)
+	return byPassword, password, err
 }
 
 // byPassword has sudo read the password from its input, one byte at a time, and leave what follows to the command; -k: whatever it has let pass
 // before (sudo(8)).
 const byPassword = "exec sudo -k -S -p '' "
 
-// passwordOf asks for the account's password until sudo takes it, three times at most, and returns it with the end of its line. Each is
-// tried by itself: of a wrong one sudo would take the next line of its input for another.
+const (
+	// passwordTrial tells whether sudo takes a password, of which it reads one line and then the end of its input: otherwise it would ask again, and
+	// wait. It ends with unread where sudo has let the command pass without reading it.
+	passwordTrial = `exec sh -c 'head -n 1 | sudo -k -S -p "" sh -c "IFS= read -r x && exit 99; :"'`
+	unread        = 99
+)
+
+// passwordOf asks for the account's password until sudo takes it, three times at most, and returns it with the end of its line; "" where sudo
+// reads none.
 func passwordOf(ctx context.Context, l *sshlink.Link, srv *destination.Destination, ask func(context.Context) (string, error)) (string, error) {
+	said := ""
 	for range 3 {
 		password, err := ask(ctx)
 		if err != nil {
@@ -193,31 +215,40 @@ func passwordOf(ctx context.Context, l *sshlink.Link, srv *destination.Destinati
 		}
 		password, _, _ = strings.Cut(password, "\n")
 		trying, cancel := context.WithTimeout(ctx, asRootTimeout)
-		status, err := l.Exec(trying, sshlink.Command{Line: byPassword + "sh -c :", Stdin: password + "\n", Said: func(string) {}})
+		status, err := l.Exec(trying, sshlink.Command{Line: passwordTrial, Stdin: password + "\n", Said: func(line string) { said = printable(line) }})
 		cancel()
-		if ctx.Err() != nil {
+		switch {
+		case ctx.Err() != nil:
 			return "", ctx.Err()
-		}
-		if err == nil && status == 0 {
-			return password + "\n", nil
-		}
-		if err != nil {
+		case errors.Is(err, fault.ErrUnreachable):
 			return "", err
+		case err != nil:
+			return "", fault.NoCommands(srv.User, srv.Host, srv.Port, err)
+		case status == 0:
+			return password + "\n", nil
+		case status == unread:
+			return "", nil
+		case status == 126 || status == 127: // there is no sudo (POSIX, sh(1), "Exit Status for Commands")
+			return "", fault.PasswordRefused(srv.User, srv.Host, srv.Port, said)
 		}
 	}
-	return "", fault.PasswordRefused(srv.User, srv.Host, srv.Port)
+	return "", fault.PasswordRefused(srv.User, srv.Host, srv.Port, said)
 }
 
 // scriptRunner is a command, for any shell, that runs the script of so many bytes on its input, with an argument.
-// A script that came in part only is not run. It is removed once it is open, so that not even
+// A script that is not what was sent, in part or with something else before it, is not run. It is removed once it is open, so that not even
 // SIGKILL leaves it. It and what it runs are a process group, which is hung up when the input
 // ends, as a terminal's would be: shells run a trap only when their command has ended, and apt lets dpkg
 // finish. More than once, for a command that began in that instant would go on (1 of 10 runs of a test).
 const scriptRunner = `sh -c 'exec 2>&1; umask 077; d=$(mktemp -d /run/taipy-tunnel.XXXXXXXX) || exit; trap "rm -rf $d" EXIT; ` +
-	`head -c %[1]d >$d/script; [ $(wc -c <$d/script) = %[1]d ] || exit; exec 3<$d/script 4<&0 </dev/null; rm -rf $d; ` +
+	`head -c %[1]d >$d/script; echo "%[3]x  $d/script" | sha256sum -c --status || exit 1; exec 3<$d/script 4<&0 </dev/null; rm -rf $d; ` +
 	`setsid sh /dev/fd/3 %[2]s 4<&- & p=$!; ` +
 	`{ exec 3<&-; read x <&4; while kill -HUP -$p || kill -HUP $p; do sleep 1; done; } >/dev/null 2>&1 & w=$!; ` +
 	`exec 3<&- 4<&-; wait $p; s=$?; kill $w; exit $s'`
+
+func runner(script, do string) string {
+	return fmt.Sprintf(scriptRunner, len(script), do, sha256.Sum256([]byte(script)))
+}
 
 // printable is a line of somebody else's, without what a terminal would take for an order, or show
 // in another place than it stands.

@@ -12,6 +12,7 @@ from typing import Any
 
 from ._abi import NoSuchTunnelError, library
 from ._errors import TunnelError, from_json
+from ._quote import Hidden
 from ._watcher import Watched, watcher
 
 LATE = 1.0  # seconds after which a person wants to be told that something is going on
@@ -73,7 +74,7 @@ def ask(
                         for line in answer.get("said", ()):  # without the lock: a terminal may be slow
                             reply = said(line) if said is not None else None
                             if reply is not None:
-                                ask({"ask": "command.answer", "handle": opened[0], "text": reply}, 5.0)
+                                ask(Hidden(ask="command.answer", handle=opened[0], text=reply), 5.0)
                     elif late is not None:
                         late()
                         late = None

@@ -28,7 +28,7 @@ IMPORTS = {
     "_abi": "_errors _hints _limits _quote _signals",
     "_watcher": "_abi _hints _signals",
     "_lines": "_watcher",
-    "_questions": "_abi _errors _watcher",
+    "_questions": "_abi _errors _quote _watcher",
     # Taipy.
     "_taipy": "",
     "_taipy.relied": "",

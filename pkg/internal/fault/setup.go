@@ -19,9 +19,12 @@ func NotRoot(user, host string, port int) *Error {
 }
 
 // PasswordRefused: sudo takes none of the passwords that were typed, or does not let the account become root.
-func PasswordRefused(user, host string, port int) *Error {
+func PasswordRefused(user, host string, port int, said string) *Error {
+	if said = Clip(said); said != "" {
+		said = fmt.Sprintf("; it says %q", said)
+	}
 	return &Error{Op: "set-up", Class: ErrAuth, Permanent: true,
-		Err:  fmt.Errorf("sudo on %s does not make %q root: it took none of the passwords, or the account is not among sudoers", host, user),
+		Err:  fmt.Errorf("sudo on %s does not make %q root: it took none of the passwords, or does not let the account%s", host, user, said),
 		Hint: Hintf("the password is that of %s on the machine; see what it says there: ssh -t %s sudo true", user, account(user, host, port))}
 }
 

@@ -114,7 +114,7 @@ func (m *machine) quickstart(t *testing.T, fresh []string) {
 		t.Errorf("the key is here as well: %q", left)
 	}
 	before = m.etc()
-	if code, said = m.quickly(t.Context(), nil, append(as, "--name", "third", "--file", home+"/another.json")...); code != command.Failed || !strings.Contains(said, "is a prepared proxy already") {
+	if code, said = m.quickly(t.Context(), nil, append(as, "--name", "third", "--file", home+"/another.json")...); code != command.Failed || !strings.Contains(said, "of which") {
 		t.Errorf("without the file that describes it: %d\n%s", code, said)
 	}
 	m.unchanged("without the file that describes it", before)

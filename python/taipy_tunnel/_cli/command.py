@@ -178,9 +178,9 @@ def _answer(text: str, hidden: bool) -> str:
         if hidden:
             return getpass.getpass(text, sys.stderr)
         print(text, end="", file=sys.stderr, flush=True)
-        return sys.stdin.readline()
+        return sys.stdin.readline() or "\x00"
     except EOFError:
-        return ""
+        return "\x00"
 
 
 def drawn(row: dict[str, Any]) -> str:
