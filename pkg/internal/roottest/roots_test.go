@@ -6,8 +6,10 @@ package roottest
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -136,12 +138,18 @@ func (m *machine) etc() (list []string) {
 			return err
 		}
 		text, err := os.ReadFile(path)
+		info, gone := d.Info()
+		if errors.Is(cmp.Or(err, gone), os.ErrNotExist) { // a script is about to take it away
+			return nil
+		}
+		if err = cmp.Or(err, gone); err != nil {
+			return err
+		}
 		if strings.Contains(path, "/taipy-tunnel/tls/") { // a certificate is another one each time
 			text = nil
 		}
-		info, _ := d.Info()
 		list = append(list, fmt.Sprintf("%s %v %x", strings.TrimPrefix(path, m.root), info.Mode(), sha256.Sum256(text)))
-		return err
+		return nil
 	}))
 	return list
 }
