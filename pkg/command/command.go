@@ -41,7 +41,7 @@ type Face struct {
 	Show func(Event)
 	// Input is all of standard input. It is asked where a file is "-", and may be left behind when ctx ends.
 	Input func(context.Context) ([]byte, error)
-	// Ask asks a person, who types a line; hidden: it is not shown. Nil: nobody is there.
+	// Ask asks a person, who types a line; hidden: it is not shown. Nil: there is no terminal.
 	Ask func(ctx context.Context, text string, hidden bool) (string, error)
 	// Terminal: a person looks on, and is shown what goes on as a View.
 	Terminal bool

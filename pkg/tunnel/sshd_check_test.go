@@ -170,7 +170,7 @@ func TestPasswordsBehindALogin(t *testing.T) {
 
 // nginx that leads the check here, and the page elsewhere: the card and the doctor say so.
 func TestThePageIsElsewhere(t *testing.T) {
-	for name, line := range map[string]string{"nobody": fmt.Sprintf("proxy_pass http://127.0.0.1:%d;", sshdtest.FreePort()), "a page that is not there": "return 404;"} {
+	for name, line := range map[string]string{"a port where nothing listens": fmt.Sprintf("proxy_pass http://127.0.0.1:%d;", sshdtest.FreePort()), "a page that is not there": "return 404;"} {
 		t.Run(name, func(t *testing.T) {
 			c, cfg := ledBy(t, "location = /.well-known/taipy-tunnel { proxy_pass http://127.0.0.1:%d; } location / { "+line+" }")
 			cfg.Raw, cfg.Access = false, tunnel.Access{}
@@ -187,7 +187,7 @@ func TestThePageIsElsewhere(t *testing.T) {
 	}
 }
 
-// A certificate that is not trusted here is named, and past it a URL that leads elsewhere is told from one that leads here.
+// A certificate that is not trusted here is named, and past it a URL that leads elsewhere is distinguished from one that leads here.
 func TestACertificateThatIsNotTrusted(t *testing.T) {
 	cert := sshdtest.NewAuthority(t).Issue("127.0.0.1", 2*time.Hour)
 	for name, leads := range map[string]bool{"here": true, "elsewhere": false} {

@@ -162,7 +162,7 @@ class Watcher:
         stale = set()
         watched: dict[int, Watched] = {}
         while records := engine.events():
-            with self._lock:  # whoever opens a tunnel has it until that is watched: its first line may be among these
+            with self._lock:  # a thread that opens a tunnel holds it until that is watched: its first line may be here
                 watched = dict(self._watched)
             for record in records:
                 if record["type"] == "log":

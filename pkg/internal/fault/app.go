@@ -39,7 +39,7 @@ func AppAskedInClear(target string) *Error {
 // AppAskedInTLS: the bytes of an app are carried as they are, and the web server before it speaks TLS, which the app does not.
 func AppAskedInTLS(target string, slot net.Addr) *Error {
 	return &Error{Op: "app", Class: ErrApp,
-		Err:  fmt.Errorf("%s speaks HTTP without TLS, and what asked it through the tunnel spoke TLS to it: visitors would get no page", target),
+		Err:  fmt.Errorf("%s speaks plain HTTP, and a connection that came to it through the tunnel spoke TLS: visitors would get no page", target),
 		Hint: "have nginx on the proxy say " + proxyPass(slot, false) + ", and not https:// there: SSH protects what it sends"}
 }
 

@@ -43,7 +43,7 @@ func proxyPass(slot net.Addr, raw bool) Hint {
 // GateAskedInTLS: the public URL leads to this tunnel, but in TLS, and the gate takes HTTP.
 func GateAskedInTLS(url, answer string, slot net.Addr) *Error {
 	return &Error{Op: "check", Class: ErrForward,
-		Err:  fmt.Errorf("%s answers %q: what asked this tunnel meanwhile spoke TLS to it, and it takes HTTP", url, Clip(answer)),
+		Err:  fmt.Errorf("%s answers %q, and a connection that reached the tunnel meanwhile spoke TLS: the tunnel takes plain HTTP", url, Clip(answer)),
 		Hint: "have nginx on the proxy say " + proxyPass(slot, false) + ", and not https:// there: SSH protects what it sends"}
 }
 
@@ -69,7 +69,7 @@ func NotOurs(url, answer string, slot net.Addr, raw bool) *Error {
 // PageElsewhere: the check is led here, and visitors of the page are not.
 func PageElsewhere(url, answer string, slot net.Addr) *Error {
 	return &Error{Op: "check", Class: ErrForward,
-		Err:  fmt.Errorf("%s answers %q, and not from this tunnel; /.well-known/taipy-tunnel below it does lead here", url, answer),
+		Err:  fmt.Errorf("visitors of %s get %q, which is not from this tunnel, although /.well-known/taipy-tunnel below it leads here", url, answer),
 		Hint: "have nginx on the proxy hand the page to the tunnel as well: in its location, " + proxyPass(slot, false) + "; if a login or firewall answers so, that lets visitors through, skip this check with {check=\"off\"}"}
 }
 
@@ -114,7 +114,7 @@ func UncheckedWithoutApp(answer string) string {
 	return fmt.Sprintf("it answers %q, so that no question of a check is seen in it, and the app is not up: whether it leads here can be told then", Clip(answer))
 }
 
-// bothSent is why nobody gets past two passwords (RFC 7617).
+// bothSent is why no visitor gets past two passwords (RFC 7617).
 const bothSent = "that login and the passwords of this tunnel are both sent as Authorization, so visitors get past both only where user and password are the same"
 
 // TwoLogins: something before the tunnel asks visitors for user and password, and so does the tunnel.

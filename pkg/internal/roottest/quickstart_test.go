@@ -56,7 +56,7 @@ func (m *machine) quickstart(t *testing.T, fresh []string) {
 
 	code, said := m.quickly(t.Context(), nil, as...)
 	if code != command.Usage || !strings.Contains(said, m.hostKey()) || !strings.Contains(said, "--host-key") {
-		t.Errorf("nobody is asked: %d\n%s", code, said)
+		t.Errorf("without a terminal: %d\n%s", code, said)
 	}
 	code, said = m.quickly(t.Context(), []string{"no"}, as...)
 	if left, _ := filepath.Glob(home + "/.ssh/*"); code != command.Failed || left != nil {
@@ -132,7 +132,7 @@ func (m *machine) quickstart(t *testing.T, fresh []string) {
 	m.unchanged("removed after a quickstart", fresh)
 }
 
-// onlyURL: nothing fails but the URL, whose name nobody knows here.
+// onlyURL: nothing fails but the URL, whose name does not resolve here.
 func onlyURL(said string) bool {
 	return strings.Count(said, "FAIL ") == 1 && strings.Contains(said, "FAIL url ")
 }
