@@ -7,11 +7,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -78,7 +76,7 @@ func (r *run) quickstart() *cobra.Command {
 func (s *starting) start(ctx context.Context, c *cobra.Command, to destination.Config) error {
 	s.notice("connecting")
 	srv, before, err := s.look(ctx, &to)
-	if unknown, is := errors.AsType[*fault.UnknownKey](err); is && s.Ask == nil && unknown.Addr == addr(srv) {
+	if _, is := unknownKey(err); is && s.Ask == nil {
 		s.code = Usage
 		s.fail(failed(fault.From(err), words(c)))
 		return nil
@@ -101,7 +99,7 @@ func (s *starting) start(ctx context.Context, c *cobra.Command, to destination.C
 	if err != nil {
 		return err
 	}
-	account.admit(public)
+	admit(account, public)
 	url, err := d.host.URL(s.name, s.app(d.host))
 	if err != nil {
 		return err
@@ -135,8 +133,8 @@ func (s *starting) look(ctx context.Context, to *destination.Config) (*destinati
 		return nil, proxyadmin.Before{}, err
 	}
 	before, err := proxyadmin.Look(ctx, *to, s.Ask != nil)
-	unknown, is := errors.AsType[*fault.UnknownKey](err)
-	if !is || s.Ask == nil || to.HostKey != "" || unknown.Addr != addr(srv) {
+	unknown, is := unknownKey(err)
+	if !is || s.Ask == nil || to.HostKey != "" {
 		return srv, before, err
 	}
 	if to.HostKey, err = s.accept(ctx, unknown); err == nil {
@@ -145,8 +143,10 @@ func (s *starting) look(ctx context.Context, to *destination.Config) (*destinati
 	return srv, before, err
 }
 
-func addr(srv *destination.Destination) string {
-	return net.JoinHostPort(srv.Host, strconv.Itoa(srv.Port))
+// unknownKey is the machine's own host key, if that is what is not known: of one on the way fault.Hop says so.
+func unknownKey(err error) (u *fault.UnknownKey, is bool) {
+	u, is = errors.AsType[*fault.UnknownKey](err)
+	return u, is && fault.From(err).Op == "host key"
 }
 
 // reloading is how long nginx may take to read its files again: until then those that it had answer.
@@ -253,33 +253,30 @@ func (s *starting) key() (path, public string, err error) {
 	return path, public, nil
 }
 
-// tenantOf is an account of a description.
-type tenantOf struct{ *proxyhost.Tenant }
-
 // account is that of the name, added to a description if it is not there.
-func (s *starting) account(h *proxyhost.Host, machine string) (tenantOf, error) {
+func (s *starting) account(h *proxyhost.Host, machine string) (*proxyhost.Tenant, error) {
 	if err := proxyhost.CheckTenant(s.name); err != nil {
-		return tenantOf{}, err
+		return nil, err
 	}
 	switch mode := h.TLS.Mode; {
 	case s.certbot && (mode == "" || mode == "none"):
 		h.TLS = proxyhost.TLS{Mode: "certbot"}
 	case s.certbot && mode != "certbot":
-		return tenantOf{}, fault.Config("leave --certbot out", "the machine has a certificate of another kind, %s", fault.Quote(mode))
+		return nil, fault.Config("leave --certbot out", "the machine has a certificate of another kind, %s", fault.Quote(mode))
 	}
 	address := cmp.Or(s.domain, strings.ToLower(machine))
 	for i := range h.Tenants {
 		t := &h.Tenants[i]
 		switch {
 		case t.Name == s.name && (s.domain == "" || leads(t, s.domain)):
-			return tenantOf{t}, nil
+			return t, nil
 		case t.Name == s.name && len(t.Apps) == 1 && t.Apps[0].Host == strings.ToLower(machine): // until it got a name
 			t.Apps[0].Host = s.domain
-			return tenantOf{t}, nil
+			return t, nil
 		case t.Name == s.name:
-			return tenantOf{}, fault.Config("choose another name, --name NAME, or edit the file and run taipy-tunnel proxy setup", "account %s is there already, with another address", fault.Quote(s.name))
+			return nil, fault.Config("choose another name, --name NAME, or edit the file and run taipy-tunnel proxy setup", "account %s is there already, with another address", fault.Quote(s.name))
 		case leads(t, address):
-			return tenantOf{}, fault.Config(fault.Hintf("give another name that leads to the machine, --domain NAME; for that account: --name %s", t.Name),
+			return nil, fault.Config(fault.Hintf("give another name that leads to the machine, --domain NAME; for that account: --name %s", t.Name),
 				"visitors of %s come to account %s already", address, fault.Quote(t.Name))
 		}
 	}
@@ -288,11 +285,11 @@ func (s *starting) account(h *proxyhost.Host, machine string) (tenantOf, error) 
 		t.SelfService, t.Apps = s.domain, nil
 	}
 	h.Tenants = append(h.Tenants, t)
-	return tenantOf{&h.Tenants[len(h.Tenants)-1]}, nil
+	return &h.Tenants[len(h.Tenants)-1], nil
 }
 
 // admit has a key log in to an account.
-func (t tenantOf) admit(public string) {
+func admit(t *proxyhost.Tenant, public string) {
 	if !slices.ContainsFunc(t.Keys, func(line string) bool { return sameLine(line, public) }) {
 		t.Keys = append(t.Keys, public)
 	}

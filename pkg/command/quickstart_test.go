@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/destination"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/leak"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/proxyhost"
@@ -29,15 +30,15 @@ func TestQuickstartAsksForTheHostKey(t *testing.T) {
 	s := sshdtest.Start(t, sshdtest.Options{})
 	args := []string{"quickstart", s.User + "@" + s.Addr(), "--key", s.KeyFile}
 	for name, c := range map[string]struct {
-		answers []string // nil: nobody is there
+		answers []string // nil: there is no terminal
 		code    int
 		says    string
 	}{
-		"nobody is there": {nil, Usage, "--host-key " + s.Fingerprint()},
-		"no":              {[]string{"no\n"}, Failed, "was not accepted"},
-		"nothing":         {[]string{"\n"}, Failed, "was not accepted"},
-		"another one":     {[]string{"SHA256:AAAA\n"}, Failed, "was not accepted"},
-		"Ctrl-D":          {[]string{}, Failed, "no answer was given"},
+		"no terminal": {nil, Usage, "--host-key " + s.Fingerprint()},
+		"no":          {[]string{"no\n"}, Failed, "was not accepted"},
+		"nothing":     {[]string{"\n"}, Failed, "was not accepted"},
+		"another one": {[]string{"SHA256:AAAA\n"}, Failed, "was not accepted"},
+		"Ctrl-D":      {[]string{}, Failed, "no answer was given"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := said{}
@@ -89,7 +90,7 @@ func TestQuickstartsDescription(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		account.admit(public)
+		admit(account, public)
 	}
 	if _, err := (&starting{run: s.run, name: "third"}).account(h, "proxy.example.com"); err == nil || !strings.Contains(err.Error(), `come to account "sales" already`) {
 		t.Error(err)
@@ -102,7 +103,7 @@ func TestQuickstartsDescription(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	account.admit(public)
+	admit(account, public)
 	if url, err := h.URL("hr", other.app(h)); url != "http://hr--hr.apps.example.com/" || err != nil || h.Status.Port != 8081 {
 		t.Errorf("%+v, %s, %v", h, url, err)
 	}
@@ -141,5 +142,16 @@ func TestQuickstartsDescription(t *testing.T) {
 	d.undo(errors.New("refused"))
 	if _, err := os.Stat(file); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("after a run that was refused: %v", err)
+	}
+}
+
+// The key of a machine on the way is not taken for the server's.
+func TestQuickstartAsksForTheServersKeyAlone(t *testing.T) {
+	err := fault.HostKeyUnknown("Proxy.example.com:22", "ssh-ed25519", "SHA256:seen")
+	if u, is := unknownKey(err); !is || u.Seen != "SHA256:seen" {
+		t.Errorf("the server's: %v", u)
+	}
+	if u, is := unknownKey(fault.Hop("bastion:22", err)); is {
+		t.Errorf("the bastion's: %v", u)
 	}
 }

@@ -13,7 +13,6 @@ package hostkeys
 
 import (
 	"bytes"
-	"crypto/x509"
 	"encoding/base64"
 	"fmt"
 	"net"
@@ -26,6 +25,7 @@ import (
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/userfile"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshauth"
 )
 
 // Known knows which host keys to trust. There is no way to trust any.
@@ -106,7 +106,7 @@ func given(text, source string) (*Known, error) {
 	if len(h.lines) > 1 || len(h.lines) == 1 && (len(h.odd) > 0 || h.lines[0].public() != nil) {
 		return h, nil
 	}
-	if isPrivate(text) {
+	if strings.Contains(text, "PRIVATE KEY-----") || sshauth.IsEncoded(text) {
 		return nil, fault.Config("give its public half, the file with .pub at its end; or "+howToPrint, "%s is a private key", source)
 	}
 	pins, quiet, err := findPins(text)
@@ -317,21 +317,6 @@ func decoded(text string) []byte {
 		return nil
 	}
 	return blob
-}
-
-// isPrivate reports whether a text is that of a private key, or base64 of one.
-func isPrivate(text string) bool {
-	if strings.Contains(text, "PRIVATE KEY-----") {
-		return true
-	}
-	der := decoded(text)
-	if bytes.Contains(der, []byte("PRIVATE KEY-----")) || bytes.HasPrefix(der, []byte("openssh-key-v1\x00")) {
-		return true
-	}
-	_, pkcs8 := x509.ParsePKCS8PrivateKey(der)
-	_, pkcs1 := x509.ParsePKCS1PrivateKey(der)
-	_, sec1 := x509.ParseECPrivateKey(der)
-	return pkcs8 == nil || pkcs1 == nil || sec1 == nil
 }
 
 func isFile(path string) bool {

@@ -154,7 +154,7 @@ func standing(ctx context.Context, l *sshlink.Link, srv *destination.Destination
 	// A shell's start-up files may say something before.
 	text, err := l.Run(asking, `exec sh -c 'echo; echo "taipy-tunnel uid $(id -u)"; g=$(getent group taipy-tunnel | cut -d: -f3); `+
 		`[ -z "$g" ] || getent passwd | while IFS=: read -r n x u i y; do [ "$i" != "$g" ] || echo "taipy-tunnel account $n"; done; `+
-		`sudo -n sh -c : >/dev/null 2>&1 && echo "taipy-tunnel sudo"'`)
+		`sudo -n sh -c : >/dev/null 2>&1 && echo "taipy-tunnel sudo"; echo "taipy-tunnel end"'`)
 	said := map[string]bool{}
 	for line := range strings.Lines(string(text)) {
 		if word, is := strings.CutPrefix(strings.TrimRight(line, "\r\n"), "taipy-tunnel "); is {
@@ -170,7 +170,7 @@ func standing(ctx context.Context, l *sshlink.Link, srv *destination.Destination
 		return nil, fault.LinkLost(err)
 	case err != nil:
 		return nil, fault.NoCommands(srv.User, srv.Host, srv.Port, err)
-	case !strings.Contains(string(text), "taipy-tunnel uid "):
+	case !said["end"]: // accounts that were not heard of would be removed
 		return nil, fault.NoCommands(srv.User, srv.Host, srv.Port, fmt.Errorf("it answers %.80q", printable(string(text))))
 	}
 	return said, nil

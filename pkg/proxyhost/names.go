@@ -25,9 +25,6 @@ func (t Tenant) Names() []string {
 	return names
 }
 
-// CheckTenant returns an error of class ErrConfig unless an account may have that name.
-func CheckTenant(name string) error { return checkTenantName(name) }
-
 // URL is what visitors open of a tenant's app; with "" of its only one.
 func (h Host) URL(tenant, app string) (string, error) {
 	p, err := prepare(h)

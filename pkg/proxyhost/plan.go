@@ -169,7 +169,7 @@ func (a *Access) check(what string) (err error) {
 
 // checkTenant validates one tenant and lays out its sites.
 func (p *plan) checkTenant(t *tenant) (err error) {
-	if err := checkTenantName(t.Name); err != nil {
+	if err := CheckTenant(t.Name); err != nil {
 		return err
 	}
 	what := "tenant " + t.Name

@@ -44,7 +44,8 @@ func bad(what, value string, hint fault.Hint) error {
 	return fault.Config(hint, "%s %s cannot be used", what, fault.Quote(value))
 }
 
-func checkTenantName(name string) error {
+// CheckTenant returns an error of class ErrConfig unless an account may have that name.
+func CheckTenant(name string) error {
 	if !tenantPattern.MatchString(name) || len(name) > tenantMost || reserved[name] {
 		return bad("tenant", name, "it becomes an account: up to 32 letters (a-z), digits and single dashes, a letter first")
 	}

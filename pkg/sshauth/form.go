@@ -133,6 +133,12 @@ func decodeKey(s string, twice bool) (inner []byte, whole bool) {
 	return nil, false
 }
 
+// IsEncoded reports whether a text is base64 of a private key's file, or of its body alone.
+func IsEncoded(text string) bool {
+	inner, _ := decodeKey(text, true)
+	return inner != nil
+}
+
 // kindOf is what PEM calls a private key of this encoding; "": it is none.
 func kindOf(der []byte) string {
 	if bytes.HasPrefix(der, []byte("openssh-key-v1\x00")) { // PROTOCOL.key of OpenSSH

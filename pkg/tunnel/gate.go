@@ -104,8 +104,8 @@ const (
 	visitAgain    = 300 * time.Millisecond // after one of nginx's that may be over at once
 )
 
-// visitedBy visits the page, and heeds what it gets: twice more, where nginx has nobody to ask at that moment.
-func (d *visitorGate) visitedBy(ctx context.Context, visit probe.Visit, slot net.Addr) *Error {
+// visitedBy visits the page, and heeds what it gets: after two more tries where nginx has no upstream at that moment.
+func (d *visitorGate) visitedBy(ctx context.Context, visit probe.Visit, slot net.Addr) {
 	ctx, cancel := context.WithTimeout(ctx, visitPatience)
 	defer cancel()
 	got := visit.Do(ctx)
@@ -116,7 +116,7 @@ func (d *visitorGate) visitedBy(ctx context.Context, visit probe.Visit, slot net
 		case <-ctx.Done():
 		}
 	}
-	return d.board.heedVisit(got, d.access(), visit.URL, slot)
+	_ = d.board.heedVisit(got, d.access(), visit.URL, slot)
 }
 
 // websocket warns of an app that refuses them, as those do that know few addresses, until it has taken one: then it refuses

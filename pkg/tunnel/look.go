@@ -153,7 +153,7 @@ func (t *Tunnel) fromProxy(q probe.Question, dial dialer) probe.Question {
 	return q
 }
 
-// pastCertificate says what answers where a certificate stood in the way of a finding. Whose that is nobody knows: it is told, and no more.
+// pastCertificate says what answers behind a certificate that is not trusted. Whose server that is cannot be known, so nothing is refused for it.
 func (t *Tunnel) pastCertificate(ctx context.Context, f probe.Finding) (leads bool, says string) {
 	if !f.Untrusted() || t.cfg.Check == CheckLink {
 		return false, ""
@@ -184,7 +184,7 @@ func (t *Tunnel) heedPage(ctx context.Context, how string, f probe.Finding) {
 	if how == "link" {
 		visit.Dial = t.fromProxy(question, t.sup.dial).Dial
 	}
-	_ = t.gate.visitedBy(ctx, visit, t.Addr())
+	t.gate.visitedBy(ctx, visit, t.Addr())
 }
 
 // carried is the app, if its bytes are carried as they are.

@@ -42,7 +42,7 @@ var may = map[string][]string{
 	"pkg/proxyhost/attacks":   {},
 	"pkg/proxyadmin":          {"pkg/destination", "pkg/sshlink", "pkg/gate", "pkg/probe", "pkg/proxyhost", "pkg/internal/fault"},
 	"pkg/probe":               {"pkg/internal/fault", "github.com/hashicorp/go-retryablehttp", "golang.org/x/net/http/httpguts"},
-	"pkg/hostkeys":            {"pkg/internal/fault", "pkg/internal/userfile", "golang.org/x/crypto/ssh"},
+	"pkg/hostkeys":            {"pkg/sshauth", "pkg/internal/fault", "pkg/internal/userfile", "golang.org/x/crypto/ssh"},
 	"pkg/sshauth":             {"pkg/internal/fault", "pkg/internal/userfile", "golang.org/x/crypto/ssh"},
 	"pkg/sshlink":             {"pkg/egress", "pkg/hostkeys", "pkg/sshauth", "pkg/internal/fault", "pkg/internal/guard", "pkg/internal/sftp", "golang.org/x/crypto/ssh", "golang.org/x/sys/unix"},
 	"pkg/egress":              {"pkg/internal/fault", "pkg/internal/guard", "golang.org/x/net/proxy", "golang.org/x/net/http/httpproxy"},
