@@ -8,6 +8,7 @@ import (
 	"errors"
 	"log/slog"
 
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/doctor"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/tunnel"
 )
 
@@ -30,6 +31,25 @@ func identity(_ context.Context, text []byte) (any, error) {
 		return nil, err
 	}
 	return map[string]string{"server": server, "slot": slot}, nil
+}
+
+// look looks along the chain of what a configuration would open: {"config","origin"} -> [{"step","ok","seen","hint"}].
+func look(ctx context.Context, text []byte) (any, error) {
+	var q struct {
+		Ask    string            `json:"ask"`
+		Config json.RawMessage   `json:"config"`
+		Origin map[string]string `json:"origin"`
+	}
+	if err := parse(text, &q); err != nil {
+		return nil, err
+	}
+	defer clear(q.Config)
+	cfg, err := tunnel.ParseConfig(q.Config)
+	if err != nil {
+		return nil, err
+	}
+	cfg.Control = own
+	return doctor.Look(ctx, cfg, q.Origin), nil
 }
 
 // changing reads a question about new settings of an open tunnel: {"handle","config"}.

@@ -267,8 +267,8 @@ func verify(ctx context.Context, text []byte) (any, error) {
 	return nil, nil
 }
 
-// doctor looks along the chain of a tunnel: {"handle"} -> [{"step","ok","seen","hint"}].
-func doctor(ctx context.Context, text []byte) (any, error) {
+// examine looks along the chain of a tunnel: {"handle"} -> [{"step","ok","seen","hint"}].
+func examine(ctx context.Context, text []byte) (any, error) {
 	e, err := about(text)
 	if err != nil {
 		return nil, err

@@ -32,18 +32,21 @@ const (
 
 // Row is one step that was looked at.
 type Row struct {
-	// OK: nothing is wrong. Warn: but somebody should look at it.
-	OK   bool `json:"ok"`
-	Warn bool `json:"warn,omitempty"`
+	// OK: nothing is wrong. Warn: but somebody should look at it. Skipped: it was not looked at, because of a row before, and is not OK.
+	OK      bool `json:"ok"`
+	Warn    bool `json:"warn,omitempty"`
+	Skipped bool `json:"skipped,omitempty"`
 	// Step is what was looked at, Seen what was seen, Hint what to do, "" if nothing.
 	Step string `json:"step"`
 	Seen string `json:"seen"`
 	Hint string `json:"hint,omitempty"`
 }
 
-// State is "ok", "warn" or "FAIL".
+// State is "ok", "warn", "skip" or "FAIL".
 func (r Row) State() string {
 	switch {
+	case r.Skipped:
+		return "skip"
 	case !r.OK:
 		return "FAIL"
 	case r.Warn:

@@ -50,7 +50,8 @@ func (r *run) open(ctx context.Context, cfg tunnel.Config, timeout time.Duration
 	r.Show(Event{Kind: Notice, Text: "connecting"})
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	return tunnel.Expose(ctx, cfg)
+	t, err := tunnel.Expose(ctx, cfg)
+	return t, pointed(err)
 }
 
 // drainFor is how long requests that are under way may go on after Ctrl-C.

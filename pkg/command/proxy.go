@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/destination"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/doctor"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/probe"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/proxyadmin"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/proxyhost"
@@ -107,7 +108,7 @@ func (r *run) check() *cobra.Command {
 	c.RunE = func(c *cobra.Command, args []string) error {
 		ctx, cancel := context.WithTimeout(c.Context(), checkTimeout)
 		defer cancel()
-		checked, err := proxyadmin.Check(ctx, r.destination(to, args[0]), "")
+		checked, err := doctor.Machine(ctx, r.destination(to, args[0]), "")
 		if err != nil {
 			return err
 		}
@@ -121,7 +122,7 @@ func (r *run) check() *cobra.Command {
 func (r *run) rows(c *cobra.Command, checked []probe.Checked) []Row {
 	rows := []Row{}
 	for _, s := range checked {
-		row := Row{OK: s.OK, Warn: s.Warn, Step: s.Step, Seen: s.Seen, Hint: s.Hint.In(words(c))}
+		row := Row{OK: s.OK, Warn: s.Warn, Skipped: s.Skipped, Step: s.Step, Seen: s.Seen, Hint: s.Hint.In(words(c))}
 		if !row.OK {
 			r.code = Failed
 		}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/databricks"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/destination"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/doctor"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/userfile"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/probe"
@@ -155,7 +156,7 @@ const reloading = 10 * time.Second
 // looked is what is seen of a machine that was set up just now.
 func looked(ctx context.Context, as destination.Config) (rows []probe.Checked, err error) {
 	for end := time.Now().Add(reloading); ; {
-		rows, err = proxyadmin.Check(ctx, as, "")
+		rows, err = doctor.Machine(ctx, as, "")
 		failing := slices.ContainsFunc(rows, func(row probe.Checked) bool { return !row.OK })
 		if err != nil || !failing || time.Now().After(end) {
 			return rows, err

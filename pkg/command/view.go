@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
-	"unicode"
 
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/tunnel"
 )
 
@@ -66,7 +66,7 @@ func (v *view) text(now time.Time) string {
 	}
 	for _, req := range v.tunnel.Requests(lastRequests) {
 		at := time.UnixMicro(int64(req.Time * 1e6)).Format(time.TimeOnly)
-		lines = append(lines, fmt.Sprintf("%s  %-4s %3d %6.0f ms  %s", at, req.Method, req.Status, req.Seconds*1000, printable(req.Path)))
+		lines = append(lines, fmt.Sprintf("%s  %-4s %3d %6.0f ms  %s", at, req.Method, req.Status, req.Seconds*1000, fault.Printable(req.Path)))
 	}
 	return strings.Join(lines, "\n")
 }
@@ -77,14 +77,4 @@ func (v *view) why(what string, e *tunnel.Error) []string {
 		lines = append(lines, "          -> "+hint)
 	}
 	return lines
-}
-
-// printable is a text of a visitor's for a terminal, which it may give no orders.
-func printable(text string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return unicode.ReplacementChar
-	}, text)
 }

@@ -21,7 +21,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/destination"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
@@ -125,7 +124,7 @@ func SetUp(ctx context.Context, cfg destination.Config, change Change) (*Machine
 		do = "remove"
 	}
 	status, err := l.Exec(ctx, sshlink.Command{Line: become + runner(change.Script, do), Stdin: password + change.Script, Said: func(line string) {
-		line = printable(line)
+		line = fault.Printable(line)
 		if key := shownHostKey.FindStringSubmatch(line); key != nil {
 			m.HostKey = key[1]
 		}
@@ -171,7 +170,7 @@ func standing(ctx context.Context, l *sshlink.Link, srv *destination.Destination
 	case err != nil:
 		return nil, fault.NoCommands(srv.User, srv.Host, srv.Port, err)
 	case !said["end"]: // accounts that were not heard of would be removed
-		return nil, fault.NoCommands(srv.User, srv.Host, srv.Port, fmt.Errorf("it answers %.80q", printable(string(text))))
+		return nil, fault.NoCommands(srv.User, srv.Host, srv.Port, fmt.Errorf("it answers %.80q", fault.Printable(string(text))))
 	}
 	return said, nil
 }
@@ -215,7 +214,7 @@ func passwordOf(ctx context.Context, l *sshlink.Link, srv *destination.Destinati
 		}
 		password, _, _ = strings.Cut(password, "\n")
 		trying, cancel := context.WithTimeout(ctx, asRootTimeout)
-		status, err := l.Exec(trying, sshlink.Command{Line: passwordTrial, Stdin: password + "\n", Said: func(line string) { said = printable(line) }})
+		status, err := l.Exec(trying, sshlink.Command{Line: passwordTrial, Stdin: password + "\n", Said: func(line string) { said = fault.Printable(line) }})
 		cancel()
 		switch {
 		case ctx.Err() != nil:
@@ -248,18 +247,4 @@ const scriptRunner = `sh -c 'exec 2>&1; umask 077; d=$(mktemp -d /run/taipy-tunn
 
 func runner(script, do string) string {
 	return fmt.Sprintf(scriptRunner, len(script), do, sha256.Sum256([]byte(script)))
-}
-
-// printable is a line of somebody else's, without what a terminal would take for an order, or show
-// in another place than it stands.
-func printable(line string) string {
-	return strings.Map(func(r rune) rune {
-		switch {
-		case unicode.IsPrint(r):
-			return r
-		case unicode.IsSpace(r):
-			return ' '
-		}
-		return -1
-	}, strings.ToValidUTF8(line, "\uFFFD"))
 }

@@ -254,6 +254,9 @@ func (l *Link) RoundTrip() time.Duration { return l.trip }
 // Key returns the SHA256 fingerprint, without its prefix, of the key that logged in.
 func (l *Link) Key() string { return l.key }
 
+// ServerVersion returns the server's first words, as "SSH-2.0-OpenSSH_9.2p1".
+func (l *Link) ServerVersion() string { return string(l.ssh.ServerVersion()) }
+
 // HostKey returns the fingerprint, "SHA256:…", of the host key that the server showed, and that is trusted.
 func (l *Link) HostKey() string { return l.shown }
 

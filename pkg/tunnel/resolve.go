@@ -51,6 +51,12 @@ func (cfg Config) resolve() (resolved, error) {
 	return r, err
 }
 
+// Resolved is cfg with what Expose completes without asking the network, or why it would refuse cfg.
+func (cfg Config) Resolved() (Config, error) {
+	r, err := cfg.resolve()
+	return r.Config, err
+}
+
 // Identity is what two configurations share that mean the same tunnel, however their server is written: the server, as it was
 // given, and the name or the slot there. It reads no file. An error is that of a server that cannot be read.
 func (cfg Config) Identity() (server, slot string, err error) {
@@ -367,6 +373,12 @@ func (cfg *resolved) find(ctx context.Context, l *sshlink.Link) (*endpoint, erro
 		p.slots = append(p.slots, &net.UnixAddr{Name: path, Net: "unix"})
 	}
 	return p, nil
+}
+
+// Plain is why cfg is none for a proxy that does not describe itself, nil if it is one.
+func (cfg Config) Plain() error {
+	_, err := cfg.plain()
+	return err
 }
 
 // plain is the endpoint of a proxy that does not describe itself.

@@ -3,28 +3,36 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from html import escape
 
+from ._databricks.cluster import facts
 from ._errors import TunnelError
+from ._expose import settings_of
 from ._hints import worded
 from ._near import proposals
+from ._questions import ask
+from ._quote import Hidden
 from ._registry import tunnels
 from ._taipy.app import App
 
 _PATIENCE = 12.0  # seconds for one tunnel; the engine looks for 10
+_LOOK = 65.0  # seconds for a chain without a tunnel; the engine looks for 60
+_CLUSTER = 3.0  # seconds for what the workspace knows of the cluster
 
 
 @dataclass(frozen=True)
 class Step:
     """One step of the chain, as it was seen."""
 
-    tunnel: str  # the URL, "(1 of 2)" after it if two have that; "" if no tunnel is open
-    step: str  # "app", "link", "exposure" (of a plain proxy's port), "url", "visitor"
+    tunnel: str  # the URL of an open one, "(1 of 2)" after it if two have that; "" if none was looked at
+    step: str  # of an open tunnel "app", "link", "exposure" (of a plain proxy's port), "url", "visitor"
     ok: bool  # visitors get past it
     seen: str
     hint: str  # what to do, "" if nothing
     warn: bool = False  # ok, but somebody should look at it
+    skipped: bool = False  # it was not looked at, because of a step before it, and is not ok
 
 
 class Diagnosis(list[Step]):
@@ -37,25 +45,42 @@ class Diagnosis(list[Step]):
 
     def __repr__(self) -> str:
         lines, tunnel = [], None
+        width = max((len(step.step) for step in self), default=0) + 1
         for step in self:
             if step.tunnel != tunnel:
                 tunnel = step.tunnel
                 lines += [tunnel] if tunnel else []
-            word = "FAIL" if not step.ok else "warn" if step.warn else "ok"
-            lines.append(f"{word:<5}{step.step:<9}{step.seen}")
-            lines += [f"{'':14}-> {step.hint}"] if step.hint else []
+            word = "skip" if step.skipped else "FAIL" if not step.ok else "warn" if step.warn else "ok"
+            lines.append(f"{word:<5}{step.step:<{width}}{step.seen}")
+            lines += [f"{'':{width + 5}}-> {step.hint}"] if step.hint else []
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
         return f"<pre>{escape(repr(self))}</pre>"
 
 
-def doctor() -> Diagnosis:
-    """Look along the chain of each open tunnel, from the app to the public URL, and say what to do.
+def doctor(app: object = None, **arguments: object) -> Diagnosis:
+    """Look along the chain between the app and its visitors, and say where it breaks, and what to do.
 
-    At last it opens the page as a visitor who has the link, or a password, would. It reads only, sends one small
-    request a step, is counted nowhere, and takes at most ten seconds a tunnel.
+    Without arguments: along that of each open tunnel, from the app to the public URL. At last it opens the page as a
+    visitor who has the link, or a password, would.
+
+    With those of expose(), or if no tunnel is open: along that of the tunnel which expose() would open, without opening
+    it. It starts with the settings, and where they came from, and logs in once; what cannot be looked at because of a
+    step before it is skipped. Write doctor in the place of expose, in the same cell.
+
+    It harms nothing: it sends one small request a step, is counted nowhere, takes the port of a plain proxy only if
+    nobody has it, for a second, and takes at most ten seconds a tunnel, or a minute.
     """
+    if app is not None or arguments or not tunnels():
+        try:
+            return _looked(app, arguments)
+        except TunnelError as error:
+            wrong = Step("", "settings", False, error.message.removeprefix("configuration: "), error.hint)
+            return Diagnosis([wrong])
+        finally:
+            arguments.clear()  # a verbose traceback shows them, and any may be a secret in the wrong place
+            app = None
     found = Diagnosis()
     known = tunnels()
     urls = [tunnel.status.url for tunnel in known]
@@ -67,19 +92,44 @@ def doctor() -> Diagnosis:
             if row["step"] == "app" and not row["ok"]:
                 hint = "; ".join([hint, *proposals(tunnel.status.target)])
             found.append(Step(name, row["step"], row["ok"], row["seen"], hint, bool(row.get("warn"))))
-    if not found:
-        found.append(_app())
-        found.append(Step("", "link", False, "no tunnel is open in this process", "call taipy_tunnel.expose()"))
     return found
 
 
-def _app() -> Step:
-    """The app without a tunnel."""
+def _looked(spec: object, arguments: Mapping[str, object]) -> Diagnosis:
+    """The chain of a tunnel that is not open."""
+    settings, origin = settings_of(arguments)
+    missing, address = None, ""
     try:
-        address = App(None).address()
+        app = App(spec, settings.raw)
+        app.check()
+        address = app.address()
     except TunnelError as error:
-        return Step("", "app", False, error.message, error.hint)
-    if not address:
+        missing = Step("", "app", False, error.message.removeprefix("app: "), error.hint)
+    if not address and missing is None:
         hint = "; ".join(["run the cell that starts it", *proposals()])
-        return Step("", "app", False, "no Taipy app runs in this process", hint)
-    return Step("", "app", True, f"it listens on {address}", "")
+        missing = Step("", "app", False, "no Taipy app runs in this process, and no other one was named", hint)
+    question = {"ask": "tunnel.look", "config": settings.config(address), "origin": origin}
+    rows = ask(Hidden(question), _LOOK)
+    found = Diagnosis()
+    for row in rows:
+        step = Step("", row["step"], row["ok"], row["seen"], worded(row["hint"]), bool(row.get("warn")))
+        if row.get("skipped"):
+            step = replace(step, skipped=True)
+        found.append(missing if missing is not None and step.step == "app" else step)
+    if (cluster := _cluster()) is not None:
+        found.append(cluster)
+    return found
+
+
+def _cluster() -> Step | None:
+    """The machine under a Databricks notebook."""
+    facts.look()
+    facts.settle(_CLUSTER)
+    known = facts.known
+    if known is None:
+        return None
+    if known.kind != "cluster":
+        seen = {"job": "the run of a job: the tunnel ends with its last cell", "serverless": "serverless: the tunnel ends some time after the last cell"}
+        return Step("", "cluster", True, seen[known.kind], "")
+    idle = f"it stops {known.idle_minutes} minutes after its last cell" if known.idle_minutes else "it does not stop by itself"
+    return Step("", "cluster", True, idle, "")

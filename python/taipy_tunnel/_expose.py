@@ -7,13 +7,13 @@ import difflib
 import inspect
 import os
 from collections.abc import Mapping
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from . import _settings
 from ._databricks import notebook, scope
 from ._databricks.cluster import facts, spark
-from ._errors import TunnelError
-from ._quote import quote
+from ._errors import AuthError, ForwardError, ProxyHopError, ProxyUnreachableError, TunnelError
+from ._quote import Hidden, quote
 from ._registry import tunnel_of, tunnels
 from ._settings import DEFAULT_TIMEOUT, Access, Expires, Key, Settings, flag, seconds, slot, text, variable
 from ._status import ENDED, KEEP_MINUTES, SETTLED
@@ -113,25 +113,7 @@ def expose(
         for line in _settings.misspelt(_arguments()):
             print(f"taipy-tunnel: {line}", flush=True)
         with scope.looked_up(_left_out(locals()), _live):
-            settings = Settings(
-                server=text("server", server),
-                name=text("name", name),
-                connections=_settings.whole("connections", connections, 0),
-                key=scope.opened(text("key", key)),
-                key_passphrase=text("key_passphrase", key_passphrase),
-                host_key=text("host_key", host_key),
-                remote=slot("remote", remote),
-                url=text("url", url),
-                check=_settings.check(check),
-                via=text("via", via),
-                jump=text("jump", jump),
-                access=_settings.access(access),
-                token=text("token", token),
-                token_version=_settings.whole("token_version", token_version, 1),
-                expires=_settings.expires(expires),
-                allow=_settings.texts("allow", allow),
-                raw=flag("raw", raw),
-            )
+            settings = _completed(Hidden(locals()))
             keep = spark() if flag("keep_cluster", keep_cluster) else None
             shown, patience = App(app, settings.raw), seconds("timeout", timeout, DEFAULT_TIMEOUT)
         scope.check(settings)
@@ -146,7 +128,7 @@ def expose(
         # raise, so this is not said there.
         misspelt, unknown = bool(unknown), {}
         if isinstance(error, TunnelError):
-            error = scope.advised(error, settings)
+            error = _pointed(scope.advised(error, settings))
             if goes_on := _goes_on():
                 error.message += f"; {goes_on}"
         elif isinstance(error, Exception) and not misspelt:
@@ -157,6 +139,46 @@ def expose(
     facts.look()
     _show(tunnel)
     return tunnel
+
+
+def settings_of(given: Mapping[str, object]) -> tuple[Settings, dict[str, str]]:
+    """Arguments of expose() by name, completed as it does, and where each that was given anywhere came from."""
+    known = _arguments()
+    if unknown := [name for name in given if name not in known]:
+        raise TypeError(_no_such_argument(unknown[0]).replace("expose()", "doctor()", 1))
+    arguments = Hidden({name: given.get(name, parameter.default) for name, parameter in known.items()})
+    with scope.looked_up(_left_out(arguments), _live):
+        origin = {}
+        for name, parameter in known.items():
+            if arguments[name] is not None and arguments[name] is not parameter.default:
+                origin[name] = f"{name}="
+            elif (place := _settings.elsewhere(name))[0]:
+                origin[name] = place[1]
+        settings = _completed(arguments)
+    scope.check(settings)
+    return settings, origin
+
+
+def _completed(given: Mapping[str, Any]) -> Settings:
+    return Settings(
+        server=text("server", given["server"]),
+        name=text("name", given["name"]),
+        connections=_settings.whole("connections", given["connections"], 0),
+        key=scope.opened(text("key", given["key"])),
+        key_passphrase=text("key_passphrase", given["key_passphrase"]),
+        host_key=text("host_key", given["host_key"]),
+        remote=slot("remote", given["remote"]),
+        url=text("url", given["url"]),
+        check=_settings.check(given["check"]),
+        via=text("via", given["via"]),
+        jump=text("jump", given["jump"]),
+        access=_settings.access(given["access"]),
+        token=text("token", given["token"]),
+        token_version=_settings.whole("token_version", given["token_version"], 1),
+        expires=_settings.expires(given["expires"]),
+        allow=_settings.texts("allow", given["allow"]),
+        raw=flag("raw", given["raw"]),
+    )
 
 
 def _arguments() -> dict[str, inspect.Parameter]:
@@ -178,6 +200,13 @@ def _left_out(given: Mapping[str, object]) -> list[str]:
 def _live() -> bool:
     """Whether a tunnel is open, or will be again by itself."""
     return any(tunnel.state not in ENDED for tunnel in tunnels())
+
+
+def _pointed(error: TunnelError) -> TunnelError:
+    """An error of the way to the proxy, or there, with who looks further."""
+    if isinstance(error, (AuthError, ForwardError, ProxyHopError, ProxyUnreachableError)):
+        error.advice += f"{'; ' if error.advice else ''}doctor(…) in place of expose(…) shows how far it gets"
+    return error
 
 
 def _goes_on() -> str:

@@ -19,9 +19,40 @@ def seen() -> dict[str, tuple[bool, str, str]]:
 def test_nothing_is_open() -> None:
     found = taipy_tunnel.doctor()
     assert not found.ok
-    assert [step.step for step in found] == ["app", "link"]
-    assert "expose()" in found[1].hint
-    assert "FAIL link" in repr(found)
+    assert [(step.step, step.ok) for step in found if not step.skipped] == [("settings", False), ("app", False)]
+    assert "server=" in found[0].hint
+    assert "FAIL settings " in repr(found)
+    assert "skip login    skipped: see the row settings" in repr(found)
+
+
+def test_what_would_be_opened(either: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the arguments of expose() the chain is looked at before there is a tunnel."""
+    given = arguments(either)
+    monkeypatch.setenv("TAIPY_TUNNEL_KEY", given.pop("key"))
+    with web_app("hello") as app:
+        found = taipy_tunnel.doctor(app, **given)
+        assert found.ok, found
+        assert [step.step for step in found][:7] == ["settings", "name", "connection", "ssh", "host key", "login",
+                                                     "slot" if either.kind == "plain" else "description"]  # fmt: skip
+        assert "(server=)" in found[0].seen
+        assert "key (TAIPY_TUNNEL_KEY)" in found[0].seen
+        assert found[-1].step == "app"
+        assert taipy_tunnel.tunnels() == []
+    found = taipy_tunnel.doctor(app, **{**given, "host_key": "SHA256:" + "A" * 43})
+    wrong = [step for step in found if not step.ok and not step.skipped]
+    assert [step.step for step in wrong] == ["host key", "app"]
+    assert "host_key=" in wrong[0].hint
+
+
+def test_a_setting_that_is_wrong() -> None:
+    """It is a row, without what may be a secret, and so is an app that is not there."""
+    secret = "ssh-key-" + "x7Q" * 40
+    for wrong in ({"server": secret}, {"server": "me@h", "connections": "many"}, {"server": "me@h", "key": secret}):
+        found = taipy_tunnel.doctor(**wrong)
+        assert [step.step for step in found if not step.ok and not step.skipped][0] == "settings"
+        assert secret[:20] not in repr(found)
+    with pytest.raises(TypeError, match="doctor.. has no argument 'sever'; did you mean 'server'"):
+        taipy_tunnel.doctor(sever="me@h")
 
 
 def test_each_step_is_looked_at(either: Proxy) -> None:

@@ -48,7 +48,7 @@ IMPORTS = {
     "_registry": "_databricks.scope _questions _settings _taipy.app _tunnel _watcher",
     "_expose": "_databricks.cluster _databricks.notebook _databricks.scope _errors _quote _registry _settings _status "
     "_taipy.app _tunnel",
-    "_doctor": "_errors _hints _near _registry _taipy.app",
+    "_doctor": "_databricks.cluster _errors _expose _hints _near _questions _quote _registry _taipy.app",
     "": "_doctor _errors _expose _registry _status _tunnel",
     # The command line, which the package itself does without.
     "_cli": "",

@@ -8,6 +8,7 @@ import (
 	"net"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // Configuration: nothing was sent anywhere.
@@ -294,4 +295,18 @@ func Clip(s string) string {
 		s = s[:80] + "…"
 	}
 	return s
+}
+
+// Printable is a text of somebody else's in one line, without what a terminal would take for an order, or show
+// in another place than it stands.
+func Printable(line string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case unicode.IsPrint(r):
+			return r
+		case unicode.IsSpace(r):
+			return ' '
+		}
+		return -1
+	}, strings.ToValidUTF8(line, "\uFFFD"))
 }

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/doctor"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/proxyadmin"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/proxyhost"
 )
@@ -87,7 +88,7 @@ func (m *machine) throughSSH(t *testing.T, fresh []string) {
 func (m *machine) looksGood(t *testing.T, now string) {
 	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(100 * time.Millisecond) {
-		rows, err := proxyadmin.Check(t.Context(), m.way("sales"), "")
+		rows, err := doctor.Machine(t.Context(), m.way("sales"), "")
 		must(t, err)
 		good := len(rows) == 13
 		for _, row := range rows {

@@ -40,7 +40,8 @@ var may = map[string][]string{
 	"pkg/gate":                {"pkg/internal/begun", "pkg/internal/guard", "pkg/internal/pump", "github.com/klauspost/compress"},
 	"pkg/proxyhost":           {"pkg/internal/fault", "golang.org/x/crypto/ssh"},
 	"pkg/proxyhost/attacks":   {},
-	"pkg/proxyadmin":          {"pkg/destination", "pkg/sshlink", "pkg/gate", "pkg/probe", "pkg/proxyhost", "pkg/internal/fault"},
+	"pkg/proxyadmin":          {"pkg/destination", "pkg/sshlink", "pkg/internal/fault"},
+	"pkg/doctor":              {"pkg/destination", "pkg/sshlink", "pkg/gate", "pkg/probe", "pkg/proxyhost", "pkg/tunnel", "pkg/internal/fault", "pkg/internal/guard", "pkg/internal/loopcheck"},
 	"pkg/probe":               {"pkg/internal/fault", "github.com/hashicorp/go-retryablehttp", "golang.org/x/net/http/httpguts"},
 	"pkg/hostkeys":            {"pkg/sshauth", "pkg/internal/fault", "pkg/internal/userfile", "golang.org/x/crypto/ssh"},
 	"pkg/sshauth":             {"pkg/internal/fault", "pkg/internal/userfile", "golang.org/x/crypto/ssh"},
@@ -54,9 +55,9 @@ var may = map[string][]string{
 	"pkg/tunnel":              {"pkg/destination", "pkg/lease", "pkg/sshauth", "pkg/sshlink", "pkg/forward", "pkg/gate", "pkg/probe", "pkg/proxyhost", "pkg/backoff", "pkg/retry", "pkg/slots", "pkg/internal/fault", "pkg/internal/guard", "pkg/internal/loopcheck", "pkg/internal/steady"},
 	"pkg/internal/loopcheck":  {"pkg/gate", "pkg/probe", "pkg/sshlink", "pkg/internal/fault", "pkg/internal/steady"},
 	"pkg/databricks":          {"pkg/destination", "pkg/hostkeys", "pkg/sshauth", "pkg/internal/fault", "pkg/internal/guard", "github.com/databricks/databricks-sdk-go"},
-	"pkg/command":             {"pkg/probe", "pkg/sshauth", "pkg/databricks", "pkg/destination", "pkg/proxyadmin", "pkg/proxyhost", "pkg/tunnel", "pkg/internal/fault", "pkg/internal/guard", "pkg/internal/userfile", "github.com/spf13/cobra", "github.com/spf13/pflag"},
+	"pkg/command":             {"pkg/probe", "pkg/sshauth", "pkg/databricks", "pkg/destination", "pkg/doctor", "pkg/proxyadmin", "pkg/proxyhost", "pkg/tunnel", "pkg/internal/fault", "pkg/internal/guard", "pkg/internal/userfile", "github.com/spf13/cobra", "github.com/spf13/pflag"},
 	"cmd/taipy-tunnel":        {"pkg/command", "github.com/spf13/cobra", "golang.org/x/sys/unix", "golang.org/x/term"},
-	"cshared":                 {"pkg/command", "pkg/tunnel", "pkg/databricks", "pkg/destination", "pkg/internal/guard", "golang.org/x/sys/unix"},
+	"cshared":                 {"pkg/command", "pkg/doctor", "pkg/tunnel", "pkg/databricks", "pkg/destination", "pkg/internal/guard", "golang.org/x/sys/unix"},
 	"examples/listen":         {"pkg/tunnel"},
 }
 

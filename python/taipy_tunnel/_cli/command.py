@@ -185,7 +185,7 @@ def _answer(text: str, hidden: bool) -> str:
 
 def drawn(row: dict[str, Any]) -> str:
     """A row, with what does not fit into 80 columns below it."""
-    state = "FAIL" if not row["ok"] else "warn" if row.get("warn") else "ok"
+    state = "skip" if row.get("skipped") else "FAIL" if not row["ok"] else "warn" if row.get("warn") else "ok"
     start = f"{state:<5}{row['step']:<12} "
 
     def wrap(text: str, first: str, then: str) -> str:

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package proxyadmin
+package doctor
 
 import (
 	"context"
@@ -23,7 +23,7 @@ type inspection struct {
 	rows []probe.Checked
 }
 
-// Check logs in to cfg.Server, an account of a prepared proxy, and returns what it sees there, in the order of
+// Machine logs in to cfg.Server, an account of a prepared proxy, and returns what it sees there, in the order of
 // the chain: steps "login", "host key", "description", then what the account may do ("commands", "ports",
 // "addresses", "files", "sockets"), then "slots", for each app "nginx", "stale links", and for
 // each app "url" and "certificate".
@@ -31,7 +31,7 @@ type inspection struct {
 //
 // It changes nothing there, leaves nothing, and no tunnel of the account notices. Each step ends within 10 s. The error is
 // one of cfg, or ctx's own; a login that fails is a finding.
-func Check(ctx context.Context, cfg destination.Config, name string) ([]probe.Checked, error) {
+func Machine(ctx context.Context, cfg destination.Config, name string) ([]probe.Checked, error) {
 	srv, err := destination.Resolve(cfg)
 	if err != nil {
 		return nil, err
@@ -60,10 +60,9 @@ func Check(ctx context.Context, cfg destination.Config, name string) ([]probe.Ch
 		pin = fault.Hintf("to pin it: {host_key=%q}", i.link.HostKey())
 	}
 	i.add(probe.Checked{Step: "host key", OK: true, Hint: pin}, "%s", i.link.HostKey())
-	d := i.description(ctx)
-	for _, look := range []func(context.Context){i.commands, i.ports, i.addresses, i.files, i.sockets} {
-		i.step(ctx, look)
-	}
+	text, err := i.described(ctx)
+	d := i.description(text, err)
+	i.rights(ctx)
 	if d != nil {
 		i.apps(ctx, d)
 	}
@@ -91,7 +90,7 @@ func (i *inspection) step(ctx context.Context, look func(context.Context)) {
 
 // add files what was seen. The machine's own words may be in it.
 func (i *inspection) add(row probe.Checked, format string, args ...any) {
-	row.Seen = printable(fmt.Sprintf(format, args...))
+	row.Seen = fault.Printable(fmt.Sprintf(format, args...))
 	i.rows = append(i.rows, row)
 }
 
@@ -112,12 +111,16 @@ const (
 	tmpfiles   = "on the machine, as root: systemd-tmpfiles --create; or " + setUpAgain
 )
 
-// description reads what the proxy says of itself; nil if that is nothing.
-func (i *inspection) description(ctx context.Context) *proxyhost.Description {
-	const step = "description"
-	reading, cancel := context.WithTimeout(ctx, readTimeout)
+// described reads what the proxy says of itself.
+func (i *inspection) described(ctx context.Context) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	text, err := i.link.ReadFile(reading, proxyhost.DescriptionPath, proxyhost.DescriptionMost)
+	return i.link.ReadFile(ctx, proxyhost.DescriptionPath, proxyhost.DescriptionMost)
+}
+
+// description is that of a prepared proxy; nil if what was read is none.
+func (i *inspection) description(text []byte, err error) *proxyhost.Description {
+	const step = "description"
 	if err != nil && i.link.Ended() {
 		told := fault.ShutOut(i.srv.String())
 		if why := i.link.Err(); errors.Is(why, fault.ErrStalled) {

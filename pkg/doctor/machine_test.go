@@ -2,9 +2,10 @@
 
 //go:build linux
 
-package proxyadmin_test
+package doctor_test
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -28,11 +29,11 @@ import (
 	"unicode"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/destination"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/doctor"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/leak"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/proxytest"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/sshdtest"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/probe"
-	"github.com/taipy-tunnel/taipy-tunnel/pkg/proxyadmin"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/proxyhost"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/tunnel"
 )
@@ -57,7 +58,7 @@ func (c checked) inspect(t testing.TB, change ...func(*destination.Config)) []pr
 	for _, change := range change {
 		change(&cfg)
 	}
-	rows, err := proxyadmin.Check(within(t, 30*time.Second), cfg, "")
+	rows, err := doctor.Machine(within(t, 30*time.Second), cfg, "")
 	must(t, err)
 	return rows
 }
@@ -224,7 +225,7 @@ func TestCheckOfOtherAccounts(t *testing.T) {
 	leak.Check(t)
 	s := sshdtest.Start(t, sshdtest.Options{Config: []string{"Subsystem sftp internal-sftp"}})
 	cfg := destination.Config{Server: s.User + "@" + s.Addr(), Key: s.KeyFile, HostKey: s.Fingerprint()}
-	rows, err := proxyadmin.Check(within(t, 20*time.Second), cfg, "")
+	rows, err := doctor.Machine(within(t, 20*time.Second), cfg, "")
 	must(t, err)
 	if got, want := steps(rows), stepsOfACheck[:8]; !slices.Equal(got, want) {
 		t.Errorf("steps %v", got)
@@ -236,17 +237,17 @@ func TestCheckOfOtherAccounts(t *testing.T) {
 	}
 	for name, spoil := range map[string]func(*destination.Config){
 		"refused":       func(cfg *destination.Config) { cfg.Key = sshdtest.NewKey(t, "ed25519") },
-		s.Fingerprint(): func(cfg *destination.Config) { cfg.HostKey = madeUpKey },
+		s.Fingerprint(): func(cfg *destination.Config) { cfg.HostKey = "SHA256:" + strings.Repeat("A", 43) },
 	} {
 		cfg := cfg
 		spoil(&cfg)
-		rows, err := proxyadmin.Check(within(t, 20*time.Second), cfg, "")
+		rows, err := doctor.Machine(within(t, 20*time.Second), cfg, "")
 		if err != nil || len(rows) != 1 || rows[0].Step != "login" || rows[0].OK || !strings.Contains(rows[0].Seen, name) || rows[0].Hint == "" {
 			t.Errorf("%s: %+v, %v", name, rows, err)
 		}
 	}
 	cfg.Server = "@"
-	if rows, err := proxyadmin.Check(t.Context(), cfg, ""); !errors.Is(err, tunnel.ErrConfig) || rows != nil {
+	if rows, err := doctor.Machine(t.Context(), cfg, ""); !errors.Is(err, tunnel.ErrConfig) || rows != nil {
 		t.Errorf("%+v, %v", rows, err)
 	}
 }
@@ -339,4 +340,18 @@ func TestCheckOfWhatEndsStaleLinks(t *testing.T) {
 	row("once", "last looked 1m", "systemctl")
 	rewrite(t, c.Own()+"/proxy.json", `"ends_stale": true`, `"ends_stale": false`)
 	row("an older machine", "an older version", "proxy setup")
+}
+
+func within(t testing.TB, d time.Duration) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
 }
