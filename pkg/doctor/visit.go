@@ -39,6 +39,7 @@ func newChecker(l net.Listener, target string) *checker {
 	c := &checker{Checker: loopcheck.New(func() {}, func() {}), read: make(chan struct{}, 1)}
 	if target != "" {
 		c.app = &httputil.ReverseProxy{
+			Transport: &http.Transport{DisableKeepAlives: true},
 			Rewrite: func(r *httputil.ProxyRequest) {
 				r.SetURL(&url.URL{Scheme: "http", Host: target})
 				r.Out.Host = r.In.Host

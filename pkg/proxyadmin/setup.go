@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package proxyadmin is what an admin does with a proxy machine: SetUp makes one, or changes or removes what it
-// made, and Check looks at one as its tenants have it.
+// made, and Look sees what is there.
 //
 //	script, err := proxyhost.Script(host)
 //	m, err := proxyadmin.SetUp(ctx, destination.Config{Server: "root@203.0.113.7"}, proxyadmin.Change{Script: script, Said: func(line string) { fmt.Println(line) }})
-//	rows, err := proxyadmin.Check(ctx, destination.Config{Server: m.Server("sales"), HostKey: m.HostKey}, "")
+//	rows, err := doctor.Machine(ctx, destination.Config{Server: m.Server("sales"), HostKey: m.HostKey}, "") // as its accounts have it
 //
 // Both log in by SSH and end with their call; they know no tunnel. Errors are a *tunnel.Error, or the
 // context's own.

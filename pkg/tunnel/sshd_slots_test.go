@@ -13,6 +13,7 @@ import (
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/gate"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/probe"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/tunnel"
 )
 
 // Each slot of a tunnel can be asked by itself at the check port, and says who is newer, with the proxy's time.
@@ -34,6 +35,7 @@ func TestEachSlotSaysWhoIsThere(t *testing.T) {
 				}})
 		}
 		tun := r.exposed(t, name, target)
+		await(t, tun, "its slots", func(s tunnel.Status) bool { return s.Slots == c.slots })
 		for n := range c.slots + 1 {
 			want := map[bool][2]probe.Kind{true: {probe.Newer, probe.Older}, false: {probe.Elsewhere, probe.Elsewhere}}[n < c.slots]
 			older, newer := ask(n, probe.Exposed{At: 1, ID: "A"}), ask(n, probe.Exposed{At: 1 << 60, ID: "A"})

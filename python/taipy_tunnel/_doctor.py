@@ -128,8 +128,7 @@ def _cluster() -> Step | None:
     known = facts.known
     if known is None:
         return None
-    if known.kind != "cluster":
-        seen = {"job": "the run of a job: the tunnel ends with its last cell", "serverless": "serverless: the tunnel ends some time after the last cell"}
-        return Step("", "cluster", True, seen[known.kind], "")
-    idle = f"it stops {known.idle_minutes} minutes after its last cell" if known.idle_minutes else "it does not stop by itself"
-    return Step("", "cluster", True, idle, "")
+    ends = {"job": "it ends with the last cell of its job", "serverless": "it ends some time after its last cell"}
+    minutes = known.idle_minutes
+    stops = f"it stops {minutes} minutes after its last cell" if minutes else "it does not stop by itself"
+    return Step("", "cluster", True, ends.get(known.kind, stops), "")
