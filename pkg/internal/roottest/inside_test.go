@@ -131,6 +131,7 @@ func TestInside(t *testing.T) {
 	m.must("nginx -t -q && sshd -t")
 	m.throughSSH(t, fresh)
 	m.quickstart(t, fresh)
+	m.killed(t, fresh)
 	m.bySystemd(t, h)
 }
 

@@ -22,6 +22,21 @@ def page_app(html: str) -> Iterator[str]:
 
 
 @contextlib.contextmanager
+def no_way_out() -> Iterator[str]:
+    """An egress proxy that lets nobody out without a password."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_CONNECT(self) -> None:
+            self.send_error(http.HTTPStatus.PROXY_AUTHENTICATION_REQUIRED)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with _serving(Handler) as address:
+        yield f"http://{address}"
+
+
+@contextlib.contextmanager
 def web_app(says: str, kind: str = "") -> Iterator[str]:
     """An app that answers every request with a word."""
 
@@ -39,7 +54,13 @@ def web_app(says: str, kind: str = "") -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    with _serving(Handler) as address:
+        yield address
+
+
+@contextlib.contextmanager
+def _serving(handler: type[http.server.BaseHTTPRequestHandler]) -> Iterator[str]:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
