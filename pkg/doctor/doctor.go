@@ -134,7 +134,7 @@ func from(origin map[string]string, name string) string {
 // slot is where visitors of a plain proxy arrive.
 func (e *examination) slot() string {
 	if e.set.RemoteSocket != "" {
-		return e.set.RemoteSocket
+		return "socket " + fault.Quote(e.set.RemoteSocket)
 	}
 	return fmt.Sprintf("port %d", e.set.Remote)
 }
@@ -172,11 +172,10 @@ func (e *examination) reach(ctx context.Context) bool {
 		steps = []string{"way", "ssh", "host key", "login"}
 	}
 	at := len(steps)
-	found, err := net.DefaultResolver.LookupHost(ctx, e.srv.Host)
-	if err != nil { // sshlink says so, where it matters
-		found = []string{"a name"}
+	if e.srv.Direct() {
+		e.found = e.resolved(ctx)
 	}
-	e.found = strings.Join(found, ", ")
+	var err error
 	if e.link, err = sshlink.Dial(ctx, e.ssh); err != nil {
 		at = stage(steps, err)
 	}
@@ -191,6 +190,17 @@ func (e *examination) reach(ctx context.Context) bool {
 		}
 	}
 	return true
+}
+
+// resolved is what the proxy's name leads to. Where it leads nowhere sshlink says so.
+func (e *examination) resolved(ctx context.Context) string {
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	found, err := net.DefaultResolver.LookupHost(ctx, e.srv.Host)
+	if err != nil {
+		return "a name"
+	}
+	return strings.Join(found, ", ")
 }
 
 // passed says of a step of the way what was seen there.

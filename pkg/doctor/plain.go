@@ -42,6 +42,7 @@ func (e *examination) plain(ctx context.Context) {
 	f, dial := e.ask(ctx, c)
 	led := e.url(ctx, f, dial != nil, slot != nil)
 	switch {
+	case e.cfg.Raw: // what is carried may be anything
 	case led:
 		e.answers(ctx, c, f.Visited(e.set.URL), dial)
 	case slot == nil:
@@ -55,8 +56,8 @@ func (e *examination) plain(ctx context.Context) {
 // listen takes the port, if nobody has it; nil and no error: somebody has.
 func (e *examination) listen(ctx context.Context) (net.Listener, error) {
 	const step = "slot"
-	if path := e.set.RemoteSocket; path != "" { // sshd would give it to us, and leave a file behind
-		e.add(probe.Checked{Step: step, OK: true}, "the socket %s is not taken for a look", path)
+	if e.set.RemoteSocket != "" { // sshd would give it to us, and leave a file behind
+		e.add(probe.Checked{Step: step, OK: true}, "%s is not taken for a look", e.slot())
 		return nil, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
@@ -70,7 +71,24 @@ func (e *examination) listen(ctx context.Context) (net.Listener, error) {
 		e.ok(step, "port %d is free, and the account may listen there", port)
 		return l, nil
 	}
+	if !fault.IsPermanent(err) && e.tunnelAtURL(ctx) { // which the account could not be connected to
+		e.ok(step, aTunnelHas, port)
+		return nil, nil
+	}
 	return nil, err
+}
+
+const aTunnelHas = "an open tunnel has port %d; the next one of the account takes its place"
+
+func isTunnel(f probe.Finding) bool {
+	return f.Kind == probe.Newer || f.Kind == probe.Older || f.Kind == probe.Another
+}
+
+func (e *examination) tunnelAtURL(ctx context.Context) bool {
+	c := newChecker(nil, "")
+	defer c.Close()
+	f, _ := e.ask(ctx, c)
+	return isTunnel(f)
 }
 
 // portPatience is how long a tunnel at the port may take to answer, by a link that its visitors fill.
@@ -85,8 +103,8 @@ func (e *examination) held(ctx context.Context, port int) bool {
 	defer end()
 	q.Timeout = portPatience
 	switch f := probe.URL(ctx, q); {
-	case f.Kind == probe.Newer, f.Kind == probe.Older, f.Kind == probe.Another:
-		e.ok(step, "an open tunnel has port %d; the next one of the account takes its place", port)
+	case isTunnel(f):
+		e.ok(step, aTunnelHas, port)
 	case f.Kind == probe.Unreachable && (sshlink.NobodyListens(f.Err) || sshlink.Prohibited(f.Err)):
 		return false
 	case f.Kind == probe.Unreachable:
@@ -144,7 +162,7 @@ func (e *examination) url(ctx context.Context, f probe.Finding, byProxy, free bo
 	case f.Kind == probe.Ours:
 		e.ok(step, "%s leads to %s, asked %s", u, e.slot(), how)
 		return true
-	case f.Kind == probe.Newer, f.Kind == probe.Older, f.Kind == probe.Another:
+	case isTunnel(f):
 		if free {
 			e.told(step, fault.AnothersURL(u, slot, e.cfg.Raw))
 		} else {

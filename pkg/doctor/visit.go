@@ -108,10 +108,12 @@ type visitor struct {
 	http *http.Transport
 }
 
+const headMost = 64 << 10 // bytes of an answer's head
+
 func (c *checker) visit(site string, dial dialer) *visitor {
 	var one http.Protocols // HTTP/2 has no Upgrade
 	one.SetHTTP1(true)
-	return &visitor{checker: c, url: below(site), http: &http.Transport{Proxy: http.ProxyFromEnvironment, DialContext: dial, ExpectContinueTimeout: lookTimeout, Protocols: &one}}
+	return &visitor{checker: c, url: below(site), http: &http.Transport{Proxy: http.ProxyFromEnvironment, DialContext: dial, ExpectContinueTimeout: lookTimeout, MaxResponseHeaderBytes: headMost, Protocols: &one}}
 }
 
 func (v *visitor) close() { v.http.CloseIdleConnections() }
@@ -145,7 +147,7 @@ func (v *visitor) page(ctx context.Context) (probe.Checked, error) {
 		return probe.Checked{}, err
 	}
 	defer func() { _ = resp.Body.Close() }()
-	c := probe.Checked{OK: true, Seen: "a visitor of " + v.url.String() + " gets " + resp.Status}
+	c := probe.Checked{OK: true, Seen: "a visitor of " + v.url.String() + " gets " + fault.Clip(resp.Status)}
 	switch {
 	case resp.Header.Get(wants) == "away":
 		return skipped("page", "app"), nil
@@ -176,7 +178,7 @@ func (v *visitor) websocket(ctx context.Context) (probe.Checked, error) {
 		return probe.Checked{Seen: "nginx does not let websockets through: an app that needs them stays blank, or does not follow clicks",
 			Hint: "have nginx say: proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $connection_upgrade; with the map of docs/proxy.md"}, nil
 	}
-	return probe.Checked{OK: true, Warn: true, Seen: "what asks for a websocket gets " + resp.Status + ", and not from here", Hint: "something before the tunnel answers it: have it passed on"}, nil
+	return probe.Checked{OK: true, Warn: true, Seen: "what asks for a websocket gets " + fault.Clip(resp.Status) + ", and not from here", Hint: "something before the tunnel answers it: have it passed on"}, nil
 }
 
 // sizes are those of uploads that are tried, in MiB. Nothing of them is sent.
@@ -221,7 +223,7 @@ func (v *visitor) buffering(ctx context.Context) (probe.Checked, error) {
 	}
 	defer func() { _ = resp.Body.Close() }()
 	if !ours {
-		return probe.Checked{OK: true, Warn: true, Seen: "the answer is not from here: " + resp.Status}, nil
+		return probe.Checked{OK: true, Warn: true, Seen: "the answer is not from here: " + fault.Clip(resp.Status)}, nil
 	}
 	first := make([]byte, len("first"))
 	if _, err := io.ReadFull(resp.Body, first); err != nil {
