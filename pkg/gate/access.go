@@ -176,7 +176,7 @@ func dropCookies(h http.Header) {
 	h.Del("Cookie")
 	for _, line := range lines {
 		pairs := slices.DeleteFunc(strings.Split(line, ";"), func(p string) bool {
-			return strings.HasPrefix(strings.TrimLeft(p, " \t"), cookiePrefix)
+			return strings.HasPrefix(strings.TrimLeft(p, " \t\r\n"), cookiePrefix) // as net/http's Cookies reads them
 		})
 		if line = strings.Trim(strings.Join(pairs, ";"), " \t"); line != "" {
 			h.Add("Cookie", line)

@@ -183,15 +183,15 @@ func TestPortsThatAreRefused(t *testing.T) {
 	leak.Check(t)
 	for name, c := range map[string]struct {
 		options   sshdtest.Options
-		port      int // 0: one that is in use
+		port      int // 0: a free one
 		permanent bool
 		says      string
 	}{
 		"in use":               {sshdtest.Options{}, 0, false, "in use"},
-		"forbidden":            {sshdtest.Options{Config: []string{"AllowTcpForwarding no"}}, 18080, true, "any free port too"},
-		"forbidden this way":   {sshdtest.Options{Config: []string{"AllowTcpForwarding local"}}, 18080, true, "any free port too"},
-		"forbidden by the key": {sshdtest.Options{AuthorizedKeys: "no-port-forwarding %s"}, 18080, true, "any free port too"},
-		"not on the list":      {sshdtest.Options{Config: []string{"PermitListen 127.0.0.1:18081"}}, 18080, true, "any free port too"},
+		"forbidden":            {sshdtest.Options{Config: []string{"AllowTcpForwarding no"}}, 0, true, "any free port too"},
+		"forbidden this way":   {sshdtest.Options{Config: []string{"AllowTcpForwarding local"}}, 0, true, "any free port too"},
+		"forbidden by the key": {sshdtest.Options{AuthorizedKeys: "no-port-forwarding %s"}, 0, true, "any free port too"},
+		"not on the list":      {sshdtest.Options{Config: []string{"PermitListen 127.0.0.1:82"}}, 0, true, "any free port too"},
 		"privileged":           {sshdtest.Options{Unprivileged: true}, 81, true, "below 1024"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -199,6 +199,8 @@ func TestPortsThatAreRefused(t *testing.T) {
 			s := sshdtest.Start(t, c.options)
 			if c.port == 0 {
 				c.port = s.FreePort()
+			}
+			if name == "in use" {
 				holder, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(c.port)))
 				if err != nil {
 					t.Fatal(err)
