@@ -3,6 +3,7 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -59,6 +60,7 @@ func (i *inspection) apps(ctx context.Context, d *proxyhost.Description) {
 		}
 	}
 	for _, app := range apps {
+		app.URL = cmp.Or(i.visited, app.URL)
 		i.step(ctx, func(ctx context.Context) { i.url(ctx, app) })
 		if u, err := url.Parse(app.URL); err == nil && u.Scheme == "https" && once(u.Host) {
 			i.step(ctx, func(ctx context.Context) { i.certificate(ctx, u) })

@@ -41,28 +41,28 @@ type examination struct {
 // Look looks at what Expose would open with cfg. origin says where the value of a setting came from, by its name in JSON ("TAIPY_TUNNEL_SERVER");
 // one that is not in it was left out.
 //
-// The steps are, in this order, "settings"; on the way "name", "connection", "ssh" (the proxy's first words), or "way" in place of the
+// The steps are, in this order, "settings", "app"; on the way "name", "connection", "ssh" (the proxy's first words), or "way" in place of the
 // first two where machines or an egress proxy are on it, "host key", "login"; then, on a plain proxy, "slot", "url", "page", "websocket",
-// "uploads", "buffering", on a prepared one those of Machine from "description" on; "certificate", "clock" and "app".
+// "uploads", "buffering", "certificate" and "clock", on a prepared one those of Machine from "description" on.
 //
 // It takes a minute at most, or until ctx ends; then the last row says so.
 func Look(ctx context.Context, cfg tunnel.Config, origin map[string]string) []probe.Checked {
 	ctx, cancel := context.WithTimeout(ctx, lookMost)
 	defer cancel()
 	e := &examination{cfg: cfg}
-	if !e.settings(origin) {
-		e.skip("settings", "name", "connection", "ssh", "host key", "login", "slot", "url", "app")
+	if !e.settings(ctx, origin) {
+		e.skip("see the row settings", "app", "name", "connection", "ssh", "host key", "login", "slot", "url")
 		return e.rows
 	}
-	if e.reach(ctx) {
+	e.part(ctx, e.app)
+	reached := false
+	e.part(ctx, func(ctx context.Context) { reached = e.reach(ctx) })
+	if e.link != nil {
 		defer func() { _ = e.link.Close() }()
-		if text, err := e.described(ctx); errors.Is(err, sshlink.ErrNoFile) {
-			e.plain(ctx)
-		} else {
-			e.prepared(ctx, text, err)
-		}
 	}
-	e.app(ctx)
+	if reached {
+		e.proxy(ctx)
+	}
 	if ctx.Err() != nil {
 		e.fail("doctor", "run it again", "it was ended before all was looked at")
 	}
@@ -71,7 +71,43 @@ func Look(ctx context.Context, cfg tunnel.Config, origin map[string]string) []pr
 
 const lookMost = time.Minute
 
-// skip files steps that cannot be looked at because of another one.
+// part is a part of the look. What it saw while it was ended does not count.
+func (e *examination) part(ctx context.Context, look func(context.Context)) {
+	if ctx.Err() != nil {
+		return
+	}
+	before := len(e.rows)
+	if look(ctx); ctx.Err() != nil {
+		e.rows = e.rows[:before]
+	}
+}
+
+// described is for how long a proxy may take to say what it is: as for a tunnel that is opened.
+const described = 15 * time.Second
+
+// proxy looks at the proxy, which is a plain one if a slot of it was named, or it says nothing of itself.
+func (e *examination) proxy(ctx context.Context) {
+	if e.cfg.Remote != 0 || e.cfg.RemoteSocket != "" || e.srv.Remote != 0 {
+		e.plain(ctx)
+		return
+	}
+	var text []byte
+	var err error
+	e.part(ctx, func(ctx context.Context) {
+		if text, err = e.describes(ctx, described); err != nil && !errors.Is(err, sshlink.ErrNoFile) && !e.link.Ended() {
+			e.told("description", fault.Undescribed(e.srv.String(), err))
+			e.skip("see the row description", "slots", "nginx", "url")
+		}
+	})
+	switch {
+	case errors.Is(err, sshlink.ErrNoFile):
+		e.plain(ctx)
+	case err == nil || e.link.Ended():
+		e.part(ctx, func(ctx context.Context) { e.prepared(ctx, text, err) })
+	}
+}
+
+// skip files steps that are not looked at, and why.
 func (i *inspection) skip(because string, steps ...string) {
 	for _, step := range steps {
 		i.rows = append(i.rows, skipped(step, because))
@@ -79,7 +115,7 @@ func (i *inspection) skip(because string, steps ...string) {
 }
 
 func skipped(step, because string) probe.Checked {
-	return probe.Checked{Step: step, Skipped: true, Seen: "skipped: see the row " + because}
+	return probe.Checked{Step: step, Skipped: true, Seen: "skipped: " + because}
 }
 
 // told files an error as what has failed.
@@ -89,7 +125,7 @@ func (i *inspection) told(step string, err error) {
 }
 
 // settings validates what can be validated without the network, and says where it came from.
-func (e *examination) settings(origin map[string]string) bool {
+func (e *examination) settings(ctx context.Context, origin map[string]string) bool {
 	const step = "settings"
 	to, err := e.cfg.Destination()
 	if err == nil {
@@ -100,6 +136,9 @@ func (e *examination) settings(origin map[string]string) bool {
 	}
 	if err == nil {
 		e.ssh, err = e.srv.SSH() // which reads the keys
+	}
+	if err == nil {
+		err = e.keys(ctx)
 	}
 	if err != nil {
 		e.told(step, err)
@@ -122,6 +161,17 @@ func (e *examination) settings(origin map[string]string) bool {
 	}
 	e.ok(step, "%s", strings.Join(said, ", "))
 	return true
+}
+
+// keys are an error if there is none to log in with.
+func (e *examination) keys(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	login, err := e.ssh.Keys.Login(ctx)
+	if err == nil {
+		login.Close()
+	}
+	return err
 }
 
 func from(origin map[string]string, name string) string {
@@ -154,7 +204,7 @@ var stages = []struct {
 // stage is which of them an error is of.
 func stage(steps []string, err error) int {
 	e := fault.From(err)
-	if strings.HasPrefix(e.Op, "via") || strings.HasPrefix(e.Op, "jump ") {
+	if steps[0] == "way" && (strings.HasPrefix(e.Op, "via") || strings.HasPrefix(e.Op, "jump ") || slices.Contains([]string{"resolve", "connect", "tls"}, e.Op)) {
 		return 0
 	}
 	for _, s := range stages {
@@ -185,7 +235,7 @@ func (e *examination) reach(ctx context.Context) bool {
 			e.ok(step, "%s", e.passed(step))
 		case n == at:
 			e.told(step, err)
-			e.skip(step, append(slices.Clone(steps[n+1:]), "slot", "url")...)
+			e.skip("see the row "+step, append(slices.Clone(steps[n+1:]), "slot", "url")...)
 			return false
 		}
 	}
@@ -214,8 +264,10 @@ func (e *examination) passed(step string) string {
 		return address + " is reached past what is on the way"
 	case step == "connection":
 		return address + " takes connections"
-	case e.link == nil:
+	case e.link == nil && step == "ssh":
 		return address + " speaks SSH"
+	case e.link == nil:
+		return address + " has a host key that is known"
 	case step == "ssh":
 		return fmt.Sprintf("%s is %s, %v away and back", address, e.link.ServerVersion(), e.link.RoundTrip().Round(100*time.Microsecond))
 	case step == "host key":
@@ -224,13 +276,22 @@ func (e *examination) passed(step string) string {
 	return fmt.Sprintf("as %s, with key SHA256:%s", e.srv.User, e.link.Key())
 }
 
-// prepared looks at a prepared proxy.
+// prepared looks at a prepared proxy, for the one app.
 func (e *examination) prepared(ctx context.Context, text []byte, err error) {
-	e.name = e.cfg.Name
 	d := e.description(text, err)
+	if d != nil {
+		app, err := d.Find(e.cfg.Name)
+		if err != nil {
+			e.told("description", fault.NoSuchName(e.srv.String(), err))
+			d = nil
+		}
+		if e.name = app.Name; e.cfg.URL != "" {
+			e.visited = e.set.URL
+		}
+	}
 	e.rights(ctx)
 	if d == nil {
-		e.skip("description", "slots", "nginx", "url")
+		e.skip("see the row description", "slots", "nginx", "url")
 		return
 	}
 	e.apps(ctx, d)

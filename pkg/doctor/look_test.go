@@ -11,8 +11,10 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -56,6 +58,7 @@ type setup struct {
 func (s setup) look(t *testing.T) []probe.Checked {
 	t.Helper()
 	leak.Check(t)
+	t.Setenv("HOME", t.TempDir())
 	server := sshdtest.Start(t, s.sshd)
 	slot, web := server.FreePort(), server.FreePort()
 	if s.app == nil {
@@ -104,7 +107,7 @@ func table(rows []probe.Checked) string {
 func TestAllIsWell(t *testing.T) {
 	var cfg tunnel.Config
 	rows := setup{late: func(_ *testing.T, c tunnel.Config) { cfg = c }}.look(t)
-	want := "settings name connection ssh host key login slot url page websocket uploads buffering clock app"
+	want := "settings app name connection ssh host key login slot url page websocket uploads buffering clock"
 	if got := strings.Join(steps(rows), " "); got != want {
 		t.Errorf("steps %q", got)
 	}
@@ -170,6 +173,10 @@ func TestTheCulpritComesFirst(t *testing.T) {
 		"a port of something silent": {setup: setup{late: func(t *testing.T, c tunnel.Config) { occupy(t, c.Remote, nil) }}, step: "slot", seen: "does not answer"},
 		"a port of another program, which cannot be asked": {setup: setup{sshd: sshdtest.Options{Config: []string{"PermitOpen none"}}, late: func(t *testing.T, c tunnel.Config) { occupy(t, c.Remote, http.NotFoundHandler()) }},
 			step: "slot", seen: "in use"},
+		"a key that an agent should have":                    {setup: setup{change: func(_ *testing.T, c *tunnel.Config) { c.Key = "" }}, step: "settings", seen: "no private key"},
+		"an upload that is refused":                          {setup: setup{nginx: []string{"location / {", "location / { if ($request_method = POST) { return 405; }"}}, step: "uploads", seen: "405", warns: true},
+		"a certificate that is not trusted, past a redirect": {setup: setup{away: true, late: redirected}, step: "url", seen: "certificate", warns: true},
+		"a slow app":                {setup: setup{app: func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }}, step: "page", seen: "takes longer", warns: true},
 		"a name on a plain proxy":   {setup: setup{change: func(_ *testing.T, c *tunnel.Config) { c.Remote, c.Name = 0, "sales" }}, step: "slot", seen: "prepared proxy", hint: "Config.Name"},
 		"networks on a plain proxy": {setup: setup{change: func(_ *testing.T, c *tunnel.Config) { c.Allow = []string{"10.0.0.0/8"} }}, step: "settings", seen: "allow"},
 		"no nginx":                  {setup: setup{away: true}, step: "url", seen: "cannot be opened", hint: "nginx"},
@@ -184,7 +191,7 @@ func TestTheCulpritComesFirst(t *testing.T) {
 		"HTTP 1.0":                   {setup: setup{nginx: []string{"proxy_http_version 1.1;", ""}}, step: "websocket", hint: "proxy_http_version 1.1"},
 		"nginx's own limit":          {setup: setup{nginx: []string{"client_max_body_size 0;", ""}}, step: "uploads", seen: "2 MiB", hint: "client_max_body_size 0"},
 		"a limit of 200 MB":          {setup: setup{nginx: []string{"client_max_body_size 0;", "client_max_body_size 200m;"}}, step: "uploads", seen: "100 MiB, and refuses", warns: true},
-		"answers are buffered":       {setup: setup{nginx: []string{"proxy_buffering off;", "proxy_buffering on; gzip on; gzip_min_length 0; gzip_proxied any; gzip_types *;"}}, step: "buffering", hint: "proxy_buffering off", warns: true},
+		"answers are buffered":       {setup: setup{nginx: []string{"proxy_buffering off;", "proxy_buffering on; proxy_ignore_headers X-Accel-Buffering; gzip on; gzip_min_length 0; gzip_proxied any; gzip_types *;"}}, step: "buffering", hint: "proxy_buffering off", warns: true},
 		"an app that is away":        {setup: setup{change: func(_ *testing.T, c *tunnel.Config) { c.Target = fmt.Sprintf("127.0.0.1:%d", sshdtest.FreePort()) }}, step: "app", seen: "refused"},
 		"an app that fails":          {setup: setup{app: func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) }}, step: "page", seen: "500", hint: "the app itself"},
 		"an app that refuses the host": {setup: setup{app: func(w http.ResponseWriter, r *http.Request) {
@@ -209,6 +216,19 @@ func TestTheCulpritComesFirst(t *testing.T) {
 	}
 }
 
+// redirected is a site that leads from http to https, with a certificate of its own.
+func redirected(t *testing.T, c tunnel.Config) {
+	secure := httptest.NewUnstartedServer(http.NotFoundHandler())
+	secure.Config.ErrorLog = log.New(io.Discard, "", 0)
+	secure.StartTLS()
+	t.Cleanup(secure.Close)
+	u, err := url.Parse(c.URL)
+	must(t, err)
+	port, err := strconv.Atoi(u.Port())
+	must(t, err)
+	occupy(t, port, http.RedirectHandler(secure.URL+"/", http.StatusFound))
+}
+
 // occupy has a port of this machine be another program's, which answers if it can.
 func occupy(t *testing.T, port int, answer http.Handler) {
 	t.Helper()
@@ -225,6 +245,16 @@ func occupy(t *testing.T, port int, answer http.Handler) {
 	t.Cleanup(s.Close)
 }
 
+// What carries bytes of any kind is not asked in HTTP.
+func TestRawIsNotAsked(t *testing.T) {
+	rows := setup{change: func(_ *testing.T, c *tunnel.Config) { c.Raw, c.Access.Public = true, true }}.look(t)
+	for _, row := range rows {
+		if skips := slices.Contains([]string{"url", "page", "websocket", "uploads", "buffering"}, row.Step); row.Skipped != skips || !skips && (!row.OK || row.Warn) {
+			t.Errorf("%+v", row)
+		}
+	}
+}
+
 // A prepared proxy is looked at as Machine does, for the one app.
 func TestAPreparedProxy(t *testing.T) {
 	p := newChecked(t)
@@ -234,7 +264,7 @@ func TestAPreparedProxy(t *testing.T) {
 	defer app.Close()
 	cfg := tunnel.Config{Server: tunnel.Servers{way.Server}, Key: way.Key, HostKey: way.HostKey, SSHConfig: "none", Target: app.Listener.Addr().String()}
 	rows := doctor.Look(within(t, time.Minute), cfg, nil)
-	want := "settings name connection ssh host key login description commands ports addresses files sockets slots nginx stale links url app"
+	want := "settings app name connection ssh host key login description commands ports addresses files sockets slots nginx stale links url"
 	if got := strings.Join(steps(rows), " "); got != want || first(rows).Step != "" {
 		t.Errorf("%q\n%s", got, table(rows))
 	}

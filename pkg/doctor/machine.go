@@ -17,10 +17,11 @@ import (
 
 // inspection is a look at a proxy machine, as one of its tenants has it.
 type inspection struct {
-	srv  *destination.Destination
-	name string // of the one app to look at; "": all
-	link *sshlink.Link
-	rows []probe.Checked
+	srv     *destination.Destination
+	name    string // of the one app to look at; "": all
+	visited string // what its visitors open; "": what the proxy says
+	link    *sshlink.Link
+	rows    []probe.Checked
 }
 
 // Machine logs in to cfg.Server, an account of a prepared proxy, and returns what it sees there, in the order of
@@ -60,7 +61,7 @@ func Machine(ctx context.Context, cfg destination.Config, name string) ([]probe.
 		pin = fault.Hintf("to pin it: {host_key=%q}", i.link.HostKey())
 	}
 	i.add(probe.Checked{Step: "host key", OK: true, Hint: pin}, "%s", i.link.HostKey())
-	text, err := i.described(ctx)
+	text, err := i.describes(ctx, readTimeout)
 	d := i.description(text, err)
 	i.rights(ctx)
 	if d != nil {
@@ -111,9 +112,9 @@ const (
 	tmpfiles   = "on the machine, as root: systemd-tmpfiles --create; or " + setUpAgain
 )
 
-// described reads what the proxy says of itself.
-func (i *inspection) described(ctx context.Context) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+// describes reads what the proxy says of itself.
+func (i *inspection) describes(ctx context.Context, within time.Duration) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	return i.link.ReadFile(ctx, proxyhost.DescriptionPath, proxyhost.DescriptionMost)
 }

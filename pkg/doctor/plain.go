@@ -3,10 +3,12 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
@@ -17,6 +19,7 @@ import (
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/loopcheck"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/probe"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshlink"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/tunnel"
 )
 
 // Steps of a plain proxy that need somebody to answer at its port.
@@ -24,33 +27,50 @@ var answered = []string{"page", "websocket", "uploads", "buffering"}
 
 // plain looks at a plain proxy: who has the port, and whether visitors are led there.
 func (e *examination) plain(ctx context.Context) {
-	if err := e.cfg.Plain(); err != nil {
-		e.told("slot", err)
-		e.skip("slot", append([]string{"url"}, answered...)...)
-		return
-	}
-	slot, err := e.listen(ctx)
-	if err != nil {
-		e.told("slot", err)
-	}
-	if last := e.rows[len(e.rows)-1]; !last.OK {
-		e.skip("slot", append([]string{"url"}, answered...)...)
-		return
-	}
+	var slot net.Listener
+	e.part(ctx, func(ctx context.Context) {
+		err := e.cfg.Plain()
+		if err == nil {
+			slot, err = e.listen(ctx)
+		}
+		if err != nil {
+			e.told("slot", err)
+		}
+	})
 	c := newChecker(slot, e.set.Target)
 	defer c.Close()
-	f, dial := e.ask(ctx, c)
-	led := e.url(ctx, f, dial != nil, slot != nil)
+	last := e.rows[len(e.rows)-1]
 	switch {
-	case e.cfg.Raw: // what is carried may be anything
-	case led:
-		e.answers(ctx, c, f.Visited(e.set.URL), dial)
-	case slot == nil:
-		e.skip("slot", answered...)
-	default:
-		e.skip("url", answered...)
+	case ctx.Err() != nil:
+		return
+	case !last.OK:
+		e.skip("see the row slot", append([]string{"url"}, answered...)...)
+		return
+	case e.cfg.Raw:
+		e.skip("raw carries anything, and is asked nothing: the tunnel looks when it is opened", append([]string{"url"}, answered...)...)
+		return
 	}
-	e.site(ctx, f)
+	var f probe.Finding
+	var dial dialer
+	led, off := false, time.Duration(0)
+	e.part(ctx, func(ctx context.Context) {
+		f, dial = e.ask(ctx, c)
+		off = time.Since(f.Time)
+		led = e.url(ctx, f, dial != nil, slot != nil)
+	})
+	switch {
+	case led:
+		e.part(ctx, func(ctx context.Context) { e.answers(ctx, c, f.Visited(e.set.URL), dial) })
+	case slot == nil:
+		e.skip("they are asked for where the port is free", answered...)
+	default:
+		e.skip("see the row url", answered...)
+	}
+	c.Close() // the port is free again
+	e.part(ctx, func(ctx context.Context) { e.site(ctx, f) })
+	if !f.Time.IsZero() {
+		e.part(ctx, func(context.Context) { e.clock(off, f.Took) })
+	}
 }
 
 // listen takes the port, if nobody has it; nil and no error: somebody has.
@@ -105,7 +125,9 @@ func (e *examination) held(ctx context.Context, port int) bool {
 	switch f := probe.URL(ctx, q); {
 	case isTunnel(f):
 		e.ok(step, aTunnelHas, port)
-	case f.Kind == probe.Unreachable && (sshlink.NobodyListens(f.Err) || sshlink.Prohibited(f.Err)):
+	case e.link.Ended():
+		e.told(step, fault.From(cmp.Or(e.link.Err(), errors.New("the connection has ended"))))
+	case f.Kind == probe.Unreachable && (sshlink.Unconnected(f.Err) || sshlink.Prohibited(f.Err)): // a request to listen tells more
 		return false
 	case f.Kind == probe.Unreachable:
 		e.fail(step, "a connection of this account's that has gone silent is ended by a tunnel that is opened, so run that; if it is another program, pass another port as {remote}",
@@ -125,9 +147,16 @@ func (e *examination) ask(ctx context.Context, c *checker) (probe.Finding, diale
 	here := probe.Question{URL: loopcheck.QuestionURL(e.set.URL), Ask: ask, Reply: reply, Exposed: c.Order(), Once: true}
 	there := here
 	there.Dial = e.dial
+	ways := probe.Ways{Here: &here, There: &there}
+	switch e.cfg.Check {
+	case tunnel.CheckURL:
+		ways.There = nil
+	case tunnel.CheckLink:
+		ways.Here = nil
+	}
 	var tasks guard.Group
 	defer tasks.Wait()
-	f, byProxy := probe.Ways{Here: &here, There: &there}.Ask(ctx, tasks.Go)
+	f, byProxy := ways.Ask(ctx, tasks.Go)
 	if byProxy {
 		return f, e.dial
 	}
@@ -194,8 +223,16 @@ func (e *examination) closed(ctx context.Context, f probe.Finding, slot net.Addr
 	}
 }
 
+// answersMost is for how long the port is held.
+const answersMost = 20 * time.Second
+
 // answers asks for what visitors need besides, of who is known to be led to the port.
 func (e *examination) answers(ctx context.Context, c *checker, site string, dial dialer) {
+	ctx, cancel := context.WithTimeout(ctx, answersMost)
+	defer cancel()
+	if dial == nil && byProxy(site) { // which takes out what is asked for
+		dial = e.dial
+	}
 	v := c.visit(site, dial)
 	defer v.close()
 	for _, look := range []struct {
@@ -213,20 +250,37 @@ func (e *examination) answers(ctx context.Context, c *checker, site string, dial
 	}
 }
 
-const clockOff = 30 * time.Second
-
-// site looks at the certificate of the URL, and at the clocks.
-func (e *examination) site(ctx context.Context, f probe.Finding) {
-	if u, err := url.Parse(e.set.URL); err == nil && u.Scheme == "https" {
-		e.step(ctx, func(ctx context.Context) { e.certificate(ctx, u) })
+// byProxy reports whether this machine's HTTP proxy is asked for a site, and sees what is asked.
+func byProxy(site string) bool {
+	req, err := http.NewRequest(http.MethodGet, site, nil)
+	if err != nil || req.URL.Scheme != "http" {
+		return false
 	}
-	if f.Time.IsZero() {
+	to, err := http.ProxyFromEnvironment(req)
+	return to != nil && err == nil
+}
+
+// site looks at the certificate of what visitors come to.
+func (e *examination) site(ctx context.Context, f probe.Finding) {
+	u, err := url.Parse(f.Visited(e.set.URL))
+	if err != nil {
 		return
 	}
+	if f.Untrusted() && u.Scheme == "http" { // it led there
+		u.Scheme, u.Host = "https", u.Hostname()
+	}
+	if u.Scheme == "https" {
+		e.step(ctx, func(ctx context.Context) { e.certificate(ctx, u) })
+	}
+}
+
+const clockOff = 30 * time.Second
+
+// clock compares the proxy's with this machine's. off is how far this one is ahead of what an answer said that took so long.
+func (e *examination) clock(off, took time.Duration) {
 	const step = "clock"
-	off := time.Since(f.Time).Round(time.Second)
-	if slack := clockOff + f.Took; off > slack || off < -slack {
-		e.warn(step, "set the one that is wrong: links that end, and certificates, go by it", "this machine's is %v %s the proxy's", off.Abs(), map[bool]string{true: "ahead of", false: "behind"}[off > 0])
+	if slack := clockOff + took; off > slack || off < -slack {
+		e.warn(step, "set the one that is wrong: links that end, and certificates, go by it", "this machine's is %v %s the proxy's", off.Abs().Round(time.Second), map[bool]string{true: "ahead of", false: "behind"}[off > 0])
 		return
 	}
 	e.ok(step, "this machine's and the proxy's agree")

@@ -14,6 +14,8 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
@@ -28,6 +30,8 @@ type checker struct {
 	server *http.Server
 	tasks  guard.Group
 	app    http.Handler // nil: there is none
+	asked  atomic.Bool  // it was
+	closed sync.Once
 	read   chan struct{}
 }
 
@@ -51,16 +55,19 @@ func newChecker(l net.Listener, target string) *checker {
 			},
 		}
 	}
-	c.server = &http.Server{Handler: c, ReadHeaderTimeout: lookTimeout, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)}
+	c.server = &http.Server{Handler: c, ReadTimeout: lookTimeout, IdleTimeout: time.Second, MaxHeaderBytes: headMost, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)}
 	if l != nil {
 		c.tasks.Go(func() { _ = c.server.Serve(l) })
 	}
 	return c
 }
 
+// Close frees the port.
 func (c *checker) Close() {
-	_ = c.server.Close()
-	c.tasks.Wait()
+	c.closed.Do(func() {
+		_ = c.server.Close()
+		c.tasks.Wait()
+	})
 }
 
 // ServeHTTP implements http.Handler.
@@ -74,6 +81,7 @@ func (c *checker) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Retry-After", "5")
 		http.Error(w, "No app is there now.", http.StatusServiceUnavailable)
 	case what == "page" && c.app != nil:
+		c.asked.Store(true)
 		c.app.ServeHTTP(w, r)
 	case what == "websocket" && !upgrades(r):
 		w.WriteHeader(http.StatusUpgradeRequired)
@@ -82,6 +90,8 @@ func (c *checker) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Upgrade", "websocket")
 		w.WriteHeader(http.StatusSwitchingProtocols)
 	case what == "buffering":
+		w.Header().Set("Content-Type", "text/event-stream")
+		w.Header().Set("X-Accel-Buffering", "no") // as of the gate
 		_, _ = io.WriteString(w, "first")
 		_ = http.NewResponseController(w).Flush()
 		select {
@@ -113,8 +123,15 @@ const headMost = 64 << 10 // bytes of an answer's head
 func (c *checker) visit(site string, dial dialer) *visitor {
 	var one http.Protocols // HTTP/2 has no Upgrade
 	one.SetHTTP1(true)
-	return &visitor{checker: c, url: below(site), http: &http.Transport{Proxy: http.ProxyFromEnvironment, DialContext: dial, ExpectContinueTimeout: lookTimeout, MaxResponseHeaderBytes: headMost, Protocols: &one}}
+	v := &visitor{checker: c, url: below(site), http: &http.Transport{Proxy: http.ProxyFromEnvironment, ExpectContinueTimeout: continueWait, MaxResponseHeaderBytes: headMost, Protocols: &one}}
+	if dial != nil {
+		v.http.Proxy, v.http.DialContext = nil, dial
+	}
+	return v
 }
+
+// continueWait is how long a server may take to say that it does not want a body.
+const continueWait = 2 * time.Second
 
 func (v *visitor) close() { v.http.CloseIdleConnections() }
 
@@ -140,9 +157,12 @@ func (v *visitor) ask(ctx context.Context, method, what string, body io.Reader, 
 // page is the app's, as a visitor sees it.
 func (v *visitor) page(ctx context.Context) (probe.Checked, error) {
 	if v.app == nil {
-		return skipped("page", "app"), nil
+		return skipped("page", "no app was named"), nil
 	}
 	resp, ours, err := v.ask(ctx, http.MethodGet, "page", nil, 0, http.Header{"Accept": {"text/html, */*;q=0.1"}})
+	if err != nil && ctx.Err() != nil && v.asked.Load() {
+		return probe.Checked{OK: true, Warn: true, Seen: "the app takes longer for its page than is waited for", Hint: "nginx leads to it: its own output says what it does"}, nil
+	}
 	if err != nil {
 		return probe.Checked{}, err
 	}
@@ -150,7 +170,7 @@ func (v *visitor) page(ctx context.Context) (probe.Checked, error) {
 	c := probe.Checked{OK: true, Seen: "a visitor of " + v.url.String() + " gets " + fault.Clip(resp.Status)}
 	switch {
 	case resp.Header.Get(wants) == "away":
-		return skipped("page", "app"), nil
+		return skipped("page", "see the row app"), nil
 	case !ours:
 		c.OK, c.Hint = false, "the answer is not the app's, although /.well-known/taipy-tunnel below it leads here: have nginx hand the page to the tunnel as well"
 	case resp.StatusCode >= http.StatusInternalServerError:
@@ -187,16 +207,16 @@ var sizes = []int64{2, 100, 1024}
 var errStop = errors.New("enough")
 
 // unsent is a body that is begun only when the server asks for it, and not sent then (RFC 9110, section 10.1.1).
-type unsent struct{ asked bool }
+type unsent struct{ asked atomic.Bool }
 
-func (u *unsent) Read([]byte) (int, error) { u.asked = true; return 0, errStop }
+func (u *unsent) Read([]byte) (int, error) { u.asked.Store(true); return 0, errStop }
 
 // uploads is how large one may be.
 func (v *visitor) uploads(ctx context.Context) (probe.Checked, error) {
 	taken := int64(0)
 	for _, size := range sizes {
 		body := &unsent{}
-		resp, _, err := v.ask(ctx, http.MethodPost, "upload", body, size<<20, http.Header{"Expect": {"100-continue"}, "Content-Type": {"application/octet-stream"}})
+		resp, ours, err := v.ask(ctx, http.MethodPost, "upload", body, size<<20, http.Header{"Expect": {"100-continue"}, "Content-Type": {"application/octet-stream"}})
 		if err == nil {
 			_ = resp.Body.Close()
 		}
@@ -207,7 +227,9 @@ func (v *visitor) uploads(ctx context.Context) (probe.Checked, error) {
 				return probe.Checked{Seen: "nginx refuses uploads of " + strconv.FormatInt(size, 10) + " MiB (413)", Hint: hint}, nil
 			}
 			return probe.Checked{OK: true, Warn: true, Seen: fmt.Sprintf("nginx takes uploads of %d MiB, and refuses those of %d MiB (413)", taken, size), Hint: hint}, nil
-		case err != nil && !body.asked:
+		case err == nil && !ours:
+			return probe.Checked{OK: true, Warn: true, Seen: "an upload gets " + fault.Clip(resp.Status) + ", and not from here", Hint: "something before the tunnel answers it: have it passed on"}, nil
+		case err != nil && !body.asked.Load():
 			return probe.Checked{}, err
 		}
 		taken = size

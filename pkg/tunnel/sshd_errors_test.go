@@ -241,15 +241,27 @@ func TestBadInputIsTold(t *testing.T) {
 			c := &chain{Server: p.good.Server, port: p.good.port, url: p.good.url}
 			cfg := c.config("")
 			row.spoil(&cfg)
-			const limit, slack = 2 * time.Second, 8 * time.Second // a handshake alone has 10 s
-			ctx, cancel := context.WithTimeout(t.Context(), limit)
-			defer cancel()
-			begin := time.Now()
+			const slack = 8 * time.Second // a handshake alone has 10 s
+			limit := 2 * time.Second
+			if row.permanent { // which is told at once
+				limit = 20 * time.Second
+			}
 			var told error
 			cfg.Opening = func(_ int, err error) { told = err }
-			tun, err := tunnel.Expose(ctx, cfg)
-			if took := time.Since(begin); took > limit+slack {
-				t.Errorf("took %v, the limit was %v", took, limit)
+			expose := func() (*tunnel.Tunnel, error) {
+				ctx, cancel := context.WithTimeout(t.Context(), limit)
+				defer cancel()
+				begin := time.Now()
+				tun, err := tunnel.Expose(ctx, cfg)
+				if took := time.Since(begin); took > limit+slack {
+					t.Errorf("took %v, the limit was %v", took, limit)
+				}
+				return tun, err
+			}
+			tun, err := expose()
+			if err != nil && strings.Contains(err.Error(), "no time to hear") { // on a busy machine
+				limit = 20 * time.Second
+				tun, err = expose()
 			}
 			if err == nil {
 				_ = tun.Close()

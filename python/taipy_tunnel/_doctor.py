@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from html import escape
 
 from ._databricks.cluster import facts
-from ._errors import TunnelError
+from ._errors import ConfigError, TunnelError, WorkspaceError
 from ._expose import settings_of
 from ._hints import worded
 from ._near import proposals
@@ -34,6 +34,16 @@ class Step:
     warn: bool = False  # ok, but somebody should look at it
     skipped: bool = False  # it was not looked at, because of a step before it, and is not ok
 
+    @property
+    def state(self) -> str:
+        """What it comes to: "ok", "warn", "skip" or "FAIL"."""
+        return "skip" if self.skipped else "FAIL" if not self.ok else "warn" if self.warn else "ok"
+
+
+# How a state looks, in light and in dark: a sign, and a colour.
+_SIGNS = {"ok": ("✓", "#2da44e"), "warn": ("!", "#bf8700"), "FAIL": ("✗", "#e5534b"), "skip": ("–", "#8c959f")}
+_CELL = "text-align:left;vertical-align:top;padding:2px 12px 2px 0;"
+
 
 class Diagnosis(list[Step]):
     """The steps of each open tunnel, in the order of the chain; print it, or end a cell with it."""
@@ -41,7 +51,7 @@ class Diagnosis(list[Step]):
     @property
     def ok(self) -> bool:
         """Whether visitors get through."""
-        return all(step.ok for step in self)
+        return all(step.ok or step.skipped for step in self)
 
     def __repr__(self) -> str:
         lines, tunnel = [], None
@@ -50,13 +60,22 @@ class Diagnosis(list[Step]):
             if step.tunnel != tunnel:
                 tunnel = step.tunnel
                 lines += [tunnel] if tunnel else []
-            word = "skip" if step.skipped else "FAIL" if not step.ok else "warn" if step.warn else "ok"
-            lines.append(f"{word:<5}{step.step:<{width}}{step.seen}")
+            lines.append(f"{step.state:<5}{step.step:<{width}}{step.seen}")
             lines += [f"{'':{width + 5}}-> {step.hint}"] if step.hint else []
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        return f"<pre>{escape(repr(self))}</pre>"
+        rows, tunnel = [], ""
+        for step in self:
+            if step.tunnel != tunnel:
+                tunnel = step.tunnel
+                rows.append(f'<tr><th colspan="3" style="{_CELL}">{escape(tunnel)}</th></tr>')
+            sign, colour = _SIGNS[step.state]
+            state = f'<td style="{_CELL}color:{colour};white-space:nowrap"><b>{sign} {step.state}</b></td>'
+            hint = f"<br>→ {escape(step.hint)}" if step.hint else ""
+            name = f'<td style="{_CELL}white-space:nowrap">{escape(step.step)}</td>'
+            rows.append(f'<tr>{state}{name}<td style="{_CELL}">{escape(step.seen)}{hint}</td></tr>')
+        return f'<table style="border-collapse:collapse">{"".join(rows)}</table>'
 
 
 def doctor(app: object = None, **arguments: object) -> Diagnosis:
@@ -76,10 +95,12 @@ def doctor(app: object = None, **arguments: object) -> Diagnosis:
         try:
             return _looked(app, arguments)
         except TunnelError as error:
-            wrong = Step("", "settings", False, error.message.removeprefix("configuration: "), error.hint)
-            return Diagnosis([wrong])
+            step = "settings" if isinstance(error, (ConfigError, WorkspaceError)) else "doctor"
+            return Diagnosis([Step("", step, False, error.message.removeprefix("configuration: "), error.hint)])
+        except BaseException as error:
+            raise error.with_traceback(None) from None  # whose frames hold what may be a secret in the wrong place
         finally:
-            arguments.clear()  # a verbose traceback shows them, and any may be a secret in the wrong place
+            arguments.clear()
             app = None
     found = Diagnosis()
     known = tunnels()
@@ -107,14 +128,13 @@ def _looked(spec: object, arguments: Mapping[str, object]) -> Diagnosis:
         missing = Step("", "app", False, error.message.removeprefix("app: "), error.hint)
     if not address and missing is None:
         hint = "; ".join(["run the cell that starts it", *proposals()])
-        missing = Step("", "app", False, "no Taipy app runs in this process, and no other one was named", hint)
+        missing = Step("", "app", True, "no Taipy app runs in this process, and no other one was named", hint, warn=True)
     question = {"ask": "tunnel.look", "config": settings.config(address), "origin": origin}
     rows = ask(Hidden(question), _LOOK)
     found = Diagnosis()
     for row in rows:
-        step = Step("", row["step"], row["ok"], row["seen"], worded(row["hint"]), bool(row.get("warn")))
-        if row.get("skipped"):
-            step = replace(step, skipped=True)
+        warn, skipped = bool(row.get("warn")), bool(row.get("skipped"))
+        step = Step("", row["step"], row["ok"], row["seen"], worded(row["hint"]), warn, skipped)
         found.append(missing if missing is not None and step.step == "app" else step)
     if (cluster := _cluster()) is not None:
         found.append(cluster)

@@ -152,9 +152,11 @@ def settings_of(given: Mapping[str, object]) -> tuple[Settings, dict[str, str]]:
         for name, parameter in known.items():
             if arguments[name] is not None and arguments[name] is not parameter.default:
                 origin[name] = f"{name}="
-            elif (place := _settings.elsewhere(name))[0]:
-                origin[name] = place[1]
+            elif _settings.elsewhere(name)[0]:
+                origin[name] = _settings.elsewhere(name)[1]
         settings = _completed(arguments)
+        flag("keep_cluster", arguments["keep_cluster"])
+        seconds("timeout", arguments["timeout"], DEFAULT_TIMEOUT)
     scope.check(settings)
     return settings, origin
 

@@ -19,7 +19,7 @@ def seen() -> dict[str, tuple[bool, str, str]]:
 def test_nothing_is_open() -> None:
     found = taipy_tunnel.doctor()
     assert not found.ok
-    assert [(step.step, step.ok) for step in found if not step.skipped] == [("settings", False), ("app", False)]
+    assert [(step.step, step.state) for step in found if not step.skipped] == [("settings", "FAIL"), ("app", "warn")]
     assert "server=" in found[0].hint
     assert "FAIL settings " in repr(found)
     assert [step.seen for step in found if step.step == "login"] == ["skipped: see the row settings"]
@@ -33,16 +33,15 @@ def test_what_would_be_opened(either: Proxy, monkeypatch: pytest.MonkeyPatch) ->
     with web_app("hello") as app:
         found = taipy_tunnel.doctor(app, **given)
         assert found.ok, found
-        assert [step.step for step in found][:7] == ["settings", "name", "connection", "ssh", "host key", "login",
-                                                     "slot" if either.kind == "plain" else "description"]  # fmt: skip
+        assert [step.step for step in found][:8] == ["settings", "app", "name", "connection", "ssh", "host key",
+                                                     "login", "description" if either.kind == "prepared" else "slot"]  # fmt: skip
         assert "(server=)" in found[0].seen
         assert "key (TAIPY_TUNNEL_KEY)" in found[0].seen
-        assert found[-1].step == "app"
         assert taipy_tunnel.tunnels() == []
     found = taipy_tunnel.doctor(app, **{**given, "host_key": "SHA256:" + "A" * 43})
     wrong = [step for step in found if not step.ok and not step.skipped]
-    assert [step.step for step in wrong] == ["host key", "app"]
-    assert "host_key=" in wrong[0].hint
+    assert [step.step for step in wrong] == ["app", "host key"]
+    assert "host_key=" in wrong[1].hint
 
 
 def test_a_setting_that_is_wrong() -> None:
@@ -67,7 +66,7 @@ def test_each_step_is_looked_at(either: Proxy) -> None:
         assert (tunnel.status.requests, tunnel.requests()) == (0, [])
         assert {step.tunnel for step in found} == {either.url}
         assert repr(found).startswith(either.url + "\nok   app")
-        assert "<pre>" in found._repr_html_()
+        assert found._repr_html_().count("<tr>") == 1 + len(found)
     ok, what, hint = seen()["app"]
     assert (ok, "nothing answers" in what, 'app="127.0.0.1:5000"' in hint) == (False, True, True)
     assert seen()["url"][0]  # the gate answers for itself
