@@ -322,18 +322,18 @@ test_python() {
 # debians: two that nothing was done to, which TAIPY_TUNNEL_ROOTS names. They are entered by way of an overlay and stay
 # as they are, so all checkouts share them. Where they cannot be entered it names none.
 debians() {
-	local release dir roots=()
+	local release dir roots=() packages=openssh-server,nginx-light,openssl,sudo,systemd
 	need debootstrap=debootstrap unshare=util-linux ip=iproute2 ssh-keygen=openssh-client sshd=openssh-server
 	if [ "${CI:-}" != true ] && ! unshare --mount --pid --fork --net true 2>/dev/null; then
 		say "no fresh Debians: this machine gives its root no namespaces (a container?)" && return
 	fi
 	for release in bookworm trixie; do
 		dir=$ROOTS/$release
-		if [ ! -e "$dir.made" ]; then
+		if [ "$(cat "$dir.made" 2>/dev/null)" != "$packages" ]; then
 			say "$dir"
 			rm -rf "$dir" && mkdir -p "$dir"
-			debootstrap --variant=minbase --include=openssh-server,nginx-light,openssl,systemd "$release" "$dir" >"$dir.log" || die "see $dir.log"
-			touch "$dir.made"
+			debootstrap --variant=minbase --include="$packages" "$release" "$dir" >"$dir.log" || die "see $dir.log"
+			echo "$packages" >"$dir.made"
 		fi
 		roots+=("$dir")
 	done

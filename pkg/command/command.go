@@ -216,7 +216,7 @@ func (r *run) root() *cobra.Command {
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.SetFlagErrorFunc(optionError)
 	root.PersistentFlags().BoolVar(&r.inJSON, "json", false, "answer in JSON, errors too, for programs")
-	root.AddCommand(r.databricks(), r.doctor(), r.expose(), r.program(), r.proxy(), r.quickstart())
+	root.AddCommand(r.databricks(), r.doctor(), r.expose(), r.program(), r.proxy(), r.quickstart(), r.status())
 	root.InitDefaultCompletionCmd()
 	for _, c := range root.Commands() {
 		if c.Name() == "completion" {

@@ -14,12 +14,14 @@ import (
 type made struct {
 	HostKey string   `json:"host_key,omitempty"`
 	Tenants []tenant `json:"tenants,omitempty"`
+	Rows    []Row    `json:"rows,omitempty"` // of what visitors open
 }
 
 type tenant struct {
 	Server string   `json:"server"`
 	Names  []string `json:"names"` // "": an account that has one app
 	Free   bool     `json:"free"`  // the account may choose names
+	URLs   []string `json:"urls"`  // of the declared apps
 }
 
 func (m made) lines() []string {
@@ -39,6 +41,9 @@ func (m made) lines() []string {
 		login := t.Server + " --host-key " + m.HostKey
 		lines = append(lines, "or, for all notebooks of a Databricks workspace:", "    taipy-tunnel databricks store --server "+login,
 			"whether all is there:", "    taipy-tunnel proxy check "+login)
+		if len(t.URLs) > 0 {
+			lines = append(lines, "visitors open:", "    "+strings.Join(t.URLs, "\n    "))
+		}
 	}
 	return lines
 }

@@ -116,7 +116,7 @@ func (s *starting) start(ctx context.Context, c *cobra.Command, to destination.C
 	as := to
 	as.Server, as.HostKey, as.Key, as.KeyPassphrase = m.Server(s.name), m.HostKey, key, ""
 	s.notice("looking at it as the notebook will")
-	checked, err := looked(ctx, as)
+	checked, err := reloaded(ctx, reloading, func() ([]probe.Checked, error) { return doctor.Machine(ctx, as, "") })
 	if err != nil {
 		return err
 	}
@@ -153,10 +153,10 @@ func unknownKey(err error) (u *fault.UnknownKey, is bool) {
 // reloading is how long nginx may take to read its files again: until then those that it had answer.
 const reloading = 10 * time.Second
 
-// looked is what is seen of a machine that was set up just now.
-func looked(ctx context.Context, as destination.Config) (rows []probe.Checked, err error) {
-	for end := time.Now().Add(reloading); ; {
-		rows, err = doctor.Machine(ctx, as, "")
+// reloaded is what is seen of a machine that was set up just now.
+func reloaded(ctx context.Context, within time.Duration, look func() ([]probe.Checked, error)) (rows []probe.Checked, err error) {
+	for end := time.Now().Add(within); ; {
+		rows, err = look()
 		failing := slices.ContainsFunc(rows, func(row probe.Checked) bool { return !row.OK })
 		if err != nil || !failing || time.Now().After(end) {
 			return rows, err

@@ -15,7 +15,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/destination"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/gate"
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/probe"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/proxyhost"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/sshlink"
@@ -139,8 +141,7 @@ func (i *inspection) url(ctx context.Context, app proxyhost.App) {
 	const step = "url"
 	switch f := i.ask(ctx, app, nil); {
 	case f.Kind == probe.Unreachable:
-		i.fail(step, "its name must resolve to the machine, and firewalls must let the port in; where only visitors get there, open it from where they are",
-			"%s cannot be opened from here: %s", app.URL, f.Answer)
+		i.fail(step, shut(app.URL, f), "%s cannot be opened from here: %s", app.URL, f.Answer)
 	case f.Unknown:
 		i.fail(step, "its name must resolve to this machine: another nginx answers, or this one has not loaded the site", "%s leads to an nginx that does not know it", app.URL)
 	case f.Kind == probe.Guarded:
@@ -150,6 +151,45 @@ func (i *inspection) url(ctx context.Context, app proxyhost.App) {
 	default:
 		i.ok(step, "%s can be opened from here; %s", app.URL, nowThere(f))
 	}
+}
+
+// shut is what to do about a URL that cannot be opened from here.
+func shut(site string, f probe.Finding) fault.Hint {
+	const elsewhere = "; if only visitors get there, open it from where they are"
+	u, err := url.Parse(site)
+	if err != nil {
+		return ""
+	}
+	port := cmp.Or(u.Port(), map[string]string{"http": "80", "https": "443"}[u.Scheme])
+	_, unknown := errors.AsType[*net.DNSError](f.Err)
+	switch {
+	case unknown:
+		return fault.Hintf("have the name %s lead to the machine (DNS)", u.Hostname()) + elsewhere
+	case f.Refused():
+		return fault.Hintf("nothing listens on port %s there: on the machine, as root, systemctl status nginx; or %s leads to another machine", port, u.Hostname())
+	case fault.IsTimeout(f.Err):
+		return fault.Hintf("nothing comes back from port %s, as where a firewall drops what it gets: let the port in, in a cloud by the security group or firewall rule of the machine", port) + elsewhere
+	}
+	return "its name must resolve to the machine, and firewalls must let the port in" + elsewhere
+}
+
+// Visitors looks from here at what visitors open, without a login: steps "url" and, of https, "certificate". The way to the machine is used for its authorities
+// alone (SSL_CERT_FILE). The error is one of cfg.
+func Visitors(ctx context.Context, cfg destination.Config, urls []string) ([]probe.Checked, error) {
+	srv, err := destination.Resolve(cfg)
+	if err != nil {
+		return nil, err
+	}
+	i := &inspection{srv: srv}
+	seen := map[string]bool{}
+	for _, site := range urls {
+		bounded(ctx, func(ctx context.Context) { i.url(ctx, proxyhost.App{URL: site}) })
+		if u, err := url.Parse(site); err == nil && u.Scheme == "https" && !seen[u.Host] {
+			seen[u.Host] = true
+			bounded(ctx, func(ctx context.Context) { i.certificate(ctx, u) })
+		}
+	}
+	return i.rows, ctx.Err()
 }
 
 // renewDays before a certificate ends it should have been renewed: certbot does at 30.

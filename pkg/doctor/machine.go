@@ -82,6 +82,10 @@ func (i *inspection) step(ctx context.Context, look func(context.Context)) {
 		return
 	default:
 	}
+	bounded(ctx, look)
+}
+
+func bounded(ctx context.Context, look func(context.Context)) {
 	if ctx.Err() == nil {
 		ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 		defer cancel()

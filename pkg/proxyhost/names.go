@@ -25,6 +25,21 @@ func (t Tenant) Names() []string {
 	return names
 }
 
+// URLs are what visitors open of the apps that are declared, by their tenants.
+func (h Host) URLs() (map[string][]string, error) {
+	urls := map[string][]string{}
+	for _, t := range h.Tenants {
+		for _, app := range t.Apps {
+			url, err := h.URL(t.Name, app.Name)
+			if err != nil {
+				return nil, err
+			}
+			urls[t.Name] = append(urls[t.Name], url)
+		}
+	}
+	return urls, nil
+}
+
 // URL is what visitors open of a tenant's app; with "" of its only one.
 func (h Host) URL(tenant, app string) (string, error) {
 	p, err := prepare(h)

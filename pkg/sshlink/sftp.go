@@ -37,6 +37,11 @@ func (l *Link) Stat(ctx context.Context, path string) (FileInfo, error) {
 	return files(ctx, l, func(c *sftp.Client) (FileInfo, error) { return c.Stat(path) })
 }
 
+// List asks what there is in a directory, as ReadFile does; more files than most are ErrLarge.
+func (l *Link) List(ctx context.Context, path string, most int) (map[string]FileInfo, error) {
+	return files(ctx, l, func(c *sftp.Client) (map[string]FileInfo, error) { return c.List(path, most) })
+}
+
 // files has use speak SFTP (the subsystem of that name, RFC 4254, section 6.5) in a session of its own.
 // When ctx ends use may still run, until the server has answered or the link has ended.
 func files[T any](ctx context.Context, l *Link, use func(*sftp.Client) (T, error)) (T, error) {

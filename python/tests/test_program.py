@@ -52,6 +52,7 @@ LINES = {
     "an error in JSON": "proxy check me@127.0.0.1:1 --host-key x --json",
     "rows": "proxy check SERVER --key KEY --host-key HOST_KEY",
     "rows, of which one FAILs": "proxy check SERVER --key KEY --host-key OTHER",
+    "apps of nobody": "status me@127.0.0.1:1 --host-key x",
     "what would be exposed": "doctor 127.0.0.1:9 --server SERVER --key KEY --host-key OTHER",
     "what would be exposed, in JSON": "doctor --server SERVER --key nowhere --json",
     "rows in JSON": "proxy check SERVER --key KEY --host-key OTHER --json",

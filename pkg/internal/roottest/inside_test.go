@@ -133,6 +133,7 @@ func TestInside(t *testing.T) {
 	m.quickstart(t, fresh)
 	m.killed(t, fresh)
 	m.bySystemd(t, h)
+	m.bySudo(t)
 }
 
 // bySystemd sees what systemd is told, which does not run here: of the service that ends stale links.

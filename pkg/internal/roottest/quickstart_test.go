@@ -132,6 +132,26 @@ func (m *machine) quickstart(t *testing.T, fresh []string) {
 	m.unchanged("removed after a quickstart", fresh)
 }
 
+// bySudo is a quickstart by an account with sudo, and a password.
+func (m *machine) bySudo(t *testing.T) {
+	t.Setenv("HOME", t.TempDir())
+	m.must("useradd -m -s /bin/bash -G sudo admin && echo admin:correct-horse | chpasswd && install -d -o admin -m 700 /home/admin/.ssh")
+	must(t, os.WriteFile(m.root+"/home/admin/.ssh/authorized_keys", []byte(m.public("")), 0o644))
+	as := []string{"admin@127.0.0.1", "--key", m.key, "--host-key", m.hostKey()}
+	if code, said := m.quickly(t.Context(), nil, as...); code != command.Failed || !strings.Contains(said, "sudo") {
+		t.Errorf("without a terminal: %d\n%s", code, said)
+	}
+	began := time.Now()
+	code, said := m.quickly(t.Context(), []string{"correct-horse"}, as...)
+	t.Logf("by sudo with a password in %v", time.Since(began).Round(100*time.Millisecond))
+	if code != command.OK || !strings.Contains(said, "Password for sudo") || strings.Contains(said, "horse") || !strings.Contains(said, "taipy_tunnel.expose(server=") {
+		t.Errorf("%d\n%s", code, said)
+	}
+	if code, said := m.quickly(t.Context(), []string{"correct-horse"}, as...); code != command.OK || !strings.Contains(said, "unchanged") || strings.Contains(said, "conflicting") {
+		t.Errorf("again: %d\n%s", code, said)
+	}
+}
+
 // onlyURL: nothing fails but the URL, whose name does not resolve here.
 func onlyURL(said string) bool {
 	return strings.Count(said, "FAIL ") == 1 && strings.Contains(said, "FAIL url ")

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 
@@ -21,16 +22,19 @@ const (
 	fxMost       = 64 << 10 // bytes of one packet: as many as requests are all that a hostile server makes us hold
 
 	// Kinds of packets (section 3) and of answers to them.
-	fxInit   = 1
-	fxIs     = 2 // SSH_FXP_VERSION
-	fxOpen   = 3
-	fxRead   = 5
-	fxRmdir  = 15
-	fxStat   = 17
-	fxStatus = 101
-	fxHandle = 102
-	fxData   = 103
-	fxAttrs  = 105
+	fxInit    = 1
+	fxIs      = 2 // SSH_FXP_VERSION
+	fxOpen    = 3
+	fxRead    = 5
+	fxOpendir = 11
+	fxReaddir = 12
+	fxRmdir   = 15
+	fxStat    = 17
+	fxStatus  = 101
+	fxHandle  = 102
+	fxData    = 103
+	fxName    = 104
+	fxAttrs   = 105
 
 	// Codes of fxStatus (section 7).
 	fxOK     = 0
@@ -42,6 +46,8 @@ const (
 	fxHasSize  = 1
 	fxHasOwner = 2
 	fxHasMode  = 4
+	fxHasTimes = 8
+	fxHasMore  = 1 << 31
 )
 
 // Client is a conversation, for one file or one question. What is asked is sent at once, and answered in any order.
@@ -202,38 +208,45 @@ func status(rest []byte) error {
 	return &Refusal{is.Code, said.Text}
 }
 
-// fileInfo reads attributes (section 5).
-func fileInfo(flags uint32, rest []byte) (info FileInfo, err error) {
-	take := func(to any) {
-		if err == nil {
-			err = ssh.Unmarshal(rest, to)
+// attributes reads those of a file (section 5), and returns what follows them.
+func attributes(rest []byte) (info FileInfo, left []byte, err error) {
+	words := func(n int) []uint32 {
+		read := make([]uint32, n)
+		if len(rest) < 4*n {
+			err, rest = io.ErrUnexpectedEOF, nil
+			return read
 		}
+		for i := range read {
+			read[i] = binary.BigEndian.Uint32(rest[4*i:])
+		}
+		rest = rest[4*n:]
+		return read
 	}
+	flags := words(1)[0]
 	if flags&fxHasSize != 0 {
-		var is struct {
-			Size uint64
-			Rest []byte `ssh:"rest"`
-		}
-		take(&is)
-		rest = is.Rest
+		words(2)
 	}
 	if flags&fxHasOwner != 0 {
-		var is struct {
-			UID, GID uint32
-			Rest     []byte `ssh:"rest"`
-		}
-		take(&is)
-		info.UID, info.GID, rest = is.UID, is.GID, is.Rest
+		owner := words(2)
+		info.UID, info.GID = owner[0], owner[1]
 	}
 	if flags&fxHasMode != 0 {
-		var is struct {
-			Mode uint32
-			Rest []byte `ssh:"rest"`
-		}
-		take(&is)
-		info.Mode = fileMode(is.Mode)
+		info.Mode = fileMode(words(1)[0])
 	}
-	return info, err
+	if flags&fxHasTimes != 0 {
+		info.Modified = time.Unix(int64(words(2)[1]), 0)
+	}
+	if flags&fxHasMore != 0 {
+		for n := words(1)[0]; n > 0 && err == nil; n-- {
+			var is struct {
+				Name, Value string
+				Rest        []byte `ssh:"rest"`
+			}
+			err = ssh.Unmarshal(rest, &is)
+			rest = is.Rest
+		}
+	}
+	return info, rest, err
 }
 
 // fileMode reads the mode of inode(7).

@@ -20,19 +20,7 @@ import (
 // it. Those come without an answer to any of them.
 func fileServer(t *testing.T, answers func(to *Client)) *Client {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var task sync.WaitGroup
-	t.Cleanup(func() { _ = l.Close(); task.Wait() })
-	task.Go(func() {
-		c, err := l.Accept()
-		if err != nil {
-			return
-		}
-		defer func() { _ = c.Close() }()
-		server := &Client{server: c}
+	return talking(t, func(server *Client) {
 		var kinds []byte
 		for range 3 {
 			r, err := server.receive()
@@ -46,6 +34,25 @@ func fileServer(t *testing.T, answers func(to *Client)) *Client {
 			t.Errorf("asked %v", kinds)
 		}
 		answers(server)
+	})
+}
+
+// talking is a client whose server does what a test says.
+func talking(t *testing.T, serve func(server *Client)) *Client {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var task sync.WaitGroup
+	t.Cleanup(func() { _ = l.Close(); task.Wait() })
+	task.Go(func() {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer func() { _ = c.Close() }()
+		serve(&Client{server: c})
 	})
 	c, err := net.Dial("tcp", l.Addr().String())
 	if err != nil {
@@ -134,18 +141,75 @@ func TestFileInOneRoundTrip(t *testing.T) {
 }
 
 func TestFileInfo(t *testing.T) {
-	all := ssh.Marshal(struct {
-		Size              uint64
-		UID, GID          uint32
-		Mode, Since, Last uint32
-	}{9, 1000, 33, 0o042750, 1, 2})
-	if got, err := fileInfo(fxHasSize|fxHasOwner|fxHasMode|8, all); err != nil || got != (FileInfo{fs.ModeDir | fs.ModeSetgid | 0o750, 1000, 33}) {
+	marshalled := func(flags uint32, rest any) []byte {
+		return append(ssh.Marshal(struct{ Flags uint32 }{flags}), ssh.Marshal(rest)...)
+	}
+	all := marshalled(fxHasSize|fxHasOwner|fxHasMode|fxHasTimes|fxHasMore, struct {
+		Size                  uint64
+		UID, GID              uint32
+		Mode, Read, Last      uint32
+		More                  uint32
+		Name, Value, Followed string
+	}{9, 1000, 33, 0o042750, 1, 1785542400, 1, "acl@openssh.com", "x", "next"})
+	want := FileInfo{fs.ModeDir | fs.ModeSetgid | 0o750, 1000, 33, time.Unix(1785542400, 0)}
+	if got, left, err := attributes(all); err != nil || got != want || string(left) != string(text("next")) {
+		t.Errorf("%v %q %v", got, left, err)
+	}
+	for n := range len(all) - len(text("next")) {
+		if _, _, err := attributes(all[:n]); err == nil {
+			t.Errorf("attributes that are cut after %d bytes are read", n)
+		}
+	}
+	if got, _, err := attributes(marshalled(fxHasMode, struct{ Mode uint32 }{0o140600})); err != nil || got.Mode != fs.ModeIrregular|0o600 || !got.Modified.IsZero() {
 		t.Errorf("%v %v", got, err)
 	}
-	if _, err := fileInfo(fxHasSize|fxHasOwner|fxHasMode, all[:14]); err == nil {
-		t.Error("attributes that are cut short are read")
+}
+
+// A directory is read to its end, and one that has none, or too many files, is an error.
+func TestList(t *testing.T) {
+	names := func(all ...string) (packet []byte) {
+		packet = ssh.Marshal(struct{ Count uint32 }{uint32(len(all))})
+		for _, name := range all {
+			packet = append(packet, ssh.Marshal(struct {
+				Name, Long        string
+				Flags, Read, Last uint32
+			}{name, "-rw " + name, fxHasTimes, 1, 2})...)
+		}
+		return packet
 	}
-	if got, err := fileInfo(fxHasMode, ssh.Marshal(struct{ Mode uint32 }{0o140600})); err != nil || got.Mode != fs.ModeIrregular|0o600 {
+	list := func(pieces func(n int) (kind byte, rest []byte)) (map[string]FileInfo, error) {
+		c := talking(t, func(to *Client) {
+			to.write(fxIs, fxVersion, nil)
+			for n := 0; ; n++ {
+				r, err := to.receive()
+				switch {
+				case err != nil:
+					return
+				case r.kind == fxOpendir:
+					to.write(fxHandle, r.number, text("h"))
+				case r.kind == fxReaddir:
+					kind, rest := pieces(n)
+					to.write(kind, r.number, rest)
+				}
+			}
+		})
+		return c.List("/s", 100)
+	}
+	pieces := [][]byte{names(".", "..", "a"), names("b")}
+	got, err := list(func(int) (byte, []byte) {
+		if len(pieces) == 0 {
+			return fxStatus, code(fxEOF)
+		}
+		piece := pieces[0]
+		pieces = pieces[1:]
+		return fxName, piece
+	})
+	if len(got) != 2 || err != nil || !got["b"].Modified.Equal(time.Unix(2, 0)) {
 		t.Errorf("%v %v", got, err)
+	}
+	for name, piece := range map[string][]byte{"without an end": names("a"), "of nothing": names(), "cut": names("a")[:9]} {
+		if got, err := list(func(int) (byte, []byte) { return fxName, piece }); err == nil {
+			t.Errorf("a directory %s: %v", name, got)
+		}
 	}
 }

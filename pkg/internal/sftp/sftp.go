@@ -16,6 +16,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"time"
+
+	"golang.org/x/crypto/ssh"
 )
 
 // ErrNoFile is returned where the server says that it has no such file for this account, or does not speak SFTP.
@@ -83,18 +86,59 @@ type FileInfo struct {
 	Mode fs.FileMode
 	// UID and GID are the numbers of its owner and its group.
 	UID, GID uint32
+	// Modified is when, in whole seconds by the server's clock. Zero: it does not say.
+	Modified time.Time
 }
 
 // Stat asks what there is at path.
 func (c *Client) Stat(path string) (FileInfo, error) {
 	var attrs struct {
-		Flags uint32
-		Rest  []byte `ssh:"rest"`
+		All []byte `ssh:"rest"`
 	}
 	if err := c.expect(c.send(fxStat, struct{ Path string }{path}), fxAttrs, &attrs); err != nil {
 		return FileInfo{}, noFile(err)
 	}
-	return fileInfo(attrs.Flags, attrs.Rest)
+	info, _, err := attributes(attrs.All)
+	return info, err
+}
+
+// List asks what there is in a directory, by name, without "." and "..". More than so many files are an error.
+func (c *Client) List(path string, most int) (map[string]FileInfo, error) {
+	var is struct{ Handle string }
+	if err := c.expect(c.send(fxOpendir, struct{ Path string }{path}), fxHandle, &is); err != nil {
+		return nil, noFile(err)
+	}
+	found, read := map[string]FileInfo{}, 0
+	for {
+		var got struct {
+			Count uint32
+			Rest  []byte `ssh:"rest"`
+		}
+		err := c.expect(c.send(fxReaddir, is), fxName, &got)
+		if errors.Is(err, io.EOF) {
+			return found, nil
+		}
+		for n := got.Count; n > 0 && err == nil; n-- {
+			read++
+			var file struct {
+				Name, Long string
+				Rest       []byte `ssh:"rest"`
+			}
+			var info FileInfo
+			if err = ssh.Unmarshal(got.Rest, &file); err == nil {
+				info, got.Rest, err = attributes(file.Rest)
+			}
+			if file.Name != "." && file.Name != ".." {
+				found[file.Name] = info
+			}
+		}
+		switch {
+		case err != nil:
+			return nil, err
+		case got.Count == 0 || read > most: // nothing new for ever
+			return nil, fmt.Errorf("%w: the directory %s has more than %d files, or does not end", ErrLarge, path, most)
+		}
+	}
 }
 
 // RemoveDirectory asks the server to remove an empty directory. What it answers instead is a *Refusal.
