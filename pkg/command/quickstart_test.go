@@ -6,13 +6,19 @@ package command
 
 import (
 	"context"
+	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
+	"github.com/taipy-tunnel/taipy-tunnel/pkg/databricks"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/destination"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/fault"
 	"github.com/taipy-tunnel/taipy-tunnel/pkg/internal/leak"
@@ -153,5 +159,86 @@ func TestQuickstartAsksForTheServersKeyAlone(t *testing.T) {
 	}
 	if u, is := unknownKey(fault.Hop("bastion:22", err)); is {
 		t.Errorf("the bastion's: %v", u)
+	}
+}
+
+// Two runs at once have one key.
+func TestTwoRunsMakeOneKey(t *testing.T) {
+	for range 20 {
+		t.Setenv("HOME", t.TempDir())
+		var made [4]string
+		var all sync.WaitGroup
+		for i := range made {
+			all.Go(func() {
+				s := &starting{run: &run{Face: Face{Show: func(Event) {}}}, name: "sales"}
+				_, public, err := s.key()
+				if made[i] = strings.Join(strings.Fields(public)[:2], " "); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		for _, other := range made {
+			if other != made[0] || other == "" {
+				t.Fatalf("%q", made)
+			}
+		}
+		if left, _ := filepath.Glob(os.Getenv("HOME") + "/.ssh/*"); len(left) != 2 {
+			t.Errorf("there is %q", left)
+		}
+	}
+}
+
+// A workspace whose notebooks use another proxy, or another account, keeps that.
+func TestAWorkspaceThatHasAnother(t *testing.T) {
+	var written []string
+	workspace := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var answer any = struct{}{}
+		switch path := strings.TrimPrefix(r.URL.Path, "/api/2.0/secrets/"); path {
+		case "list":
+			answer = map[string]any{"secrets": []map[string]string{{"key": "server"}, {"key": "key"}}}
+		case "get":
+			answer = map[string]string{"key": "server", "value": base64.StdEncoding.EncodeToString([]byte("sales@other.example.com"))}
+		default:
+			written = append(written, path)
+		}
+		_ = json.NewEncoder(w).Encode(answer)
+	}))
+	defer workspace.Close()
+	face := Face{Show: func(Event) {}, Getenv: func(string) string { return "" },
+		Workspace: databricks.Config{Host: workspace.URL, Token: func(context.Context) (string, error) { return "token", nil }}}
+	s := &starting{run: &run{Face: face}, name: "sales", databricks: true}
+	_, _, err := s.keys(t.Context(), "sales@proxy.example.com", "SHA256:"+strings.Repeat("A", 43))
+	if err == nil || !strings.Contains(err.Error(), `another account already, "sales@other.example.com"`) || written != nil {
+		t.Errorf("%v, written %q", err, written)
+	}
+}
+
+// Certificates: what --certbot takes, and what is said of it.
+func TestQuickstartsCertificates(t *testing.T) {
+	s := &starting{run: &run{Face: Face{Show: func(Event) {}}}, name: "sales", domain: "sales.example.com", certbot: true}
+	h := &proxyhost.Host{}
+	if _, err := s.account(h, "203.0.113.7"); err != nil || h.TLS.Mode != "certbot" {
+		t.Errorf("%v, %+v", err, h.TLS)
+	}
+	if _, err := s.account(h, "203.0.113.7"); err != nil || h.TLS.Mode != "certbot" {
+		t.Errorf("again: %v, %+v", err, h.TLS)
+	}
+	h.TLS = proxyhost.TLS{Mode: "files", Certificate: "/c", Key: "/k"}
+	if _, err := s.account(h, "203.0.113.7"); err == nil || !strings.Contains(err.Error(), "another kind") || h.TLS.Mode != "files" {
+		t.Errorf("%v, %+v", err, h.TLS)
+	}
+	for _, line := range []string{"--certbot", "--self-service", "--certbot --self-service --domain example.com"} {
+		got := runs(t, "", append([]string{"quickstart", "root@203.0.113.7"}, strings.Fields(line)...)...)
+		if got.code != Usage || !strings.Contains(got.of(Failure), "--certbot") {
+			t.Errorf("%s: %d, %s", line, got.code, got.of(Failure))
+		}
+	}
+	for url, says := range map[string]string{"https://sales.example.com/": "until the certbot command has run", "http://203.0.113.7/": "can be read on the way"} {
+		got := said{}
+		s.Show = func(e Event) { got.events = append(got.events, e) }
+		if err := s.tell(started{URL: url, Certbot: strings.HasPrefix(url, "https")}); err != nil || !strings.Contains(got.of(Text), says) {
+			t.Errorf("%s: %v, %s", url, err, got.of(Text))
+		}
 	}
 }
