@@ -132,8 +132,9 @@ func TestInside(t *testing.T) {
 	m.throughSSH(t, fresh)
 	m.quickstart(t, fresh)
 	m.killed(t, fresh)
-	m.bySystemd(t, h)
 	m.bySudo(t)
+	m.byCertbot(t)
+	m.bySystemd(t, h)
 }
 
 // bySystemd sees what systemd is told, which does not run here: of the service that ends stale links.

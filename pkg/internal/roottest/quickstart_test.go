@@ -150,6 +150,7 @@ func (m *machine) bySudo(t *testing.T) {
 	if code, said := m.quickly(t.Context(), []string{"correct-horse"}, as...); code != command.OK || !strings.Contains(said, "unchanged") || strings.Contains(said, "conflicting") {
 		t.Errorf("again: %d\n%s", code, said)
 	}
+	m.removed(t)
 }
 
 // onlyURL: nothing fails but the URL, whose name does not resolve here.

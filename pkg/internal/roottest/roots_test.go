@@ -73,6 +73,7 @@ func enter(t *testing.T, root, command, test string, args ...string) {
 		mount -t overlay overlay -o "lowerdir=$1,upperdir=$2/upper,workdir=$2/work" "$2/root"
 		mount -t proc proc /proc; mount -t proc proc "$2/root/proc"
 		mount -t tmpfs -o mode=755 tmpfs "$2/root/run"; mount --rbind /dev "$2/root/dev"
+		cp /etc/hosts "$2/hosts"; echo 127.0.0.1 ` + certified + ` >>"$2/hosts"; mount --bind "$2/hosts" /etc/hosts
 		ip link set lo up` + "\n" + command, "sh", root, t.TempDir()}, args...)...)
 	c.Env = append(os.Environ(), insideVariable+"=1")
 	said, err := c.CombinedOutput()
