@@ -322,7 +322,7 @@ test_python() {
 # debians: two that nothing was done to, which TAIPY_TUNNEL_ROOTS names. They are entered by way of an overlay and stay
 # as they are, so all checkouts share them. Where they cannot be entered it names none.
 debians() {
-	local release dir roots=() packages=openssh-server,nginx-light,openssl,sudo,certbot,pebble,systemd
+	local release dir roots=() packages=openssh-server,nginx-light,openssl,sudo,certbot,python3-cffi-backend,pebble,systemd
 	need debootstrap=debootstrap unshare=util-linux ip=iproute2 ssh-keygen=openssh-client sshd=openssh-server
 	if [ "${CI:-}" != true ] && ! unshare --mount --pid --fork --net true 2>/dev/null; then
 		say "no fresh Debians: this machine gives its root no namespaces (a container?)" && return

@@ -57,7 +57,7 @@ func Status(ctx context.Context, cfg destination.Config) (*Account, error) {
 		return nil, err
 	}
 	defer func() { _ = i.link.Close() }()
-	text, err := i.described(ctx)
+	text, err := i.describes(ctx, readTimeout)
 	if errors.Is(err, sshlink.ErrNoFile) {
 		return nil, fault.Config("on a plain one look at what is shown: taipy-tunnel doctor", "%s is not an account of a prepared proxy", srv.String())
 	}

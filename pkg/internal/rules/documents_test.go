@@ -41,6 +41,7 @@ var blocks = []struct{ page, begins, taken string }{
 	{"docs/proxy.md", "taipy-tunnel proxy setup", "TestDocumentedCommandLines"},
 	{"docs/proxy.md", "The proxy is ready.", "test_calls_are_taken TestDocumentedCommandLines"},
 	{"docs/proxy.md", "ok   login", "what proxy check prints"},
+	{"docs/proxy.md", "NAME      STATE", "what status prints"},
 	{"docs/proxy.md", "taipy-tunnel proxy script FILE |", "TestCommandsOfHints TestTheDocumentsJSONIsTaken"},
 	{"docs/proxy.md", "nginx map $http_upgrade", "TestTheDocumentsNarrowedKey"},
 	{"docs/proxy.md", "nginx location = /.well-known", "TestTheDocumentsNginxBehindALogin"},

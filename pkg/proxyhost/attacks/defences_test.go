@@ -48,7 +48,7 @@ func TestDefences(t *testing.T) {
 		{"64 MB with `X-Accel-Buffering: yes`, for a visitor who does not read", "nginx keeps all of it", []string{server, "proxy_max_temp_file_size 0;"}},
 		{"`Upgrade: h2c`", "it sees h2c", []string{site, " ~*h2c '';"}},
 		{"`GET http://theirs.invalid/`, `Host: board.invalid`", "theirs", []string{listen, "if ($taipy_two_hosts) { return 421; }"}},
-		{"`Host: evil.invalid`, a name of nobody's", "403 Forbidden", []string{site, "server_name _; return 421; }", site, "server { include " + listen + "; include " + server + "; "}},
+		{"`Host: evil.invalid`, a name of nobody's", "403 Forbidden", []string{site, "server_name taipy-tunnel.invalid; return 421; }", site, "server { include " + listen + "; include " + server + "; "}},
 		{"… as `X-Original-URL: http://board.invalid/`", "200 OK", []string{site, "proxy_set_header X-Original-URL $scheme://$http_host$request_uri;"}},
 		{"a body in chunks, the end of which never comes", "i/o timeout", []string{site, " ~*[a-z] 1;"}},
 		{"closed.invalid, from the machine itself", "503 Service", []string{site, "deny all;", site, "deny 127.0.0.0/8; deny ::1;"}},
