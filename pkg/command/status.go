@@ -15,7 +15,7 @@ import (
 func (r *run) status() *cobra.Command {
 	var to login
 	c := takes(&cobra.Command{Use: "status",
-		Short: "say which apps of an account of a prepared proxy are up, and since when",
+		Short: "say which apps of an account are up, and since when",
 		Long: "Logs in as a tenant of a prepared proxy would and asks there which of the account's apps are up: those that the admin has declared, and those of the " +
 			"account's own choice. No tunnel notices.\n\nUSER is the tenant; MACHINE may be an alias of ~/.ssh/config.",
 	}, serverArgument)

@@ -187,7 +187,7 @@ func TestCheckOfABrokenProxy(t *testing.T) {
 		"an app that nginx does not know": {describe(`"name":"sales"`, `"name":"more"`, "/sales/", "/more/"), "nginx,url",
 			"more: nginx runs, but does not know it", "systemctl"},
 		"an address with orders to a terminal": {describe("/sales/", `/\u202e\u009bsales/`), "nginx,url", "does not know it", "systemctl"},
-		"an address that is not there":         {describe(fmt.Sprintf(":%d/", c.HTTP), ":1/"), "url", "cannot be opened from here", "firewalls"},
+		"an address that is not there":         {describe(fmt.Sprintf(":%d/", c.HTTP), ":1/"), "url", "cannot be opened from here", "nothing listens on port 1"},
 	} {
 		b.spoil()
 		rows := c.inspect(t)

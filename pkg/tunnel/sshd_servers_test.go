@@ -181,7 +181,7 @@ func oneSession(t *testing.T, c *chain, tun *tunnel.Tunnel, _ time.Duration) {
 		before := tun.Status().Reconnects
 		c.EndLinks(c.Links()[:1])
 		await(t, tun, "another link with the port", func(s tunnel.Status) bool { return s.Reconnects > before && s.Slots == 1 && s.State == tunnel.Up })
-		wantBody(t, c.url, "hello")
+		eventually(t, c.url, "hello") // links without a session come and go by themselves
 	}
 }
 

@@ -41,7 +41,7 @@ class Step:
 
 
 # How a state looks, in light and in dark: a sign, and a colour.
-_SIGNS = {"ok": ("✓", "#2da44e"), "warn": ("!", "#bf8700"), "FAIL": ("✗", "#e5534b"), "skip": ("–", "#8c959f")}
+_SIGNS = {"ok": ("✓", "#2da44e"), "warn": ("!", "#bf8700"), "FAIL": ("✗", "#e5534b"), "skip": ("-", "#8c959f")}
 _CELL = "text-align:left;vertical-align:top;padding:2px 12px 2px 0;"
 
 
@@ -128,7 +128,8 @@ def _looked(spec: object, arguments: Mapping[str, object]) -> Diagnosis:
         missing = Step("", "app", False, error.message.removeprefix("app: "), error.hint)
     if not address and missing is None:
         hint = "; ".join(["run the cell that starts it", *proposals()])
-        missing = Step("", "app", True, "no Taipy app runs in this process, and no other one was named", hint, warn=True)
+        seen = "no Taipy app runs in this process, and no other one was named"
+        missing = Step("", "app", True, seen, hint, warn=True)
     question = {"ask": "tunnel.look", "config": settings.config(address), "origin": origin}
     rows = ask(Hidden(question), _LOOK)
     found = Diagnosis()

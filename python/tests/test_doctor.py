@@ -33,8 +33,8 @@ def test_what_would_be_opened(either: Proxy, monkeypatch: pytest.MonkeyPatch) ->
     with web_app("hello") as app:
         found = taipy_tunnel.doctor(app, **given)
         assert found.ok, found
-        assert [step.step for step in found][:8] == ["settings", "app", "name", "connection", "ssh", "host key",
-                                                     "login", "description" if either.kind == "prepared" else "slot"]  # fmt: skip
+        way = ["settings", "app", "name", "connection", "ssh", "host key", "login"]
+        assert [step.step for step in found][:8] == [*way, "description" if either.kind == "prepared" else "slot"]
         assert "(server=)" in found[0].seen
         assert "key (TAIPY_TUNNEL_KEY)" in found[0].seen
         assert taipy_tunnel.tunnels() == []
