@@ -158,6 +158,9 @@ func TestCheckOfABrokenProxy(t *testing.T) {
 	mode := func(mode fs.FileMode) func() { return func() { must(t, os.Chmod(c.Slots(), mode)) } }
 	nobody := fmt.Sprint(c.FreePort())
 	check := fmt.Sprint(c.Check())
+	silent := c.FreePort()
+	sshdtest.BlackHole(t, "127.0.0.1", silent)
+	hole := fmt.Sprint(silent)
 	const after = "…" // nothing comes after it
 	for name, b := range map[string]struct {
 		spoil      func()
@@ -188,6 +191,7 @@ func TestCheckOfABrokenProxy(t *testing.T) {
 			"more: nginx runs, but does not know it", "systemctl"},
 		"an address with orders to a terminal": {describe("/sales/", `/\u202e\u009bsales/`), "nginx,url", "does not know it", "systemctl"},
 		"an address that is not there":         {describe(fmt.Sprintf(":%d/", c.HTTP), ":1/"), "url", "cannot be opened from here", "nothing listens on port 1"},
+		"a firewall before it":                 {describe(fmt.Sprintf(":%d/", c.HTTP), ":"+hole+"/"), "url", "cannot be opened from here", "let the port in, in a cloud by the security group"},
 	} {
 		b.spoil()
 		rows := c.inspect(t)
@@ -353,5 +357,16 @@ func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// Who has set a machine up is told, without a login, whether its addresses can be opened from there.
+func TestVisitors(t *testing.T) {
+	web := httptest.NewServer(http.NotFoundHandler())
+	defer web.Close()
+	rows, err := doctor.Visitors(within(t, 20*time.Second), destination.Config{Server: "root@127.0.0.1", SSHConfig: "none"}, []string{"http://no-such-host.invalid/", web.URL})
+	must(t, err)
+	if len(rows) != 2 || rows[0].OK || !strings.Contains(rows[0].Hint.String(), "have the name no-such-host.invalid lead to the machine (DNS)") || !rows[1].OK {
+		t.Errorf("%+v", rows)
 	}
 }
