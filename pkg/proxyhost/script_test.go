@@ -9,7 +9,11 @@ import (
 	"compress/gzip"
 	"encoding/base64"
 	"io"
+	"io/fs"
+	"maps"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -61,5 +65,40 @@ func TestCloudInit(t *testing.T) {
 	}
 	if len(text) > 16<<10 {
 		t.Errorf("it has %d bytes, and some clouds take 16 KiB", len(text))
+	}
+}
+
+// The files are shown below a directory, also where an earlier run has left others. What is not ours stays.
+func TestScriptShowsItsFiles(t *testing.T) {
+	h := typical(t)
+	dir, path := t.TempDir(), t.TempDir()+"/install.sh"
+	show := func(change func()) (files map[string]string) {
+		t.Helper()
+		change()
+		text, err := proxyhost.Script(h)
+		must(t, err)
+		must(t, os.WriteFile(path, []byte(text), 0o644))
+		run(t, "sh", path, "files", dir)
+		files = map[string]string{}
+		must(t, filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+			if err == nil && d.Type().IsRegular() {
+				text, err := os.ReadFile(path)
+				files[strings.TrimPrefix(path, dir)] = string(text)
+				return err
+			}
+			return err
+		}))
+		return files
+	}
+	gone := "/etc/taipy-tunnel/keys/" + h.Tenants[0].Name
+	before := show(func() {})
+	must(t, os.WriteFile(dir+"/notes", []byte("mine"), 0o644))
+	after := show(func() { h.Tenants[0].Name = "renamed" })
+	if before[gone] == "" || after[gone] != "" || after["/etc/taipy-tunnel/keys/renamed"] == "" || after["/notes"] != "mine" || len(after) != len(before)+1 {
+		t.Errorf("before %d, after %d files: %q", len(before), len(after), slices.Sorted(maps.Keys(after)))
+	}
+	must(t, os.WriteFile(dir+"/.taipy-tunnel", []byte("./notes\n./../../x\n"), 0o644)) // not as it was written
+	if after := show(func() {}); after["/notes"] != "mine" {
+		t.Error("somebody else's list is heeded")
 	}
 }

@@ -53,7 +53,7 @@ effective() { sshd -T -C "user=$1,host=x,addr=192.0.2.1"; }
 file {{.Path}} <<'TAIPY_TUNNEL_END'
 {{.Text}}TAIPY_TUNNEL_END
 {{end -}}
-[ "$DO" != files ] || { mkdir -p "${2:?where to}" && cp -R "$NEW/." "$2" && exit 0; }
+[ "$DO" != files ] || { mkdir -p "${2:?where to}" && cd "$2" && { [ ! -s .taipy-tunnel ] || grep -qvE '^\./[A-Za-z0-9_./-]+$' .taipy-tunnel || grep -qF .. .taipy-tunnel || xargs rm -f <.taipy-tunnel; } && cp -R "$NEW/." . && (cd "$NEW" && find . -type f) >.taipy-tunnel && exit 0; } # in place of those that an earlier run has left there
 case $DO in install | remove) ;; *) die "unknown: $DO" ;; esac
 [ "$(id -u)" = 0 ] || die "run me as root"
 [ "$DO" = install ] || { TENANTS='' && rm -rf "$NEW" && mkdir "$NEW"; }
