@@ -151,18 +151,22 @@ func unknownKey(err error) (u *fault.UnknownKey, is bool) {
 }
 
 // reloading is how long nginx may take to read its files again: until then those that it had answer.
-const reloading = 10 * time.Second
+const (
+	reloading = 10 * time.Second
+	lookTwice = 700 * time.Millisecond
+)
 
-// reloaded is what is seen of a machine that was set up just now.
+// reloaded is what is seen of a machine that was set up just now: twice the same, for its nginx may be about to read its files again.
 func reloaded(ctx context.Context, within time.Duration, look func() ([]probe.Checked, error)) (rows []probe.Checked, err error) {
-	for end := time.Now().Add(within); ; {
+	var before []probe.Checked
+	for end := time.Now().Add(within); ; before = rows {
 		rows, err = look()
 		failing := slices.ContainsFunc(rows, func(row probe.Checked) bool { return !row.OK })
-		if err != nil || !failing || time.Now().After(end) {
+		if err != nil || !failing && slices.Equal(rows, before) || time.Now().After(end) {
 			return rows, err
 		}
 		select {
-		case <-time.After(time.Second):
+		case <-time.After(lookTwice):
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}

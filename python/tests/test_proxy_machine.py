@@ -25,6 +25,7 @@ from chain.testing import eventually, machine, new_key
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 UP = "read x || echo no input\n"
 RUN = pathlib.Path("/run")
+LOOKS = "looking from here at what visitors open\n"
 SHOWN = "SHA256:" + "A" * 43  # the host key that the stand-in says
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="a machine is set up by root")
@@ -75,7 +76,7 @@ def admin(tmp_path: pathlib.Path) -> Iterator[Admin]:
 def test_set_up(admin: Admin) -> None:
     admin.script(f'echo "do $1"; echo wrong >&2; {UP}echo "taipy-tunnel: host key {SHOWN}"')
     code, out, err = admin.set_up()
-    assert (code, err) == (0, f"do install\nwrong\nno input\ntaipy-tunnel: host key {SHOWN}\n")
+    assert (code, err) == (0, f"do install\nwrong\nno input\ntaipy-tunnel: host key {SHOWN}\n{LOOKS}")
     script = subprocess.run(
         [sys.executable, "-m", "taipy_tunnel", "proxy", "script", str(admin.file)], capture_output=True, text=True
     )
@@ -89,6 +90,8 @@ def test_set_up(admin: Admin) -> None:
     ]
     assert f"    taipy-tunnel databricks store --server hr@{at} --host-key {SHOWN}\n" in out
     assert f"    taipy-tunnel proxy check hr@{at} --host-key {SHOWN}\n" in out
+    assert "visitors open:\n    http" in out
+    assert "warn url " in out  # names of nobody's
     code, out, err = admin.set_up("--remove")
     assert (code, out, err.splitlines()[0]) == (0, "The machine is no proxy any more.\n", "do remove")
 
@@ -108,12 +111,12 @@ def test_lines_come_while_the_script_runs(admin: Admin) -> None:
 def test_much_is_said_and_none_of_it_lost(admin: Admin) -> None:
     admin.script("seq 20000")
     code, _, err = admin.set_up()
-    assert (code, err.split()) == (0, [str(n) for n in range(1, 20001)])
+    assert (code, err) == (0, "".join(f"{n}\n" for n in range(1, 20001)) + LOOKS)
 
 
 def test_the_machine_gives_the_terminal_no_orders(admin: Admin) -> None:
     admin.script("printf 'a\\033[2Jb\\a\\r\\342\\200\\256c\\302\\233d\\tü\\n'")
-    assert admin.set_up()[2] == "a[2Jb cd ü\n"
+    assert admin.set_up()[2] == "a[2Jb cd ü\n" + LOOKS
 
 
 def test_a_script_that_fails(admin: Admin) -> None:

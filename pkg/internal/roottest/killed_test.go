@@ -81,11 +81,11 @@ func (m *machine) killed(t *testing.T, fresh []string) {
 	m.unchanged("removed after it was killed", fresh)
 }
 
-// settled waits until a script that was hung up has taken back what it did.
+// settled waits until sshd has seen the end of a login, and a script that was hung up has taken back what it did.
 func (m *machine) settled(t *testing.T) {
 	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		if said, _ := m.sh("ls -d /run/taipy-tunnel.* 2>/dev/null | grep -v lock; ps -eo args | grep '[/]dev/fd/3'"); strings.TrimSpace(said) == "" {
+		if said, _ := m.sh("ls -d /run/taipy-tunnel.* 2>/dev/null | grep -v lock; ps -eo args | grep -e '[/]dev/fd/3' -e '^sshd.*: ' | grep -v listener"); strings.TrimSpace(said) == "" {
 			return
 		} else if time.Now().After(deadline) {
 			t.Fatalf("a script runs on: %s", said)
