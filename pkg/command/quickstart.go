@@ -229,13 +229,13 @@ func (s *starting) keys(ctx context.Context, server, hostKey string) (key, publi
 func (s *starting) key() (path, public string, err error) {
 	path = keyPath(s.name)
 	full := userfile.Expand(path)
-	text, err := userfile.Read(full, mostRead)
-	if err == nil {
+	if _, missing := os.Lstat(full); !errors.Is(missing, os.ErrNotExist) { // first: another run may make it at any time
+		text, err := userfile.Read(full, mostRead)
+		if err != nil {
+			return "", "", fault.Config("move it away, and a new one is made", "the key %s cannot be read: %w", path, err)
+		}
 		public, err = sshauth.PublicKey(string(text))
 		return path, public, err
-	}
-	if _, missing := os.Lstat(full); !errors.Is(missing, os.ErrNotExist) {
-		return "", "", fault.Config("move it away, and a new one is made", "the key %s cannot be read: %w", path, err)
 	}
 	private, public, err := sshauth.NewKeyPair("taipy-tunnel " + s.name)
 	if err != nil {

@@ -172,9 +172,11 @@ func TestTwoRunsMakeOneKey(t *testing.T) {
 			all.Go(func() {
 				s := &starting{run: &run{Face: Face{Show: func(Event) {}}}, name: "sales"}
 				_, public, err := s.key()
-				if made[i] = strings.Join(strings.Fields(public)[:2], " "); err != nil {
+				if err != nil {
 					t.Error(err)
+					return
 				}
+				made[i] = strings.Join(strings.Fields(public)[:2], " ")
 			})
 		}
 		all.Wait()
