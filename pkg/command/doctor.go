@@ -20,7 +20,7 @@ func (r *run) doctor() *cobra.Command {
 		Long: "Looks along the chain from the settings to what visitors see, without opening a tunnel, and says of each step what was seen: the settings and where they came " +
 			"from, the way to the proxy, the host key, the login, what the account may do, nginx, and the app, as visitors get it. The first row that FAILs is what " +
 			"is wrong; what could not be looked at because of it is skipped. Options and variables are those of taipy-tunnel expose.\n\n" +
-			"It harms nothing: it logs in once, and takes the port of a plain proxy only if nobody has it, for a second.",
+			"It harms nothing: it logs in once, and takes the port of a plain proxy for a few seconds, and only if it is free.",
 	}, appArgument)
 	c.Use = "doctor [" + appArgument[1] + "]"
 	exactly := c.Args

@@ -5,8 +5,6 @@ package command
 import (
 	"context"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 	"time"
 
@@ -70,12 +68,14 @@ func (r *run) setup() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		var all []string
 		for _, t := range host.Tenants {
 			told.Tenants = append(told.Tenants, tenant{m.Server(t.Name), t.Names(), t.SelfService != "", urls[t.Name]})
+			all = append(all, urls[t.Name]...)
 		}
 		r.notice("looking from here at what visitors open")
 		seen, err := reloaded(ctx, 2*time.Second, func() ([]probe.Checked, error) {
-			return doctor.Visitors(ctx, r.destination(to, args[0]), slices.Concat(slices.Collect(maps.Values(urls))...))
+			return doctor.Visitors(ctx, r.destination(to, args[0]), all)
 		})
 		if err != nil {
 			return err

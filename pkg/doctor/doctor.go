@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package doctor looks along the chain from what a tunnel is told to what visitors see, without opening one, and says of each step
+// Package doctor looks along the chain from the settings of a tunnel to what visitors see, without opening one, and says of each step
 // what was seen.
 //
 //	rows := doctor.Look(ctx, tunnel.Config{Server: tunnel.Servers{"me@203.0.113.7"}, Target: "localhost:8501"}, nil)
@@ -9,7 +9,7 @@
 // The first row that is not OK is the culprit. What could not be looked at because of it is Skipped.
 //
 // Promises. It harms nothing: it logs in once, and after a refused login not again; it listens on the port of a plain proxy
-// only if nobody else does, for as long as it takes to ask who is led there, and on no name of a prepared one; visitors who come meanwhile
+// only if that is free, for as long as it takes to ask who is led there, and on no name of a prepared one; visitors who come meanwhile
 // are told that no app is there, as before. It sends small requests, and nothing that is secret.
 package doctor
 

@@ -54,7 +54,7 @@ func (e *examination) plain(ctx context.Context) {
 	var dial dialer
 	led, off := false, time.Duration(0)
 	e.part(ctx, func(ctx context.Context) {
-		f, dial = e.ask(ctx, c)
+		f, dial = e.ask(ctx, c.Checker)
 		off = time.Since(f.Time)
 		led = e.url(ctx, f, dial != nil, slot != nil)
 	})
@@ -105,9 +105,7 @@ func isTunnel(f probe.Finding) bool {
 }
 
 func (e *examination) tunnelAtURL(ctx context.Context) bool {
-	c := newChecker(nil, "")
-	defer c.Close()
-	f, _ := e.ask(ctx, c)
+	f, _ := e.ask(ctx, inquirer())
 	return isTunnel(f)
 }
 
@@ -117,9 +115,7 @@ const portPatience = 8 * time.Second
 // held says who has a port, if it can be told that somebody has.
 func (e *examination) held(ctx context.Context, port int) bool {
 	const step = "slot"
-	c := newChecker(nil, "")
-	defer c.Close()
-	q, end := c.QuestionAt(net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), e.link.Dial)
+	q, end := inquirer().QuestionAt(net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), e.link.Dial)
 	defer end()
 	q.Timeout = portPatience
 	switch f := probe.URL(ctx, q); {
@@ -139,7 +135,7 @@ func (e *examination) held(ctx context.Context, port int) bool {
 }
 
 // ask asks who is led to the port, from this machine, and where that is not possible from the proxy, with the way by which it was asked.
-func (e *examination) ask(ctx context.Context, c *checker) (probe.Finding, dialer) {
+func (e *examination) ask(ctx context.Context, c *loopcheck.Checker) (probe.Finding, dialer) {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
 	ask, reply := c.Begin()

@@ -88,8 +88,8 @@ def doctor(app: object = None, **arguments: object) -> Diagnosis:
     it. It starts with the settings, and where they came from, and logs in once; what cannot be looked at because of a
     step before it is skipped. Write doctor in the place of expose, in the same cell.
 
-    It harms nothing: it sends one small request a step, is counted nowhere, takes the port of a plain proxy only if
-    nobody has it, for a second, and takes at most ten seconds a tunnel, or a minute.
+    It harms nothing: it sends one small request a step, is counted nowhere, takes the port of a plain proxy for a few
+    seconds, and only if it is free, and takes at most ten seconds a tunnel, or a minute.
     """
     if app is not None or arguments or not tunnels():
         try:
